@@ -1,0 +1,168 @@
+//! The check-in: what a device says of itself when it asks "what is my update?".
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    digest::Digest,
+    ids::{AssignmentId, Product},
+    instruction::Nonce,
+    state::AgentState,
+    version::Version,
+};
+
+/// Largest check-in body in bytes.
+pub const MAX_BYTES: usize = 16 * 1024;
+/// Products of one device at most.
+pub const MAX_INSTALLED: usize = 32;
+/// Attributes of one device at most.
+pub const MAX_ATTRIBUTES: usize = 32;
+/// Longest free text of a device: hardware names, attribute keys and values.
+pub const MAX_TEXT: usize = 128;
+
+/// Body of `POST /v1/checkin`. Unknown fields are ignored, unless named in `crit`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckIn {
+    /// Fields that the server must understand.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub crit: Vec<String>,
+    /// Comes back in the instruction; new for every check-in.
+    pub nonce: Nonce,
+    /// Rises with every check-in of a device.
+    pub checkin_seq: u64,
+    /// Changes when the device boots.
+    pub boot_id: String,
+    /// Seconds since boot.
+    #[serde(default)]
+    pub uptime_s: u64,
+    /// Hardware, software and attributes.
+    pub facts: Facts,
+    /// Where the agent stands.
+    pub state: AgentState,
+    /// What it is working on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progress: Option<Progress>,
+    /// The root it trusts.
+    pub root_version: u64,
+    /// Free bytes where releases are staged.
+    #[serde(default)]
+    pub free_bytes: u64,
+    /// Code of the last failure, until something succeeds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<String>,
+    /// What it refused, counted by kind since it was enrolled (`bad_sig`, `nonce_mismatch`, `bad_chunk`, ...).
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub attacks: BTreeMap<String, u64>,
+}
+
+/// What a device reports about itself and what rarely changes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Facts {
+    /// Version of the agent.
+    pub agent: String,
+    /// Hardware model, such as `verifone-m440`.
+    pub hw: String,
+    /// Processor architecture, such as `x86_64`.
+    pub arch: String,
+    /// The device's own IANA time zone, where it knows one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tz: Option<String>,
+    /// Serial number, where it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub serial: Option<String>,
+    /// Channels it accepts.
+    #[serde(default)]
+    pub channels: Vec<String>,
+    /// What is installed: at most one release of each product.
+    #[serde(default)]
+    pub installed: Vec<Installed>,
+    /// Anything else.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub attributes: BTreeMap<String, String>,
+}
+
+/// One installed product. Software that was never a release has a version alone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Installed {
+    /// Which product.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub product: Product,
+    /// For people.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub version: Version,
+    /// The release, if it was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
+    pub release: Option<Digest>,
+    /// Epoch of the release, else 0.
+    #[serde(default)]
+    pub epoch: u32,
+    /// Counter of the release, else 0.
+    #[serde(default)]
+    pub counter: u64,
+    /// Lowest counter of `epoch` that the device still accepts.
+    #[serde(default)]
+    pub floor: u64,
+}
+
+/// What the agent is working on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Progress {
+    /// Which assignment.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub assignment_id: AssignmentId,
+    /// Which attempt, from 1.
+    pub attempt: u32,
+    /// Verified bytes on disk.
+    pub bytes_done: u64,
+    /// Bytes of all payloads.
+    pub bytes_total: u64,
+}
+
+impl CheckIn {
+    /// The fields this implementation understands when they are named in `crit`.
+    pub const FIELDS: &'static [&'static str] = &[
+        "nonce",
+        "checkin_seq",
+        "boot_id",
+        "uptime_s",
+        "facts",
+        "state",
+        "progress",
+        "root_version",
+        "free_bytes",
+        "last_error",
+        "attacks",
+    ];
+
+    /// Checks what serde cannot see.
+    ///
+    /// # Errors
+    /// Says in one sentence what is wrong and what would be right.
+    pub fn check(&self) -> Result<(), String> {
+        if let Some(field) = self.crit.iter().find(|field| !Self::FIELDS.contains(&field.as_str())) {
+            return Err(format!("field {field:?} is critical and not supported by this version"));
+        }
+        let facts = &self.facts;
+        if facts.installed.len() > MAX_INSTALLED || facts.attributes.len() > MAX_ATTRIBUTES || self.attacks.len() > 32 {
+            return Err(format!(
+                "at most {MAX_INSTALLED} products, {MAX_ATTRIBUTES} attributes and 32 attack counters are allowed"
+            ));
+        }
+        for (n, one) in facts.installed.iter().enumerate() {
+            if facts.installed.iter().take(n).any(|other| other.product == one.product) {
+                return Err(format!("product {} stands twice in installed", one.product));
+            }
+        }
+        let own = [&self.boot_id, &facts.agent, &facts.hw, &facts.arch].into_iter();
+        let optional = facts.tz.iter().chain(&facts.serial).chain(&self.last_error).chain(&facts.channels);
+        let pairs = facts.attributes.iter().flat_map(|(key, value)| [key, value]);
+        match own.chain(optional).chain(pairs).chain(self.attacks.keys()).find(|text| text.len() > MAX_TEXT) {
+            Some(text) => Err(format!("a text has {} bytes, at most {MAX_TEXT} are allowed", text.len())),
+            None => Ok(()),
+        }
+    }
+}

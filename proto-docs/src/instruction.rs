@@ -1,0 +1,150 @@
+//! The instruction: the server's signed answer to one check-in.
+
+use data_encoding::HEXLOWER;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+
+use crate::{
+    digest::Digest,
+    ids::{AssignmentId, DeviceId},
+    signed::Document,
+    time::Timestamp,
+};
+
+/// 32 random bytes that tie an answer to its question; 64 lower-case hexadecimal digits on the wire.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Nonce(pub [u8; 32]);
+
+impl Serialize for Nonce {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&HEXLOWER.encode(&self.0))
+    }
+}
+
+impl<'de> Deserialize<'de> for Nonce {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        let bytes = HEXLOWER.decode(text.as_bytes()).ok().and_then(|bytes| bytes.try_into().ok());
+        bytes.map(Self).ok_or_else(|| D::Error::custom("a nonce is 64 lower-case hexadecimal digits"))
+    }
+}
+
+/// What one device is to do now. Signed by the online key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Instruction {
+    /// Format version, 1.
+    pub v: u32,
+    /// Equal to `server_time`.
+    pub issued_at: Timestamp,
+    /// Fields that a reader must understand.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub crit: Vec<String>,
+    /// Whom it is for.
+    pub device_id: DeviceId,
+    /// The nonce of the check-in it answers.
+    pub nonce: Nonce,
+    /// SHA-256 of the exact body of that check-in.
+    pub request_sha256: Digest,
+    /// The server's clock; the device's only authenticated source of time.
+    pub server_time: Timestamp,
+    /// What to do.
+    pub action: Action,
+    /// Why, for logs and people.
+    pub reason: Reason,
+    /// The release to download or install; the assignment's, for `cancel` and `hold` too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub release_sha256: Option<Digest>,
+    /// Which assignment this is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub assignment_id: Option<AssignmentId>,
+    /// The assignment's attempt, from 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempt: Option<u32>,
+    /// Not to be activated before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_before: Option<Timestamp>,
+    /// Activation not to be begun after.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_after: Option<Timestamp>,
+    /// Whether a release older than the installed one is meant.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub allow_downgrade: bool,
+    /// Seconds until the next check-in; the device adds its own jitter and clamps to 10 s .. 24 h.
+    pub next_checkin_s: u32,
+    /// Newest root that the server has.
+    pub root_version: u64,
+    /// What the server would like to see in the next check-in.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub want: Vec<String>,
+}
+
+/// What a device is to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Action {
+    /// Nothing.
+    None,
+    /// Fetch, verify and stage the release; do not switch.
+    Download,
+    /// Switch to the staged release (fetch it first if it is not there).
+    Install,
+    /// Drop the assignment, unless the switch has begun.
+    Cancel,
+    /// Keep what is there and wait: no download, no switch.
+    Hold,
+}
+
+/// Why something was decided.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Reason {
+    /// A stable word for programs.
+    pub code: String,
+    /// A sentence for people.
+    pub text: String,
+}
+
+impl Document for Instruction {
+    const TYPE: &'static str = "application/vnd.callboard.instruction.v1+json";
+    const MAX_BYTES: usize = 16 * 1024;
+    const FIELDS: &'static [&'static str] = &[
+        "v",
+        "issued_at",
+        "device_id",
+        "nonce",
+        "request_sha256",
+        "server_time",
+        "action",
+        "reason",
+        "release_sha256",
+        "assignment_id",
+        "attempt",
+        "not_before",
+        "not_after",
+        "allow_downgrade",
+        "next_checkin_s",
+        "root_version",
+        "want",
+    ];
+
+    fn format(&self) -> u32 {
+        self.v
+    }
+
+    fn crit(&self) -> &[String] {
+        &self.crit
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let needs = matches!(self.action, Action::Download | Action::Install | Action::Cancel);
+        if needs && (self.release_sha256.is_none() || self.assignment_id.is_none() || self.attempt.is_none()) {
+            return Err("action without release_sha256, assignment_id or attempt".to_owned());
+        }
+        if let (Some(from), Some(to)) = (self.not_before, self.not_after)
+            && from > to
+        {
+            return Err("not_before is later than not_after".to_owned());
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,198 @@
+//! The release document: what is installed, signed offline and never changed.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    digest::Digest,
+    ids::Product,
+    payload::{Format, MAX_CHUNK_SIZE, MIN_CHUNK_SIZE},
+    signed::Document,
+    time::Timestamp,
+    version::Version,
+};
+
+/// Payloads of one release at most: parts of a product, not a file list.
+pub const MAX_PAYLOADS: usize = 16;
+
+/// One immutable release of one product. Its identity is the SHA-256 of the signed bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Release {
+    /// Format version, 1.
+    pub v: u32,
+    /// When it was built.
+    pub issued_at: Timestamp,
+    /// Fields that a reader must understand.
+    #[serde(default)]
+    pub crit: Vec<String>,
+    /// What it is a release of.
+    pub product: Product,
+    /// For people; does not order releases.
+    pub version: Version,
+    /// With `counter`, the order of releases of a product.
+    pub epoch: u32,
+    /// Rises with every release of an epoch.
+    pub counter: u64,
+    /// Once this release is committed, nothing below this counter of its epoch is accepted any more.
+    #[serde(default)]
+    pub min_floor: u64,
+    /// Channels it is meant for; a device accepts only its own channels.
+    pub channels: Vec<String>,
+    /// Hardware it runs on; `*` matches any run of characters.
+    pub hw: Vec<String>,
+    /// No new installs from then on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_after: Option<Timestamp>,
+    /// Why it exists.
+    #[serde(default)]
+    pub kind: Kind,
+    /// Where people read about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub advisory: Option<String>,
+    /// The oldest agent that can install it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requires_agent: Option<Version>,
+    /// Which installer of the agent puts it in place.
+    pub installer: Installer,
+    /// What must be restarted after the switch.
+    #[serde(default)]
+    pub restart: Restart,
+    /// Its bytes.
+    pub payloads: Vec<Payload>,
+}
+
+/// Why a release exists.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// Closes a hole.
+    Security,
+    /// Adds something.
+    #[default]
+    Feature,
+    /// Both.
+    Mixed,
+}
+
+/// How a release is put in place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Installer {
+    /// Versioned directories and one symbolic link.
+    Directory,
+}
+
+/// What is restarted after the switch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Restart {
+    /// Nothing.
+    None,
+    /// The product's service unit, where the device names one.
+    #[default]
+    Service,
+}
+
+/// One content-addressed part of a release.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Payload {
+    /// A file name: for `raw` the name in the installed tree.
+    pub name: String,
+    /// Digest of all bytes.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub sha256: Digest,
+    /// Bytes.
+    pub size: u64,
+    /// Bytes per chunk, a power of two; the last chunk may be shorter.
+    pub chunk_size: u32,
+    /// Digest of the chunk list: the SHA-256 of each chunk, 32 bytes each, one after the other.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub chunks_sha256: Digest,
+    /// How the bytes are to be read.
+    pub format: Format,
+    /// Bytes of all files after unpacking.
+    pub unpacked_size: u64,
+    /// Files, directories and links after unpacking.
+    pub entries: u32,
+}
+
+impl Payload {
+    /// How many chunks there are.
+    pub fn chunk_count(&self) -> u64 {
+        self.size.div_ceil(u64::from(self.chunk_size.max(1)))
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let name = self.name.as_str();
+        let legal = (1..=200).contains(&name.len())
+            && !name.starts_with('.')
+            && name.bytes().all(|c| c.is_ascii_alphanumeric() || matches!(c, b'.' | b'_' | b'-' | b'+'));
+        if !legal {
+            return Err(format!("payload name {name:?} is not a plain file name"));
+        }
+        if self.size == 0 || self.size > MAX_PAYLOAD_BYTES || self.unpacked_size > MAX_PAYLOAD_BYTES {
+            return Err(format!("payload {name:?} has a size of 0 or over {MAX_PAYLOAD_BYTES} bytes"));
+        }
+        if !self.chunk_size.is_power_of_two() || !(MIN_CHUNK_SIZE..=MAX_CHUNK_SIZE).contains(&self.chunk_size) {
+            return Err(format!("payload {name:?} has chunks of {} bytes", self.chunk_size));
+        }
+        Ok(())
+    }
+}
+
+/// Largest payload: 1 TiB, so that no sum of sizes can overflow.
+pub const MAX_PAYLOAD_BYTES: u64 = 1 << 40;
+
+impl Document for Release {
+    const TYPE: &'static str = "application/vnd.callboard.release.v1+json";
+    const MAX_BYTES: usize = 64 * 1024;
+    const FIELDS: &'static [&'static str] = &[
+        "v",
+        "issued_at",
+        "product",
+        "version",
+        "epoch",
+        "counter",
+        "min_floor",
+        "channels",
+        "hw",
+        "not_after",
+        "kind",
+        "advisory",
+        "requires_agent",
+        "installer",
+        "restart",
+        "payloads",
+    ];
+
+    fn format(&self) -> u32 {
+        self.v
+    }
+
+    fn crit(&self) -> &[String] {
+        &self.crit
+    }
+
+    fn check(&self) -> Result<(), String> {
+        if self.payloads.is_empty() || self.payloads.len() > MAX_PAYLOADS {
+            return Err(format!("{} payloads; 1 to {MAX_PAYLOADS} are allowed", self.payloads.len()));
+        }
+        for (n, payload) in self.payloads.iter().enumerate() {
+            payload.check()?;
+            if self.payloads.iter().take(n).any(|other| other.name == payload.name) {
+                return Err(format!("payload name {:?} stands twice", payload.name));
+            }
+        }
+        if self.hw.is_empty() || self.channels.is_empty() {
+            return Err("hw and channels must each name at least one value".to_owned());
+        }
+        let max_counter = u64::try_from(i64::MAX).unwrap_or(u64::MAX);
+        if self.counter == 0 || self.counter > max_counter || self.min_floor > self.counter {
+            return Err("counter must be 1 to 2^63-1, and min_floor at most counter".to_owned());
+        }
+        Ok(())
+    }
+}

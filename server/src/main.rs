@@ -1,0 +1,3 @@
+fn main() {
+    callboard_server::main();
+}
