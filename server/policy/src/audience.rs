@@ -1,0 +1,169 @@
+//! Who is in which phase, fixed when a rollout starts.
+//!
+//! 1. A unit (a device, or a site with all its devices) belongs to the first phase whose selector takes one of its
+//!    devices; with the label `canary=true` on one of its devices it belongs to the first phase.
+//! 2. All other units are ranked by [`crate::bucket`], those with the label first. With `n` of them, a phase of
+//!    `p` percent reaches up to rank `ceil(p * n / 100)`, so 10 % of 10 devices is exactly one device. Only where more
+//!    units than that carry the label does the first phase grow.
+//! 3. Units that have nothing to get (all their devices run the release already or cannot take it) would make a
+//!    canary phase say nothing, so they are not counted in `n`: they are members of the last phase.
+//! 4. Devices that have nothing to get are in the excluded set besides.
+//!
+//! So each device is in exactly one phase.
+
+use std::collections::HashMap;
+
+use callboard_proto::ids::{DeviceId, RolloutId, SiteId};
+use roaring::RoaringBitmap;
+
+use crate::{
+    bucket::{Bucket, bucket},
+    device::Device,
+    gate::share_of,
+    release::{self, Fit, Release},
+    rollout::{Phase, Plan, Share, Unit},
+    selector::Seen,
+};
+
+/// The label that puts a device into the first phase, with the value `true`.
+pub const CANARY_LABEL: &str = "canary";
+
+/// One matching device, as far as phases need it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Candidate {
+    /// Its dense number.
+    pub number: u32,
+    /// What it moves with.
+    pub unit: UnitKey,
+    /// The first phase whose selector takes it.
+    pub taken_by: Option<usize>,
+    /// Whether it carries the label `canary=true`.
+    pub canary: bool,
+    /// Whether it can and need get the release.
+    pub eligible: bool,
+}
+
+/// What is ranked.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum UnitKey {
+    /// A device by itself.
+    Device(DeviceId),
+    /// A whole site.
+    Site(SiteId),
+}
+
+/// Membership of a rollout.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Audience {
+    /// Device numbers of each phase.
+    pub phases: Vec<RoaringBitmap>,
+    /// Members that do not count.
+    pub excluded: RoaringBitmap,
+}
+
+impl Candidate {
+    /// What phases need of a device that the plan's selector matches.
+    pub fn of(plan: &Plan, release: &Release, device: &Device, seen: &Seen) -> Self {
+        let takes = |phase: &Phase| match &phase.share {
+            Share::Selector(selector) => selector.matches(device, seen),
+            Share::Percent(_) => false,
+        };
+        let fit = release::fit(release, device, plan.allow_downgrade, seen.now);
+        Self {
+            number: device.number,
+            unit: UnitKey::of(plan.unit, device),
+            taken_by: plan.phases.iter().position(takes),
+            canary: device.labels.get(CANARY_LABEL).is_some_and(|value| value == "true"),
+            eligible: matches!(fit, Fit::Fits | Fit::Unreported),
+        }
+    }
+}
+
+impl UnitKey {
+    /// What `device` moves with.
+    pub fn of(unit: Unit, device: &Device) -> Self {
+        match (unit, &device.site) {
+            (Unit::Site, Some(site)) => Self::Site(site.clone()),
+            _ => Self::Device(device.id),
+        }
+    }
+
+    /// The bytes that buckets are made of.
+    pub fn as_bytes(&self) -> &[u8] {
+        match self {
+            Self::Device(id) => id.as_bytes(),
+            Self::Site(site) => site.as_str().as_bytes(),
+        }
+    }
+}
+
+/// A unit and what its devices say together.
+#[derive(Default)]
+struct Moving {
+    numbers: Vec<u32>,
+    taken_by: Option<usize>,
+    canary: bool,
+    eligible: bool,
+}
+
+/// Puts every candidate into one phase. The order of the candidates does not matter.
+pub fn assign(rollout: RolloutId, phases: &[Phase], candidates: impl IntoIterator<Item = Candidate>) -> Audience {
+    let mut audience = Audience { phases: vec![RoaringBitmap::new(); phases.len()], ..Audience::default() };
+    let mut units: HashMap<UnitKey, Moving> = HashMap::new();
+    for candidate in candidates {
+        if !candidate.eligible {
+            audience.excluded.insert(candidate.number);
+        }
+        let unit = units.entry(candidate.unit).or_default();
+        unit.numbers.push(candidate.number);
+        unit.taken_by = [unit.taken_by, candidate.taken_by].into_iter().flatten().min();
+        unit.canary |= candidate.canary;
+        unit.eligible |= candidate.eligible;
+    }
+    let canaries_taken = phases.first().is_some_and(|first| matches!(first.share, Share::Selector(_)));
+    let last = phases.len().saturating_sub(1);
+    // False sorts first: canaries lead.
+    let mut ranked: Vec<(bool, Bucket, UnitKey, Vec<u32>)> = Vec::new();
+    for (key, unit) in units {
+        let fixed = match (unit.eligible, unit.canary, unit.taken_by) {
+            (false, ..) => Some(last),
+            (true, true, _) if canaries_taken => Some(0),
+            (true, true, _) => None,
+            (true, false, taken_by) => taken_by,
+        };
+        match fixed.and_then(|phase| audience.phases.get_mut(phase)) {
+            Some(members) => members.extend(unit.numbers),
+            None => ranked.push((!unit.canary, bucket(rollout, key.as_bytes()), key, unit.numbers)),
+        }
+    }
+    ranked.sort_unstable();
+    deal(phases, ranked, &mut audience);
+    audience
+}
+
+/// Deals ranked units out to the phases that have a percent.
+fn deal(phases: &[Phase], ranked: Vec<(bool, Bucket, UnitKey, Vec<u32>)>, audience: &mut Audience) {
+    let total = u64::try_from(ranked.len()).unwrap_or(u64::MAX);
+    let canaries = ranked.iter().filter(|(follows, ..)| !follows).count();
+    let mut units = ranked.into_iter().map(|(.., numbers)| numbers);
+    let mut dealt = 0;
+    for (n, (phase, members)) in phases.iter().zip(&mut audience.phases).enumerate() {
+        let Share::Percent(percent) = phase.share else {
+            continue;
+        };
+        let share = usize::try_from(share_of(total, percent)).unwrap_or(usize::MAX);
+        let boundary = if n == 0 { share.max(canaries) } else { share };
+        for numbers in units.by_ref().take(boundary.saturating_sub(dealt)) {
+            members.extend(numbers);
+            dealt += 1;
+        }
+    }
+}
+
+/// Who matches a plan, out of devices in memory. Decommissioned devices never do.
+pub fn matching<'a>(
+    plan: &Plan,
+    devices: impl IntoIterator<Item = (&'a Device, Seen)>,
+) -> impl Iterator<Item = (&'a Device, Seen)> {
+    devices.into_iter().filter(|(device, seen)| !device.decommissioned && plan.selector.matches(device, seen))
+}

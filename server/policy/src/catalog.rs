@@ -1,0 +1,38 @@
+//! What all devices share when decisions are made: the active rollouts and their releases.
+
+use std::{cmp::Reverse, collections::HashMap};
+
+use callboard_proto::{digest::Digest, ids::RolloutId, time::Timestamp};
+
+use crate::{release::Release, rollout::Rollout};
+
+/// A snapshot of everything that is not about a single device.
+#[derive(Clone, Debug, Default)]
+pub struct Catalog {
+    /// Rises whenever anything in here changes.
+    pub generation: u64,
+    /// Running and paused rollouts, and cancelled ones of which assignments are left, in the order in which devices
+    /// are to consider them.
+    pub rollouts: Vec<Rollout>,
+    /// The releases of these rollouts.
+    pub releases: HashMap<Digest, Release>,
+}
+
+impl Catalog {
+    /// Puts rollouts into the order in which devices consider them.
+    pub fn new(generation: u64, mut rollouts: Vec<Rollout>, releases: impl IntoIterator<Item = Release>) -> Self {
+        rollouts.sort_by_key(rank);
+        let releases = releases.into_iter().map(|release| (release.digest, release)).collect();
+        Self { generation, rollouts, releases }
+    }
+
+    /// The rollout with this id.
+    pub fn rollout(&self, id: RolloutId) -> Option<&Rollout> {
+        self.rollouts.iter().find(|rollout| rollout.id == id)
+    }
+}
+
+/// Highest priority first, then the one that begins to offer last, then the newest id.
+fn rank(rollout: &Rollout) -> (Reverse<u32>, Reverse<Option<Timestamp>>, Reverse<RolloutId>) {
+    (Reverse(rollout.plan.priority), Reverse(rollout.begins_at()), Reverse(rollout.id))
+}

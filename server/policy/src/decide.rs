@@ -1,0 +1,165 @@
+//! The decision: what one device is to do now, and why.
+//!
+//! [`decide`] answers a check-in and [`explain`] lists in addition what became of every active rollout. Both are the
+//! same walk over the catalog, in which the first rollout with something to do wins:
+//!
+//! 1. What the device says it runs is the truth: an open assignment of a release that it runs is closed.
+//! 2. A device that is activating is left alone.
+//! 3. A hold wins over every rollout.
+//! 4. An assignment of a rollout that was cancelled or has ended is dropped.
+//! 5. Rollouts in the order of the catalog. The first one of a product that is for this device and has begun claims
+//!    it, though it may still be waiting for something, and later ones of that product are superseded until the
+//!    device is through with the first.
+//!
+//! A [`Step`] is a proposal: the server grants it in a transaction that tests the same conditions again.
+
+mod judge;
+mod verdict;
+mod walk;
+
+use std::time::Duration;
+
+use callboard_proto::{
+    ids::{AssignmentId, RolloutId},
+    instruction::Reason,
+    state::AssignmentState,
+    time::Timestamp,
+};
+pub use verdict::{Admission, Verdict};
+
+use crate::{
+    catalog::Catalog,
+    device::{Contact, Device},
+    release::Misfit,
+};
+
+/// Until the next check-in when there is more to decide, but this answer was needed first. It is the shortest
+/// interval that agents accept.
+pub const SOON: Duration = Duration::from_secs(10);
+/// Devices that wait for a window come back in its first part: a quarter of it, and at most this.
+pub const MAX_SPREAD: Duration = Duration::from_secs(600);
+
+/// What one device is to do now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// What the server is to try.
+    pub step: Step,
+    /// Why.
+    pub reason: Reason,
+    /// When the device is to ask again.
+    pub next_check_in: Duration,
+    /// Every rollout of the catalog, in order. Empty unless asked for by [`explain`].
+    pub considered: Vec<Considered>,
+}
+
+/// What became of one rollout in a decision.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Considered {
+    /// Which.
+    pub rollout: RolloutId,
+    /// For programs.
+    pub verdict: Verdict,
+    /// In words.
+    pub reason: Reason,
+}
+
+/// What the server is to try.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Nothing: answer `none`.
+    Nothing,
+    /// Answer `hold`: the device keeps what it has.
+    Hold {
+        /// What it has, if anything.
+        assignment: Option<AssignmentId>,
+    },
+    /// Make an assignment, or move the queued one on; then answer `download`.
+    GrantDownload {
+        /// Of which rollout.
+        rollout: RolloutId,
+        /// In which phase.
+        phase: usize,
+        /// What this means for the membership sets.
+        admission: Admission,
+    },
+    /// Answer `download` again.
+    ContinueDownload {
+        /// Of which assignment.
+        assignment: AssignmentId,
+    },
+    /// Move the staged assignment to activating; then answer `install`.
+    GrantActivation {
+        /// Which assignment.
+        assignment: AssignmentId,
+        /// Activation is not to be begun after.
+        not_after: Option<Timestamp>,
+    },
+    /// Answer `install` again: the grant stands.
+    ContinueActivation {
+        /// Of which assignment.
+        assignment: AssignmentId,
+        /// Activation is not to be begun after; may have passed. A device that has begun finishes.
+        not_after: Option<Timestamp>,
+    },
+    /// Move the assignment to [`CancelWhy::ends_in`]; then answer `cancel`.
+    Cancel {
+        /// Which assignment.
+        assignment: AssignmentId,
+        /// Why.
+        why: CancelWhy,
+    },
+    /// Close the assignment as succeeded: the device runs the release.
+    CloseAsInstalled {
+        /// Which assignment.
+        assignment: AssignmentId,
+    },
+    /// Put the member into the rollout's excluded set, so that no gate waits for it; then answer `none`.
+    Exclude {
+        /// Of which rollout.
+        rollout: RolloutId,
+        /// In which phase.
+        phase: usize,
+        /// `None` if it has the release already.
+        misfit: Option<Misfit>,
+    },
+}
+
+/// Why an assignment is dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CancelWhy {
+    /// The rollout was cancelled.
+    RolloutCancelled,
+    /// The rollout's end has passed.
+    RolloutEnded,
+    /// Another rollout of the same product comes first.
+    Superseded {
+        /// Which one.
+        by: RolloutId,
+    },
+    /// The device cannot take the release any more.
+    NoLongerFits(Misfit),
+}
+
+impl CancelWhy {
+    /// The state that the assignment is left in. A superseded one goes back into the queue: its turn comes when the
+    /// device is through with the other rollout, if the release still fits then.
+    pub const fn ends_in(self) -> AssignmentState {
+        match self {
+            Self::RolloutCancelled | Self::NoLongerFits(_) => AssignmentState::Cancelled,
+            Self::RolloutEnded => AssignmentState::Expired,
+            Self::Superseded { .. } => AssignmentState::Queued,
+        }
+    }
+}
+
+/// Decides what `device` is to do.
+pub fn decide(now: Timestamp, catalog: &Catalog, device: &Device, contact: &Contact) -> Decision {
+    walk::walk(now, catalog, device, contact, None)
+}
+
+/// Decides the same, and tells what became of every rollout.
+pub fn explain(now: Timestamp, catalog: &Catalog, device: &Device, contact: &Contact) -> Decision {
+    let mut considered = Vec::with_capacity(catalog.rollouts.len());
+    let decision = walk::walk(now, catalog, device, contact, Some(&mut considered));
+    Decision { considered, ..decision }
+}

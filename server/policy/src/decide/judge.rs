@@ -1,0 +1,273 @@
+//! One rollout, one device: the checks in their order.
+
+use callboard_proto::{ids::Product, state::AssignmentState, time::Timestamp};
+
+use super::{
+    CancelWhy,
+    verdict::{Admission, Verdict},
+};
+use crate::{
+    catalog::Catalog,
+    device::{Assignment, Connectivity, Contact, Device},
+    release::{self, Fit, Release},
+    rollout::{Membership, Plan, Policy, Rollout, RolloutState},
+    selector::Seen,
+    window::{self, Gate, Mode, Span, WindowState},
+};
+
+/// Everything a judgement looks at.
+pub(super) struct Case<'a> {
+    pub(super) now: Timestamp,
+    pub(super) catalog: &'a Catalog,
+    pub(super) device: &'a Device,
+    pub(super) contact: &'a Contact,
+}
+
+/// Products that a rollout has claimed on this device, in the order of the walk.
+#[derive(Default)]
+pub(super) struct Claims<'a>(Vec<Claim<'a>>);
+
+struct Claim<'a> {
+    rollout: &'a Rollout,
+    release: &'a Release,
+    /// The device runs the release: only something older is kept away.
+    satisfied: bool,
+}
+
+impl<'a> Claims<'a> {
+    fn against(&self, release: &Release) -> Option<&'a Rollout> {
+        let older = |a: &Release, b: &Release| (a.epoch, a.counter) < (b.epoch, b.counter);
+        let mut same = self.0.iter().filter(|claim| claim.release.product == release.product);
+        same.find(|claim| !claim.satisfied || older(release, claim.release)).map(|claim| claim.rollout)
+    }
+}
+
+/// Where a device belongs in a rollout.
+struct Place {
+    phase: usize,
+    admission: Admission,
+}
+
+pub(super) fn judge<'a>(case: &Case<'a>, rollout: &'a Rollout, claims: &mut Claims<'a>) -> Verdict {
+    let assignment = case.device.assignment(rollout.id);
+    if let Some(verdict) = over(case, rollout, assignment) {
+        return verdict;
+    }
+    let Some(release) = case.catalog.releases.get(&rollout.plan.release) else {
+        return Verdict::ReleaseUnknown;
+    };
+    let Some(place) = place(case, rollout, assignment) else {
+        return Verdict::NotInAudience;
+    };
+    let fit = release::fit_reported(release, case.device, rollout.plan.allow_downgrade, case.now);
+    if fit == Fit::AlreadyInstalled {
+        claims.0.push(Claim { rollout, release, satisfied: true });
+    }
+    if let Some(verdict) = settled(fit, assignment) {
+        return verdict;
+    }
+    match rollout.begins_at() {
+        Some(at) if at <= case.now => {}
+        Some(at) => return Verdict::NotBegun { at },
+        None => return Verdict::NotActive,
+    }
+    if let Some(other) = claims.against(release) {
+        return superseded(other, assignment);
+    }
+    claims.0.push(Claim { rollout, release, satisfied: false });
+    waits(case, rollout, &place, assignment).unwrap_or_else(|| next(case, rollout, &place, assignment))
+}
+
+/// The rollout is not active any more, or the device is in the hands of its activation.
+pub(super) fn over(case: &Case<'_>, rollout: &Rollout, assignment: Option<&Assignment>) -> Option<Verdict> {
+    let open = assignment.filter(|assignment| is_droppable(assignment.state));
+    if assignment.is_some_and(|assignment| is_activating(assignment.state)) {
+        return Some(Verdict::Activating);
+    }
+    let ended = rollout.plan.ends_at.is_some_and(|end| case.now >= end);
+    let why = match rollout.state {
+        RolloutState::Cancelled => CancelWhy::RolloutCancelled,
+        RolloutState::Running | RolloutState::Paused if ended => CancelWhy::RolloutEnded,
+        RolloutState::Running | RolloutState::Paused => return None,
+        RolloutState::Draft | RolloutState::Completed => return Some(Verdict::NotActive),
+    };
+    Some(match open {
+        Some(assignment) => Verdict::Drop { assignment: assignment.id, why },
+        None if why == CancelWhy::RolloutEnded => Verdict::Ended,
+        None => Verdict::NotActive,
+    })
+}
+
+pub(super) const fn is_activating(state: AssignmentState) -> bool {
+    matches!(state, AssignmentState::Activating | AssignmentState::Verifying)
+}
+
+const fn is_droppable(state: AssignmentState) -> bool {
+    matches!(state, AssignmentState::Queued | AssignmentState::Downloading | AssignmentState::Staged)
+}
+
+/// Whether the device has something of it.
+pub(super) const fn is_on_device(state: AssignmentState) -> bool {
+    matches!(state, AssignmentState::Downloading | AssignmentState::Staged)
+}
+
+fn place(case: &Case<'_>, rollout: &Rollout, assignment: Option<&Assignment>) -> Option<Place> {
+    if let Some(assignment) = assignment {
+        return Some(Place { phase: assignment.phase, admission: Admission::Member });
+    }
+    let number = case.device.number;
+    if let Some(phase) = rollout.phase_of(number) {
+        let excluded = rollout.excluded.contains(number);
+        return Some(Place { phase, admission: if excluded { Admission::Returns } else { Admission::Member } });
+    }
+    // Whoever checks in is online; selectors that could tell the difference are not allowed in live audiences.
+    let seen = Seen { last_seen: case.contact.last_seen, status: Connectivity::Online, now: case.now };
+    let joins = rollout.plan.audience == Membership::Live && rollout.plan.selector.matches(case.device, &seen);
+    joins.then_some(Place { phase: rollout.open_phase, admission: Admission::Joins })
+}
+
+/// The device has the release, cannot have it, or is through with it.
+fn settled(fit: Fit, assignment: Option<&Assignment>) -> Option<Verdict> {
+    let Some(assignment) = assignment else {
+        return match fit {
+            Fit::AlreadyInstalled => Some(Verdict::AlreadyInstalled),
+            Fit::Incompatible(misfit) => Some(Verdict::DoesNotFit(misfit)),
+            Fit::Fits | Fit::Unreported => None,
+        };
+    };
+    match (assignment.state, fit) {
+        (AssignmentState::Succeeded, Fit::Fits | Fit::Unreported) => Some(Verdict::Regressed),
+        (AssignmentState::TimedOut, _) => None,
+        (state, _) if state.is_final() => Some(Verdict::Finished(state)),
+        (_, Fit::AlreadyInstalled) => Some(Verdict::AlreadyInstalled),
+        (_, Fit::Incompatible(misfit)) => {
+            Some(Verdict::Drop { assignment: assignment.id, why: CancelWhy::NoLongerFits(misfit) })
+        }
+        (_, Fit::Fits | Fit::Unreported) => None,
+    }
+}
+
+fn superseded(other: &Rollout, assignment: Option<&Assignment>) -> Verdict {
+    match assignment {
+        Some(assignment) if is_on_device(assignment.state) => {
+            Verdict::Drop { assignment: assignment.id, why: CancelWhy::Superseded { by: other.id } }
+        }
+        _ => Verdict::Superseded { by: other.id },
+    }
+}
+
+/// What keeps back every grant, of either kind.
+fn waits(case: &Case<'_>, rollout: &Rollout, place: &Place, assignment: Option<&Assignment>) -> Option<Verdict> {
+    if assignment.is_some_and(|assignment| assignment.state == AssignmentState::TimedOut) {
+        return Some(Verdict::TimedOut);
+    }
+    if place.phase > rollout.open_phase {
+        return Some(Verdict::PhaseNotOpen { phase: place.phase });
+    }
+    if rollout.state == RolloutState::Paused {
+        return Some(Verdict::Paused);
+    }
+    case.device.hold_at(case.now).map(|_| Verdict::Held)
+}
+
+/// The next grant, or what this kind of grant waits for.
+fn next(case: &Case<'_>, rollout: &Rollout, place: &Place, assignment: Option<&Assignment>) -> Verdict {
+    let Some(assignment) = assignment else {
+        if !connects(case, &rollout.plan) {
+            return Verdict::InSession;
+        }
+        return offer(case, rollout, place, None);
+    };
+    match assignment.state {
+        AssignmentState::Downloading => match admitted(case, rollout, Gate::Download, Some(assignment)) {
+            Ok(_) => Verdict::Downloading { assignment: assignment.id },
+            Err(closed) => closed,
+        },
+        AssignmentState::Staged => match admitted(case, rollout, Gate::Install, Some(assignment)) {
+            Ok(until) => {
+                let not_after = until.map(|until| until - rollout.plan.expected_install);
+                Verdict::Activate { assignment: assignment.id, not_after }
+            }
+            Err(closed) => closed,
+        },
+        _ => match assignment.not_before {
+            Some(at) if at > case.now => Verdict::RetryLater { at, attempt: assignment.attempt },
+            _ => offer(case, rollout, place, Some(assignment)),
+        },
+    }
+}
+
+fn offer(case: &Case<'_>, rollout: &Rollout, place: &Place, assignment: Option<&Assignment>) -> Verdict {
+    match admitted(case, rollout, Gate::Download, assignment) {
+        Ok(_) => Verdict::Offer { phase: place.phase, admission: place.admission },
+        Err(closed) => closed,
+    }
+}
+
+/// Whether this is the first check-in of a connection, where the policy asks for it. A device that has an assignment
+/// was admitted when it connected, and is not asked again.
+fn connects(case: &Case<'_>, plan: &Plan) -> bool {
+    let Policy::OnConnect { min_absence } = plan.policy else {
+        return true;
+    };
+    let contact = case.contact;
+    contact.boot_changed || contact.last_seen.is_none_or(|seen| case.now.since(seen) >= min_absence)
+}
+
+/// Until when the windows let through what `gate` stands for: `Ok(None)` without limit.
+fn admitted(
+    case: &Case<'_>,
+    rollout: &Rollout,
+    gate: Gate,
+    assignment: Option<&Assignment>,
+) -> Result<Option<Timestamp>, Verdict> {
+    let plan = &rollout.plan;
+    if plan.deadline.is_some_and(|deadline| case.now >= deadline) {
+        return Ok(None);
+    }
+    let mut windows = plan.windows_for(gate, case.device, case.now);
+    let needed = match gate {
+        Gate::Download => std::time::Duration::ZERO,
+        Gate::Install => plan.expected_install,
+    };
+    match window::state_at(case.now, &windows, needed) {
+        None => Ok(None),
+        Some(WindowState::Open { until, .. }) => Ok(Some(until)),
+        Some(WindowState::Closed { opens, zone }) => {
+            windows.retain(|(window, _)| window.mode == Mode::BestEffort);
+            match window::last_closed(case.now, &windows) {
+                Some(missed) if slept_through(case, rollout, missed, assignment) => Ok(None),
+                _ => Err(Verdict::WindowClosed { gate, opens, zone }),
+            }
+        }
+    }
+}
+
+/// Whether the device was away for all of `missed`, as it could be seen at this check-in or at the one that made the
+/// assignment.
+fn slept_through(case: &Case<'_>, rollout: &Rollout, missed: Span, assignment: Option<&Assignment>) -> bool {
+    let began = rollout.begins_at().is_some_and(|begins| begins < missed.end);
+    let away = |seen: Option<Timestamp>| seen.is_none_or(|seen| seen < missed.start);
+    let at_offer = assignment.is_some_and(|one| one.offered_at >= missed.end && away(one.seen_before_offer));
+    began && (away(case.contact.last_seen) || at_offer)
+}
+
+/// Until when an activation that was granted may begin. It may have passed.
+pub(super) fn activation_ends(case: &Case<'_>, rollout: &Rollout, assignment: &Assignment) -> Option<Timestamp> {
+    let last = match admitted(case, rollout, Gate::Install, Some(assignment)) {
+        Ok(until) => until?,
+        Err(_) => {
+            let windows = rollout.plan.windows_for(Gate::Install, case.device, case.now);
+            match window::state_at(case.now, &windows, std::time::Duration::ZERO) {
+                Some(WindowState::Open { until, .. }) => until,
+                _ => window::last_closed(case.now, &windows)?.end,
+            }
+        }
+    };
+    Some(last - rollout.plan.expected_install)
+}
+
+/// The product that an assignment is about, if its release is known.
+pub(super) fn product_of<'a>(case: &Case<'a>, assignment: &Assignment) -> Option<&'a Product> {
+    case.catalog.releases.get(&assignment.release).map(|release| &release.product)
+}

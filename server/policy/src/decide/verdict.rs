@@ -1,0 +1,294 @@
+//! What one rollout means for one device, and how that is said.
+
+use callboard_proto::{
+    ids::{AssignmentId, RolloutId},
+    instruction::Reason,
+    state::AssignmentState,
+    time::Timestamp,
+};
+
+use super::CancelWhy;
+use crate::{
+    device::{Connectivity, Contact, Device},
+    release::{Misfit, Release},
+    rollout::{Policy, Rollout},
+    selector::Seen,
+    window::{Gate, Span, Zone},
+};
+
+/// What one rollout means for one device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is a draft, completed or cancelled.
+    NotActive,
+    /// Its end has passed.
+    Ended,
+    /// Its release is not in the catalog.
+    ReleaseUnknown,
+    /// It is not for this device.
+    NotInAudience,
+    /// The device runs the release.
+    AlreadyInstalled,
+    /// The device cannot take the release.
+    DoesNotFit(Misfit),
+    /// The device is through with it.
+    Finished(AssignmentState),
+    /// It succeeded here, but the device runs something older again.
+    Regressed,
+    /// It begins later.
+    NotBegun {
+        /// When.
+        at: Timestamp,
+    },
+    /// Another rollout of the same product comes first.
+    Superseded {
+        /// Which one.
+        by: RolloutId,
+    },
+    /// The device's phase is not open.
+    PhaseNotOpen {
+        /// Which phase.
+        phase: usize,
+    },
+    /// It is paused.
+    Paused,
+    /// The device is held.
+    Held,
+    /// The last attempt failed, and the next one is made later.
+    RetryLater {
+        /// When.
+        at: Timestamp,
+        /// Which attempt that will be.
+        attempt: u32,
+    },
+    /// It offers at the first check-in of a connection, which this is not.
+    InSession,
+    /// No window is open.
+    WindowClosed {
+        /// For what.
+        gate: Gate,
+        /// When the next one is open; `None` if never.
+        opens: Option<Span>,
+        /// Whose clock that is.
+        zone: Zone,
+    },
+    /// The device went silent after its activation grant.
+    TimedOut,
+    /// The device is to download.
+    Offer {
+        /// In which phase.
+        phase: usize,
+        /// What this means for the membership sets.
+        admission: Admission,
+    },
+    /// It is downloading.
+    Downloading {
+        /// Which assignment.
+        assignment: AssignmentId,
+    },
+    /// It is to activate.
+    Activate {
+        /// Which assignment.
+        assignment: AssignmentId,
+        /// Not to be begun after.
+        not_after: Option<Timestamp>,
+    },
+    /// It is activating.
+    Activating,
+    /// What it has of this rollout is to be dropped.
+    Drop {
+        /// Which assignment.
+        assignment: AssignmentId,
+        /// Why.
+        why: CancelWhy,
+    },
+}
+
+/// What a grant means for the membership sets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// Nothing: it is a member.
+    Member,
+    /// It joins a live rollout: add it to the phase.
+    Joins,
+    /// It was excluded and can take the release now: take it off the excluded set.
+    Returns,
+}
+
+impl Verdict {
+    /// How much it says about why a device has nothing to do; the highest is told.
+    pub(super) const fn weight(&self) -> u8 {
+        match self {
+            Self::NotActive | Self::NotInAudience => 0,
+            Self::Ended | Self::Superseded { .. } => 1,
+            Self::AlreadyInstalled | Self::Finished(AssignmentState::Succeeded) => 2,
+            Self::DoesNotFit(_) | Self::Finished(_) | Self::Regressed | Self::ReleaseUnknown => 3,
+            _ => 4,
+        }
+    }
+
+    /// When it may change by itself.
+    pub(super) fn changes_at(&self) -> Option<Span> {
+        match *self {
+            Self::NotBegun { at } | Self::RetryLater { at, .. } => Some(Span { start: at, end: at }),
+            Self::WindowClosed { opens, .. } => opens,
+            _ => None,
+        }
+    }
+
+    /// A stable word for programs.
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::NotActive => "rollout_not_active",
+            Self::Ended | Self::Drop { why: CancelWhy::RolloutEnded, .. } => "rollout_ended",
+            Self::ReleaseUnknown => "release_unknown",
+            Self::NotInAudience => "not_in_audience",
+            Self::AlreadyInstalled => "already_installed",
+            Self::DoesNotFit(misfit) | Self::Drop { why: CancelWhy::NoLongerFits(misfit), .. } => misfit.code(),
+            Self::Finished(state) => state.as_str(),
+            Self::Regressed => "regressed",
+            Self::NotBegun { .. } => "not_begun",
+            Self::Superseded { .. } | Self::Drop { why: CancelWhy::Superseded { .. }, .. } => "superseded",
+            Self::PhaseNotOpen { .. } => "phase_not_open",
+            Self::Paused => "rollout_paused",
+            Self::Held => "held",
+            Self::RetryLater { .. } => "retry_later",
+            Self::InSession => "waits_for_connect",
+            Self::WindowClosed { gate: Gate::Download, .. } => "download_window_closed",
+            Self::WindowClosed { gate: Gate::Install, .. } => "install_window_closed",
+            Self::TimedOut => "timed_out",
+            Self::Offer { .. } => "offered",
+            Self::Downloading { .. } => "downloading",
+            Self::Activate { .. } => "install_now",
+            Self::Activating => "activating",
+            Self::Drop { why: CancelWhy::RolloutCancelled, .. } => "rollout_cancelled",
+        }
+    }
+}
+
+/// What a sentence about a verdict may mention.
+pub(super) struct Subject<'a> {
+    pub(super) now: Timestamp,
+    pub(super) rollout: &'a Rollout,
+    pub(super) release: Option<&'a Release>,
+    pub(super) device: &'a Device,
+    pub(super) contact: &'a Contact,
+    /// The rollout that supersedes, where one does.
+    pub(super) other: Option<&'a Rollout>,
+}
+
+/// The verdict in words.
+pub(super) fn reason(verdict: &Verdict, subject: &Subject<'_>) -> Reason {
+    let text = match waiting(verdict, subject) {
+        Some(text) => text,
+        None => settled(verdict, subject),
+    };
+    Reason { code: verdict.code().to_owned(), text: format!("rollout {}: {text}", subject.rollout.plan.name) }
+}
+
+fn settled(verdict: &Verdict, subject: &Subject<'_>) -> String {
+    let release = subject.release.map_or_else(
+        || format!("release {}", subject.rollout.plan.release.short()),
+        |release| format!("{} {}", release.product, release.version),
+    );
+    let misfit = |misfit: Misfit| {
+        subject.release.map_or_else(|| misfit.code().to_owned(), |release| misfit.text(release, subject.device))
+    };
+    match *verdict {
+        Verdict::NotActive => format!("it is {}", subject.rollout.state.as_str()),
+        Verdict::Ended => format!("it ended at {}", time(subject.rollout.plan.ends_at)),
+        Verdict::ReleaseUnknown => format!("{release} is not known to this server"),
+        Verdict::NotInAudience => not_in_audience(subject),
+        Verdict::AlreadyInstalled => format!("{release} is installed"),
+        Verdict::DoesNotFit(why) => misfit(why),
+        Verdict::Finished(AssignmentState::Succeeded) => format!("{release} was installed"),
+        Verdict::Finished(AssignmentState::RolledBack) => format!("{release} failed here and was rolled back"),
+        Verdict::Finished(AssignmentState::Failed) => format!("{release} failed here; it needs attention"),
+        Verdict::Finished(state) => format!("the assignment is {}", state.as_str()),
+        Verdict::Regressed => format!("{release} was installed, but the device runs something older again"),
+        Verdict::Offer { phase, .. } => format!("download {release}{}", in_phase(subject.rollout, phase)),
+        Verdict::Downloading { .. } => format!("{release} is being downloaded"),
+        Verdict::Activate { .. } => format!("install {release}"),
+        Verdict::Activating => format!("{release} is being installed"),
+        Verdict::Drop { why, .. } => match why {
+            CancelWhy::RolloutCancelled => "it was cancelled".to_owned(),
+            CancelWhy::RolloutEnded => format!("it ended at {}", time(subject.rollout.plan.ends_at)),
+            CancelWhy::Superseded { .. } => superseded(subject),
+            CancelWhy::NoLongerFits(why) => misfit(why),
+        },
+        _ => verdict.code().to_owned(),
+    }
+}
+
+/// Sentences about what is waited for.
+fn waiting(verdict: &Verdict, subject: &Subject<'_>) -> Option<String> {
+    let rollout = subject.rollout;
+    Some(match *verdict {
+        Verdict::NotBegun { at } => format!("it begins at {at}"),
+        Verdict::Superseded { .. } => superseded(subject),
+        Verdict::PhaseNotOpen { phase } => format!(
+            "it waits for phase {}, and phase {} is the last one open",
+            phase_name(rollout, phase),
+            phase_name(rollout, rollout.open_phase)
+        ),
+        Verdict::Paused => match &rollout.state_reason {
+            Some(why) => format!("it is paused ({why})"),
+            None => "it is paused".to_owned(),
+        },
+        Verdict::Held => match subject.device.hold_at(subject.now) {
+            Some(hold) => format!("the device is held ({})", hold.reason),
+            None => "the device is held".to_owned(),
+        },
+        Verdict::RetryLater { at, attempt } => {
+            format!("attempt {attempt} of {} is made at {at}", rollout.plan.max_attempts)
+        }
+        Verdict::InSession => {
+            let minutes = match rollout.plan.policy {
+                Policy::OnConnect { min_absence } => min_absence.as_secs() / 60,
+                _ => 0,
+            };
+            format!("it offers only when the device boots or comes back after {minutes} minutes")
+        }
+        Verdict::WindowClosed { gate, opens, zone } => {
+            let what = match gate {
+                Gate::Download => "downloading",
+                Gate::Install => "installing",
+            };
+            match opens {
+                Some(span) => format!("the window for {what} opens at {} ({zone})", span.start),
+                None => format!("no window for {what} opens any more ({zone})"),
+            }
+        }
+        Verdict::TimedOut => "the device went silent while it installed; a late report or a retry decides".to_owned(),
+        _ => return None,
+    })
+}
+
+fn superseded(subject: &Subject<'_>) -> String {
+    match subject.other {
+        Some(other) => format!("rollout {} comes first for this product", other.plan.name),
+        None => "another rollout comes first for this product".to_owned(),
+    }
+}
+
+fn not_in_audience(subject: &Subject<'_>) -> String {
+    let last_seen = subject.contact.last_seen;
+    // A device that is being answered is online.
+    let seen = Seen { last_seen, status: Connectivity::Online, now: subject.now };
+    match subject.rollout.plan.selector.why_not(subject.device, &seen) {
+        Some(why) => format!("it is not for this device ({why})"),
+        None => "its audience was fixed when it started, without this device".to_owned(),
+    }
+}
+
+fn in_phase(rollout: &Rollout, phase: usize) -> String {
+    if rollout.plan.phases.len() > 1 { format!(", phase {}", phase_name(rollout, phase)) } else { String::new() }
+}
+
+fn phase_name(rollout: &Rollout, phase: usize) -> &str {
+    rollout.plan.phases.get(phase).map_or("?", |phase| phase.name.as_str())
+}
+
+fn time(at: Option<Timestamp>) -> String {
+    at.map(|at| at.to_string()).unwrap_or_default()
+}

@@ -1,0 +1,199 @@
+//! What is known about one device when a decision is made.
+//!
+//! The server fills [`Device`] from its registry and the facts of the check-in, and [`Contact`] from the check-in
+//! itself. Whether a device is online is derived here and stored nowhere.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use callboard_proto::{
+    check_in::Installed,
+    digest::Digest,
+    ids::{AssignmentId, DeviceId, DeviceName, Product, RolloutId, SiteId},
+    state::AssignmentState,
+    time::Timestamp,
+};
+use chrono_tz::Tz;
+
+/// Silence after which a device counts as abandoned, unless configured otherwise.
+pub const DEFAULT_ABANDONED_AFTER: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// One registered unit.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Device {
+    /// Its identity.
+    pub id: DeviceId,
+    /// Its dense number: what membership sets hold.
+    pub number: u32,
+    /// Its unique name.
+    pub name: DeviceName,
+    /// Where it stands.
+    pub site: Option<SiteId>,
+    /// The site's time zone.
+    pub site_tz: Option<Tz>,
+    /// Effective labels: its own over its site's.
+    pub labels: BTreeMap<String, String>,
+    /// Reported hardware model; empty until it reported.
+    pub hw: String,
+    /// Reported processor architecture; empty until it reported.
+    pub arch: String,
+    /// Reported version of the agent; empty until it reported.
+    pub agent: String,
+    /// Reported time zone, where it is one that this program knows.
+    pub tz: Option<Tz>,
+    /// Reported channels that it accepts.
+    pub channels: Vec<String>,
+    /// Reported (or imported) software, at most one entry a product.
+    pub installed: Vec<Installed>,
+    /// Reported attributes.
+    pub attributes: BTreeMap<String, String>,
+    /// When its certificate was first issued; `None` for a device that was imported and has not enrolled.
+    pub enrolled_at: Option<Timestamp>,
+    /// Taken out of service for good.
+    pub decommissioned: bool,
+    /// An operator's hold, of the device or of its site.
+    pub held: Option<Hold>,
+    /// Its assignments in every rollout of the catalog, final ones too: a final one is what keeps a release from
+    /// being offered twice. A device that enrolled anew comes without those of its former life.
+    pub assignments: Vec<Assignment>,
+    /// Releases that rolled back on it. An explicit retry takes the release off this list.
+    pub bad_releases: Vec<Digest>,
+}
+
+/// Why and until when a device is left as it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hold {
+    /// The operator's words.
+    pub reason: String,
+    /// When it ends by itself.
+    pub until: Option<Timestamp>,
+}
+
+/// One device in one rollout.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Assignment {
+    /// Its identity.
+    pub id: AssignmentId,
+    /// The rollout it belongs to.
+    pub rollout: RolloutId,
+    /// What it installs.
+    pub release: Digest,
+    /// Index of the device's phase.
+    pub phase: usize,
+    /// Where it stands.
+    pub state: AssignmentState,
+    /// Which attempt, from 1. A retry raises it in the move that puts the assignment back into the queue.
+    pub attempt: u32,
+    /// Back-off: no new attempt before.
+    pub not_before: Option<Timestamp>,
+    /// When it was made, which is when the device was first offered the release.
+    pub offered_at: Timestamp,
+    /// When the device had been seen last before that check-in. With `offered_at` it tells, for windows in
+    /// best-effort mode, which window the device slept through.
+    pub seen_before_offer: Option<Timestamp>,
+}
+
+/// What a check-in says about the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Contact {
+    /// The check-in before this one.
+    pub last_seen: Option<Timestamp>,
+    /// Whether the device booted since then.
+    pub boot_changed: bool,
+    /// How often it is to check in.
+    pub poll_interval: Duration,
+}
+
+/// Whether a device is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Connectivity {
+    /// It never checked in.
+    Unknown,
+    /// Seen within twice its poll interval.
+    Online,
+    /// Seen longer ago.
+    Offline,
+    /// Silent for so long that nobody should wait for it.
+    Abandoned,
+}
+
+impl Connectivity {
+    /// Every value, in the order of their meaning.
+    pub const ALL: [Self; 4] = [Self::Unknown, Self::Online, Self::Offline, Self::Abandoned];
+
+    /// Derives it.
+    pub fn of(
+        now: Timestamp,
+        last_seen: Option<Timestamp>,
+        poll_interval: Duration,
+        abandoned_after: Duration,
+    ) -> Self {
+        match last_seen.map(|seen| now.since(seen)) {
+            None => Self::Unknown,
+            Some(silence) if silence <= online_for(poll_interval) => Self::Online,
+            Some(silence) if silence < abandoned_after => Self::Offline,
+            Some(_) => Self::Abandoned,
+        }
+    }
+
+    /// The name in selectors, in the API and on pages.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Online => "online",
+            Self::Offline => "offline",
+            Self::Abandoned => "abandoned",
+        }
+    }
+}
+
+/// How long after a check-in a device still counts as online: time for one lost check-in.
+pub fn online_for(poll_interval: Duration) -> Duration {
+    poll_interval.saturating_mul(2)
+}
+
+impl Device {
+    /// What it has of `product`.
+    pub fn installed(&self, product: &Product) -> Option<&Installed> {
+        self.installed.iter().find(|one| one.product == *product)
+    }
+
+    /// Whether it runs exactly this release.
+    pub fn runs(&self, release: Digest) -> bool {
+        self.installed.iter().any(|one| one.release == Some(release))
+    }
+
+    /// Its assignment in `rollout`.
+    pub fn assignment(&self, rollout: RolloutId) -> Option<&Assignment> {
+        self.assignments.iter().find(|one| one.rollout == rollout)
+    }
+
+    /// The hold in force at `now`.
+    pub fn hold_at(&self, now: Timestamp) -> Option<&Hold> {
+        self.held.as_ref().filter(|hold| hold.until.is_none_or(|until| now < until))
+    }
+
+    /// Whether it ever told its facts. Imported devices have not until their first check-in.
+    pub fn has_reported(&self) -> bool {
+        !self.agent.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connectivity_follows_from_the_silence() {
+        let at = |s: i64| Timestamp::from_millis(s * 1000);
+        let of = |seen: Option<i64>| {
+            let poll = Duration::from_secs(300);
+            Connectivity::of(at(10_000_000), seen.map(at), poll, DEFAULT_ABANDONED_AFTER).as_str()
+        };
+        assert_eq!(of(None), "unknown");
+        assert_eq!(of(Some(10_000_000)), "online");
+        assert_eq!(of(Some(10_000_000 - 600)), "online");
+        assert_eq!(of(Some(10_000_000 - 601)), "offline");
+        assert_eq!(of(Some(10_000_000 - 30 * 86_400)), "abandoned");
+        assert_eq!(of(Some(10_000_300)), "online", "a clock that went back does not make a device offline");
+    }
+}

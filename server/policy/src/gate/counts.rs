@@ -1,0 +1,119 @@
+//! The counters of a phase: what gates and progress bars look at, so that nobody counts rows.
+
+use std::iter::Sum;
+
+use callboard_proto::state::AssignmentState;
+
+/// What became of the devices of one phase.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PhaseCounts {
+    /// Members, without the excluded ones.
+    pub size: u64,
+    /// Assignments in this state.
+    pub queued: u64,
+    /// Assignments in this state.
+    pub downloading: u64,
+    /// Assignments in this state.
+    pub staged: u64,
+    /// Assignments in this state.
+    pub activating: u64,
+    /// Assignments in this state.
+    pub verifying: u64,
+    /// Assignments in this state.
+    pub succeeded: u64,
+    /// Assignments in this state.
+    pub rolled_back: u64,
+    /// Assignments in this state.
+    pub failed: u64,
+    /// Assignments in this state.
+    pub timed_out: u64,
+    /// Assignments in this state.
+    pub cancelled: u64,
+    /// Assignments in this state.
+    pub expired: u64,
+    /// Failures (rolled back or failed) that an operator took note of when resuming: the gate looks past them.
+    pub acknowledged: u64,
+}
+
+impl PhaseCounts {
+    /// The counter of assignments in `state`.
+    pub fn of(&mut self, state: AssignmentState) -> &mut u64 {
+        match state {
+            AssignmentState::Queued => &mut self.queued,
+            AssignmentState::Downloading => &mut self.downloading,
+            AssignmentState::Staged => &mut self.staged,
+            AssignmentState::Activating => &mut self.activating,
+            AssignmentState::Verifying => &mut self.verifying,
+            AssignmentState::Succeeded => &mut self.succeeded,
+            AssignmentState::RolledBack => &mut self.rolled_back,
+            AssignmentState::Failed => &mut self.failed,
+            AssignmentState::TimedOut => &mut self.timed_out,
+            AssignmentState::Cancelled => &mut self.cancelled,
+            AssignmentState::Expired => &mut self.expired,
+        }
+    }
+
+    /// One assignment was made (`from` is `None`) or moved.
+    pub fn move_one(&mut self, from: Option<AssignmentState>, to: AssignmentState) {
+        if let Some(from) = from {
+            let count = self.of(from);
+            *count = count.saturating_sub(1);
+        }
+        *self.of(to) += 1;
+    }
+
+    /// Devices that have no final state and may still get one, with or without an assignment.
+    pub fn open(&self) -> u64 {
+        self.size.saturating_sub(self.done())
+    }
+
+    /// Members without an assignment.
+    pub fn untouched(&self) -> u64 {
+        self.open().saturating_sub(self.queued + self.downloading + self.staged + self.in_activation())
+    }
+
+    /// Devices that are left alone.
+    pub fn in_activation(&self) -> u64 {
+        self.activating + self.verifying
+    }
+
+    /// Devices from which nothing more is expected.
+    pub(super) fn done(&self) -> u64 {
+        self.succeeded + self.rolled_back + self.failed + self.timed_out + self.cancelled + self.expired
+    }
+
+    /// Failures that may not turn into successes by themselves.
+    pub(super) fn final_failures(&self) -> u64 {
+        (self.rolled_back + self.failed).saturating_sub(self.acknowledged)
+    }
+
+    /// Devices that failed, as far as is known.
+    pub(super) fn failures(&self) -> u64 {
+        self.final_failures() + self.timed_out
+    }
+
+    /// Devices that the gate can learn from.
+    pub(super) fn completed(&self) -> u64 {
+        self.succeeded + self.failures()
+    }
+
+    /// Devices that the gate waits for.
+    pub(super) fn counted_size(&self) -> u64 {
+        let acknowledged = self.acknowledged.min(self.rolled_back + self.failed);
+        self.size.saturating_sub(self.cancelled + self.expired + acknowledged)
+    }
+}
+
+impl Sum for PhaseCounts {
+    fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
+        all.fold(Self::default(), |mut sum, one| {
+            for state in AssignmentState::ALL {
+                let mut one = one;
+                *sum.of(state) += *one.of(state);
+            }
+            sum.size += one.size;
+            sum.acknowledged += one.acknowledged;
+            sum
+        })
+    }
+}

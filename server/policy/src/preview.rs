@@ -1,0 +1,155 @@
+//! A rollout before it exists: who would be in which phase, and what would come of it.
+//!
+//! It is made of the same parts as the real start, so with the same rollout id, fleet and time both agree.
+
+use std::collections::HashMap;
+
+use callboard_proto::{
+    ids::{DeviceId, RolloutId},
+    instruction::Reason,
+    time::Timestamp,
+};
+
+use crate::{
+    audience::{self, Audience, Candidate},
+    catalog::Catalog,
+    device::{Connectivity, Device},
+    release::{self, Fit, Release},
+    rollout::{Membership, Plan, Rollout},
+    selector::Seen,
+};
+
+/// What a rollout would do.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Preview {
+    /// Devices that the selector matches.
+    pub matching: usize,
+    /// Of these, online now.
+    pub online: usize,
+    /// One entry a phase.
+    pub phases: Vec<PhasePreview>,
+    /// Devices that run the release already.
+    pub already_installed: Vec<DeviceId>,
+    /// Devices that cannot take the release, and why.
+    pub incompatible: Vec<(DeviceId, Reason)>,
+    /// Other rollouts of the same product that are for some of the same devices.
+    pub conflicts: Vec<Conflict>,
+    /// The membership sets that a start would store.
+    pub audience: Audience,
+}
+
+/// One phase of a preview.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PhasePreview {
+    /// Its name.
+    pub name: String,
+    /// Devices that would get the release in it, by number.
+    pub devices: Vec<DeviceId>,
+    /// Of these, online now.
+    pub online: usize,
+}
+
+/// Another rollout of the same product, for some of the same devices.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Conflict {
+    /// Which.
+    pub rollout: RolloutId,
+    /// Whether the previewed one, started now, would come first.
+    pub superseded_by_this: bool,
+    /// Devices in both.
+    pub devices: Vec<DeviceId>,
+}
+
+/// Previews `plan` under the id that the rollout would have. `others` is the catalog of active rollouts; a rollout
+/// that is in it under the same id is left out.
+pub fn preview(
+    now: Timestamp,
+    id: RolloutId,
+    plan: &Plan,
+    release: &Release,
+    fleet: &[(&Device, Seen)],
+    others: &Catalog,
+) -> Preview {
+    let mut matching: Vec<(&Device, Seen)> = audience::matching(plan, fleet.iter().copied()).collect();
+    matching.sort_by_key(|(device, _)| device.number);
+    let candidates = matching.iter().map(|(device, seen)| Candidate::of(plan, release, device, seen));
+    let audience = audience::assign(id, &plan.phases, candidates);
+    let mut preview = Preview {
+        matching: matching.len(),
+        online: matching.iter().filter(|(_, seen)| is_online(seen)).count(),
+        phases: Vec::new(),
+        already_installed: Vec::new(),
+        incompatible: Vec::new(),
+        conflicts: conflicts(now, id, plan, release, &matching, others),
+        audience,
+    };
+    for (device, seen) in &matching {
+        match release::fit(release, device, plan.allow_downgrade, seen.now) {
+            Fit::Fits | Fit::Unreported => {}
+            Fit::AlreadyInstalled => preview.already_installed.push(device.id),
+            Fit::Incompatible(misfit) => {
+                let reason = Reason { code: misfit.code().to_owned(), text: misfit.text(release, device) };
+                preview.incompatible.push((device.id, reason));
+            }
+        }
+    }
+    preview.phases = phases(plan, &preview.audience, &matching);
+    preview
+}
+
+fn phases(plan: &Plan, audience: &Audience, matching: &[(&Device, Seen)]) -> Vec<PhasePreview> {
+    let by_number: HashMap<u32, (&Device, &Seen)> =
+        matching.iter().map(|(device, seen)| (device.number, (*device, seen))).collect();
+    let named = plan.phases.iter().zip(&audience.phases);
+    named
+        .map(|(phase, members)| {
+            let counting = members - &audience.excluded;
+            let found: Vec<_> = counting.iter().filter_map(|number| by_number.get(&number)).collect();
+            PhasePreview {
+                name: phase.name.clone(),
+                devices: found.iter().map(|(device, _)| device.id).collect(),
+                online: found.iter().filter(|(_, seen)| is_online(seen)).count(),
+            }
+        })
+        .collect()
+}
+
+fn is_online(seen: &Seen) -> bool {
+    seen.status == Connectivity::Online
+}
+
+fn conflicts(
+    now: Timestamp,
+    id: RolloutId,
+    plan: &Plan,
+    release: &Release,
+    matching: &[(&Device, Seen)],
+    others: &Catalog,
+) -> Vec<Conflict> {
+    let same_product = |other: &&Rollout| {
+        let theirs = others.releases.get(&other.plan.release);
+        other.id != id && other.state.is_active() && theirs.is_some_and(|theirs| theirs.product == release.product)
+    };
+    let found = others.rollouts.iter().filter(same_product).map(|other| Conflict {
+        rollout: other.id,
+        // Of two with the same priority, the one that begins later comes first.
+        superseded_by_this: (plan.priority, Some(plan.begins_at(now))) >= (other.plan.priority, other.begins_at()),
+        devices: matching.iter().filter(|(device, seen)| is_for(other, device, seen)).map(|(one, _)| one.id).collect(),
+    });
+    found.filter(|conflict| !conflict.devices.is_empty()).collect()
+}
+
+/// Whether `device` still has to do with `other`.
+fn is_for(other: &Rollout, device: &Device, seen: &Seen) -> bool {
+    if device.runs(other.plan.release) {
+        return false;
+    }
+    match device.assignment(other.id) {
+        Some(assignment) => !assignment.state.is_final(),
+        None if other.excluded.contains(device.number) => false,
+        None => {
+            let live = other.plan.audience == Membership::Live;
+            other.phase_of(device.number).is_some() || (live && other.plan.selector.matches(device, seen))
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! A release as far as decisions need it, and whether it fits a device.
+
+use callboard_proto::{digest::Digest, ids::Product, time::Timestamp, version::Version};
+
+use crate::{device::Device, selector::Glob};
+
+/// The deciding part of a signed release.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Release {
+    /// Its identity.
+    pub digest: Digest,
+    /// What it is a release of.
+    pub product: Product,
+    /// For people.
+    pub version: Version,
+    /// With `counter`, the order of releases of a product.
+    pub epoch: u32,
+    /// With `epoch`, the order of releases of a product.
+    pub counter: u64,
+    /// The floor it raises once committed. Not used for deciding; kept for those who show it.
+    pub min_floor: u64,
+    /// Channels it is meant for.
+    pub channels: Vec<String>,
+    /// Hardware it runs on.
+    pub hw: Vec<Glob>,
+    /// No new installs from then on.
+    pub not_after: Option<Timestamp>,
+    /// The oldest agent that can install it.
+    pub requires_agent: Option<Version>,
+}
+
+/// Whether a device can take a release.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fit {
+    /// It can.
+    Fits,
+    /// It runs this very release.
+    AlreadyInstalled,
+    /// It never reported its facts, so it is taken for fitting until it does.
+    Unreported,
+    /// It cannot.
+    Incompatible(Misfit),
+}
+
+/// Why a device cannot take a release.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Misfit {
+    /// Another hardware model.
+    Hardware,
+    /// The device accepts none of the release's channels.
+    Channel,
+    /// The agent is too old, or its version cannot be read.
+    Agent,
+    /// The device refuses everything below its floor.
+    BelowFloor,
+    /// Something newer is installed.
+    Downgrade,
+    /// The release may not be installed any more.
+    Expired,
+    /// It rolled back on this device before.
+    RolledBackBefore,
+}
+
+/// Judges `release` for `device`, by what it last reported. A release that runs already is never a misfit.
+pub fn fit(release: &Release, device: &Device, allow_downgrade: bool, now: Timestamp) -> Fit {
+    match fit_reported(release, device, allow_downgrade, now) {
+        // These are known without the device's word.
+        Fit::Incompatible(why @ (Misfit::Expired | Misfit::RolledBackBefore)) => Fit::Incompatible(why),
+        Fit::Incompatible(_) | Fit::Fits if !device.has_reported() => Fit::Unreported,
+        fit => fit,
+    }
+}
+
+/// The same for a device that is reporting right now.
+pub(crate) fn fit_reported(release: &Release, device: &Device, allow_downgrade: bool, now: Timestamp) -> Fit {
+    if device.runs(release.digest) {
+        return Fit::AlreadyInstalled;
+    }
+    if release.not_after.is_some_and(|end| now >= end) {
+        return Fit::Incompatible(Misfit::Expired);
+    }
+    if device.bad_releases.contains(&release.digest) {
+        return Fit::Incompatible(Misfit::RolledBackBefore);
+    }
+    match misfit(release, device, allow_downgrade) {
+        Some(why) => Fit::Incompatible(why),
+        None => Fit::Fits,
+    }
+}
+
+fn misfit(release: &Release, device: &Device, allow_downgrade: bool) -> Option<Misfit> {
+    if !release.hw.iter().any(|glob| glob.matches(&device.hw)) {
+        return Some(Misfit::Hardware);
+    }
+    if !release.channels.iter().any(|channel| device.channels.contains(channel)) {
+        return Some(Misfit::Channel);
+    }
+    if let Some(oldest) = &release.requires_agent
+        && !device.agent.parse::<Version>().is_ok_and(|agent| agent >= *oldest)
+    {
+        return Some(Misfit::Agent);
+    }
+    let installed = device.installed(&release.product)?;
+    let order = (release.epoch, release.counter);
+    // The floor binds within its epoch, and a lower epoch lies below every floor.
+    if order < (installed.epoch, installed.floor) {
+        return Some(Misfit::BelowFloor);
+    }
+    (order < (installed.epoch, installed.counter) && !allow_downgrade).then_some(Misfit::Downgrade)
+}
+
+impl Misfit {
+    /// Every misfit.
+    pub const ALL: [Self; 7] = [
+        Self::Hardware,
+        Self::Channel,
+        Self::Agent,
+        Self::BelowFloor,
+        Self::Downgrade,
+        Self::Expired,
+        Self::RolledBackBefore,
+    ];
+
+    /// A stable word for programs.
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::Hardware => "incompatible_hw",
+            Self::Channel => "incompatible_channel",
+            Self::Agent => "agent_too_old",
+            Self::BelowFloor => "below_floor",
+            Self::Downgrade => "downgrade",
+            Self::Expired => "release_expired",
+            Self::RolledBackBefore => "rolled_back_before",
+        }
+    }
+
+    /// A sentence about this release and this device.
+    pub fn text(self, release: &Release, device: &Device) -> String {
+        let installed = device.installed(&release.product);
+        let version = installed.map_or("none", |one| one.version.as_str());
+        match self {
+            Self::Hardware => {
+                let globs: Vec<&str> = release.hw.iter().map(Glob::as_str).collect();
+                format!("the release is for hardware {}, the device is {:?}", globs.join(", "), device.hw)
+            }
+            Self::Channel => format!(
+                "the release is on channel {}, the device accepts {}",
+                release.channels.join(", "),
+                if device.channels.is_empty() { "none".to_owned() } else { device.channels.join(", ") }
+            ),
+            Self::Agent => {
+                let oldest = release.requires_agent.as_ref().map_or("", Version::as_str);
+                format!("the release needs agent {oldest} or newer, the device has {:?}", device.agent)
+            }
+            Self::BelowFloor => format!(
+                "release counter {}.{} is below the device's floor {}.{}",
+                release.epoch,
+                release.counter,
+                installed.map_or(0, |one| one.epoch),
+                installed.map_or(0, |one| one.floor)
+            ),
+            Self::Downgrade => format!(
+                "{} {version} is newer than {}, and the rollout does not allow a downgrade",
+                release.product, release.version
+            ),
+            Self::Expired => {
+                let end = release.not_after.map(|end| end.to_string()).unwrap_or_default();
+                format!("the release may not be installed since {end}")
+            }
+            Self::RolledBackBefore => {
+                format!("{} {} rolled back on this device; retry it explicitly", release.product, release.version)
+            }
+        }
+    }
+}

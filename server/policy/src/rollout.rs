@@ -1,0 +1,245 @@
+//! A rollout: one release, one selector, one policy.
+//!
+//! [`Spec`] is what an operator asks for. [`Spec::plan`] checks it and gives a [`Plan`], in which impossible policies
+//! do not exist. A [`Rollout`] is a plan and how far it has come.
+
+mod spec;
+
+use std::time::Duration;
+
+use callboard_proto::{
+    digest::Digest,
+    ids::{RolloutId, RolloutName},
+    time::Timestamp,
+};
+use chrono_tz::Tz;
+use roaring::RoaringBitmap;
+pub use spec::{PhaseSpec, PolicySpec, Spec, SpecError, StartSpec, WindowSpec};
+
+use crate::{
+    device::Device,
+    selector::Selector,
+    window::{self, Gate, Window, Zone},
+};
+
+/// Lowest to highest priority is 0 to this.
+pub const MAX_PRIORITY: u32 = 1000;
+/// Priority of a rollout that asks for none.
+pub const DEFAULT_PRIORITY: u32 = 500;
+/// Attempts for one device, unless asked otherwise.
+pub const DEFAULT_MAX_ATTEMPTS: u32 = 3;
+/// Absence that makes a check-in the first of a connection, unless asked otherwise.
+pub const DEFAULT_MIN_ABSENCE: Duration = Duration::from_secs(3600);
+
+/// A rollout and how far it has come.
+#[derive(Clone, Debug)]
+pub struct Rollout {
+    /// Its identity; salts the buckets.
+    pub id: RolloutId,
+    /// What it is to do.
+    pub plan: Plan,
+    /// Whether it runs.
+    pub state: RolloutState,
+    /// Why it is in this state, where someone or something said so (`gate of phase canary: ...`).
+    pub state_reason: Option<String>,
+    /// When it was started.
+    pub started_at: Option<Timestamp>,
+    /// The last open phase; the ones before it are open too.
+    pub open_phase: usize,
+    /// Device numbers of each phase, as [`crate::audience::assign`] gave them and late joiners extended them.
+    pub members: Vec<RoaringBitmap>,
+    /// Members that do not count: they have the release already, or cannot take it.
+    pub excluded: RoaringBitmap,
+}
+
+/// What a rollout is to do, checked.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// For people.
+    pub name: RolloutName,
+    /// What it brings.
+    pub release: Digest,
+    /// Whom it is for.
+    pub selector: Selector,
+    /// When membership is decided.
+    pub audience: Membership,
+    /// When it offers.
+    pub policy: Policy,
+    /// When devices may download or install; none means always.
+    pub windows: Vec<Window>,
+    /// One at least. Only [`Policy::Progressive`] has more.
+    pub phases: Vec<Phase>,
+    /// What is ranked and moves together.
+    pub unit: Unit,
+    /// 0 to 1000, highest first.
+    pub priority: u32,
+    /// Attempts for one device.
+    pub max_attempts: u32,
+    /// Whether something older than what is installed is meant.
+    pub allow_downgrade: bool,
+    /// Time that must be left in a window for an install to begin.
+    pub expected_install: Duration,
+    /// From then on windows are ignored.
+    pub deadline: Option<Timestamp>,
+    /// From then on nothing is offered, and what is not activating expires. A live rollout without an end is a
+    /// baseline.
+    pub ends_at: Option<Timestamp>,
+    /// The zone of devices whose zone nobody knows.
+    pub default_tz: Tz,
+}
+
+/// When membership is decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Membership {
+    /// When the rollout starts.
+    Frozen,
+    /// At any check-in; members stay members.
+    Live,
+}
+
+/// When a rollout offers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Policy {
+    /// At the next check-in.
+    Immediate,
+    /// From then on.
+    Scheduled {
+        /// When.
+        start_at: Timestamp,
+    },
+    /// To the devices of open phases.
+    Progressive,
+    /// At the first check-in of a connection.
+    OnConnect {
+        /// Absence that makes a check-in the first of a connection.
+        min_absence: Duration,
+    },
+}
+
+/// What is ranked and moves together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    /// Every device by itself.
+    Device,
+    /// All devices of a site; a device without one is a site of its own.
+    Site,
+}
+
+/// A slice of the audience and the gate behind it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Phase {
+    /// For people.
+    pub name: String,
+    /// Which slice.
+    pub share: Share,
+    /// Successes in a hundred completed devices that open the next phase.
+    pub success_percent: u32,
+    /// Completed devices in a hundred of the phase that open the next phase.
+    pub completed_percent: u32,
+    /// Completed devices without which the next phase never opens (all of a smaller phase).
+    pub min_completed: u32,
+    /// After that, `min_completed` alone is enough.
+    pub max_wait: Option<Duration>,
+}
+
+/// Which slice of the audience a phase is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Share {
+    /// Up to so many in a hundred of the units that no selector has taken, phases before included.
+    Percent(u32),
+    /// These.
+    Selector(Selector),
+}
+
+/// Whether a rollout runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RolloutState {
+    /// Not started yet.
+    Draft,
+    /// Offering.
+    Running,
+    /// Held by an operator or by a gate; nothing is granted.
+    Paused,
+    /// Everything that could be done is done.
+    Completed,
+    /// Called off. Keep it in the catalog while assignments of it are not final: their devices must be told.
+    Cancelled,
+}
+
+impl RolloutState {
+    /// Every state.
+    pub const ALL: [Self; 5] = [Self::Draft, Self::Running, Self::Paused, Self::Completed, Self::Cancelled];
+
+    /// The name in the API and on pages.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Draft => "draft",
+            Self::Running => "running",
+            Self::Paused => "paused",
+            Self::Completed => "completed",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
+    /// Whether devices have to do with it.
+    pub const fn is_active(self) -> bool {
+        matches!(self, Self::Running | Self::Paused)
+    }
+
+    /// Whether an operator may move it to `next`; [`RolloutState::Completed`] is not an operator's to give.
+    pub const fn allows(self, next: Self) -> bool {
+        matches!(
+            (self, next),
+            (Self::Draft, Self::Running | Self::Cancelled)
+                | (Self::Running, Self::Paused | Self::Cancelled)
+                | (Self::Paused, Self::Running | Self::Cancelled)
+        )
+    }
+}
+
+impl Rollout {
+    /// A plan that has not been started.
+    pub fn draft(id: RolloutId, plan: Plan) -> Self {
+        Self {
+            id,
+            plan,
+            state: RolloutState::Draft,
+            state_reason: None,
+            started_at: None,
+            open_phase: 0,
+            members: Vec::new(),
+            excluded: RoaringBitmap::new(),
+        }
+    }
+
+    /// From when on it offers: the start, or what it is scheduled for if that is later. `None` for a draft.
+    pub fn begins_at(&self) -> Option<Timestamp> {
+        self.started_at.map(|started| self.plan.begins_at(started))
+    }
+
+    /// The phase that has `number` as a member.
+    pub fn phase_of(&self, number: u32) -> Option<usize> {
+        self.members.iter().position(|members| members.contains(number))
+    }
+}
+
+impl Plan {
+    /// From when on it offers if it is started at `started`.
+    pub fn begins_at(&self, started: Timestamp) -> Timestamp {
+        match self.policy {
+            Policy::Scheduled { start_at } => started.max(start_at),
+            _ => started,
+        }
+    }
+
+    /// Whether it runs on for ever.
+    pub fn is_baseline(&self) -> bool {
+        self.audience == Membership::Live && self.ends_at.is_none()
+    }
+
+    /// The windows that restrict `gate`, each with the zone it follows.
+    pub fn windows_for(&self, gate: Gate, device: &Device, now: Timestamp) -> Vec<(&Window, Zone)> {
+        let restricting = self.windows.iter().filter(|window| window.gates.restrict(gate));
+        restricting.map(|window| (window, window::zone_of(window.tz, device, self.default_tz, now))).collect()
+    }
+}

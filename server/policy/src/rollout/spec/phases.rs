@@ -1,0 +1,109 @@
+//! Phases as they were typed.
+
+use super::{Errors, MAX_PARTS, MAX_PHASE_NAME, PhaseSpec, PolicySpec, Spec, minutes};
+use crate::{
+    rollout::{Membership, Phase, Share},
+    selector::Selector,
+};
+
+/// Completed devices in a hundred, unless asked otherwise.
+const DEFAULT_COMPLETED_PERCENT: u32 = 80;
+
+pub(super) fn read(spec: &Spec, errors: &mut Errors) -> Vec<Phase> {
+    if spec.policy != PolicySpec::Progressive {
+        if !spec.phases.is_empty() {
+            errors.add("phases", "only the progressive policy has phases");
+        }
+        return vec![everyone()];
+    }
+    if spec.phases.is_empty() || spec.phases.len() > MAX_PARTS {
+        errors.add("phases", format!("there are {}; 1 to {MAX_PARTS} are wanted", spec.phases.len()));
+        return Vec::new();
+    }
+    let mut highest = 0;
+    let mut phases = Vec::new();
+    for (n, phase) in spec.phases.iter().enumerate() {
+        let path = format!("phases[{n}]");
+        name(phase, spec.phases.iter().take(n), &path, errors);
+        if let Some(share) = share(phase, spec, &path, &mut highest, errors) {
+            phases.push(read_one(phase, share, &path, errors));
+        }
+    }
+    if spec.phases.last().is_some_and(|last| last.percent != Some(100)) {
+        let last = spec.phases.len() - 1;
+        let message = "the last phase must be 100 percent, or devices would be left out for ever";
+        errors.add(format!("phases[{last}].percent"), message);
+    }
+    phases
+}
+
+/// The only phase of the other policies.
+fn everyone() -> Phase {
+    Phase {
+        name: "all".to_owned(),
+        share: Share::Percent(100),
+        success_percent: 0,
+        completed_percent: 100,
+        min_completed: 0,
+        max_wait: None,
+    }
+}
+
+fn name<'a>(phase: &PhaseSpec, mut before: impl Iterator<Item = &'a PhaseSpec>, path: &str, errors: &mut Errors) {
+    let name = &phase.name;
+    if name.is_empty() || name.len() > MAX_PHASE_NAME || name.chars().any(char::is_control) {
+        errors.add(format!("{path}.name"), format!("1 to {MAX_PHASE_NAME} printable characters are wanted"));
+    }
+    if before.any(|other| other.name == *name) {
+        errors.add(format!("{path}.name"), format!("{name:?} stands twice"));
+    }
+}
+
+fn share(phase: &PhaseSpec, spec: &Spec, path: &str, highest: &mut u32, errors: &mut Errors) -> Option<Share> {
+    match (phase.percent, &phase.selector) {
+        (Some(percent), None) => {
+            if !(1..=100).contains(&percent) {
+                errors.add(format!("{path}.percent"), format!("is {percent}; 1 to 100 is allowed"));
+            } else if percent <= *highest {
+                let message = format!("is {percent}, after {highest}: percents are cumulative and must rise to 100");
+                errors.add(format!("{path}.percent"), message);
+            }
+            *highest = percent.max(*highest);
+            Some(Share::Percent(percent))
+        }
+        (None, Some(text)) => {
+            let field = format!("{path}.selector");
+            let selector = errors.keep(&field, Selector::parse(text).map_err(|error| error.to_string()))?;
+            if let (Membership::Live, Some(changing)) = (spec.audience, selector.frozen_only()) {
+                let message =
+                    format!("{changing} changes with every check-in, so it is allowed only with a frozen audience");
+                errors.add(field, message);
+            }
+            Some(Share::Selector(selector))
+        }
+        (None, None) | (Some(_), Some(_)) => {
+            errors.add(path, "needs either a percent or a selector");
+            None
+        }
+    }
+}
+
+fn read_one(phase: &PhaseSpec, share: Share, path: &str, errors: &mut Errors) -> Phase {
+    let completed_percent = phase.completed_percent.unwrap_or(DEFAULT_COMPLETED_PERCENT);
+    for (field, percent) in [("success_percent", phase.success_percent), ("completed_percent", completed_percent)] {
+        if percent > 100 {
+            errors.add(format!("{path}.{field}"), format!("is {percent}; 0 to 100 is allowed"));
+        }
+    }
+    if phase.max_wait_min == Some(0) {
+        errors.add(format!("{path}.max_wait_min"), "must be at least 1; leave it out to wait without limit");
+    }
+    Phase {
+        name: phase.name.clone(),
+        share,
+        success_percent: phase.success_percent,
+        completed_percent,
+        min_completed: phase.min_completed.unwrap_or(1),
+        max_wait: phase.max_wait_min.map(minutes),
+    }
+}

@@ -1,0 +1,95 @@
+//! Windows as they were typed.
+
+use std::time::Duration;
+
+use chrono::{NaiveTime, Weekday};
+use chrono_tz::Tz;
+
+use super::{Errors, MAX_PARTS, StartSpec, WindowSpec, minutes};
+use crate::window::{CronStart, Gate, MAX_WINDOW, Start, Window, WindowTz};
+
+const DAYS: [(&str, Weekday); 7] = [
+    ("mon", Weekday::Mon),
+    ("tue", Weekday::Tue),
+    ("wed", Weekday::Wed),
+    ("thu", Weekday::Thu),
+    ("fri", Weekday::Fri),
+    ("sat", Weekday::Sat),
+    ("sun", Weekday::Sun),
+];
+
+pub(super) fn read(specs: &[WindowSpec], errors: &mut Errors) -> Vec<Window> {
+    if specs.len() > MAX_PARTS {
+        errors.add("windows", format!("there are {}; at most {MAX_PARTS} are allowed", specs.len()));
+    }
+    let windows = specs.iter().take(MAX_PARTS).enumerate();
+    windows.filter_map(|(n, spec)| one(spec, &format!("windows[{n}]"), errors)).collect()
+}
+
+fn one(spec: &WindowSpec, path: &str, errors: &mut Errors) -> Option<Window> {
+    let tz = match spec.tz.as_str() {
+        "site" => Some(WindowTz::Site),
+        name => errors.keep(format!("{path}.tz"), zone(name)).map(WindowTz::Zone),
+    };
+    let start = match &spec.start {
+        StartSpec::Weekly { days, at } => weekly(days, at, path, errors),
+        StartSpec::Cron(text) => errors.keep(format!("{path}.cron"), cron(text)),
+    };
+    let duration = minutes(spec.duration_min);
+    if duration.is_zero() || duration > MAX_WINDOW {
+        let longest = MAX_WINDOW.as_secs() / 60;
+        errors.add(
+            format!("{path}.duration_min"),
+            format!("is {}; 1 to {longest} minutes are allowed", spec.duration_min),
+        );
+    }
+    if !spec.gates.download && !spec.gates.install {
+        errors.add(format!("{path}.gates"), "is empty; a window restricts download, install or both");
+    }
+    Some(Window { tz: tz?, start: start?, duration, gates: spec.gates, mode: spec.mode })
+}
+
+/// An IANA name.
+pub(super) fn zone(name: &str) -> Result<Tz, String> {
+    name.parse()
+        .ok()
+        .ok_or_else(|| format!("{name:?} is no time zone; `site` or an IANA name such as America/New_York is wanted"))
+}
+
+fn weekly(days: &[String], at: &str, path: &str, errors: &mut Errors) -> Option<Start> {
+    let time = NaiveTime::parse_from_str(at, "%H:%M")
+        .ok()
+        .ok_or_else(|| format!("{at:?} is no time of day; HH:MM such as 02:00 is wanted"));
+    let time = errors.keep(format!("{path}.start"), time);
+    let mut found = Vec::new();
+    for day in days {
+        match DAYS.iter().find(|(name, _)| name == day) {
+            Some((_, weekday)) if !found.contains(weekday) => found.push(*weekday),
+            Some(_) => {}
+            None => errors.add(
+                format!("{path}.days"),
+                format!("{day:?} is no day; mon, tue, wed, thu, fri, sat or sun is wanted"),
+            ),
+        }
+    }
+    if days.is_empty() {
+        found.extend(DAYS.iter().map(|(_, weekday)| *weekday));
+    }
+    Some(Start::Weekly { days: found, at: time? })
+}
+
+fn cron(text: &str) -> Result<Start, String> {
+    let start = Start::Cron(text.parse::<CronStart>().map_err(|error| error.to_string())?);
+    if start.ever_opens() { Ok(start) } else { Err(format!("{text:?} never comes")) }
+}
+
+/// An install that never fits into a window would never happen.
+pub(super) fn check_lengths(windows: &[Window], expected_install: Duration, errors: &mut Errors) {
+    let mut installing = windows.iter().filter(|window| window.gates.restrict(Gate::Install)).peekable();
+    if installing.peek().is_some() && installing.all(|window| window.duration < expected_install) {
+        errors.add(
+            "expected_install_min",
+            format!("{} minutes are longer than every window for installing", expected_install.as_secs() / 60),
+        );
+    }
+}

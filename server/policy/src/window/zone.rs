@@ -1,0 +1,74 @@
+//! Which time zone a window follows on a device.
+
+use std::fmt;
+
+use callboard_proto::time::Timestamp;
+use chrono::{Offset, TimeZone};
+use chrono_tz::Tz;
+
+use super::WindowTz;
+use crate::device::Device;
+
+/// A zone and where it comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Zone {
+    /// The zone.
+    pub tz: Tz,
+    /// Where it comes from.
+    pub source: ZoneSource,
+    /// The zone that the device reports, if its clock shows another time than its site's.
+    pub mismatch: Option<Tz>,
+}
+
+/// Where a zone comes from, in the order in which they are asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ZoneSource {
+    /// The window names it.
+    Window,
+    /// The device's site has it.
+    Site,
+    /// The device's label `tz` names it.
+    Label,
+    /// The device reports it.
+    Device,
+    /// Nobody knows better: the rollout's default.
+    Default,
+}
+
+/// The zone that `window` follows on `device` at `now`.
+pub fn zone_of(window: WindowTz, device: &Device, default: Tz, now: Timestamp) -> Zone {
+    let (tz, source) = match window {
+        WindowTz::Zone(tz) => (tz, ZoneSource::Window),
+        WindowTz::Site => of_device(device).unwrap_or((default, ZoneSource::Default)),
+    };
+    let offset = |tz: Tz| tz.offset_from_utc_datetime(&now.utc().naive_utc()).fix();
+    let mismatch = match (device.site_tz, device.tz) {
+        (Some(site), Some(own)) if offset(site) != offset(own) => Some(own),
+        _ => None,
+    };
+    Zone { tz, source, mismatch }
+}
+
+fn of_device(device: &Device) -> Option<(Tz, ZoneSource)> {
+    let label = || device.labels.get("tz").and_then(|name| name.parse().ok());
+    (device.site_tz.map(|tz| (tz, ZoneSource::Site)))
+        .or_else(|| label().map(|tz| (tz, ZoneSource::Label)))
+        .or_else(|| device.tz.map(|tz| (tz, ZoneSource::Device)))
+}
+
+impl fmt::Display for Zone {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let source = match self.source {
+            ZoneSource::Window => "the window's zone",
+            ZoneSource::Site => "the site's zone",
+            ZoneSource::Label => "the zone of label tz",
+            ZoneSource::Device => "the zone the device reports",
+            ZoneSource::Default => "the rollout's default zone",
+        };
+        write!(f, "{}, {source}", self.tz.name())?;
+        match self.mismatch {
+            Some(own) => write!(f, " (the device reports {})", own.name()),
+            None => Ok(()),
+        }
+    }
+}
