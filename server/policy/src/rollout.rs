@@ -14,7 +14,7 @@ use callboard_proto::{
 };
 use chrono_tz::Tz;
 use roaring::RoaringBitmap;
-pub use spec::{PhaseSpec, PolicySpec, Spec, SpecError, StartSpec, WindowSpec};
+pub use spec::{PhaseSpec, PolicyKind, Spec, SpecError, WindowSpec};
 
 use crate::{
     device::Device,
@@ -102,10 +102,10 @@ pub enum Membership {
 pub enum Policy {
     /// At the next check-in.
     Immediate,
-    /// From then on.
+    /// From then on, and inside the windows.
     Scheduled {
-        /// When.
-        start_at: Timestamp,
+        /// When; without it, the windows alone say.
+        start_at: Option<Timestamp>,
     },
     /// To the devices of open phases.
     Progressive,
@@ -227,7 +227,7 @@ impl Plan {
     /// From when on it offers if it is started at `started`.
     pub fn begins_at(&self, started: Timestamp) -> Timestamp {
         match self.policy {
-            Policy::Scheduled { start_at } => started.max(start_at),
+            Policy::Scheduled { start_at: Some(start_at) } => started.max(start_at),
             _ => started,
         }
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use callboard_proto::{digest::Digest, ids::RolloutName, time::Timestamp};
 use chrono_tz::Tz;
 
-use super::{MAX_PRIORITY, Membership, Plan, Policy, Unit};
+use super::{DEFAULT_MIN_ABSENCE, MAX_PRIORITY, Membership, Plan, Policy, Unit};
 use crate::{
     selector::Selector,
     window::{Gates, Mode},
@@ -17,7 +17,7 @@ use crate::{
 /// Phases and windows of one rollout at most; more is a mistake.
 const MAX_PARTS: usize = 32;
 /// More attempts than this hide a fault rather than ride it out.
-const MAX_ATTEMPTS: u32 = 20;
+const MAX_ATTEMPTS: u32 = 10;
 /// Longest name of a phase.
 const MAX_PHASE_NAME: usize = 64;
 
@@ -33,16 +33,21 @@ pub struct Spec {
     /// When membership is decided.
     pub audience: Membership,
     /// When it offers.
-    pub policy: PolicySpec,
+    pub policy: PolicyKind,
+    /// For [`PolicyKind::Scheduled`]: not before. It needs this, windows, or both.
+    pub start_at: Option<Timestamp>,
+    /// For [`PolicyKind::OnConnect`]: seconds of absence that make a check-in the first of a connection; an hour if
+    /// there are none.
+    pub min_absence_s: Option<u32>,
     /// May be empty.
     pub windows: Vec<WindowSpec>,
-    /// For [`PolicySpec::Progressive`] at least one, else none.
+    /// For [`PolicyKind::Progressive`] at least one, else none.
     pub phases: Vec<PhaseSpec>,
     /// What is ranked and moves together.
     pub unit: Unit,
     /// 0 to 1000.
     pub priority: u32,
-    /// 1 to 20.
+    /// 1 to 10.
     pub max_attempts: u32,
     /// Whether something older than what is installed is meant.
     pub allow_downgrade: bool,
@@ -56,23 +61,17 @@ pub struct Spec {
     pub default_tz: Option<String>,
 }
 
-/// When a rollout offers, unchecked.
+/// When a rollout offers, by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PolicySpec {
+pub enum PolicyKind {
     /// At the next check-in.
     Immediate,
-    /// From then on.
-    Scheduled {
-        /// When.
-        start_at: Timestamp,
-    },
+    /// From a time on.
+    Scheduled,
     /// To the devices of open phases.
     Progressive,
     /// At the first check-in of a connection.
-    OnConnect {
-        /// Minutes of absence that make a check-in the first of a connection.
-        min_absence_min: u32,
-    },
+    OnConnect,
 }
 
 /// A window, unchecked.
@@ -80,28 +79,18 @@ pub enum PolicySpec {
 pub struct WindowSpec {
     /// `site`, or an IANA name.
     pub tz: String,
-    /// When it opens.
-    pub start: StartSpec,
+    /// With `start`: `mon` to `sun`; none means every day.
+    pub days: Vec<String>,
+    /// Local time of day, `HH:MM`. This or `cron`.
+    pub start: Option<String>,
+    /// Five fields. This or `start`.
+    pub cron: Option<String>,
     /// 1 minute to a week.
     pub duration_min: u32,
     /// What it restricts; at least one.
     pub gates: Gates,
     /// What becomes of devices that sleep through it.
     pub mode: Mode,
-}
-
-/// When a window opens, unchecked.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum StartSpec {
-    /// On days of the week at a time.
-    Weekly {
-        /// `mon` to `sun`; none means every day.
-        days: Vec<String>,
-        /// `HH:MM`.
-        at: String,
-    },
-    /// Five fields.
-    Cron(String),
 }
 
 /// A phase, unchecked.
@@ -113,12 +102,12 @@ pub struct PhaseSpec {
     pub percent: Option<u32>,
     /// In the selector language. This or `percent`.
     pub selector: Option<String>,
-    /// 0 to 100.
+    /// 1 to 100.
     pub success_percent: u32,
-    /// 0 to 100; 80 if there is none.
-    pub completed_percent: Option<u32>,
-    /// 1 if there is none.
-    pub min_completed: Option<u32>,
+    /// 1 to 100.
+    pub completed_percent: u32,
+    /// Devices.
+    pub min_completed: u32,
     /// Minutes.
     pub max_wait_min: Option<u32>,
 }
@@ -187,18 +176,27 @@ impl Spec {
     }
 
     fn read_policy(&self, errors: &mut Errors) -> Policy {
+        if self.start_at.is_some() && self.policy != PolicyKind::Scheduled {
+            errors.add("start_at", "only means something with the scheduled policy");
+        }
+        if self.min_absence_s.is_some() && self.policy != PolicyKind::OnConnect {
+            errors.add("min_absence_s", "only means something with the on_connect policy");
+        }
         match self.policy {
-            PolicySpec::Immediate => Policy::Immediate,
-            PolicySpec::Scheduled { start_at } => Policy::Scheduled { start_at },
-            PolicySpec::Progressive => Policy::Progressive,
-            PolicySpec::OnConnect { min_absence_min } => {
-                if min_absence_min == 0 {
-                    errors.add(
-                        "policy.min_absence_min",
-                        "must be at least 1: with 0 every check-in would be a connection",
-                    );
+            PolicyKind::Immediate => Policy::Immediate,
+            PolicyKind::Scheduled => {
+                if self.start_at.is_none() && self.windows.is_empty() {
+                    errors.add("start_at", "the scheduled policy needs a start, windows, or both");
                 }
-                Policy::OnConnect { min_absence: minutes(min_absence_min) }
+                Policy::Scheduled { start_at: self.start_at }
+            }
+            PolicyKind::Progressive => Policy::Progressive,
+            PolicyKind::OnConnect => {
+                if self.min_absence_s == Some(0) {
+                    errors.add("min_absence_s", "must be at least 1: with 0 every check-in would be a new connection");
+                }
+                let absence = self.min_absence_s.map(|seconds| Duration::from_secs(u64::from(seconds)));
+                Policy::OnConnect { min_absence: absence.unwrap_or(DEFAULT_MIN_ABSENCE) }
             }
         }
     }
@@ -213,15 +211,12 @@ impl Spec {
     }
 
     fn check_times(&self, errors: &mut Errors) {
-        if let (PolicySpec::Scheduled { start_at }, Some(end)) = (self.policy, self.ends_at)
-            && start_at >= end
-        {
-            errors.add("policy.start_at", format!("{start_at} is not before the end of the rollout ({end})"));
-        }
-        if let (PolicySpec::Scheduled { start_at }, Some(deadline)) = (self.policy, self.deadline)
-            && start_at >= deadline
-        {
-            errors.add("policy.start_at", format!("{start_at} is not before the deadline ({deadline})"));
+        if let Some(start) = self.start_at {
+            for (name, at) in [("the deadline", self.deadline), ("the end of the rollout", self.ends_at)] {
+                if let Some(at) = at.filter(|at| start >= *at) {
+                    errors.add("start_at", format!("{start} is not before {name} ({at})"));
+                }
+            }
         }
         if let (Some(deadline), Some(end)) = (self.deadline, self.ends_at)
             && deadline >= end

@@ -1,16 +1,13 @@
 //! Phases as they were typed.
 
-use super::{Errors, MAX_PARTS, MAX_PHASE_NAME, PhaseSpec, PolicySpec, Spec, minutes};
+use super::{Errors, MAX_PARTS, MAX_PHASE_NAME, PhaseSpec, PolicyKind, Spec, minutes};
 use crate::{
     rollout::{Membership, Phase, Share},
     selector::Selector,
 };
 
-/// Completed devices in a hundred, unless asked otherwise.
-const DEFAULT_COMPLETED_PERCENT: u32 = 80;
-
 pub(super) fn read(spec: &Spec, errors: &mut Errors) -> Vec<Phase> {
-    if spec.policy != PolicySpec::Progressive {
+    if spec.policy != PolicyKind::Progressive {
         if !spec.phases.is_empty() {
             errors.add("phases", "only the progressive policy has phases");
         }
@@ -89,10 +86,10 @@ fn share(phase: &PhaseSpec, spec: &Spec, path: &str, highest: &mut u32, errors: 
 }
 
 fn read_one(phase: &PhaseSpec, share: Share, path: &str, errors: &mut Errors) -> Phase {
-    let completed_percent = phase.completed_percent.unwrap_or(DEFAULT_COMPLETED_PERCENT);
-    for (field, percent) in [("success_percent", phase.success_percent), ("completed_percent", completed_percent)] {
-        if percent > 100 {
-            errors.add(format!("{path}.{field}"), format!("is {percent}; 0 to 100 is allowed"));
+    let percents = [("success_percent", phase.success_percent), ("completed_percent", phase.completed_percent)];
+    for (field, percent) in percents {
+        if !(1..=100).contains(&percent) {
+            errors.add(format!("{path}.{field}"), format!("is {percent}; 1 to 100 is allowed"));
         }
     }
     if phase.max_wait_min == Some(0) {
@@ -102,8 +99,8 @@ fn read_one(phase: &PhaseSpec, share: Share, path: &str, errors: &mut Errors) ->
         name: phase.name.clone(),
         share,
         success_percent: phase.success_percent,
-        completed_percent,
-        min_completed: phase.min_completed.unwrap_or(1),
+        completed_percent: phase.completed_percent,
+        min_completed: phase.min_completed,
         max_wait: phase.max_wait_min.map(minutes),
     }
 }

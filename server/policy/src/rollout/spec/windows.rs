@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::{NaiveTime, Weekday};
 use chrono_tz::Tz;
 
-use super::{Errors, MAX_PARTS, StartSpec, WindowSpec, minutes};
+use super::{Errors, MAX_PARTS, WindowSpec, minutes};
 use crate::window::{CronStart, Gate, MAX_WINDOW, Start, Window, WindowTz};
 
 const DAYS: [(&str, Weekday); 7] = [
@@ -29,11 +29,23 @@ pub(super) fn read(specs: &[WindowSpec], errors: &mut Errors) -> Vec<Window> {
 fn one(spec: &WindowSpec, path: &str, errors: &mut Errors) -> Option<Window> {
     let tz = match spec.tz.as_str() {
         "site" => Some(WindowTz::Site),
-        name => errors.keep(format!("{path}.tz"), zone(name)).map(WindowTz::Zone),
+        name => {
+            let zone = zone(name).map_err(|error| format!("{error}, or `site`"));
+            errors.keep(format!("{path}.tz"), zone).map(WindowTz::Zone)
+        }
     };
-    let start = match &spec.start {
-        StartSpec::Weekly { days, at } => weekly(days, at, path, errors),
-        StartSpec::Cron(text) => errors.keep(format!("{path}.cron"), cron(text)),
+    let start = match (&spec.start, &spec.cron) {
+        (Some(at), None) => weekly(&spec.days, at, path, errors),
+        (None, Some(text)) => {
+            if !spec.days.is_empty() {
+                errors.add(format!("{path}.days"), "belongs to start; cron names its days itself");
+            }
+            errors.keep(format!("{path}.cron"), cron(text))
+        }
+        (None, None) | (Some(_), Some(_)) => {
+            errors.add(path, "needs either start or cron");
+            None
+        }
     };
     let duration = minutes(spec.duration_min);
     if duration.is_zero() || duration > MAX_WINDOW {
@@ -51,9 +63,8 @@ fn one(spec: &WindowSpec, path: &str, errors: &mut Errors) -> Option<Window> {
 
 /// An IANA name.
 pub(super) fn zone(name: &str) -> Result<Tz, String> {
-    name.parse()
-        .ok()
-        .ok_or_else(|| format!("{name:?} is no time zone; `site` or an IANA name such as America/New_York is wanted"))
+    let zone = name.parse().ok();
+    zone.ok_or_else(|| format!("{name:?} is no time zone; an IANA name such as America/New_York is wanted"))
 }
 
 fn weekly(days: &[String], at: &str, path: &str, errors: &mut Errors) -> Option<Start> {
