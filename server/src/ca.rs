@@ -1,0 +1,217 @@
+//! The two built-in certificate authorities: one names devices, the other the server's own TLS certificate.
+//!
+//! They are apart on purpose. The device CA works while the server runs, since enrolment issues certificates; what it
+//! signs opens nothing but the device listener. Devices pin the server CA, so its key is needed only when the server's
+//! certificate is renewed. Neither can sign a release. Times are arguments; revocation is the database's business.
+
+use std::{
+    fs, io,
+    net::IpAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use callboard_proto::{digest::Digest, ids::DeviceId, time::Timestamp};
+use rcgen::{
+    CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose,
+    PublicKeyData, SanType, SerialNumber,
+};
+use rustls_pki_types::{CertificateDer, DnsName};
+
+mod authority;
+pub(crate) mod csr;
+
+use crate::durable::{self, Access};
+use authority::Authority;
+use csr::Csr;
+
+/// Certificate of the device CA, in PEM.
+pub(crate) const DEVICE_CA_CERT: &str = "device-ca.pem";
+/// Its key.
+pub(crate) const DEVICE_CA_KEY: &str = "device-ca.key";
+/// Certificate that devices pin: the issuer of the server's, in PEM.
+pub(crate) const SERVER_CA_CERT: &str = "server-ca.pem";
+/// Its key.
+pub(crate) const SERVER_CA_KEY: &str = "server-ca.key";
+/// The device listener's certificate, in PEM.
+pub(crate) const SERVER_CERT: &str = "server.pem";
+/// Its key.
+pub(crate) const SERVER_KEY: &str = "server.key";
+
+/// What stands before the device's id in the name of its certificate.
+pub(crate) const DEVICE_URN: &str = "urn:callboard:device:";
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
+/// A till whose clock lost a year still sees our certificates as valid; one at 1970 needs the agent's recovery mode.
+const BACK_DATED: Duration = DAY.saturating_mul(366);
+/// Longer than tills stand in shops: replacing a CA means visiting every device that was off meanwhile.
+const CA_LIFE: Duration = DAY.saturating_mul(20 * 365);
+/// The certificate is pinned by its issuer and replaced by running `callboard init` again; nothing renews it unasked.
+const SERVER_LIFE: Duration = DAY.saturating_mul(5 * 365);
+/// Half a year; renewal is due at two thirds of it.
+const DEVICE_LIFE: Duration = DAY.saturating_mul(180);
+/// Servers that share a device CA may disagree about the time, but not by more.
+const DEVICE_BACK_DATED: Duration = DAY;
+
+/// Issues device certificates.
+pub(crate) struct DeviceCa(Authority);
+
+impl DeviceCa {
+    /// Makes certificate and key in `dir`; they must not exist there.
+    pub(crate) fn create(dir: &Path, now: Timestamp) -> Result<Self, CaError> {
+        let authority = Authority::create("Callboard device CA", now - BACK_DATED, now + CA_LIFE)?;
+        authority.store(&dir.join(DEVICE_CA_CERT), &dir.join(DEVICE_CA_KEY))?;
+        Ok(Self(authority))
+    }
+
+    /// Reads certificate and key from `dir`.
+    pub(crate) fn load(dir: &Path) -> Result<Self, CaError> {
+        Authority::load(&dir.join(DEVICE_CA_CERT), &dir.join(DEVICE_CA_KEY)).map(Self)
+    }
+
+    /// The certificate that verifies devices.
+    pub(crate) fn certificate(&self) -> &CertificateDer<'static> {
+        self.0.certificate()
+    }
+
+    /// From when to when a certificate issued at `now` is valid.
+    pub(crate) fn validity(now: Timestamp) -> (Timestamp, Timestamp) {
+        (now - DEVICE_BACK_DATED, now + DEVICE_LIFE)
+    }
+
+    /// Issues a certificate, in PEM. Of the request only the key counts.
+    pub(crate) fn issue(
+        &self,
+        csr: &Csr,
+        device: DeviceId,
+        not_before: Timestamp,
+        not_after: Timestamp,
+    ) -> Result<String, CaError> {
+        let urn = format!("{DEVICE_URN}{device}").try_into().map_err(CaError::Encode)?;
+        let mut params = leaf(&device.to_string(), ExtendedKeyUsagePurpose::ClientAuth, not_before, not_after);
+        params.subject_alt_names = vec![SanType::URI(urn)];
+        params.serial_number = Some(serial(csr.key(), not_before));
+        // No key identifiers: the leaf travels in every full handshake, and its issuer is known.
+        self.0.sign(&params, csr.key()).map(|certificate| certificate.pem())
+    }
+}
+
+/// Issues the device listener's certificate.
+pub(crate) struct ServerCa(Authority);
+
+impl ServerCa {
+    /// Makes certificate and key in `dir`; they must not exist there.
+    pub(crate) fn create(dir: &Path, now: Timestamp) -> Result<Self, CaError> {
+        let authority = Authority::create("Callboard server CA", now - BACK_DATED, now + CA_LIFE)?;
+        authority.store(&dir.join(SERVER_CA_CERT), &dir.join(SERVER_CA_KEY))?;
+        Ok(Self(authority))
+    }
+
+    /// Reads certificate and key from `dir`.
+    pub(crate) fn load(dir: &Path) -> Result<Self, CaError> {
+        Authority::load(&dir.join(SERVER_CA_CERT), &dir.join(SERVER_CA_KEY)).map(Self)
+    }
+
+    /// The certificate that devices pin.
+    pub(crate) fn certificate(&self) -> &CertificateDer<'static> {
+        self.0.certificate()
+    }
+
+    /// Makes key and certificate of the server in `dir`, replacing earlier ones.
+    ///
+    /// `host` is the host of the public URL, a name or an address; loopback is always included.
+    pub(crate) fn issue_server(&self, dir: &Path, host: &str, now: Timestamp) -> Result<(), CaError> {
+        let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).map_err(CaError::Encode)?;
+        let not_before = now - BACK_DATED;
+        let mut params = leaf("Callboard server", ExtendedKeyUsagePurpose::ServerAuth, not_before, now + SERVER_LIFE);
+        params.subject_alt_names = server_names(host)?;
+        params.serial_number = Some(serial(&key, not_before));
+        params.use_authority_key_identifier_extension = true;
+        let certificate = self.0.sign(&params, &key)?;
+        write(durable::replace, &dir.join(SERVER_KEY), &key.serialize_pem(), Access::Owner)?;
+        write(durable::replace, &dir.join(SERVER_CERT), &certificate.pem(), Access::Everyone)
+    }
+}
+
+/// The digest of a certificate's SubjectPublicKeyInfo: what names a device.
+pub(crate) fn spki_sha256(certificate: &CertificateDer<'_>) -> Result<Digest, CaError> {
+    let (_, parsed) =
+        x509_parser::parse_x509_certificate(certificate).map_err(|source| CaError::Certificate(source.to_string()))?;
+    Ok(Digest::of(parsed.tbs_certificate.subject_pki.raw))
+}
+
+fn server_names(host: &str) -> Result<Vec<SanType>, CaError> {
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let mut names: Vec<SanType> = Vec::new();
+    for name in [host, "localhost", "127.0.0.1", "::1"] {
+        let name = match name.parse::<IpAddr>() {
+            Ok(address) => SanType::IpAddress(address),
+            Err(_) => {
+                let name = DnsName::try_from(name).ok().ok_or_else(|| CaError::Host { host: host.to_owned() })?;
+                SanType::DnsName(name.as_ref().try_into().map_err(CaError::Encode)?)
+            }
+        };
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    Ok(names)
+}
+
+fn leaf(name: &str, usage: ExtendedKeyUsagePurpose, not_before: Timestamp, not_after: Timestamp) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = named(name);
+    params.is_ca = IsCa::ExplicitNoCa;
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = vec![usage];
+    authority::set_validity(&mut params, not_before, not_after);
+    params
+}
+
+fn named(name: &str) -> DistinguishedName {
+    let mut names = DistinguishedName::new();
+    names.push(DnType::CommonName, name);
+    names
+}
+
+/// Unique per key and time, and nothing is drawn: 20 bytes at most, positive, as RFC 5280 wants it.
+fn serial(key: &impl PublicKeyData, not_before: Timestamp) -> SerialNumber {
+    let mut seed = key.subject_public_key_info();
+    seed.extend_from_slice(&not_before.millis().to_be_bytes());
+    let digest = Digest::of(&seed);
+    let bytes = digest.as_bytes().iter().take(16).copied();
+    SerialNumber::from(std::iter::once(0x01).chain(bytes).collect::<Vec<u8>>())
+}
+
+fn write(
+    how: impl Fn(&Path, &[u8], Access) -> io::Result<()>,
+    path: &Path,
+    text: &str,
+    access: Access,
+) -> Result<(), CaError> {
+    how(path, text.as_bytes(), access).map_err(|source| CaError::Write { path: path.to_owned(), source })
+}
+
+fn read(path: &Path) -> Result<String, CaError> {
+    fs::read_to_string(path).map_err(|source| CaError::Read { path: path.to_owned(), source })
+}
+
+/// Why a certificate or a CA could not be made or read.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CaError {
+    #[error("read {path:?}")]
+    Read { path: PathBuf, source: io::Error },
+    #[error("write {path:?}")]
+    Write { path: PathBuf, source: io::Error },
+    #[error("make a certificate")]
+    Encode(#[source] rcgen::Error),
+    #[error("use {path:?}: {reason}")]
+    Unusable { path: PathBuf, reason: String },
+    #[error("name the server {host:?}: a host name or an IP address is wanted")]
+    Host { host: String },
+    #[error("parse a certificate: {0}")]
+    Certificate(String),
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,168 @@
+//! rustls settings of the two listeners, and who is at the other end of a device's connection.
+//!
+//! Devices: TLS 1.3 only. A client certificate is asked for but not demanded, because enrolment and trust documents
+//! come before there is one; routes decide. A certificate that the device CA did not issue, or that has expired, fails
+//! the handshake. A resumed session brings the certificate of its first handshake along without checking it again,
+//! so whether a device is still welcome is asked of the database on every request, never of the handshake.
+//!
+//! Cost: the server's certificate is a single ECDSA P-256 leaf whose issuer the device has, so no intermediate travels;
+//! a full handshake is a fraction of a millisecond and resumption a bonus. 0-RTT stays off: it can be replayed.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use callboard_proto::{digest::Digest, ids::DeviceId};
+use rustls::{
+    RootCertStore, ServerConfig,
+    crypto::CryptoProvider,
+    server::{StoresServerSessions, WebPkiClientVerifier, danger::ClientCertVerifier},
+    time_provider::TimeProvider,
+};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
+use x509_parser::extensions::GeneralName;
+
+use crate::ca::{DEVICE_URN, DeviceCa};
+
+/// Sessions that can be resumed. One node serves about so many devices, each keeping one session of about 1 KiB; what
+/// does not fit costs a full handshake. More devices, or several nodes, want tickets under a shared key instead.
+const SESSIONS: usize = 50_000;
+/// rustls sends two by default; a device resumes once per connection and gets a new one there.
+const TICKETS: usize = 1;
+/// Our payload body and long-held check-ins are made for one request at a time per connection.
+const ALPN: &[u8] = b"http/1.1";
+
+/// Settings of the device listener.
+pub(crate) fn device_listener(
+    certificate: &Path,
+    key: &Path,
+    devices: &DeviceCa,
+    time: Arc<dyn TimeProvider>,
+) -> Result<ServerConfig, TlsError> {
+    let mut roots = RootCertStore::empty();
+    roots.add(devices.certificate().clone()).map_err(TlsError::DeviceCa)?;
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider())
+        .allow_unauthenticated()
+        .build()
+        .map_err(|source| TlsError::Verifier(source.to_string()))?;
+    let mut config = config(&[&rustls::version::TLS13], Some(verifier), certificate, key, time)?;
+    config.session_storage = Arc::new(Sessions(quick_cache::sync::Cache::new(SESSIONS)));
+    config.send_tls13_tickets = TICKETS;
+    config.max_early_data_size = 0;
+    Ok(config)
+}
+
+/// Settings of the admin listener: browsers and scripts, without client certificates.
+pub(crate) fn admin_listener(
+    certificate: &Path,
+    key: &Path,
+    time: Arc<dyn TimeProvider>,
+) -> Result<ServerConfig, TlsError> {
+    config(rustls::ALL_VERSIONS, None, certificate, key, time)
+}
+
+fn config(
+    versions: &[&'static rustls::SupportedProtocolVersion],
+    clients: Option<Arc<dyn ClientCertVerifier>>,
+    certificate: &Path,
+    key: &Path,
+    time: Arc<dyn TimeProvider>,
+) -> Result<ServerConfig, TlsError> {
+    let chain = CertificateDer::pem_slice_iter(&read(certificate)?)
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|source| TlsError::Pem { path: certificate.to_owned(), reason: source.to_string() })?;
+    if chain.is_empty() {
+        let reason = "it holds no certificate".to_owned();
+        return Err(TlsError::Pem { path: certificate.to_owned(), reason });
+    }
+    let private = PrivateKeyDer::from_pem_slice(&read(key)?)
+        .map_err(|source| TlsError::Pem { path: key.to_owned(), reason: source.to_string() })?;
+    let mut config = ServerConfig::builder_with_details(provider(), time)
+        .with_protocol_versions(versions)
+        .map_err(TlsError::Rustls)?
+        .with_client_cert_verifier(clients.unwrap_or_else(WebPkiClientVerifier::no_client_auth))
+        .with_single_cert(chain, private)
+        .map_err(|source| TlsError::Pair { certificate: certificate.to_owned(), key: key.to_owned(), source })?;
+    config.alpn_protocols = vec![ALPN.to_vec()];
+    Ok(config)
+}
+
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::ring::default_provider())
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
+    fs::read(path).map_err(|source| TlsError::Read { path: path.to_owned(), source })
+}
+
+/// Sessions by their id. rustls's own memory cache searches a list of all sessions, under one lock, whenever a TLS 1.3
+/// session is taken out: 120 us with fifty thousand in it, where this one takes 1 us and a full handshake not much more
+/// than the search.
+struct Sessions(quick_cache::sync::Cache<Vec<u8>, Vec<u8>>);
+
+impl StoresServerSessions for Sessions {
+    fn put(&self, key: Vec<u8>, value: Vec<u8>) -> bool {
+        self.0.insert(key, value);
+        true
+    }
+
+    fn get(&self, key: &[u8]) -> Option<Vec<u8>> {
+        self.0.get(key)
+    }
+
+    fn take(&self, key: &[u8]) -> Option<Vec<u8>> {
+        self.0.remove(key).map(|(_, value)| value)
+    }
+
+    fn can_cache(&self) -> bool {
+        true
+    }
+}
+
+impl std::fmt::Debug for Sessions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Sessions({})", self.0.len())
+    }
+}
+
+/// The device at the other end, by the certificate that the handshake verified.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Peer {
+    /// Digest of its public key: what the registry knows it by.
+    pub(crate) spki_sha256: Digest,
+    /// The id that the certificate was issued for.
+    pub(crate) device: DeviceId,
+}
+
+/// Reads the leaf of a verified chain; `None` where there is none or it is not one of a device.
+pub(crate) fn peer(chain: &[CertificateDer<'_>]) -> Option<Peer> {
+    let (_, leaf) = x509_parser::parse_x509_certificate(chain.first()?).ok()?;
+    let names = leaf.subject_alternative_name().ok()??;
+    let [GeneralName::URI(uri)] = names.value.general_names.as_slice() else {
+        return None;
+    };
+    let device = uri.strip_prefix(DEVICE_URN)?.parse().ok()?;
+    Some(Peer { spki_sha256: Digest::of(leaf.tbs_certificate.subject_pki.raw), device })
+}
+
+/// Why a listener cannot speak TLS.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum TlsError {
+    #[error("read {path:?}")]
+    Read { path: PathBuf, source: io::Error },
+    #[error("use {path:?}, PEM is wanted: {reason}")]
+    Pem { path: PathBuf, reason: String },
+    #[error("use {certificate:?} with {key:?}")]
+    Pair { certificate: PathBuf, key: PathBuf, source: rustls::Error },
+    #[error("trust the device CA")]
+    DeviceCa(#[source] rustls::Error),
+    #[error("verify devices: {0}")]
+    Verifier(String),
+    #[error("set up TLS")]
+    Rustls(#[source] rustls::Error),
+}
+
+#[cfg(test)]
+mod tests;
