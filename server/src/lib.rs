@@ -3,6 +3,7 @@
 
 mod ca;
 mod durable;
+mod pack;
 mod store;
 mod tls;
 
