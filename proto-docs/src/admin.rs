@@ -586,6 +586,11 @@ pub struct RolloutSpec {
     #[serde(default)]
     #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, format = DateTime))]
     pub deadline: Option<Timestamp>,
+    /// From then on nothing is offered; what has not begun to activate expires. A live rollout without an end stays
+    /// in force for every device that matches later.
+    #[serde(default)]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, format = DateTime))]
+    pub ends_at: Option<Timestamp>,
     /// For `on_connect`: an absence of so many seconds makes a new connection; 3600 by default.
     #[serde(default)]
     pub min_absence_s: Option<u32>,
@@ -724,6 +729,13 @@ pub struct Counts {
     pub timed_out: u32,
     /// Called off.
     pub cancelled: u32,
+}
+
+impl Counts {
+    /// Devices that hold a place or wait for one.
+    pub const fn open(&self) -> u32 {
+        self.queued + self.downloading + self.staged + self.activating + self.verifying
+    }
 }
 
 /// One device in one rollout.

@@ -160,9 +160,15 @@ impl CheckIn {
         let own = [&self.boot_id, &facts.agent, &facts.hw, &facts.arch].into_iter();
         let optional = facts.tz.iter().chain(&facts.serial).chain(&self.last_error).chain(&facts.channels);
         let pairs = facts.attributes.iter().flat_map(|(key, value)| [key, value]);
-        match own.chain(optional).chain(pairs).chain(self.attacks.keys()).find(|text| text.len() > MAX_TEXT) {
-            Some(text) => Err(format!("a text has {} bytes, at most {MAX_TEXT} are allowed", text.len())),
-            None => Ok(()),
+        let texts = own.chain(optional).chain(pairs).chain(self.attacks.keys());
+        for text in texts {
+            if text.len() > MAX_TEXT || text.contains('\0') {
+                return Err(format!(
+                    "a text has {} bytes; at most {MAX_TEXT} are allowed, none of them NUL",
+                    text.len()
+                ));
+            }
         }
+        Ok(())
     }
 }

@@ -167,6 +167,12 @@ impl Root {
         (self.key_set(&self.roles.online.keyids), to_usize(self.roles.online.threshold))
     }
 
+    /// The keys of every release role together: to say who signed, not whether that is enough.
+    pub fn release_keys(&self) -> KeySet {
+        let ids: Vec<Digest> = self.roles.release.iter().flat_map(|role| role.keyids.iter().copied()).collect();
+        self.key_set(&ids)
+    }
+
     /// Accepts a release that a role with the right scope and epoch has signed.
     ///
     /// # Errors

@@ -140,6 +140,15 @@ pub(crate) fn spki_sha256(certificate: &CertificateDer<'_>) -> Result<Digest, Ca
     Ok(Digest::of(parsed.tbs_certificate.subject_pki.raw))
 }
 
+/// When a certificate in PEM ends.
+pub(crate) fn not_after(pem: &str) -> Result<Timestamp, CaError> {
+    use rustls_pki_types::pem::PemObject as _;
+    let bad = |reason: String| CaError::Certificate(reason);
+    let der = CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|source| bad(source.to_string()))?;
+    let (_, parsed) = x509_parser::parse_x509_certificate(&der).map_err(|source| bad(source.to_string()))?;
+    Ok(Timestamp::from_millis(parsed.validity().not_after.timestamp().saturating_mul(1000)))
+}
+
 fn server_names(host: &str) -> Result<Vec<SanType>, CaError> {
     let host = host.trim_start_matches('[').trim_end_matches(']');
     let mut names: Vec<SanType> = Vec::new();

@@ -1,10 +1,19 @@
 //! The Callboard update server and its operator commands.
-#![allow(dead_code, reason = "the listeners and commands that put the parts together come next")]
+#![allow(dead_code, reason = "the commands that put the parts together come next")]
 
+mod app;
 mod ca;
+pub mod clock;
+mod config;
+mod db;
 mod durable;
+mod http;
+mod jobs;
 mod pack;
+mod sign;
 mod store;
+mod telemetry;
 mod tls;
+mod ui;
 
 pub fn main() {}

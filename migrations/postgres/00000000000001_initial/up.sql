@@ -1,0 +1,162 @@
+-- The generation of rollouts, releases and sites; the next dense device number.
+CREATE TABLE counters (
+    name TEXT COLLATE "C" NOT NULL PRIMARY KEY,
+    value BIGINT NOT NULL
+);
+INSERT INTO counters (name, value) VALUES ('generation', 1), ('device_number', 0);
+
+CREATE TABLE sites (
+    id TEXT COLLATE "C" NOT NULL PRIMARY KEY,
+    name TEXT COLLATE "C" NOT NULL,
+    tz TEXT COLLATE "C" NOT NULL,
+    labels TEXT COLLATE "C" NOT NULL -- JSON object
+);
+
+CREATE TABLE devices (
+    id BYTEA NOT NULL PRIMARY KEY,
+    number BIGINT NOT NULL UNIQUE, -- dense; the member of phase sets
+    revision BIGINT NOT NULL, -- rises with every change but last_seen; grants are conditional on it
+    name TEXT COLLATE "C" NOT NULL UNIQUE,
+    site_id TEXT COLLATE "C" REFERENCES sites (id),
+    description TEXT COLLATE "C" NOT NULL,
+    serial TEXT COLLATE "C" UNIQUE,
+    labels TEXT COLLATE "C" NOT NULL, -- JSON object, the device's own
+    spki BYTEA UNIQUE, -- SHA-256 of the public key; the identity in TLS
+    certificate TEXT COLLATE "C",
+    enrol_token BYTEA,
+    enrolled_at BIGINT,
+    last_seen BIGINT,
+    boot_id TEXT COLLATE "C",
+    hw TEXT COLLATE "C" NOT NULL,
+    arch TEXT COLLATE "C" NOT NULL,
+    agent TEXT COLLATE "C" NOT NULL,
+    agent_key TEXT COLLATE "C", -- sort key of the agent's version, if it is one
+    tz TEXT COLLATE "C", -- as reported, if it is a known zone
+    channels TEXT COLLATE "C" NOT NULL, -- JSON array
+    attributes TEXT COLLATE "C" NOT NULL, -- JSON object
+    installed TEXT COLLATE "C" NOT NULL, -- JSON object: product -> version, sort key, release, epoch, counter, floor
+    hold_reason TEXT COLLATE "C",
+    hold_until BIGINT,
+    decommissioned_at BIGINT
+);
+CREATE INDEX devices_last_seen ON devices (last_seen);
+CREATE INDEX devices_site ON devices (site_id);
+
+-- Changes of single devices, tailed by the other servers on the same database.
+CREATE TABLE changes (
+    seq BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    device_id BYTEA NOT NULL,
+    at BIGINT NOT NULL
+);
+
+CREATE TABLE api_tokens (
+    id BYTEA NOT NULL PRIMARY KEY,
+    secret_sha256 BYTEA NOT NULL,
+    name TEXT COLLATE "C" NOT NULL,
+    created_at BIGINT NOT NULL,
+    revoked_at BIGINT
+);
+
+CREATE TABLE enrol_tokens (
+    id BYTEA NOT NULL PRIMARY KEY,
+    secret_sha256 BYTEA NOT NULL,
+    device_id BYTEA REFERENCES devices (id),
+    site_id TEXT COLLATE "C" REFERENCES sites (id),
+    labels TEXT COLLATE "C" NOT NULL, -- JSON object
+    uses BIGINT NOT NULL,
+    max_uses BIGINT NOT NULL,
+    created_at BIGINT NOT NULL,
+    expires_at BIGINT NOT NULL,
+    revoked_at BIGINT
+);
+
+CREATE TABLE roots (
+    version BIGINT NOT NULL PRIMARY KEY,
+    envelope BYTEA NOT NULL, -- the bytes received
+    published_at BIGINT NOT NULL
+);
+
+CREATE TABLE payloads (
+    sha256 BYTEA NOT NULL PRIMARY KEY,
+    size BIGINT NOT NULL,
+    chunks_sha256 BYTEA NOT NULL,
+    stored_at BIGINT NOT NULL
+);
+
+CREATE TABLE releases (
+    sha256 BYTEA NOT NULL PRIMARY KEY, -- of the signed bytes
+    product TEXT COLLATE "C" NOT NULL,
+    version TEXT COLLATE "C" NOT NULL,
+    epoch BIGINT NOT NULL,
+    counter BIGINT NOT NULL,
+    envelope BYTEA NOT NULL, -- the bytes received
+    published_at BIGINT NOT NULL,
+    UNIQUE (product, epoch, counter),
+    UNIQUE (product, version)
+);
+
+CREATE TABLE rollouts (
+    id BYTEA NOT NULL PRIMARY KEY,
+    name TEXT COLLATE "C" NOT NULL UNIQUE,
+    release BYTEA NOT NULL REFERENCES releases (sha256),
+    spec TEXT COLLATE "C" NOT NULL, -- JSON, as it was asked for
+    state SMALLINT NOT NULL, -- 0 draft, 1 running, 2 paused, 3 completed, 4 cancelled
+    state_reason TEXT COLLATE "C",
+    created_at BIGINT NOT NULL,
+    started_at BIGINT,
+    ended_at BIGINT,
+    open_phase BIGINT NOT NULL,
+    excluded BYTEA NOT NULL -- roaring set of device numbers that need nothing or can have nothing
+);
+CREATE INDEX rollouts_state ON rollouts (state);
+
+CREATE TABLE phases (
+    rollout_id BYTEA NOT NULL REFERENCES rollouts (id),
+    idx BIGINT NOT NULL,
+    name TEXT COLLATE "C" NOT NULL,
+    members BYTEA NOT NULL, -- roaring set of device numbers
+    opened_at BIGINT,
+    size BIGINT NOT NULL,
+    excluded BIGINT NOT NULL,
+    queued BIGINT NOT NULL,
+    downloading BIGINT NOT NULL,
+    staged BIGINT NOT NULL,
+    activating BIGINT NOT NULL,
+    verifying BIGINT NOT NULL,
+    succeeded BIGINT NOT NULL,
+    rolled_back BIGINT NOT NULL,
+    failed BIGINT NOT NULL,
+    timed_out BIGINT NOT NULL,
+    cancelled BIGINT NOT NULL,
+    PRIMARY KEY (rollout_id, idx)
+);
+
+CREATE TABLE assignments (
+    id BYTEA NOT NULL PRIMARY KEY,
+    rollout_id BYTEA NOT NULL REFERENCES rollouts (id),
+    device_id BYTEA NOT NULL REFERENCES devices (id),
+    release BYTEA NOT NULL,
+    phase BIGINT NOT NULL,
+    state SMALLINT NOT NULL, -- order of proto's AssignmentState
+    attempt BIGINT NOT NULL,
+    seq BIGINT NOT NULL, -- of the last report of this attempt
+    not_before BIGINT, -- of the next attempt
+    seen_before BIGINT, -- the check-in before the one that made this row
+    failure TEXT COLLATE "C", -- JSON
+    created_at BIGINT NOT NULL,
+    updated_at BIGINT NOT NULL,
+    UNIQUE (rollout_id, device_id)
+);
+CREATE INDEX assignments_device ON assignments (device_id);
+CREATE INDEX assignments_state ON assignments (rollout_id, state);
+
+CREATE TABLE events (
+    seq BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    at BIGINT NOT NULL,
+    kind TEXT COLLATE "C" NOT NULL,
+    device_id BYTEA,
+    rollout_id BYTEA,
+    text TEXT COLLATE "C" NOT NULL
+);
+CREATE INDEX events_device ON events (device_id, seq);
+CREATE INDEX events_rollout ON events (rollout_id, seq);

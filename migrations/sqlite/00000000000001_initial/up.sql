@@ -1,0 +1,162 @@
+-- The generation of rollouts, releases and sites; the next dense device number.
+CREATE TABLE counters (
+    name TEXT NOT NULL PRIMARY KEY,
+    value INTEGER NOT NULL
+) STRICT;
+INSERT INTO counters (name, value) VALUES ('generation', 1), ('device_number', 0);
+
+CREATE TABLE sites (
+    id TEXT NOT NULL PRIMARY KEY,
+    name TEXT NOT NULL,
+    tz TEXT NOT NULL,
+    labels TEXT NOT NULL -- JSON object
+) STRICT;
+
+CREATE TABLE devices (
+    id BLOB NOT NULL PRIMARY KEY,
+    number INTEGER NOT NULL UNIQUE, -- dense; the member of phase sets
+    revision INTEGER NOT NULL, -- rises with every change but last_seen; grants are conditional on it
+    name TEXT NOT NULL UNIQUE,
+    site_id TEXT REFERENCES sites (id),
+    description TEXT NOT NULL,
+    serial TEXT UNIQUE,
+    labels TEXT NOT NULL, -- JSON object, the device's own
+    spki BLOB UNIQUE, -- SHA-256 of the public key; the identity in TLS
+    certificate TEXT,
+    enrol_token BLOB,
+    enrolled_at INTEGER,
+    last_seen INTEGER,
+    boot_id TEXT,
+    hw TEXT NOT NULL,
+    arch TEXT NOT NULL,
+    agent TEXT NOT NULL,
+    agent_key TEXT, -- sort key of the agent's version, if it is one
+    tz TEXT, -- as reported, if it is a known zone
+    channels TEXT NOT NULL, -- JSON array
+    attributes TEXT NOT NULL, -- JSON object
+    installed TEXT NOT NULL, -- JSON object: product -> version, sort key, release, epoch, counter, floor
+    hold_reason TEXT,
+    hold_until INTEGER,
+    decommissioned_at INTEGER
+) STRICT;
+CREATE INDEX devices_last_seen ON devices (last_seen);
+CREATE INDEX devices_site ON devices (site_id);
+
+-- Changes of single devices, tailed by the other servers on the same database.
+CREATE TABLE changes (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    device_id BLOB NOT NULL,
+    at INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE api_tokens (
+    id BLOB NOT NULL PRIMARY KEY,
+    secret_sha256 BLOB NOT NULL,
+    name TEXT NOT NULL,
+    created_at INTEGER NOT NULL,
+    revoked_at INTEGER
+) STRICT;
+
+CREATE TABLE enrol_tokens (
+    id BLOB NOT NULL PRIMARY KEY,
+    secret_sha256 BLOB NOT NULL,
+    device_id BLOB REFERENCES devices (id),
+    site_id TEXT REFERENCES sites (id),
+    labels TEXT NOT NULL, -- JSON object
+    uses INTEGER NOT NULL,
+    max_uses INTEGER NOT NULL,
+    created_at INTEGER NOT NULL,
+    expires_at INTEGER NOT NULL,
+    revoked_at INTEGER
+) STRICT;
+
+CREATE TABLE roots (
+    version INTEGER NOT NULL PRIMARY KEY,
+    envelope BLOB NOT NULL, -- the bytes received
+    published_at INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE payloads (
+    sha256 BLOB NOT NULL PRIMARY KEY,
+    size INTEGER NOT NULL,
+    chunks_sha256 BLOB NOT NULL,
+    stored_at INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE releases (
+    sha256 BLOB NOT NULL PRIMARY KEY, -- of the signed bytes
+    product TEXT NOT NULL,
+    version TEXT NOT NULL,
+    epoch INTEGER NOT NULL,
+    counter INTEGER NOT NULL,
+    envelope BLOB NOT NULL, -- the bytes received
+    published_at INTEGER NOT NULL,
+    UNIQUE (product, epoch, counter),
+    UNIQUE (product, version)
+) STRICT;
+
+CREATE TABLE rollouts (
+    id BLOB NOT NULL PRIMARY KEY,
+    name TEXT NOT NULL UNIQUE,
+    release BLOB NOT NULL REFERENCES releases (sha256),
+    spec TEXT NOT NULL, -- JSON, as it was asked for
+    state INTEGER NOT NULL, -- 0 draft, 1 running, 2 paused, 3 completed, 4 cancelled
+    state_reason TEXT,
+    created_at INTEGER NOT NULL,
+    started_at INTEGER,
+    ended_at INTEGER,
+    open_phase INTEGER NOT NULL,
+    excluded BLOB NOT NULL -- roaring set of device numbers that need nothing or can have nothing
+) STRICT;
+CREATE INDEX rollouts_state ON rollouts (state);
+
+CREATE TABLE phases (
+    rollout_id BLOB NOT NULL REFERENCES rollouts (id),
+    idx INTEGER NOT NULL,
+    name TEXT NOT NULL,
+    members BLOB NOT NULL, -- roaring set of device numbers
+    opened_at INTEGER,
+    size INTEGER NOT NULL,
+    excluded INTEGER NOT NULL,
+    queued INTEGER NOT NULL,
+    downloading INTEGER NOT NULL,
+    staged INTEGER NOT NULL,
+    activating INTEGER NOT NULL,
+    verifying INTEGER NOT NULL,
+    succeeded INTEGER NOT NULL,
+    rolled_back INTEGER NOT NULL,
+    failed INTEGER NOT NULL,
+    timed_out INTEGER NOT NULL,
+    cancelled INTEGER NOT NULL,
+    PRIMARY KEY (rollout_id, idx)
+) STRICT;
+
+CREATE TABLE assignments (
+    id BLOB NOT NULL PRIMARY KEY,
+    rollout_id BLOB NOT NULL REFERENCES rollouts (id),
+    device_id BLOB NOT NULL REFERENCES devices (id),
+    release BLOB NOT NULL,
+    phase INTEGER NOT NULL,
+    state INTEGER NOT NULL, -- order of proto's AssignmentState
+    attempt INTEGER NOT NULL,
+    seq INTEGER NOT NULL, -- of the last report of this attempt
+    not_before INTEGER, -- of the next attempt
+    seen_before INTEGER, -- the check-in before the one that made this row
+    failure TEXT, -- JSON
+    created_at INTEGER NOT NULL,
+    updated_at INTEGER NOT NULL,
+    UNIQUE (rollout_id, device_id)
+) STRICT;
+CREATE INDEX assignments_device ON assignments (device_id);
+CREATE INDEX assignments_state ON assignments (rollout_id, state);
+
+CREATE TABLE events (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    at INTEGER NOT NULL,
+    kind TEXT NOT NULL,
+    device_id BLOB,
+    rollout_id BLOB,
+    text TEXT NOT NULL
+) STRICT;
+CREATE INDEX events_device ON events (device_id, seq);
+CREATE INDEX events_rollout ON events (rollout_id, seq);

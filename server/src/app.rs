@@ -1,0 +1,86 @@
+//! Use cases: what devices and operators can do, each with its own transaction.
+
+use std::{sync::Arc, time::Duration};
+
+use arc_swap::ArcSwap;
+use callboard_proto::ids::DeviceId;
+use quick_cache::sync::Cache;
+
+pub(crate) mod catalog;
+pub(crate) mod check_in;
+pub(crate) mod devices;
+pub(crate) mod eligibility;
+pub(crate) mod enrol;
+mod error;
+pub(crate) mod explain;
+pub(crate) mod grants;
+pub(crate) mod labels;
+pub(crate) mod overview;
+pub(crate) mod presence;
+pub(crate) mod releases;
+pub(crate) mod report;
+pub(crate) mod rollouts;
+pub(crate) mod sites;
+pub(crate) mod tokens;
+pub(crate) mod trust;
+
+use crate::{
+    ca::DeviceCa,
+    clock::Clock,
+    db::{Db, selector::Context},
+    sign::OnlineSigner,
+    store::Store,
+    telemetry::Metrics,
+};
+use catalog::Snapshot;
+use devices::Known;
+pub(crate) use error::{Error, Result};
+use presence::Presence;
+
+/// Devices kept in memory: one is about 2 KB, so at most some 100 MB.
+pub(crate) const CACHED_DEVICES: usize = 50_000;
+/// Silence after which a device is abandoned.
+pub(crate) const ABANDONED_AFTER: Duration = Duration::from_secs(30 * 86_400);
+
+/// Everything that use cases need; one for the whole process.
+pub(crate) struct App {
+    pub(crate) db: Db,
+    pub(crate) clock: Clock,
+    pub(crate) store: Store,
+    pub(crate) device_ca: Arc<DeviceCa>,
+    pub(crate) signer: OnlineSigner,
+    pub(crate) server_ca_pem: String,
+    pub(crate) public_url: String,
+    pub(crate) poll_interval: Duration,
+    pub(crate) metrics: Metrics,
+    pub(crate) presence: Presence,
+    pub(crate) snapshot: ArcSwap<Snapshot>,
+    pub(crate) devices: Cache<DeviceId, Arc<Known>>,
+}
+
+impl App {
+    /// What selectors need to know beside the rows.
+    pub(crate) fn selector_context(&self) -> Context {
+        Context { now: self.clock.now(), poll_interval: self.poll_interval, abandoned_after: ABANDONED_AFTER }
+    }
+
+    /// Drops what is remembered of a device, after a change to it was committed.
+    pub(crate) fn forget_device(&self, id: DeviceId) {
+        self.devices.remove(&id);
+    }
+
+    /// Drops what is remembered of every device.
+    pub(crate) fn forget_devices(&self) {
+        self.devices.clear();
+    }
+
+    /// The present rollouts and releases.
+    pub(crate) fn catalog(&self) -> Arc<Snapshot> {
+        self.snapshot.load_full()
+    }
+
+    /// The newest root, if one is published.
+    pub(crate) fn newest_root(&self) -> Option<Arc<trust::PublishedRoot>> {
+        self.snapshot.load().root.clone()
+    }
+}

@@ -1,0 +1,75 @@
+//! The catalog: what is not about a single device, in memory, replaced as a whole when its generation changes.
+
+use std::sync::Arc;
+
+use callboard_policy::{catalog::Catalog, rollout::Rollout};
+
+use super::{App, Error, Result, releases, rollouts::spec, trust::PublishedRoot};
+use crate::db::{self, DbConn, rollouts::Record};
+
+/// The active rollouts and their releases, and the root under which they were verified.
+#[derive(Debug, Default)]
+pub(crate) struct Snapshot {
+    pub(crate) catalog: Catalog,
+    pub(crate) root: Option<Arc<PublishedRoot>>,
+}
+
+impl App {
+    /// Reads the catalog anew.
+    pub(crate) async fn reload_catalog(&self) -> Result<()> {
+        let snapshot = self.db.read(read).await?;
+        self.replace(snapshot);
+        Ok(())
+    }
+
+    /// Reads the catalog anew if its generation has changed.
+    pub(crate) async fn refresh_catalog(&self) -> Result<bool> {
+        let generation = self.db.read(|conn| Ok::<_, Error>(db::counters::generation(conn)?)).await?;
+        let stale = generation != self.snapshot.load().catalog.generation;
+        if stale {
+            self.reload_catalog().await?;
+        }
+        Ok(stale)
+    }
+
+    fn replace(&self, snapshot: Snapshot) {
+        let snapshot = Arc::new(snapshot);
+        // Of two readers that overtake each other, the one with the newer generation wins.
+        self.snapshot.rcu(|old| {
+            if old.catalog.generation > snapshot.catalog.generation { old.clone() } else { snapshot.clone() }
+        });
+    }
+}
+
+/// Reads everything that the catalog is made of.
+pub(crate) fn read(conn: &mut DbConn) -> Result<Snapshot> {
+    // First: if something changes meanwhile, the next look at the generation shows it.
+    let generation = db::counters::generation(conn)?;
+    let Some((_, envelope)) = db::trust::newest_root(conn)? else {
+        return Ok(Snapshot { catalog: Catalog::new(generation, Vec::new(), []), root: None });
+    };
+    let root = PublishedRoot::open(envelope)?;
+    let records = db::rollouts::active(conn)?;
+    let mut known = Vec::new();
+    for record in &records {
+        if let Some(published) = db::releases::get(conn, record.release)? {
+            known.push(releases::for_policy(&releases::open(&root.root, &published)?));
+        }
+    }
+    let rollouts = records.into_iter().map(active).collect::<Result<Vec<_>>>()?;
+    Ok(Snapshot { catalog: Catalog::new(generation, rollouts, known), root: Some(root) })
+}
+
+/// A stored rollout as decisions need it.
+pub(crate) fn active(record: Record) -> Result<Rollout> {
+    let plan = spec::plan(&record.spec, record.release)?;
+    Ok(Rollout {
+        state: record.state,
+        state_reason: record.state_reason,
+        started_at: record.started_at,
+        open_phase: record.open_phase,
+        members: record.phases.into_iter().map(|phase| phase.members).collect(),
+        excluded: record.excluded,
+        ..Rollout::draft(record.id, plan)
+    })
+}

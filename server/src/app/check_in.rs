@@ -1,0 +1,157 @@
+//! The check-in: a device says what it runs and is told what to do.
+//!
+//! Nothing here touches the database unless something changes: the device and the catalog are in memory, last-seen is
+//! written behind. What is granted is committed before the answer leaves.
+
+use std::{sync::Arc, time::Instant};
+
+use callboard_policy::{
+    decide::{Decision, Step, decide},
+    device::{Contact, Device},
+};
+use callboard_proto::{
+    check_in::{CheckIn, Facts},
+    digest::Digest,
+    ids::AssignmentId,
+    instruction::{Action, Instruction},
+    problem::Code,
+    time::Timestamp,
+};
+
+use super::{
+    App, Error, Result,
+    devices::{self, Known, LastContact},
+    grants::{self, Basis, Outcome},
+};
+use crate::db::{self, devices::Seen};
+
+/// Decisions in a row that were overtaken by something else before the device is asked to come again.
+const TRIES: usize = 4;
+
+/// Answers a check-in with a signed instruction.
+pub(crate) async fn check_in(app: &App, known: Arc<Known>, body: CheckIn, request: Digest) -> Result<Vec<u8>> {
+    let began = Instant::now();
+    let now = app.clock.now();
+    let before = known.contact();
+    let contact = Contact {
+        last_seen: before.last_seen,
+        boot_changed: before.boot_id.as_ref().is_some_and(|boot| *boot != body.boot_id),
+        poll_interval: app.poll_interval,
+    };
+    app.presence.note(known.record.device.id, Seen { at: now, boot_id: body.boot_id.clone() });
+    known.set_contact(LastContact {
+        last_seen: Some(now),
+        boot_id: Some(body.boot_id.clone()),
+        state: Some(body.state),
+        progress: body.progress.clone(),
+        last_error: body.last_error.clone(),
+    });
+    let known = if same_facts(&known.record.device, &body.facts) {
+        known
+    } else {
+        let (id, facts) = (known.record.device.id, body.facts.clone());
+        app.db.write(move |conn| Ok::<_, Error>(db::devices::set_facts(conn, id, &facts, now)?)).await?;
+        devices::reread(app, &known).await?
+    };
+    let (known, decision) = settle(app, known, &contact, now).await?;
+    let instruction = answer(app, &known.record.device, &decision, &body, request, now);
+    app.metrics.check_in(instruction.action, began.elapsed());
+    app.signer.sign(&instruction).map_err(|source| Error::Unexpected(format!("sign an instruction: {source}")))
+}
+
+/// Decides, and takes the steps that write, until there is an answer.
+async fn settle(app: &App, mut known: Arc<Known>, contact: &Contact, now: Timestamp) -> Result<(Arc<Known>, Decision)> {
+    for _ in 0..TRIES {
+        let snapshot = app.catalog();
+        let device = &known.record.device;
+        let decision = decide(now, &snapshot.catalog, device, contact);
+        let release = match decision.step {
+            Step::Nothing | Step::Hold { .. } | Step::ContinueDownload { .. } | Step::ContinueActivation { .. } => {
+                return Ok((known, decision));
+            }
+            Step::GrantDownload { rollout, .. } => snapshot.catalog.rollout(rollout).map(|rollout| rollout.plan.release),
+            _ => None,
+        };
+        let basis = Basis {
+            generation: snapshot.catalog.generation,
+            revision: known.record.revision,
+            device: device.clone(),
+            last_seen: contact.last_seen,
+            now,
+        };
+        let outcome = grants::take(app, basis, decision.step, release).await?;
+        known = devices::reread(app, &known).await?;
+        match outcome {
+            Outcome::Done { catalog_changed } => {
+                if catalog_changed {
+                    app.reload_catalog().await?;
+                }
+                // After an offer, an activation or a cancellation there is an answer; else look on.
+                if !matches!(decision.step, Step::CloseAsInstalled { .. } | Step::Exclude { .. }) {
+                    return Ok((known, decision));
+                }
+            }
+            Outcome::Stale => {
+                app.refresh_catalog().await?;
+            }
+        }
+    }
+    Err(Error::refused(Code::Unavailable, "rollouts are changing too fast; check in again"))
+}
+
+/// What the decision means for the device.
+fn answer(app: &App, device: &Device, decision: &Decision, body: &CheckIn, request: Digest, now: Timestamp) -> Instruction {
+    let (action, assignment, not_after) = match decision.step {
+        Step::GrantDownload { rollout, .. } => (Action::Download, device.assignment(rollout).map(|one| one.id), None),
+        Step::ContinueDownload { assignment } => (Action::Download, Some(assignment), None),
+        Step::GrantActivation { assignment, not_after } | Step::ContinueActivation { assignment, not_after } => {
+            (Action::Install, Some(assignment), not_after)
+        }
+        Step::Cancel { assignment, .. } => (Action::Cancel, Some(assignment), None),
+        Step::Hold { assignment } => (Action::Hold, assignment, None),
+        Step::Nothing | Step::CloseAsInstalled { .. } | Step::Exclude { .. } => (Action::None, None, None),
+    };
+    let assignment = assignment.and_then(|id: AssignmentId| device.assignments.iter().find(|one| one.id == id));
+    let snapshot = app.snapshot.load();
+    let allow_downgrade = assignment
+        .and_then(|one| snapshot.catalog.rollout(one.rollout))
+        .is_some_and(|rollout| rollout.plan.allow_downgrade);
+    let next = decision.next_check_in.min(app.poll_interval);
+    Instruction {
+        v: 1,
+        issued_at: now,
+        crit: Vec::new(),
+        device_id: device.id,
+        nonce: body.nonce,
+        request_sha256: request,
+        server_time: now,
+        action,
+        reason: decision.reason.clone(),
+        release_sha256: assignment.map(|one| one.release),
+        assignment_id: assignment.map(|one| one.id),
+        // A cancelled or requeued assignment has begun its next attempt already; the device knows the one before.
+        attempt: assignment.map(|one| match (action, &body.progress) {
+            (Action::Cancel, Some(progress)) if progress.assignment_id == one.id => progress.attempt,
+            _ => one.attempt,
+        }),
+        not_before: None,
+        not_after,
+        allow_downgrade,
+        next_checkin_s: u32::try_from(next.as_secs()).unwrap_or(u32::MAX).max(1),
+        root_version: snapshot.root.as_ref().map_or(0, |root| root.root.version),
+        want: Vec::new(),
+    }
+}
+
+/// Whether the registry has these facts already.
+fn same_facts(device: &Device, facts: &Facts) -> bool {
+    let mut installed = facts.installed.clone();
+    installed.sort_by(|a, b| a.product.cmp(&b.product));
+    device.hw == facts.hw
+        && device.arch == facts.arch
+        && device.agent == facts.agent
+        && device.tz.map(|tz| tz.name()) == db::devices::known_zone(facts.tz.as_deref())
+        && device.channels == facts.channels
+        && device.attributes == facts.attributes
+        && device.installed == installed
+}

@@ -1,0 +1,409 @@
+//! Devices: the registry's use cases, and the cache that keeps idle check-ins off the database.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use callboard_policy::{
+    device::{Connectivity, Device, Hold},
+    selector::{Seen, Selector},
+};
+use callboard_proto::{
+    admin::{self, EditLabels, ImportDevice, ImportDevices, Imported, MAX_IMPORT},
+    check_in::{Installed, Progress},
+    ids::DeviceId,
+    problem::Code,
+    state::AgentState,
+    time::Timestamp,
+};
+use uuid::Uuid;
+
+use super::{ABANDONED_AFTER, App, Error, Result, eligibility, labels};
+use crate::db::{
+    self, DbConn,
+    devices::{NewDevice, Record},
+    events::NewEvent,
+    selector::Slice,
+};
+
+/// Devices read at a time while going through all of them.
+const STEP: i64 = 1000;
+
+/// A device as it is remembered between check-ins.
+#[derive(Debug)]
+pub(crate) struct Known {
+    pub(crate) record: Record,
+    pub(crate) contact: Mutex<LastContact>,
+}
+
+/// What a device said last; not in the database but for the first two.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct LastContact {
+    pub(crate) last_seen: Option<Timestamp>,
+    pub(crate) boot_id: Option<String>,
+    pub(crate) state: Option<AgentState>,
+    pub(crate) progress: Option<Progress>,
+    pub(crate) last_error: Option<String>,
+}
+
+impl Known {
+    pub(crate) fn contact(&self) -> LastContact {
+        self.contact.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn set_contact(&self, contact: LastContact) {
+        *self.contact.lock().unwrap_or_else(PoisonError::into_inner) = contact;
+    }
+}
+
+/// A device from the cache, or from the database by one indexed read.
+pub(crate) async fn known(app: &App, id: DeviceId) -> Result<Option<Arc<Known>>> {
+    if let Some(known) = app.devices.get(&id) {
+        return Ok(Some(known));
+    }
+    let Some(record) = app.db.read(move |conn| Ok::<_, Error>(db::devices::get(conn, id)?)).await? else {
+        return Ok(None);
+    };
+    let known = Arc::new(remember(app, record, LastContact::default()));
+    app.devices.insert(id, known.clone());
+    Ok(Some(known))
+}
+
+/// The same device, read anew; what it said last is kept.
+pub(crate) async fn reread(app: &App, old: &Known) -> Result<Arc<Known>> {
+    let id = old.record.device.id;
+    let record = app.db.read(move |conn| Ok::<_, Error>(db::devices::get(conn, id)?)).await?;
+    let record = record.ok_or_else(|| Error::not_found("device", id))?;
+    let known = Arc::new(remember(app, record, old.contact()));
+    app.devices.insert(id, known.clone());
+    Ok(known)
+}
+
+fn remember(app: &App, record: Record, mut contact: LastContact) -> Known {
+    match app.presence.pending_for(record.device.id) {
+        Some(seen) => {
+            contact.last_seen = Some(seen.at);
+            contact.boot_id = Some(seen.boot_id);
+        }
+        None => {
+            contact.last_seen = contact.last_seen.or(record.last_seen);
+            contact.boot_id = contact.boot_id.or_else(|| record.boot_id.clone());
+        }
+    }
+    Known { record, contact: Mutex::new(contact) }
+}
+
+/// A device by its id or its name.
+pub(crate) fn resolve(conn: &mut DbConn, reference: &str) -> Result<Record> {
+    let found = match reference.parse::<DeviceId>() {
+        Ok(id) => db::devices::get(conn, id)?,
+        Err(_) => db::devices::by_name(conn, reference)?,
+    };
+    found.ok_or_else(|| Error::not_found("device", reference))
+}
+
+/// Reads a selector; none means every device.
+pub(crate) fn parse_selector(text: Option<&str>) -> Result<Selector> {
+    match text.map(str::trim) {
+        None | Some("") => Ok(Selector::all()),
+        Some(text) => {
+            Selector::parse(text).map_err(|source| Error::refused(Code::BadSelector, format!("selector: {source}")))
+        }
+    }
+}
+
+/// When a device was seen last: the database may be a second behind.
+pub(crate) fn last_seen(app: &App, record: &Record) -> Option<Timestamp> {
+    app.presence.pending_for(record.device.id).map(|seen| seen.at).or(record.last_seen)
+}
+
+/// What selectors need to know of a device's presence.
+pub(crate) fn seen(app: &App, record: &Record) -> Seen {
+    let now = app.clock.now();
+    let last_seen = last_seen(app, record);
+    Seen { last_seen, status: Connectivity::of(now, last_seen, app.poll_interval, ABANDONED_AFTER), now }
+}
+
+/// A page of devices in the order of their numbers.
+pub(crate) async fn list(app: &App, selector: Selector, after: i64, limit: i64) -> Result<Vec<Record>> {
+    let context = app.selector_context();
+    app.db
+        .read(move |conn| {
+            let slice = Slice { after, limit, decommissioned: true };
+            let numbers = db::selector::select(conn, &selector, &context, slice)?;
+            Ok(db::devices::numbered(conn, numbers)?)
+        })
+        .await
+}
+
+/// Every device in service that `selector` selects, step by step.
+pub(crate) fn each(
+    conn: &mut DbConn,
+    selector: &Selector,
+    context: &db::selector::Context,
+    mut f: impl FnMut(&mut DbConn, Vec<Record>) -> Result<()>,
+) -> Result<()> {
+    let mut after = -1;
+    loop {
+        let slice = Slice { after, limit: STEP, decommissioned: false };
+        let numbers = db::selector::select(conn, selector, context, slice)?;
+        let Some(last) = numbers.last().copied() else {
+            return Ok(());
+        };
+        after = last;
+        let records = db::devices::numbered(conn, numbers)?;
+        f(conn, records)?;
+    }
+}
+
+/// Takes all devices of the list, or none.
+pub(crate) async fn import(app: &App, import: ImportDevices) -> Result<Imported> {
+    if import.devices.len() > MAX_IMPORT {
+        return Err(Error::invalid(format!("{} devices; at most {MAX_IMPORT} at a time", import.devices.len())));
+    }
+    let (mut names, mut serials) = (BTreeSet::new(), BTreeSet::new());
+    for device in &import.devices {
+        labels::check(&device.labels).map_err(|error| Error::invalid(format!("device {}: {error}", device.name)))?;
+        if !names.insert(&device.name) {
+            return Err(Error::invalid(format!("device {} stands twice in the list", device.name)));
+        }
+        if let Some(serial) = &device.serial
+            && !serials.insert(serial)
+        {
+            return Err(Error::invalid(format!("serial number {serial:?} stands twice in the list")));
+        }
+    }
+    let (now, dry_run, catalog) = (app.clock.now(), import.dry_run, app.catalog());
+    let (outcome, changed) = app
+        .db
+        .write(move |conn| {
+            let mut outcome = Imported { created: 0, updated: 0, unchanged: 0, dry_run, eligible: Vec::new() };
+            let (mut new, mut changed, mut pairs) = (Vec::new(), Vec::new(), Vec::new());
+            for device in import.devices {
+                let wanted = wanted(conn, device)?;
+                match db::devices::by_name(conn, wanted.name.as_str())? {
+                    None => new.push(wanted),
+                    Some(old) => update(conn, old, wanted, dry_run, now, &mut outcome, &mut pairs, &mut changed)?,
+                }
+            }
+            outcome.created = u64::try_from(new.len()).unwrap_or(u64::MAX);
+            if !dry_run {
+                db::devices::insert(conn, &new, now)?;
+            }
+            outcome.eligible = eligibility::of_devices(&catalog, &pairs, now);
+            if !dry_run && outcome.created + outcome.updated > 0 {
+                let text = format!("{} devices were imported, {} changed", outcome.created, outcome.updated);
+                db::events::insert(conn, now, &NewEvent::general("device.imported", text))?;
+            }
+            Ok::<_, Error>((outcome, changed))
+        })
+        .await?;
+    changed.into_iter().for_each(|id| app.forget_device(id));
+    Ok(outcome)
+}
+
+#[expect(clippy::too_many_arguments, reason = "the three last collect what the one transaction finds")]
+fn update(
+    conn: &mut DbConn,
+    old: Record,
+    wanted: NewDevice,
+    dry_run: bool,
+    now: Timestamp,
+    outcome: &mut Imported,
+    pairs: &mut Vec<(Device, Device)>,
+    changed: &mut Vec<DeviceId>,
+) -> Result<()> {
+    let id = old.device.id;
+    let mut wanted = NewDevice { id, ..wanted };
+    if old.device.has_reported() {
+        // What a device says of itself is the truth.
+        wanted.installed = old.device.installed.clone();
+    }
+    let same = old.device.site == wanted.site
+        && old.description == wanted.description
+        && old.serial == wanted.serial
+        && old.own_labels == wanted.labels
+        && old.device.installed == wanted.installed;
+    if same {
+        outcome.unchanged += 1;
+        return Ok(());
+    }
+    outcome.updated += 1;
+    let after = edited(conn, &old, &wanted.labels, wanted.site.as_ref())?;
+    pairs.push((old.device, after));
+    if !dry_run {
+        db::devices::update_imported(conn, id, &wanted, now)?;
+        changed.push(id);
+    }
+    Ok(())
+}
+
+/// The device as it will be with other labels and at another site.
+fn edited(
+    conn: &mut DbConn,
+    old: &Record,
+    own: &BTreeMap<String, String>,
+    site: Option<&callboard_proto::ids::SiteId>,
+) -> Result<Device> {
+    let site = match site {
+        Some(id) => db::sites::get(conn, id)?,
+        None => None,
+    };
+    let mut labels = site.as_ref().map(|site| site.labels.clone()).unwrap_or_default();
+    labels.extend(own.clone());
+    let site_tz = site.as_ref().map(|site| site.tz);
+    Ok(Device { labels, site: site.map(|site| site.id), site_tz, ..old.device.clone() })
+}
+
+fn wanted(conn: &mut DbConn, device: ImportDevice) -> Result<NewDevice> {
+    let name = &device.name;
+    if let Some(site) = &device.site {
+        db::sites::get(conn, site)?
+            .ok_or_else(|| Error::invalid(format!("device {name}: there is no site {site}; import sites first")))?;
+    }
+    if let Some(serial) = &device.serial
+        && let Some(other) = db::devices::by_serial(conn, serial)?
+        && other.device.name != *name
+    {
+        let detail = format!("device {name}: serial number {serial:?} is that of device {}", other.device.name);
+        return Err(Error::refused(Code::Conflict, detail));
+    }
+    let installed = device.installed.into_iter();
+    let installed = installed.map(|(product, version)| Installed { product, version, release: None, epoch: 0, counter: 0, floor: 0 });
+    Ok(NewDevice {
+        id: DeviceId::from_uuid(Uuid::now_v7()),
+        name: device.name,
+        site: device.site,
+        description: device.description,
+        serial: device.serial,
+        labels: device.labels,
+        installed: installed.collect(),
+    })
+}
+
+/// Sets and removes labels of every device that the selector selects.
+pub(crate) async fn edit_labels(app: &App, edit: EditLabels) -> Result<Imported> {
+    labels::check(&edit.set)?;
+    let selector = parse_selector(Some(&edit.selector))?;
+    let (now, dry_run, context, catalog) = (app.clock.now(), edit.dry_run, app.selector_context(), app.catalog());
+    let (outcome, changed) = app
+        .db
+        .write(move |conn| {
+            let mut outcome = Imported { created: 0, updated: 0, unchanged: 0, dry_run, eligible: Vec::new() };
+            let (mut pairs, mut edits) = (Vec::new(), Vec::new());
+            each(conn, &selector, &context, |conn, records| {
+                for old in records {
+                    let mut own = old.own_labels.clone();
+                    own.extend(edit.set.clone());
+                    edit.remove.iter().for_each(|key| drop(own.remove(key)));
+                    labels::check(&own).map_err(|error| Error::invalid(format!("device {}: {error}", old.device.name)))?;
+                    if own == old.own_labels {
+                        outcome.unchanged += 1;
+                        continue;
+                    }
+                    outcome.updated += 1;
+                    let after = edited(conn, &old, &own, old.device.site.as_ref())?;
+                    edits.push((old.device.id, own));
+                    pairs.push((old.device, after));
+                }
+                Ok(())
+            })?;
+            outcome.eligible = eligibility::of_devices(&catalog, &pairs, now);
+            if dry_run {
+                return Ok((outcome, Vec::new()));
+            }
+            for (id, own) in &edits {
+                db::devices::set_labels(conn, *id, own, now)?;
+            }
+            let text = format!("labels of {} devices were edited", edits.len());
+            db::events::insert(conn, now, &NewEvent::general("device.labels", text))?;
+            Ok::<_, Error>((outcome, edits))
+        })
+        .await?;
+    changed.into_iter().for_each(|(id, _)| app.forget_device(id));
+    Ok(outcome)
+}
+
+/// Holds a device, or lifts the hold.
+pub(crate) async fn hold(app: &App, reference: String, hold: Option<Hold>) -> Result<Record> {
+    if hold.as_ref().is_some_and(|hold| hold.reason.trim().is_empty()) {
+        return Err(Error::invalid("reason is empty; say why the device is held"));
+    }
+    let now = app.clock.now();
+    if let Some(until) = hold.as_ref().and_then(|hold| hold.until)
+        && until <= now
+    {
+        return Err(Error::invalid(format!("until is {until}, which is past; it is {now}")));
+    }
+    change(app, reference, move |conn, id| {
+        db::devices::set_hold(conn, id, hold.as_ref(), now)?;
+        Ok(match &hold {
+            Some(hold) => NewEvent::device("device.held", id, hold.reason.clone()),
+            None => NewEvent::device("device.unheld", id, "the hold was lifted"),
+        })
+    })
+    .await
+}
+
+/// Takes a device out of service for good.
+pub(crate) async fn decommission(app: &App, reference: String, reason: String) -> Result<Record> {
+    let now = app.clock.now();
+    change(app, reference, move |conn, id| {
+        db::devices::decommission(conn, id, now)?;
+        super::rollouts::members::leave(conn, id, now)?;
+        Ok(NewEvent::device("device.decommissioned", id, reason))
+    })
+    .await
+}
+
+async fn change(
+    app: &App,
+    reference: String,
+    f: impl FnOnce(&mut DbConn, DeviceId) -> Result<NewEvent> + Send + 'static,
+) -> Result<Record> {
+    let now = app.clock.now();
+    let record = app
+        .db
+        .write(move |conn| {
+            let id = resolve(conn, &reference)?.device.id;
+            let event = f(conn, id)?;
+            db::events::insert(conn, now, &event)?;
+            resolve(conn, &id.to_string())
+        })
+        .await?;
+    app.forget_device(record.device.id);
+    app.refresh_catalog().await?;
+    Ok(record)
+}
+
+/// A device as operators see it.
+pub(crate) fn show(app: &App, record: Record) -> admin::Device {
+    let seen = seen(app, &record);
+    let device = record.device;
+    let hold = device.hold_at(seen.now).cloned();
+    admin::Device {
+        id: device.id,
+        name: device.name,
+        site: device.site,
+        description: record.description,
+        status: match seen.status {
+            Connectivity::Unknown => admin::DeviceStatus::Unknown,
+            Connectivity::Online => admin::DeviceStatus::Online,
+            Connectivity::Offline => admin::DeviceStatus::Offline,
+            Connectivity::Abandoned => admin::DeviceStatus::Abandoned,
+        },
+        last_seen: seen.last_seen,
+        enrolled_at: device.enrolled_at,
+        serial: record.serial,
+        labels: device.labels,
+        installed: device.installed,
+        hw: device.hw,
+        arch: device.arch,
+        agent: device.agent,
+        tz: device.tz.map(|tz| tz.name().to_owned()),
+        attributes: device.attributes,
+        hold: hold.map(|hold| admin::Hold { reason: hold.reason, until: hold.until }),
+        decommissioned: device.decommissioned,
+    }
+}

@@ -1,0 +1,162 @@
+//! Grants: what a decision proposes, done in one transaction that finds everything as the decision saw it.
+//!
+//! The catalog's generation and the device's revision are compared, so a pause, a cancel, a hold or an opened phase
+//! that was committed in between makes the decision void, on any number of servers.
+
+use callboard_policy::{
+    assignment::{Event, transition},
+    decide::{Admission, CancelWhy, Step},
+    device::{Assignment, Device},
+};
+use callboard_proto::{
+    digest::Digest,
+    ids::{AssignmentId, RolloutId},
+    state::AssignmentState,
+    time::Timestamp,
+};
+use uuid::Uuid;
+
+use super::{
+    App, Error, Result,
+    rollouts::{advance::advance, members},
+};
+use crate::db::{self, DbConn, assignments::Record, events::NewEvent};
+
+/// What a decision was made of.
+#[derive(Clone, Debug)]
+pub(crate) struct Basis {
+    pub(crate) generation: u64,
+    pub(crate) revision: i64,
+    pub(crate) device: Device,
+    pub(crate) last_seen: Option<Timestamp>,
+    pub(crate) now: Timestamp,
+}
+
+/// Whether a step was taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Done { catalog_changed: bool },
+    /// Something had changed; decide again.
+    Stale,
+}
+
+/// Takes a step that writes.
+pub(crate) async fn take(app: &App, basis: Basis, step: Step, release: Option<Digest>) -> Result<Outcome> {
+    app.db
+        .write(move |conn| {
+            let fresh = db::counters::generation(conn)? == basis.generation
+                && db::devices::revision(conn, basis.device.id)? == Some(basis.revision);
+            if !fresh {
+                return Ok(Outcome::Stale);
+            }
+            let catalog_changed = apply(conn, &basis, step, release)?;
+            db::devices::touch(conn, basis.device.id, basis.now)?;
+            Ok::<_, Error>(Outcome::Done { catalog_changed })
+        })
+        .await
+}
+
+fn apply(conn: &mut DbConn, basis: &Basis, step: Step, release: Option<Digest>) -> Result<bool> {
+    match step {
+        Step::Nothing | Step::Hold { .. } | Step::ContinueDownload { .. } | Step::ContinueActivation { .. } => Ok(false),
+        Step::GrantDownload { rollout, phase, admission } => {
+            let release = release.ok_or_else(|| Error::Unexpected("an offer without a release".to_owned()))?;
+            admit(conn, basis, rollout, phase, admission)?;
+            grant_download(conn, basis, rollout, phase, release)?;
+            Ok(admission != Admission::Member)
+        }
+        Step::GrantActivation { assignment, .. } => happen(conn, basis, assignment, Event::ActivationGranted),
+        Step::Cancel { assignment, why } => cancel(conn, basis, assignment, why),
+        Step::CloseAsInstalled { assignment } => happen(conn, basis, assignment, Event::SeenInstalled),
+        Step::Exclude { rollout, phase, .. } => {
+            members::exclude(conn, rollout, phase, basis.device.number, true)?;
+            advance(conn, rollout, basis.now)?;
+            Ok(true)
+        }
+    }
+}
+
+fn admit(conn: &mut DbConn, basis: &Basis, rollout: RolloutId, phase: usize, admission: Admission) -> Result<()> {
+    match admission {
+        Admission::Member => Ok(()),
+        Admission::Joins => members::join(conn, rollout, phase, basis.device.number),
+        Admission::Returns => members::exclude(conn, rollout, phase, basis.device.number, false),
+    }
+}
+
+fn grant_download(conn: &mut DbConn, basis: &Basis, rollout: RolloutId, phase: usize, release: Digest) -> Result<()> {
+    if let Some(mut old) = db::assignments::of(conn, rollout, basis.device.id)? {
+        let state = old.assignment.state;
+        if basis.device.assignment(rollout).is_some() {
+            let phase = old.assignment.phase;
+            old.assignment.state = transition(state, Event::DownloadGranted).map_err(unexpected)?;
+            old.assignment.not_before = None;
+            db::assignments::update(conn, &old, basis.now)?;
+            return Ok(db::rollouts::count(conn, rollout, phase, Some(state), Some(old.assignment.state))?);
+        }
+        // Of the device's former life, before it enrolled anew.
+        db::rollouts::count(conn, rollout, old.assignment.phase, Some(state), None)?;
+        db::assignments::delete(conn, old.assignment.id)?;
+    }
+    let new = Assignment {
+        id: AssignmentId::from_uuid(Uuid::now_v7()),
+        rollout,
+        release,
+        phase,
+        state: AssignmentState::Downloading,
+        attempt: 1,
+        not_before: None,
+        offered_at: basis.now,
+        seen_before_offer: basis.last_seen,
+    };
+    db::assignments::insert(conn, basis.device.id, &new, basis.now)?;
+    Ok(db::rollouts::count(conn, rollout, phase, None, Some(new.state))?)
+}
+
+fn unexpected(source: callboard_policy::assignment::IllegalTransition) -> Error {
+    Error::Unexpected(source.to_string())
+}
+
+fn cancel(conn: &mut DbConn, basis: &Basis, assignment: AssignmentId, why: CancelWhy) -> Result<bool> {
+    let event = match why {
+        CancelWhy::RolloutCancelled | CancelWhy::NoLongerFits(_) => Event::Cancelled,
+        CancelWhy::RolloutEnded => Event::Expired,
+        CancelWhy::Superseded { .. } => Event::Requeued,
+    };
+    happen(conn, basis, assignment, event)
+}
+
+/// Lets something happen to an assignment that the device did not report; says whether the catalog has changed.
+fn happen(conn: &mut DbConn, basis: &Basis, id: AssignmentId, event: Event) -> Result<bool> {
+    let Some(mut record) = db::assignments::get(conn, id)? else {
+        return Ok(false);
+    };
+    let old = record.assignment.state;
+    let new = transition(old, event).map_err(unexpected)?;
+    move_to(conn, &mut record, new, event, basis.now)?;
+    if new.is_final() {
+        let text = format!("{} ({} before)", new.as_str(), old.as_str());
+        let event = NewEvent { rollout: Some(record.assignment.rollout), ..NewEvent::device("assignment", record.device, text) };
+        db::events::insert(conn, basis.now, &event)?;
+    }
+    advance(conn, record.assignment.rollout, basis.now)
+}
+
+/// Writes an assignment's new state and counts it.
+pub(crate) fn move_to(
+    conn: &mut DbConn,
+    record: &mut Record,
+    new: AssignmentState,
+    event: Event,
+    now: Timestamp,
+) -> Result<()> {
+    let old = record.assignment.state;
+    record.assignment.state = new;
+    // Reports of an attempt are numbered from 1, so whatever may download again begins a new one.
+    if event.raises_attempt() || event == Event::Requeued {
+        record.assignment.attempt += 1;
+        record.seq = 0;
+    }
+    db::assignments::update(conn, record, now)?;
+    Ok(db::rollouts::count(conn, record.assignment.rollout, record.assignment.phase, Some(old), Some(new))?)
+}

@@ -1,0 +1,146 @@
+//! Releases: published after everything about them has been verified again.
+
+use callboard_policy::{release as policy, selector::Glob};
+use callboard_proto::{
+    admin,
+    digest::Digest,
+    ids::Product,
+    problem::Code,
+    release::Release,
+    root::Root,
+    signed::{Envelope, Verified},
+    version::Version,
+};
+
+use super::{App, Error, Result, trust};
+use crate::db::{
+    self, DbConn,
+    events::NewEvent,
+    releases::Published,
+};
+
+/// Publishes a release: its signatures, its place in the order and its payloads are checked.
+pub(crate) async fn publish(app: &App, bytes: Vec<u8>) -> Result<(admin::Release, bool)> {
+    let refused = |detail: String| Error::refused(Code::DocumentRefused, detail);
+    let root = app.newest_root().ok_or_else(|| {
+        Error::refused(Code::WrongState, "no root is published yet, so no release can be verified")
+    })?;
+    let envelope = Envelope::parse::<Release>(&bytes).map_err(|source| refused(source.to_string()))?;
+    let release = root.root.verify_release(&envelope).map_err(|source| refused(source.to_string()))?;
+    let now = app.clock.now();
+    let sha256 = release.digest();
+    let (published, new) = app
+        .db
+        .write(move |conn| {
+            if let Some(known) = db::releases::get(conn, sha256)? {
+                return Ok((known, false));
+            }
+            check_order(conn, &release)?;
+            for payload in &release.payloads {
+                check_payload(conn, payload)?;
+            }
+            db::releases::insert(conn, sha256, &release, &bytes, now)?;
+            db::counters::bump_generation(conn)?;
+            let text = format!("{} {} was published", release.product, release.version);
+            db::events::insert(conn, now, &NewEvent::general("release.published", text))?;
+            Ok::<_, Error>((Published { sha256, envelope: bytes, published_at: now }, true))
+        })
+        .await?;
+    Ok((show(&root.root, &published)?, new))
+}
+
+fn check_order(conn: &mut DbConn, release: &Verified<Release>) -> Result<()> {
+    let conflict = |detail: String| Err(Error::refused(Code::Conflict, detail));
+    if let Some((epoch, counter)) = db::releases::newest(conn, &release.product)?
+        && (release.epoch, release.counter) <= (epoch, counter)
+    {
+        return conflict(format!(
+            "counter {}.{} of {} is not above the newest published one, {epoch}.{counter}",
+            release.epoch, release.counter, release.product
+        ));
+    }
+    if let Some(other) = db::releases::by_version(conn, &release.product, &release.version)? {
+        return conflict(format!("{} {} is published with digest {}", release.product, release.version, other.sha256));
+    }
+    Ok(())
+}
+
+fn check_payload(conn: &mut DbConn, payload: &callboard_proto::release::Payload) -> Result<()> {
+    let name = &payload.name;
+    let stored = db::payloads::get(conn, payload.sha256)?
+        .ok_or_else(|| Error::invalid(format!("payload {name} ({}) has not been uploaded", payload.sha256)))?;
+    if stored.size != payload.size {
+        return Err(Error::refused(
+            Code::DigestMismatch,
+            format!("payload {name} has {} bytes, the release says {}", stored.size, payload.size),
+        ));
+    }
+    if stored.chunks_sha256 != payload.chunks_sha256 {
+        return Err(Error::refused(
+            Code::DigestMismatch,
+            format!("the chunk list of payload {name} is {}, the release says {}", stored.chunks_sha256, payload.chunks_sha256),
+        ));
+    }
+    Ok(())
+}
+
+/// What a reference means: a digest, or `product@version`.
+pub(crate) fn resolve(conn: &mut DbConn, reference: &str) -> Result<Published> {
+    let missing = || Error::refused(Code::NotFound, format!("there is no release {reference}"));
+    if let Ok(digest) = reference.parse::<Digest>() {
+        return db::releases::get(conn, digest)?.ok_or_else(missing);
+    }
+    let parts = reference.split_once('@');
+    let parsed = parts.and_then(|(product, version)| Some((product.parse::<Product>().ok()?, version.parse::<Version>().ok()?)));
+    let Some((product, version)) = parsed else {
+        return Err(Error::invalid(format!("{reference:?} is not a release: a digest or product@version is wanted")));
+    };
+    db::releases::by_version(conn, &product, &version)?.ok_or_else(missing)
+}
+
+/// Opens a stored envelope under the root.
+pub(crate) fn open(root: &Root, published: &Published) -> Result<Verified<Release>> {
+    let unexpected = |source: callboard_proto::signed::Refused| {
+        Error::Unexpected(format!("the stored release {} is not valid: {source}", published.sha256))
+    };
+    let envelope = Envelope::parse::<Release>(&published.envelope).map_err(unexpected)?;
+    root.verify_release(&envelope).map_err(unexpected)
+}
+
+/// A release as operators see it.
+pub(crate) fn show(root: &Root, published: &Published) -> Result<admin::Release> {
+    let release = open(root, published)?;
+    let envelope = Envelope::parse::<Release>(&published.envelope).map_err(|source| Error::Unexpected(source.to_string()))?;
+    let signed_by = trust::signers(root, &envelope);
+    let sha256 = release.digest();
+    let release = release.into_inner();
+    Ok(admin::Release {
+        sha256,
+        product: release.product,
+        version: release.version,
+        epoch: release.epoch,
+        counter: release.counter,
+        kind: release.kind,
+        channels: release.channels,
+        hw: release.hw,
+        payloads: release.payloads,
+        signed_by,
+        published_at: published.published_at,
+    })
+}
+
+/// The part of a release that decisions are made of.
+pub(crate) fn for_policy(release: &Verified<Release>) -> policy::Release {
+    policy::Release {
+        digest: release.digest(),
+        product: release.product.clone(),
+        version: release.version.clone(),
+        epoch: release.epoch,
+        counter: release.counter,
+        min_floor: release.min_floor,
+        channels: release.channels.clone(),
+        hw: release.hw.iter().map(|glob| Glob::new(glob)).collect(),
+        not_after: release.not_after,
+        requires_agent: release.requires_agent.clone(),
+    }
+}

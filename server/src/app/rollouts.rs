@@ -1,0 +1,190 @@
+//! Rollouts: made as drafts, started, paused, resumed and cancelled by operators; advanced by what devices report.
+
+pub(crate) mod advance;
+pub(crate) mod members;
+pub(crate) mod preview;
+pub(crate) mod spec;
+mod start;
+
+use callboard_policy::{
+    gate::{self, GateVerdict, PhaseCounts},
+    rollout::{Plan, RolloutState},
+};
+use callboard_proto::{
+    admin::{self, Counts, RolloutSpec},
+    ids::RolloutId,
+    problem::Code,
+    time::Timestamp,
+};
+use roaring::RoaringBitmap;
+use uuid::Uuid;
+
+use super::{App, Error, Result, releases};
+use crate::db::{
+    self, DbConn,
+    events::NewEvent,
+    rollouts::{Phase, Record},
+};
+pub(crate) use start::start;
+
+/// Who changes a rollout's state, and why.
+#[derive(Clone, Debug)]
+pub(crate) struct Because {
+    pub(crate) operator: String,
+    pub(crate) reason: String,
+}
+
+/// A rollout by its id or its name.
+pub(crate) fn resolve(conn: &mut DbConn, reference: &str) -> Result<Record> {
+    let found = match reference.parse::<RolloutId>() {
+        Ok(id) => db::rollouts::get(conn, id)?,
+        Err(_) => db::rollouts::by_name(conn, reference)?,
+    };
+    found.ok_or_else(|| Error::not_found("rollout", reference))
+}
+
+/// Makes a rollout, as a draft. The same spec under the same name is the same rollout.
+pub(crate) async fn create(app: &App, wanted: RolloutSpec) -> Result<Record> {
+    let now = app.clock.now();
+    app.db
+        .write(move |conn| {
+            let release = releases::resolve(conn, &wanted.release)?.sha256;
+            let plan = spec::plan(&wanted, release)?;
+            check_times(&plan, now)?;
+            if let Some(known) = db::rollouts::by_name(conn, wanted.name.as_str())? {
+                if known.spec == wanted {
+                    return Ok(known);
+                }
+                let detail = format!("rollout {} exists with another specification; choose another name", wanted.name);
+                return Err(Error::refused(Code::Conflict, detail));
+            }
+            let record = Record {
+                id: RolloutId::from_uuid(Uuid::now_v7()),
+                release,
+                spec: wanted,
+                state: RolloutState::Draft,
+                state_reason: None,
+                created_at: now,
+                started_at: None,
+                ended_at: None,
+                open_phase: 0,
+                excluded: RoaringBitmap::new(),
+                phases: Vec::new(),
+            };
+            db::rollouts::insert(conn, &record)?;
+            let text = format!("rollout of {} was created", record.spec.release);
+            db::events::insert(conn, now, &NewEvent::rollout("rollout.created", record.id, text))?;
+            Ok::<_, Error>(record)
+        })
+        .await
+}
+
+fn check_times(plan: &Plan, now: Timestamp) -> Result<()> {
+    match plan.ends_at {
+        Some(end) if end <= now => Err(Error::invalid(format!("ends_at is {end}, which is past; it is {now}"))),
+        _ => Ok(()),
+    }
+}
+
+/// Pauses, resumes or cancels a rollout.
+pub(crate) async fn change_state(app: &App, reference: String, to: RolloutState, because: Because) -> Result<Record> {
+    let now = app.clock.now();
+    let record = app
+        .db
+        .write(move |conn| {
+            let mut record = resolve(conn, &reference)?;
+            // Resuming is not starting: a draft has no members yet.
+            let allowed = record.state.allows(to) && !(record.state == RolloutState::Draft && to == RolloutState::Running);
+            if record.state == to {
+                return Ok(record);
+            }
+            if !allowed {
+                let detail = format!("rollout {} is {}, so it cannot become {}", record.spec.name, record.state.as_str(), to.as_str());
+                return Err(Error::refused(Code::WrongState, detail));
+            }
+            record.state = to;
+            record.state_reason = (to != RolloutState::Running).then(|| said(&because));
+            record.ended_at = (to == RolloutState::Cancelled).then_some(now);
+            db::rollouts::update(conn, &record)?;
+            db::counters::bump_generation(conn)?;
+            let kind = match to {
+                RolloutState::Paused => "rollout.paused",
+                RolloutState::Running => "rollout.resumed",
+                _ => "rollout.cancelled",
+            };
+            db::events::insert(conn, now, &NewEvent::rollout(kind, record.id, said(&because)))?;
+            Ok::<_, Error>(record)
+        })
+        .await?;
+    app.reload_catalog().await?;
+    Ok(record)
+}
+
+fn said(because: &Because) -> String {
+    let Because { operator, reason } = because;
+    if reason.trim().is_empty() { format!("by {operator}") } else { format!("by {operator}: {}", reason.trim()) }
+}
+
+/// The counters of a phase as gates read them.
+pub(crate) fn gate_counts(counts: &Counts) -> PhaseCounts {
+    PhaseCounts {
+        size: u64::from(counts.size.saturating_sub(counts.excluded)),
+        queued: counts.queued.into(),
+        downloading: counts.downloading.into(),
+        staged: counts.staged.into(),
+        activating: counts.activating.into(),
+        verifying: counts.verifying.into(),
+        succeeded: counts.succeeded.into(),
+        rolled_back: counts.rolled_back.into(),
+        failed: counts.failed.into(),
+        timed_out: counts.timed_out.into(),
+        cancelled: counts.cancelled.into(),
+        ..PhaseCounts::default()
+    }
+}
+
+/// A rollout as operators see it.
+pub(crate) fn show(app: &App, record: Record) -> admin::Rollout {
+    let now = app.clock.now();
+    let plan = spec::plan(&record.spec, record.release).ok();
+    let phases = record.phases.iter().enumerate();
+    let phases = phases.map(|(idx, phase)| show_phase(idx, phase, plan.as_ref(), record.open_phase, now)).collect();
+    admin::Rollout {
+        id: record.id,
+        spec: record.spec,
+        release: record.release,
+        state: spec::state_to_wire(record.state),
+        state_reason: record.state_reason,
+        created_at: record.created_at,
+        started_at: record.started_at,
+        ended_at: record.ended_at,
+        phases,
+    }
+}
+
+fn show_phase(idx: usize, phase: &Phase, plan: Option<&Plan>, open: usize, now: Timestamp) -> admin::PhaseProgress {
+    let last = plan.is_none_or(|plan| idx + 1 >= plan.phases.len());
+    let gate = match (plan.and_then(|plan| plan.phases.get(idx)), phase.opened_at) {
+        (Some(planned), Some(opened_at)) if idx == open && !last => {
+            Some(match gate::evaluate(planned, &gate_counts(&phase.counts), opened_at, now) {
+                GateVerdict::Met(reason) | GateVerdict::Waiting(reason) | GateVerdict::Impossible(reason) => reason,
+            })
+        }
+        _ => None,
+    };
+    admin::PhaseProgress { name: phase.name.clone(), opened_at: phase.opened_at, gate, counts: phase.counts }
+}
+
+/// An assignment as operators see it.
+pub(crate) fn show_assignment(record: db::assignments::Record, device: &str) -> Option<admin::Assignment> {
+    Some(admin::Assignment {
+        id: record.assignment.id,
+        // Names were checked when they were written.
+        device: device.parse().ok()?,
+        phase: u32::try_from(record.assignment.phase).unwrap_or(u32::MAX),
+        state: record.assignment.state,
+        attempt: record.assignment.attempt,
+        failure: record.failure,
+        updated_at: record.updated_at,
+    })
+}

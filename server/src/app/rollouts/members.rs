@@ -1,0 +1,72 @@
+//! Who is in a rollout: late joiners, those who turn out to need nothing, those who leave.
+
+use callboard_policy::assignment::{Event, transition};
+use callboard_proto::{
+    ids::{DeviceId, RolloutId},
+    time::Timestamp,
+};
+
+use super::advance::advance;
+use crate::{
+    app::{Error, Result},
+    db::{self, DbConn},
+};
+
+/// Adds a late joiner to a phase.
+pub(crate) fn join(conn: &mut DbConn, id: RolloutId, phase: usize, number: u32) -> Result<()> {
+    let record = db::rollouts::get(conn, id)?.ok_or_else(|| Error::not_found("rollout", id))?;
+    let Some(stored) = record.phases.get(phase) else {
+        return Err(Error::Unexpected(format!("rollout {id} has no phase {phase}")));
+    };
+    let mut members = stored.members.clone();
+    if members.insert(number) {
+        db::rollouts::set_members(conn, id, phase, &members, stored.counts.excluded)?;
+    }
+    Ok(())
+}
+
+/// Lets a member count no longer (it needs nothing, or can have nothing), or again.
+pub(crate) fn exclude(conn: &mut DbConn, id: RolloutId, phase: usize, number: u32, excluded: bool) -> Result<()> {
+    let record = db::rollouts::get(conn, id)?.ok_or_else(|| Error::not_found("rollout", id))?;
+    let Some(stored) = record.phases.get(phase) else {
+        return Err(Error::Unexpected(format!("rollout {id} has no phase {phase}")));
+    };
+    let mut set = record.excluded.clone();
+    let changed = if excluded { set.insert(number) } else { set.remove(number) };
+    if !changed {
+        return Ok(());
+    }
+    let mut members = stored.members.clone();
+    // A device that joined in the same moment may be missing.
+    members.insert(number);
+    let delta = if excluded { stored.counts.excluded + 1 } else { stored.counts.excluded.saturating_sub(1) };
+    db::rollouts::set_members(conn, id, phase, &members, delta)?;
+    db::rollouts::set_excluded(conn, id, &set)?;
+    Ok(db::counters::bump_generation(conn)?)
+}
+
+/// Takes a decommissioned device out of every active rollout.
+pub(crate) fn leave(conn: &mut DbConn, device: DeviceId, now: Timestamp) -> Result<()> {
+    let Some(known) = db::devices::get(conn, device)? else {
+        return Ok(());
+    };
+    for record in db::rollouts::active(conn)? {
+        let number = known.device.number;
+        let Some(phase) = record.phases.iter().position(|phase| phase.members.contains(number)) else {
+            continue;
+        };
+        match db::assignments::of(conn, record.id, device)? {
+            Some(mut assignment) => {
+                let old = assignment.assignment.state;
+                if let Ok(new) = transition(old, Event::Cancelled) {
+                    assignment.assignment.state = new;
+                    db::assignments::update(conn, &assignment, now)?;
+                    db::rollouts::count(conn, record.id, phase, Some(old), Some(new))?;
+                }
+            }
+            None => exclude(conn, record.id, phase, number, true)?,
+        }
+        advance(conn, record.id, now)?;
+    }
+    Ok(db::counters::bump_generation(conn)?)
+}

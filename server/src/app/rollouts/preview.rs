@@ -1,0 +1,93 @@
+//! What a rollout would do now; made of the same parts as its start.
+
+use std::collections::HashMap;
+
+use callboard_policy::{device::Device, preview, selector::Seen};
+use callboard_proto::{
+    admin::{Eligible, Incompatible, Preview, PreviewPhase, RolloutSpec},
+    digest::Digest,
+    ids::{DeviceId, DeviceName, RolloutId},
+};
+use uuid::Uuid;
+
+use super::{resolve, spec, start::seen};
+use crate::{
+    app::{App, Error, Result, devices::each, releases},
+    db::{self, DbConn},
+};
+
+/// Device names and reasons shown at most; the counts are exact.
+const SHOWN: usize = 1000;
+
+/// Of a rollout that does not exist yet. Phases of percents are drawn anew when it is made: the counts stand, the
+/// devices may be others.
+pub(crate) async fn of_spec(app: &App, wanted: RolloutSpec) -> Result<Preview> {
+    preview(app, move |conn| {
+        let release = releases::resolve(conn, &wanted.release)?.sha256;
+        Ok((RolloutId::from_uuid(Uuid::now_v7()), wanted, release))
+    })
+    .await
+}
+
+/// Of a draft: starting it now gives exactly these phases.
+pub(crate) async fn of_rollout(app: &App, reference: String) -> Result<Preview> {
+    preview(app, move |conn| {
+        let record = resolve(conn, &reference)?;
+        Ok((record.id, record.spec, record.release))
+    })
+    .await
+}
+
+async fn preview(
+    app: &App,
+    subject: impl FnOnce(&mut DbConn) -> Result<(RolloutId, RolloutSpec, Digest)> + Send + 'static,
+) -> Result<Preview> {
+    let (context, snapshot) = (app.selector_context(), app.catalog());
+    let root = app.newest_root().ok_or_else(|| Error::not_found("root", "yet"))?;
+    crate::app::presence::flush(app).await?;
+    app.db
+        .read(move |conn| {
+            let (id, wanted, digest) = subject(conn)?;
+            let plan = spec::plan(&wanted, digest)?;
+            let published = db::releases::get(conn, digest)?.ok_or_else(|| Error::not_found("release", digest))?;
+            let release = releases::for_policy(&releases::open(&root.root, &published)?);
+            let mut fleet: Vec<(Device, Seen)> = Vec::new();
+            each(conn, &plan.selector, &context, |_, records| {
+                fleet.extend(records.into_iter().map(|one| (one.device, seen(one.last_seen, &context))));
+                Ok(())
+            })?;
+            let borrowed: Vec<(&Device, Seen)> = fleet.iter().map(|(device, seen)| (device, *seen)).collect();
+            let found = preview::preview(context.now, id, &plan, &release, &borrowed, &snapshot.catalog);
+            let names: HashMap<DeviceId, &DeviceName> = fleet.iter().map(|(device, _)| (device.id, &device.name)).collect();
+            let conflicts = found.conflicts.iter().filter_map(|conflict| {
+                let rollout = snapshot.catalog.rollout(conflict.rollout)?.plan.name.clone();
+                Some(Eligible { rollout, devices: u64::try_from(conflict.devices.len()).ok()? })
+            });
+            Ok(Preview {
+                release: digest,
+                devices: count(found.matching),
+                online: count(found.online),
+                already_installed: count(found.already_installed.len()),
+                conflicts: conflicts.collect(),
+                incompatible: incompatible(&found, &names),
+                phases: found.phases.iter().map(|phase| show_phase(phase, &names)).collect(),
+            })
+        })
+        .await
+}
+
+fn count(n: usize) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
+}
+
+fn incompatible(found: &preview::Preview, names: &HashMap<DeviceId, &DeviceName>) -> Vec<Incompatible> {
+    let named = found.incompatible.iter().filter_map(|(id, reason)| {
+        Some(Incompatible { device: (*names.get(id)?).clone(), reason: reason.clone() })
+    });
+    named.take(SHOWN).collect()
+}
+
+fn show_phase(phase: &preview::PhasePreview, names: &HashMap<DeviceId, &DeviceName>) -> PreviewPhase {
+    let devices = phase.devices.iter().filter_map(|id| names.get(id).map(|name| (*name).clone()));
+    PreviewPhase { name: phase.name.clone(), size: count(phase.devices.len()), devices: devices.take(SHOWN).collect() }
+}

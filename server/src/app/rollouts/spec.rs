@@ -1,0 +1,107 @@
+//! From the rollout that was asked for to the plan that decisions are made of.
+
+use callboard_policy::{
+    rollout::{Membership, PhaseSpec, Plan, PolicyKind, RolloutState, Spec, Unit, WindowSpec},
+    window::{Gates, Mode},
+};
+use callboard_proto::{
+    admin::{self, RolloutSpec},
+    digest::Digest,
+    problem::Code,
+};
+
+use crate::app::{Error, Result};
+
+/// Checks what was asked for.
+pub(crate) fn plan(wire: &RolloutSpec, release: Digest) -> Result<Plan> {
+    spec(wire, release).plan().map_err(|errors| {
+        let text: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        let code = if errors.iter().any(|error| error.field.contains("selector")) { Code::BadSelector } else { Code::Invalid };
+        Error::refused(code, text.join("; "))
+    })
+}
+
+fn spec(wire: &RolloutSpec, release: Digest) -> Spec {
+    Spec {
+        name: wire.name.clone(),
+        release,
+        selector: wire.selector.clone().filter(|text| !text.trim().is_empty()).unwrap_or_else(|| "all".to_owned()),
+        audience: match wire.audience {
+            admin::Audience::Live => Membership::Live,
+            admin::Audience::Frozen => Membership::Frozen,
+        },
+        policy: match wire.policy {
+            admin::Policy::Immediate => PolicyKind::Immediate,
+            admin::Policy::Scheduled => PolicyKind::Scheduled,
+            admin::Policy::Progressive => PolicyKind::Progressive,
+            admin::Policy::OnConnect => PolicyKind::OnConnect,
+        },
+        start_at: wire.start_at,
+        min_absence_s: wire.min_absence_s,
+        windows: wire.windows.iter().map(window).collect(),
+        phases: wire.phases.iter().map(phase).collect(),
+        unit: match wire.unit {
+            admin::Unit::Device => Unit::Device,
+            admin::Unit::Site => Unit::Site,
+        },
+        priority: u32::from(wire.priority),
+        max_attempts: wire.max_attempts,
+        allow_downgrade: wire.allow_downgrade,
+        expected_install_min: wire.expected_install_min,
+        deadline: wire.deadline,
+        ends_at: wire.ends_at,
+        default_tz: wire.default_tz.clone(),
+    }
+}
+
+fn window(wire: &admin::Window) -> WindowSpec {
+    WindowSpec {
+        tz: wire.tz.clone(),
+        days: wire.days.clone(),
+        start: wire.start.clone(),
+        cron: wire.cron.clone(),
+        duration_min: wire.duration_min,
+        gates: Gates {
+            download: wire.gates.contains(&admin::WindowGate::Download),
+            install: wire.gates.contains(&admin::WindowGate::Install),
+        },
+        mode: match wire.mode {
+            admin::WindowMode::Hard => Mode::Hard,
+            admin::WindowMode::BestEffort => Mode::BestEffort,
+        },
+    }
+}
+
+fn phase(wire: &admin::Phase) -> PhaseSpec {
+    PhaseSpec {
+        name: wire.name.clone(),
+        percent: wire.percent.map(u32::from),
+        selector: wire.selector.clone(),
+        success_percent: u32::from(wire.success_percent),
+        completed_percent: u32::from(wire.completed_percent),
+        min_completed: wire.min_completed,
+        max_wait_min: wire.max_wait_min,
+    }
+}
+
+/// A state as operators write it.
+pub(crate) const fn state_from_wire(state: admin::RolloutState) -> RolloutState {
+    match state {
+        admin::RolloutState::Draft => RolloutState::Draft,
+        admin::RolloutState::Running => RolloutState::Running,
+        admin::RolloutState::Paused => RolloutState::Paused,
+        admin::RolloutState::Completed => RolloutState::Completed,
+        admin::RolloutState::Cancelled => RolloutState::Cancelled,
+    }
+}
+
+/// A state as operators read it.
+pub(crate) const fn state_to_wire(state: RolloutState) -> admin::RolloutState {
+    match state {
+        RolloutState::Draft => admin::RolloutState::Draft,
+        RolloutState::Running => admin::RolloutState::Running,
+        RolloutState::Paused => admin::RolloutState::Paused,
+        RolloutState::Completed => admin::RolloutState::Completed,
+        RolloutState::Cancelled => admin::RolloutState::Cancelled,
+    }
+}

@@ -1,0 +1,91 @@
+//! Starting a rollout: who is in which phase is fixed, in one transaction.
+
+use callboard_policy::{
+    audience::{self, Candidate},
+    device::Connectivity,
+    rollout::{Plan, RolloutState},
+    selector::Seen,
+};
+use callboard_proto::{admin::Counts, problem::Code, time::Timestamp};
+
+use super::{advance::advance, resolve, spec};
+use crate::{
+    app::{ABANDONED_AFTER, App, Error, Result, devices::each, releases},
+    db::{
+        self, DbConn,
+        events::NewEvent,
+        rollouts::{Phase, Record},
+        selector::Context,
+    },
+};
+
+/// Starts a draft.
+pub(crate) async fn start(app: &App, reference: String) -> Result<Record> {
+    let now = app.clock.now();
+    let context = app.selector_context();
+    let root = app.newest_root().ok_or_else(|| Error::not_found("root", "yet"))?;
+    // Frozen audiences may ask for presence, so the database has to know all of it.
+    super::super::presence::flush(app).await?;
+    let record = app
+        .db
+        .write(move |conn| {
+            let mut record = resolve(conn, &reference)?;
+            if record.state == RolloutState::Running {
+                return Ok(record);
+            }
+            if record.state != RolloutState::Draft {
+                let detail = format!("rollout {} is {}; only a draft can be started", record.spec.name, record.state.as_str());
+                return Err(Error::refused(Code::WrongState, detail));
+            }
+            let plan = spec::plan(&record.spec, record.release)?;
+            super::check_times(&plan, now)?;
+            let published = db::releases::get(conn, record.release)?.ok_or_else(|| Error::not_found("release", record.release))?;
+            let release = releases::for_policy(&releases::open(&root.root, &published)?);
+            let mut candidates = Vec::new();
+            each(conn, &plan.selector, &context, |_, records| {
+                candidates.extend(records.iter().map(|one| {
+                    Candidate::of(&plan, &release, &one.device, &seen(one.last_seen, &context))
+                }));
+                Ok(())
+            })?;
+            let audience = audience::assign(record.id, &plan.phases, candidates);
+            store(conn, &mut record, &plan, audience, now)?;
+            advance(conn, record.id, now)?;
+            resolve(conn, &record.id.to_string())
+        })
+        .await?;
+    app.reload_catalog().await?;
+    Ok(record)
+}
+
+/// What the selector language needs to know of a device's presence.
+pub(super) fn seen(last_seen: Option<Timestamp>, context: &Context) -> Seen {
+    let status = Connectivity::of(context.now, last_seen, context.poll_interval, ABANDONED_AFTER);
+    Seen { last_seen, status, now: context.now }
+}
+
+fn store(
+    conn: &mut DbConn,
+    record: &mut Record,
+    plan: &Plan,
+    audience: audience::Audience,
+    now: Timestamp,
+) -> Result<()> {
+    record.state = RolloutState::Running;
+    record.started_at = Some(now);
+    db::rollouts::update(conn, record)?;
+    db::rollouts::set_excluded(conn, record.id, &audience.excluded)?;
+    let mut devices = 0;
+    for (idx, (planned, members)) in plan.phases.iter().zip(audience.phases).enumerate() {
+        let count = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
+        let excluded = count(members.intersection_len(&audience.excluded));
+        let counts = Counts { size: count(members.len()), excluded, ..Counts::default() };
+        devices += members.len();
+        let opened_at = (idx == 0).then_some(now);
+        let phase = Phase { name: planned.name.clone(), members, opened_at, counts };
+        db::rollouts::insert_phase(conn, record.id, idx, &phase)?;
+    }
+    db::counters::bump_generation(conn)?;
+    let text = format!("started for {devices} devices, {} of which need nothing or can have nothing", audience.excluded.len());
+    Ok(db::events::insert(conn, now, &NewEvent::rollout("rollout.started", record.id, text))?)
+}

@@ -1,0 +1,163 @@
+//! Enrolment tokens: `cbe_<id>_<secret>`; API tokens: `cba_<id>_<secret>`. Only the secret's SHA-256 is stored.
+
+use callboard_proto::{
+    admin,
+    digest::Digest,
+    enrol::Bundle,
+    ids::{DeviceId, TokenId},
+    problem::Code,
+    time::Timestamp,
+};
+use data_encoding::{BASE32_NOPAD, Specification};
+use std::time::Duration;
+use subtle::ConstantTimeEq;
+use uuid::Uuid;
+
+use super::{App, Error, Result, labels};
+use crate::db::{self, tokens::EnrolToken};
+
+/// Prefix of enrolment tokens.
+pub(crate) const ENROL: &str = "cbe";
+/// Prefix of API tokens.
+pub(crate) const API: &str = "cba";
+/// 128 bits: beyond guessing.
+const SECRET_BYTES: usize = 16;
+const DEFAULT_TTL_S: u64 = 7 * 86_400;
+const MAX_TTL_S: u64 = 366 * 86_400;
+/// One token for a whole chain of shops; more asks for a second thought.
+const MAX_USES: u32 = 100_000;
+
+/// A token as it is shown once.
+pub(crate) struct Plain {
+    pub(crate) id: TokenId,
+    pub(crate) secret_sha256: Digest,
+    pub(crate) text: String,
+}
+
+/// Makes a token.
+pub(crate) fn generate(prefix: &str) -> Result<Plain> {
+    let mut secret = [0; SECRET_BYTES];
+    getrandom::fill(&mut secret).map_err(|source| Error::Unexpected(format!("draw random bytes: {source}")))?;
+    let id = TokenId::from_uuid(Uuid::now_v7());
+    let text = format!("{prefix}_{}_{}", base32(id.as_bytes()), base32(&secret));
+    Ok(Plain { id, secret_sha256: Digest::of(&secret), text })
+}
+
+/// Takes a token apart into its id and the hash of its secret.
+pub(crate) fn parse(prefix: &str, text: &str) -> Option<(TokenId, Digest)> {
+    let (id, secret) = text.strip_prefix(prefix)?.strip_prefix('_')?.split_once('_')?;
+    let bytes = |text: &str| BASE32_NOPAD.decode(text.to_ascii_uppercase().as_bytes()).ok();
+    let secret = bytes(secret).filter(|secret| secret.len() == SECRET_BYTES)?;
+    Some((TokenId::from_slice(&bytes(id)?)?, Digest::of(&secret)))
+}
+
+/// Compares hashes in constant time.
+pub(crate) fn same(a: Digest, b: Digest) -> bool {
+    a.as_bytes().ct_eq(b.as_bytes()).into()
+}
+
+fn base32(bytes: &[u8]) -> String {
+    let mut spec = Specification::new();
+    spec.symbols.push_str("abcdefghijklmnopqrstuvwxyz234567");
+    spec.encoding().map_or_else(|_| BASE32_NOPAD.encode(bytes).to_lowercase(), |lower| lower.encode(bytes))
+}
+
+/// Makes an enrolment token and the bundle that a till needs.
+pub(crate) async fn create(app: &App, new: admin::NewToken) -> Result<admin::TokenCreated> {
+    let now = app.clock.now();
+    let ttl = new.ttl_s.unwrap_or(DEFAULT_TTL_S);
+    let max_uses = new.max_uses.unwrap_or(1);
+    if !(60..=MAX_TTL_S).contains(&ttl) {
+        return Err(Error::invalid(format!("ttl_s is {ttl}; 60 to {MAX_TTL_S} seconds are allowed")));
+    }
+    if !(1..=MAX_USES).contains(&max_uses) {
+        return Err(Error::invalid(format!("max_uses is {max_uses}; 1 to {MAX_USES} are allowed")));
+    }
+    if new.device.is_some() && max_uses != 1 {
+        return Err(Error::invalid("a token bound to a device has exactly one use"));
+    }
+    labels::check(&new.labels)?;
+    let plain = generate(ENROL)?;
+    let (id, text, expires_at) = (plain.id, plain.text.clone(), now + Duration::from_secs(ttl));
+    app.db
+        .write(move |conn| {
+            let device = match &new.device {
+                Some(name) => Some(super::devices::resolve(conn, name)?.device.id),
+                None => None,
+            };
+            if let Some(site) = &new.site {
+                db::sites::get(conn, site)?.ok_or_else(|| Error::not_found("site", site))?;
+            }
+            let token = stored(&plain, device, new, max_uses, now, expires_at);
+            db::tokens::insert(conn, &token)?;
+            let event = db::events::NewEvent::general("token.created", format!("enrolment token {} was made", plain.id));
+            Ok::<_, Error>(db::events::insert(conn, now, &event)?)
+        })
+        .await?;
+    let root = app.newest_root().ok_or_else(|| {
+        Error::refused(Code::WrongState, "no root is published yet; publish one with callboard root publish")
+    })?;
+    let root = serde_json::from_slice(&root.envelope).map_err(|source| Error::Unexpected(source.to_string()))?;
+    let bundle = Bundle {
+        v: 1,
+        server_url: app.public_url.clone(),
+        server_ca_pem: app.server_ca_pem.clone(),
+        root,
+        token: text,
+    };
+    Ok(admin::TokenCreated { id, expires_at, bundle })
+}
+
+fn stored(
+    plain: &Plain,
+    device: Option<DeviceId>,
+    new: admin::NewToken,
+    max_uses: u32,
+    created_at: Timestamp,
+    expires_at: Timestamp,
+) -> EnrolToken {
+    EnrolToken {
+        id: plain.id,
+        secret_sha256: plain.secret_sha256,
+        device,
+        site: new.site,
+        labels: new.labels,
+        uses: 0,
+        max_uses,
+        created_at,
+        expires_at,
+        revoked_at: None,
+    }
+}
+
+/// Revokes an enrolment token; devices that used it stay enrolled.
+pub(crate) async fn revoke(app: &App, id: TokenId) -> Result<()> {
+    let now = app.clock.now();
+    app.db
+        .write(move |conn| {
+            if !db::tokens::revoke(conn, id, now)? {
+                return Err(Error::not_found("token", id));
+            }
+            let event = db::events::NewEvent::general("token.revoked", format!("enrolment token {id} was revoked"));
+            Ok(db::events::insert(conn, now, &event)?)
+        })
+        .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_read_back_and_a_changed_one_is_not_the_same() {
+        let plain = generate(ENROL).expect("random bytes");
+        let (id, hash) = parse(ENROL, &plain.text).expect("a token");
+        assert!(id == plain.id && same(hash, plain.secret_sha256));
+        assert!(parse(API, &plain.text).is_none());
+        let last = if plain.text.ends_with('a') { 'b' } else { 'a' };
+        let mut changed = plain.text.clone();
+        changed.replace_range(8..9, if &plain.text[8..9] == "a" { "b" } else { "a" });
+        assert!(parse(ENROL, &changed).is_none_or(|(other, _)| other != plain.id));
+        assert!(parse(ENROL, &format!("{}{last}", plain.text)).is_none());
+    }
+}

@@ -1,0 +1,68 @@
+//! The only place that reads the wall clock.
+//!
+//! Tests fix it, the demo and tests step it; a production server always uses the system's.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicI64, Ordering},
+};
+
+use callboard_proto::time::Timestamp;
+
+/// What time it is.
+#[derive(Clone, Debug)]
+pub struct Clock(Arc<Kind>);
+
+#[derive(Debug)]
+enum Kind {
+    System,
+    /// The system's clock plus so many milliseconds.
+    Stepped(AtomicI64),
+    /// Stands still until it is set.
+    Fixed(AtomicI64),
+}
+
+impl Clock {
+    /// The system's clock.
+    pub fn system() -> Self {
+        Self(Arc::new(Kind::System))
+    }
+
+    /// The system's clock, which [`Clock::set`] can step.
+    pub fn stepped() -> Self {
+        Self(Arc::new(Kind::Stepped(AtomicI64::new(0))))
+    }
+
+    /// A clock that stands still until it is set.
+    pub fn fixed(now: Timestamp) -> Self {
+        Self(Arc::new(Kind::Fixed(AtomicI64::new(now.millis()))))
+    }
+
+    /// What time it is.
+    pub fn now(&self) -> Timestamp {
+        match &*self.0 {
+            Kind::System => system_now(),
+            Kind::Stepped(offset) => {
+                Timestamp::from_millis(system_now().millis().saturating_add(offset.load(Ordering::Relaxed)))
+            }
+            Kind::Fixed(now) => Timestamp::from_millis(now.load(Ordering::Relaxed)),
+        }
+    }
+
+    /// Sets the clock; says whether it can be set.
+    pub fn set(&self, to: Timestamp) -> bool {
+        match &*self.0 {
+            Kind::System => return false,
+            Kind::Stepped(offset) => {
+                offset.store(to.millis().saturating_sub(system_now().millis()), Ordering::Relaxed);
+            }
+            Kind::Fixed(now) => now.store(to.millis(), Ordering::Relaxed),
+        }
+        true
+    }
+}
+
+fn system_now() -> Timestamp {
+    #[expect(clippy::disallowed_methods, reason = "this is the clock")]
+    chrono::Utc::now().into()
+}

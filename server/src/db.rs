@@ -1,0 +1,143 @@
+//! Everything that knows SQL: connections, the one writer, and one file per noun.
+//!
+//! `Db::read` runs a function on a connection that cannot write; `Db::write` hands one to the writer, which commits
+//! many of them at once. Functions of the noun files take a [`DbConn`] and are called from those two places only.
+
+use std::{sync::Arc, time::Duration};
+
+use diesel::r2d2::{ManageConnection, Pool};
+
+pub(crate) mod assignments;
+pub(crate) mod conn;
+pub(crate) mod counters;
+pub(crate) mod devices;
+pub(crate) mod events;
+pub(crate) mod payloads;
+pub(crate) mod releases;
+pub(crate) mod rollouts;
+mod schema;
+pub(crate) mod selector;
+pub(crate) mod sites;
+pub(crate) mod tokens;
+pub(crate) mod trust;
+pub(crate) mod types;
+mod writer;
+
+pub(crate) use conn::{DbConn, DbUrl};
+use writer::Writer;
+
+/// Readers wait for the disk, not for the processor; four keep two cores busy.
+const READERS: u32 = 4;
+
+/// The database: a pool of readers and one writer.
+#[derive(Clone)]
+pub(crate) struct Db {
+    readers: Pool<Readers>,
+    writer: Arc<Writer>,
+    url: Arc<DbUrl>,
+}
+
+impl Db {
+    /// Connects, brings the schema up to date and starts the writer.
+    pub(crate) fn open(url: DbUrl) -> Result<Self, DbError> {
+        let mut conn = url.open()?;
+        conn.migrate()?;
+        let readers = Pool::builder()
+            .max_size(READERS)
+            .min_idle(Some(1))
+            .test_on_check_out(false)
+            .connection_timeout(Duration::from_secs(10))
+            .build(Readers(url.clone()))
+            .map_err(|source| DbError::Unavailable(source.to_string()))?;
+        let writer = Arc::new(Writer::start(url.clone(), conn)?);
+        Ok(Self { readers, writer, url: Arc::new(url) })
+    }
+
+    /// Whether other servers may share this database.
+    pub(crate) fn is_shared(&self) -> bool {
+        matches!(*self.url, DbUrl::Postgres(_))
+    }
+
+    /// Runs `f` on a reader, off the async threads.
+    pub(crate) async fn read<T, E, F>(&self, f: F) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<DbError> + Send + 'static,
+        F: FnOnce(&mut DbConn) -> Result<T, E> + Send + 'static,
+    {
+        let readers = self.readers.clone();
+        let done = tokio::task::spawn_blocking(move || {
+            let mut conn = readers.get().map_err(|source| DbError::Unavailable(source.to_string()))?;
+            f(&mut conn)
+        });
+        done.await.unwrap_or_else(|source| Err(DbError::Unavailable(source.to_string()).into()))
+    }
+
+    /// Runs `f` in the writer's next transaction; returns when that is committed. An error undoes `f` alone.
+    pub(crate) async fn write<T, E, F>(&self, f: F) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<DbError> + Send + 'static,
+        F: FnOnce(&mut DbConn) -> Result<T, E> + Send + 'static,
+    {
+        self.writer.run(f).await
+    }
+
+    /// Ends the writer after everything that is queued.
+    pub(crate) fn close(&self) {
+        self.writer.close();
+    }
+}
+
+/// Makes readers for the pool.
+#[derive(Debug)]
+struct Readers(DbUrl);
+
+impl ManageConnection for Readers {
+    type Connection = DbConn;
+    type Error = DbError;
+
+    fn connect(&self) -> Result<DbConn, DbError> {
+        self.0.open_reader()
+    }
+
+    fn is_valid(&self, conn: &mut DbConn) -> Result<(), DbError> {
+        conn.batch("SELECT 1").map_err(DbError::from)
+    }
+
+    fn has_broken(&self, conn: &mut DbConn) -> bool {
+        match conn {
+            DbConn::Sqlite(_) => false,
+            DbConn::Postgres(conn) => diesel::r2d2::R2D2Connection::is_broken(conn),
+        }
+    }
+}
+
+/// Why the database did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DbError {
+    #[error("database_url is not usable: {0}")]
+    Url(String),
+    #[error("connect to the database: {0}")]
+    Connect(#[from] diesel::ConnectionError),
+    #[error("run a statement: {0}")]
+    Query(#[from] diesel::result::Error),
+    #[error("bring the schema up to date: {0}")]
+    Migrate(Box<dyn std::error::Error + Send + Sync>),
+    #[error("the database has migration {0}, which this version does not know; run the version that made it, or a newer one")]
+    NewerSchema(String),
+    #[error("the database is not available: {0}")]
+    Unavailable(String),
+    #[error("commit: {0}")]
+    Commit(Arc<str>),
+    #[error("start the writer: {0}")]
+    Thread(#[from] std::io::Error),
+}
+
+impl DbError {
+    /// Whether a row with the same unique value exists.
+    pub(crate) fn is_duplicate(&self) -> bool {
+        use diesel::result::{DatabaseErrorKind, Error};
+        matches!(self, Self::Query(Error::DatabaseError(DatabaseErrorKind::UniqueViolation, _)))
+    }
+}

@@ -1,0 +1,183 @@
+//! One connection to either engine, and the two ways to run a statement on it.
+//!
+//! diesel's query values implement both engines' traits at once, so every statement is written once. What really
+//! differs (locks, pragmas) is a visible `match` here and in the noun files.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use diesel::{
+    Connection, PgConnection, QueryResult, RunQueryDsl, SqliteConnection,
+    connection::SimpleConnection,
+    query_dsl::methods::{ExecuteDsl, LoadQuery},
+};
+use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
+
+use super::DbError;
+
+/// Migrations for SQLite; a test compares them with the files.
+pub(crate) const SQLITE_MIGRATIONS: EmbeddedMigrations = embed_migrations!("../migrations/sqlite");
+/// Migrations for PostgreSQL; a test compares them with the files.
+pub(crate) const POSTGRES_MIGRATIONS: EmbeddedMigrations = embed_migrations!("../migrations/postgres");
+
+/// Statements run since the process began, so that it can be shown that an idle check-in runs none.
+pub(crate) static STATEMENTS: AtomicU64 = AtomicU64::new(0);
+
+/// Serialises the writers of all servers on one PostgreSQL: transactions there hold it until they end.
+const WRITER_LOCK: i64 = 0x0ca1_1b0a_2d01;
+/// Serialises migrations.
+const MIGRATION_LOCK: i64 = 0x0ca1_1b0a_2d02;
+
+/// A connection to either engine.
+pub(crate) enum DbConn {
+    Sqlite(SqliteConnection),
+    Postgres(PgConnection),
+}
+
+/// Which database, by URL scheme.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum DbUrl {
+    Sqlite(String),
+    Postgres(String),
+}
+
+impl DbUrl {
+    /// Understands `sqlite:PATH` and `postgres://...`.
+    pub(crate) fn parse(url: &str) -> Result<Self, DbError> {
+        if let Some(path) = url.strip_prefix("sqlite:") {
+            return Ok(Self::Sqlite(path.to_owned()));
+        }
+        if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
+            return Err(DbError::Url("it must begin with sqlite: or postgres://".to_owned()));
+        }
+        if ["sslmode=require", "sslmode=verify-ca", "sslmode=verify-full"].iter().any(|mode| url.contains(mode)) {
+            return Err(DbError::Url(
+                "the built-in PostgreSQL client has no TLS; use a local socket or a tunnel, and no sslmode=require"
+                    .to_owned(),
+            ));
+        }
+        Ok(Self::Postgres(url.to_owned()))
+    }
+
+    /// Opens a connection that only reads.
+    pub(crate) fn open_reader(&self) -> Result<DbConn, DbError> {
+        let mut conn = self.open()?;
+        if let DbConn::Sqlite(conn) = &mut conn {
+            conn.batch_execute("PRAGMA query_only = ON")?;
+        }
+        Ok(conn)
+    }
+
+    /// Opens a connection.
+    pub(crate) fn open(&self) -> Result<DbConn, DbError> {
+        Ok(match self {
+            Self::Sqlite(path) => {
+                let mut conn = SqliteConnection::establish(path)?;
+                // FULL: what was acknowledged survives a power cut.
+                conn.batch_execute(
+                    "PRAGMA busy_timeout = 10000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
+                     PRAGMA foreign_keys = ON;",
+                )?;
+                DbConn::Sqlite(conn)
+            }
+            Self::Postgres(url) => {
+                let mut conn = PgConnection::establish(url)?;
+                conn.batch_execute("SET application_name = 'callboard'; SET client_min_messages = warning;")?;
+                DbConn::Postgres(conn)
+            }
+        })
+    }
+}
+
+impl DbConn {
+    /// Brings the schema up to date; refuses one that is newer than this program.
+    pub(crate) fn migrate(&mut self) -> Result<(), DbError> {
+        match self {
+            Self::Sqlite(conn) => {
+                refuse_newer(conn, SQLITE_MIGRATIONS)?;
+                conn.run_pending_migrations(SQLITE_MIGRATIONS).map_err(DbError::Migrate)?;
+            }
+            Self::Postgres(conn) => {
+                conn.batch_execute(&format!("SELECT pg_advisory_lock({MIGRATION_LOCK})"))?;
+                let done = refuse_newer(conn, POSTGRES_MIGRATIONS)
+                    .and_then(|()| conn.run_pending_migrations(POSTGRES_MIGRATIONS).map_err(DbError::Migrate).map(drop));
+                conn.batch_execute(&format!("SELECT pg_advisory_unlock({MIGRATION_LOCK})"))?;
+                done?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Begins a writing transaction; at most one runs at a time, over all servers.
+    pub(super) fn begin(&mut self) -> QueryResult<()> {
+        match self {
+            // A deferred transaction that reads first fails when another one wrote in between.
+            Self::Sqlite(conn) => conn.batch_execute("BEGIN IMMEDIATE"),
+            Self::Postgres(conn) => {
+                conn.batch_execute(&format!("BEGIN; SELECT pg_advisory_xact_lock({WRITER_LOCK})"))
+            }
+        }
+    }
+
+    /// Runs statements that return nothing, such as `COMMIT`.
+    pub(super) fn batch(&mut self, sql: &str) -> QueryResult<()> {
+        match self {
+            Self::Sqlite(conn) => conn.batch_execute(sql),
+            Self::Postgres(conn) => conn.batch_execute(sql),
+        }
+    }
+}
+
+fn refuse_newer<C>(conn: &mut C, known: EmbeddedMigrations) -> Result<(), DbError>
+where
+    C: MigrationHarness<<C as Connection>::Backend> + Connection,
+    EmbeddedMigrations: diesel::migration::MigrationSource<C::Backend>,
+{
+    use diesel::migration::MigrationSource;
+    let applied = conn.applied_migrations().map_err(DbError::Migrate)?;
+    let known: Vec<String> = MigrationSource::<C::Backend>::migrations(&known)
+        .map_err(DbError::Migrate)?
+        .iter()
+        .map(|migration| migration.name().version().to_string())
+        .collect();
+    match applied.iter().map(ToString::to_string).find(|version| !known.contains(version)) {
+        Some(version) => Err(DbError::NewerSchema(version)),
+        None => Ok(()),
+    }
+}
+
+/// Counts a statement that did not go through [`execute`] or [`load`].
+pub(super) fn count_statement() {
+    STATEMENTS.fetch_add(1, Ordering::Relaxed);
+}
+
+/// Runs a statement; returns the number of rows it changed.
+pub(super) fn execute<Q>(conn: &mut DbConn, query: Q) -> QueryResult<usize>
+where
+    Q: ExecuteDsl<SqliteConnection> + ExecuteDsl<PgConnection> + RunQueryDsl<SqliteConnection> + RunQueryDsl<PgConnection>,
+{
+    count_statement();
+    match conn {
+        DbConn::Sqlite(conn) => <Q as ExecuteDsl<SqliteConnection>>::execute(query, conn),
+        DbConn::Postgres(conn) => <Q as ExecuteDsl<PgConnection>>::execute(query, conn),
+    }
+}
+
+/// Runs a query; returns its rows.
+pub(super) fn load<Q, U>(conn: &mut DbConn, query: Q) -> QueryResult<Vec<U>>
+where
+    Q: for<'a> LoadQuery<'a, SqliteConnection, U> + for<'a> LoadQuery<'a, PgConnection, U>,
+{
+    count_statement();
+    match conn {
+        DbConn::Sqlite(conn) => query.internal_load(conn)?.collect(),
+        DbConn::Postgres(conn) => query.internal_load(conn)?.collect(),
+    }
+}
+
+/// Runs a query for at most one row.
+pub(super) fn find<Q, U>(conn: &mut DbConn, query: Q) -> QueryResult<Option<U>>
+where
+    Q: for<'a> LoadQuery<'a, SqliteConnection, U> + for<'a> LoadQuery<'a, PgConnection, U>,
+{
+    Ok(load(conn, query)?.into_iter().next())
+}

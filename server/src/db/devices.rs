@@ -1,0 +1,379 @@
+//! Devices: the registry. A device is one row; what it reports stands in JSON columns that selectors look into.
+
+use std::collections::BTreeMap;
+
+use callboard_policy::device::{Device, Hold};
+use callboard_proto::{
+    check_in::{Facts, Installed},
+    digest::Digest,
+    ids::{DeviceId, DeviceName, Product, SiteId, TokenId},
+    time::Timestamp,
+    version::Version,
+};
+use diesel::{
+    BoolExpressionMethods, ExpressionMethods, NullableExpressionMethods, QueryDsl, QueryResult, Queryable,
+};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    assignments,
+    conn::{DbConn, execute, find, load},
+    counters,
+    schema::{devices, sites},
+    sites::Site,
+    types::{Ms, Sha, Uid, from_json, parse, to_i64, to_json, to_u32},
+};
+
+/// A device with what only the registry needs.
+#[derive(Clone, Debug)]
+pub(crate) struct Record {
+    /// What decisions are made of.
+    pub(crate) device: Device,
+    /// Rises with every change but last-seen.
+    pub(crate) revision: i64,
+    pub(crate) description: String,
+    pub(crate) serial: Option<String>,
+    /// Labels without the site's.
+    pub(crate) own_labels: BTreeMap<String, String>,
+    pub(crate) spki: Option<Digest>,
+    pub(crate) certificate: Option<String>,
+    pub(crate) enrol_token: Option<TokenId>,
+    pub(crate) last_seen: Option<Timestamp>,
+    pub(crate) boot_id: Option<String>,
+}
+
+/// A device that is to be written for the first time.
+#[derive(Clone, Debug)]
+pub(crate) struct NewDevice {
+    pub(crate) id: DeviceId,
+    pub(crate) name: DeviceName,
+    pub(crate) site: Option<SiteId>,
+    pub(crate) description: String,
+    pub(crate) serial: Option<String>,
+    pub(crate) labels: BTreeMap<String, String>,
+    pub(crate) installed: Vec<Installed>,
+}
+
+/// A certificate that was issued to a device.
+#[derive(Clone, Debug)]
+pub(crate) struct Credential {
+    pub(crate) spki: Digest,
+    pub(crate) certificate: String,
+    pub(crate) token: TokenId,
+    pub(crate) hw: String,
+    pub(crate) arch: String,
+    pub(crate) serial: Option<String>,
+}
+
+#[derive(Queryable)]
+struct Row {
+    id: Uid,
+    number: i64,
+    revision: i64,
+    name: String,
+    site_id: Option<String>,
+    description: String,
+    serial: Option<String>,
+    labels: String,
+    spki: Option<Sha>,
+    certificate: Option<String>,
+    enrol_token: Option<Uid>,
+    enrolled_at: Option<Ms>,
+    last_seen: Option<Ms>,
+    boot_id: Option<String>,
+    hw: String,
+    arch: String,
+    agent: String,
+    _agent_key: Option<String>,
+    tz: Option<String>,
+    channels: String,
+    attributes: String,
+    installed: String,
+    hold_reason: Option<String>,
+    hold_until: Option<Ms>,
+    decommissioned_at: Option<Ms>,
+}
+
+/// One product in the column `installed`; `key` is what SQL compares versions by.
+#[derive(Serialize, Deserialize)]
+struct InstalledColumn {
+    version: Version,
+    key: String,
+    release: Option<Digest>,
+    epoch: u32,
+    counter: u64,
+    floor: u64,
+}
+
+type SiteColumns = (Option<String>, Option<String>);
+
+impl Row {
+    fn into_record(self, (site_tz, site_labels): SiteColumns) -> QueryResult<Record> {
+        let own_labels: BTreeMap<String, String> = from_json(&self.labels)?;
+        let mut labels: BTreeMap<String, String> = site_labels.map_or_else(|| Ok(BTreeMap::new()), |text| from_json(&text))?;
+        labels.extend(own_labels.clone());
+        let device = Device {
+            id: self.id.id(),
+            number: to_u32(self.number),
+            name: parse(&self.name)?,
+            site: self.site_id.as_deref().map(parse).transpose()?,
+            site_tz: site_tz.as_deref().map(parse).transpose()?,
+            labels,
+            hw: self.hw,
+            arch: self.arch,
+            agent: self.agent,
+            tz: self.tz.as_deref().and_then(|tz| tz.parse().ok()),
+            channels: from_json(&self.channels)?,
+            installed: read_installed(&self.installed)?,
+            attributes: from_json(&self.attributes)?,
+            enrolled_at: self.enrolled_at.map(Into::into),
+            decommissioned: self.decommissioned_at.is_some(),
+            held: self.hold_reason.map(|reason| Hold { reason, until: self.hold_until.map(Into::into) }),
+            assignments: Vec::new(),
+            bad_releases: Vec::new(),
+        };
+        Ok(Record {
+            device,
+            revision: self.revision,
+            description: self.description,
+            serial: self.serial,
+            own_labels,
+            spki: self.spki.map(|spki| spki.0),
+            certificate: self.certificate,
+            enrol_token: self.enrol_token.map(Uid::id),
+            last_seen: self.last_seen.map(Into::into),
+            boot_id: self.boot_id,
+        })
+    }
+}
+
+fn read_installed(column: &str) -> QueryResult<Vec<Installed>> {
+    let products: BTreeMap<Product, InstalledColumn> = from_json(column)?;
+    let installed = |(product, one): (Product, InstalledColumn)| Installed {
+        product,
+        version: one.version,
+        release: one.release,
+        epoch: one.epoch,
+        counter: one.counter,
+        floor: one.floor,
+    };
+    Ok(products.into_iter().map(installed).collect())
+}
+
+fn write_installed(installed: &[Installed]) -> QueryResult<String> {
+    let column = |one: &Installed| {
+        let key = one.version.sort_key();
+        let Installed { version, release, epoch, counter, floor, .. } = one.clone();
+        (one.product.clone(), InstalledColumn { version, key, release, epoch, counter, floor })
+    };
+    to_json(&installed.iter().map(column).collect::<BTreeMap<_, _>>())
+}
+
+/// Which devices [`load_by`] reads.
+enum By {
+    Id(DeviceId),
+    Name(String),
+    Serial(String),
+    Spki(Digest),
+    NumberAfter(i64, i64),
+    Numbers(Vec<i64>),
+}
+
+fn load_by(conn: &mut DbConn, by: By) -> QueryResult<Vec<Record>> {
+    let query = devices::table
+        .left_join(sites::table)
+        .order(devices::number)
+        .select((devices::all_columns, (sites::tz.nullable(), sites::labels.nullable())));
+    let rows: Vec<(Row, SiteColumns)> = match by {
+        By::Id(id) => load(conn, query.filter(devices::id.eq(Uid::from(id)))),
+        By::Name(name) => load(conn, query.filter(devices::name.eq(name))),
+        By::Serial(serial) => load(conn, query.filter(devices::serial.eq(serial))),
+        By::Spki(spki) => load(conn, query.filter(devices::spki.eq(Sha(spki)))),
+        By::NumberAfter(after, limit) => load(conn, query.filter(devices::number.gt(after)).limit(limit)),
+        By::Numbers(numbers) => load(conn, query.filter(devices::number.eq_any(numbers))),
+    }?;
+    rows.into_iter().map(|(row, site)| row.into_record(site)).collect()
+}
+
+fn one(conn: &mut DbConn, by: By) -> QueryResult<Option<Record>> {
+    let Some(mut record) = load_by(conn, by)?.into_iter().next() else {
+        return Ok(None);
+    };
+    assignments::attach(conn, &mut record.device)?;
+    Ok(Some(record))
+}
+
+/// One device with its assignments.
+pub(crate) fn get(conn: &mut DbConn, id: DeviceId) -> QueryResult<Option<Record>> {
+    one(conn, By::Id(id))
+}
+
+/// One device by its name.
+pub(crate) fn by_name(conn: &mut DbConn, name: &str) -> QueryResult<Option<Record>> {
+    one(conn, By::Name(name.to_owned()))
+}
+
+/// One device by its serial number.
+pub(crate) fn by_serial(conn: &mut DbConn, serial: &str) -> QueryResult<Option<Record>> {
+    one(conn, By::Serial(serial.to_owned()))
+}
+
+/// One device by the SHA-256 of its public key.
+pub(crate) fn by_spki(conn: &mut DbConn, spki: Digest) -> QueryResult<Option<Record>> {
+    one(conn, By::Spki(spki))
+}
+
+/// Devices with a number above `after`, in the order of numbers, without their assignments.
+pub(crate) fn after(conn: &mut DbConn, after: i64, limit: i64) -> QueryResult<Vec<Record>> {
+    load_by(conn, By::NumberAfter(after, limit))
+}
+
+/// Devices with these numbers, without their assignments.
+pub(crate) fn numbered(conn: &mut DbConn, numbers: Vec<i64>) -> QueryResult<Vec<Record>> {
+    load_by(conn, By::Numbers(numbers))
+}
+
+/// Writes new devices; numbers are given in the order of the list.
+pub(crate) fn insert(conn: &mut DbConn, new: &[NewDevice], now: Timestamp) -> QueryResult<()> {
+    let first = to_i64(counters::reserve_device_numbers(conn, new.len())?);
+    for (number, device) in (first..).zip(new) {
+        let row = (
+            devices::id.eq(Uid::from(device.id)),
+            devices::number.eq(number),
+            devices::revision.eq(1_i64),
+            devices::name.eq(device.name.as_str()),
+            devices::site_id.eq(device.site.as_ref().map(SiteId::as_str)),
+            devices::description.eq(&device.description),
+            devices::serial.eq(device.serial.as_deref()),
+            devices::labels.eq(to_json(&device.labels)?),
+            (devices::hw.eq(""), devices::arch.eq(""), devices::agent.eq("")),
+            devices::channels.eq("[]"),
+            devices::attributes.eq("{}"),
+            devices::installed.eq(write_installed(&device.installed)?),
+        );
+        execute(conn, diesel::insert_into(devices::table).values(row))?;
+        counters::device_changed(conn, device.id, now)?;
+    }
+    Ok(())
+}
+
+/// Counts a change, so that grants decided before it are void and other servers forget what they know.
+pub(crate) fn touch(conn: &mut DbConn, id: DeviceId, now: Timestamp) -> QueryResult<()> {
+    let row = diesel::update(devices::table.find(Uid::from(id)));
+    execute(conn, row.set(devices::revision.eq(devices::revision + 1)))?;
+    counters::device_changed(conn, id, now)
+}
+
+/// The revision of a device.
+pub(crate) fn revision(conn: &mut DbConn, id: DeviceId) -> QueryResult<Option<i64>> {
+    find(conn, devices::table.find(Uid::from(id)).select(devices::revision))
+}
+
+/// Writes what an import says of a known device.
+pub(crate) fn update_imported(conn: &mut DbConn, id: DeviceId, new: &NewDevice, now: Timestamp) -> QueryResult<()> {
+    let row = diesel::update(devices::table.find(Uid::from(id)));
+    let values = (
+        devices::site_id.eq(new.site.as_ref().map(SiteId::as_str)),
+        devices::description.eq(&new.description),
+        devices::serial.eq(new.serial.as_deref()),
+        devices::labels.eq(to_json(&new.labels)?),
+        devices::installed.eq(write_installed(&new.installed)?),
+    );
+    execute(conn, row.set(values))?;
+    touch(conn, id, now)
+}
+
+/// Replaces a device's own labels.
+pub(crate) fn set_labels(conn: &mut DbConn, id: DeviceId, labels: &BTreeMap<String, String>, now: Timestamp) -> QueryResult<()> {
+    let row = diesel::update(devices::table.find(Uid::from(id)));
+    execute(conn, row.set(devices::labels.eq(to_json(labels)?)))?;
+    touch(conn, id, now)
+}
+
+/// Binds a key and its certificate to a device; a new life begins.
+pub(crate) fn set_credential(conn: &mut DbConn, id: DeviceId, credential: &Credential, now: Timestamp) -> QueryResult<()> {
+    let row = diesel::update(devices::table.find(Uid::from(id)));
+    let values = (
+        devices::spki.eq(Some(Sha(credential.spki))),
+        devices::certificate.eq(Some(credential.certificate.as_str())),
+        devices::enrol_token.eq(Some(Uid::from(credential.token))),
+        devices::enrolled_at.eq(Some(Ms::from(now))),
+        devices::hw.eq(&credential.hw),
+        devices::arch.eq(&credential.arch),
+        devices::serial.eq(credential.serial.as_deref()),
+    );
+    execute(conn, row.set(values))?;
+    touch(conn, id, now)
+}
+
+/// Writes what a device reports about itself.
+pub(crate) fn set_facts(conn: &mut DbConn, id: DeviceId, facts: &Facts, now: Timestamp) -> QueryResult<()> {
+    let row = diesel::update(devices::table.find(Uid::from(id)));
+    let values = (
+        devices::hw.eq(&facts.hw),
+        devices::arch.eq(&facts.arch),
+        devices::agent.eq(&facts.agent),
+        devices::agent_key.eq(facts.agent.parse().ok().map(|version: Version| version.sort_key())),
+        devices::tz.eq(known_zone(facts.tz.as_deref())),
+        devices::channels.eq(to_json(&facts.channels)?),
+        devices::attributes.eq(to_json(&facts.attributes)?),
+        devices::installed.eq(write_installed(&facts.installed)?),
+    );
+    execute(conn, row.set(values))?;
+    touch(conn, id, now)
+}
+
+/// A zone that this program does not know is as good as none.
+pub(crate) fn known_zone(tz: Option<&str>) -> Option<&'static str> {
+    tz?.parse::<chrono_tz::Tz>().ok().map(|tz| tz.name())
+}
+
+/// Holds a device, or lifts the hold.
+pub(crate) fn set_hold(conn: &mut DbConn, id: DeviceId, hold: Option<&Hold>, now: Timestamp) -> QueryResult<()> {
+    let row = diesel::update(devices::table.find(Uid::from(id)));
+    let until = hold.and_then(|hold| hold.until).map(Ms::from);
+    let values = (devices::hold_reason.eq(hold.map(|hold| hold.reason.as_str())), devices::hold_until.eq(until));
+    execute(conn, row.set(values))?;
+    touch(conn, id, now)
+}
+
+/// Takes a device out of service: its certificate is refused from the next request on.
+pub(crate) fn decommission(conn: &mut DbConn, id: DeviceId, now: Timestamp) -> QueryResult<()> {
+    let row = diesel::update(devices::table.find(Uid::from(id)));
+    execute(conn, row.set(devices::decommissioned_at.eq(Some(Ms::from(now)))))?;
+    touch(conn, id, now)
+}
+
+/// A device's last check-in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Seen {
+    pub(crate) at: Timestamp,
+    pub(crate) boot_id: String,
+}
+
+/// Writes the last check-ins of many devices.
+pub(crate) fn set_seen(conn: &mut DbConn, seen: &[(DeviceId, Seen)]) -> QueryResult<()> {
+    for (id, seen) in seen {
+        let at = Ms::from(seen.at);
+        let newer = devices::last_seen.is_null().or(devices::last_seen.le(at));
+        let row = diesel::update(devices::table.find(Uid::from(*id)).filter(newer));
+        execute(conn, row.set((devices::last_seen.eq(Some(at)), devices::boot_id.eq(Some(seen.boot_id.as_str())))))?;
+    }
+    Ok(())
+}
+
+/// How many devices there are, were never seen, were seen since `online` and since `offline`.
+pub(crate) fn count_by_last_seen(conn: &mut DbConn, online: Timestamp, offline: Timestamp) -> QueryResult<[i64; 4]> {
+    let live = devices::table.filter(devices::decommissioned_at.is_null());
+    let all: Option<i64> = find(conn, live.count())?;
+    let never: Option<i64> = find(conn, live.filter(devices::last_seen.is_null()).count())?;
+    let online: Option<i64> = find(conn, live.filter(devices::last_seen.ge(Ms::from(online))).count())?;
+    let recent: Option<i64> = find(conn, live.filter(devices::last_seen.ge(Ms::from(offline))).count())?;
+    Ok([all, never, online, recent].map(Option::unwrap_or_default))
+}
+
+/// Devices of a site.
+pub(crate) fn of_site(conn: &mut DbConn, site: &Site) -> QueryResult<Vec<DeviceId>> {
+    let ids: Vec<Uid> = load(conn, devices::table.filter(devices::site_id.eq(site.id.to_string())).select(devices::id))?;
+    Ok(ids.into_iter().map(Uid::id).collect())
+}

@@ -1,0 +1,94 @@
+//! The event log: what happened to devices and rollouts, in the transaction in which it happened.
+
+use callboard_proto::{
+    ids::{DeviceId, RolloutId},
+    time::Timestamp,
+};
+use diesel::{ExpressionMethods, JoinOnDsl, NullableExpressionMethods, QueryDsl, QueryResult};
+
+use super::{
+    conn::{DbConn, execute, load},
+    schema::{devices, events, rollouts},
+    types::{Ms, Uid},
+};
+
+/// Something that happened.
+#[derive(Clone, Debug)]
+pub(crate) struct NewEvent {
+    pub(crate) kind: &'static str,
+    pub(crate) device: Option<DeviceId>,
+    pub(crate) rollout: Option<RolloutId>,
+    pub(crate) text: String,
+}
+
+/// An event with the names of what it is about.
+#[derive(Clone, Debug)]
+pub(crate) struct Event {
+    pub(crate) seq: i64,
+    pub(crate) at: Timestamp,
+    pub(crate) kind: String,
+    pub(crate) device: Option<String>,
+    pub(crate) rollout: Option<String>,
+    pub(crate) text: String,
+}
+
+/// Which events, newest first.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Filter {
+    pub(crate) device: Option<DeviceId>,
+    pub(crate) rollout: Option<RolloutId>,
+    /// Only those with a lower number.
+    pub(crate) before: Option<i64>,
+    pub(crate) limit: i64,
+}
+
+impl NewEvent {
+    pub(crate) fn device(kind: &'static str, device: DeviceId, text: impl Into<String>) -> Self {
+        Self { kind, device: Some(device), rollout: None, text: text.into() }
+    }
+
+    pub(crate) fn rollout(kind: &'static str, rollout: RolloutId, text: impl Into<String>) -> Self {
+        Self { kind, device: None, rollout: Some(rollout), text: text.into() }
+    }
+
+    pub(crate) fn general(kind: &'static str, text: impl Into<String>) -> Self {
+        Self { kind, device: None, rollout: None, text: text.into() }
+    }
+}
+
+/// Writes an event.
+pub(crate) fn insert(conn: &mut DbConn, at: Timestamp, event: &NewEvent) -> QueryResult<()> {
+    let row = (
+        events::at.eq(Ms::from(at)),
+        events::kind.eq(event.kind),
+        events::device_id.eq(event.device.map(Uid::from)),
+        events::rollout_id.eq(event.rollout.map(Uid::from)),
+        events::text.eq(&event.text),
+    );
+    execute(conn, diesel::insert_into(events::table).values(row)).map(drop)
+}
+
+/// A page of events, newest first.
+pub(crate) fn list(conn: &mut DbConn, filter: Filter) -> QueryResult<Vec<Event>> {
+    type Row = (i64, Ms, String, Option<String>, Option<String>, String);
+    let before = filter.before.unwrap_or(i64::MAX);
+    let query = events::table
+        .left_join(devices::table.on(devices::id.nullable().eq(events::device_id)))
+        .left_join(rollouts::table.on(rollouts::id.nullable().eq(events::rollout_id)))
+        .filter(events::seq.lt(before))
+        .order(events::seq.desc())
+        .limit(filter.limit)
+        .select((events::seq, events::at, events::kind, devices::name.nullable(), rollouts::name.nullable(), events::text));
+    let rows: Vec<Row> = match (filter.device, filter.rollout) {
+        (Some(device), _) => load(conn, query.filter(events::device_id.eq(Uid::from(device)))),
+        (None, Some(rollout)) => load(conn, query.filter(events::rollout_id.eq(Uid::from(rollout)))),
+        (None, None) => load(conn, query),
+    }?;
+    let event = |(seq, at, kind, device, rollout, text): Row| Event { seq, at: at.into(), kind, device, rollout, text };
+    Ok(rows.into_iter().map(event).collect())
+}
+
+/// Forgets events from before `before`.
+pub(crate) fn purge(conn: &mut DbConn, before: Timestamp) -> QueryResult<usize> {
+    execute(conn, diesel::delete(events::table.filter(events::at.lt(Ms::from(before)))))
+}

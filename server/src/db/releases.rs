@@ -1,0 +1,120 @@
+//! Published releases, as the bytes that were received.
+
+use callboard_proto::{
+    digest::Digest,
+    ids::Product,
+    release,
+    time::Timestamp,
+    version::Version,
+};
+use diesel::{ExpressionMethods, QueryDsl, QueryResult, Queryable};
+
+use super::{
+    conn::{DbConn, execute, find, load},
+    schema::releases,
+    types::{Ms, Sha, to_i64, to_u32, to_u64},
+};
+
+/// A published release: its place in the order, and the envelope it came in.
+#[derive(Clone, Debug)]
+pub(crate) struct Published {
+    pub(crate) sha256: Digest,
+    pub(crate) envelope: Vec<u8>,
+    pub(crate) published_at: Timestamp,
+}
+
+#[derive(Queryable)]
+struct Row {
+    sha256: Sha,
+    envelope: Vec<u8>,
+    published_at: Ms,
+}
+
+impl From<Row> for Published {
+    fn from(row: Row) -> Self {
+        Self { sha256: row.sha256.0, envelope: row.envelope, published_at: row.published_at.into() }
+    }
+}
+
+const COLUMNS: (releases::sha256, releases::envelope, releases::published_at) =
+    (releases::sha256, releases::envelope, releases::published_at);
+
+/// One release by digest.
+pub(crate) fn get(conn: &mut DbConn, sha256: Digest) -> QueryResult<Option<Published>> {
+    Ok(find::<_, Row>(conn, releases::table.find(Sha(sha256)).select(COLUMNS))?.map(Into::into))
+}
+
+/// One release by product and version.
+pub(crate) fn by_version(conn: &mut DbConn, product: &Product, version: &Version) -> QueryResult<Option<Published>> {
+    let query = releases::table
+        .filter(releases::product.eq(product.to_string()))
+        .filter(releases::version.eq(version.to_string()))
+        .select(COLUMNS);
+    Ok(find::<_, Row>(conn, query)?.map(Into::into))
+}
+
+/// Those of `digests` that exist.
+pub(crate) fn many(conn: &mut DbConn, digests: Vec<Digest>) -> QueryResult<Vec<Published>> {
+    let digests: Vec<Sha> = digests.into_iter().map(Sha).collect();
+    let mut found = Vec::with_capacity(digests.len());
+    for digest in digests {
+        found.extend(get(conn, digest.0)?);
+    }
+    Ok(found)
+}
+
+/// Highest epoch and counter of a product.
+pub(crate) fn newest(conn: &mut DbConn, product: &Product) -> QueryResult<Option<(u32, u64)>> {
+    let query = releases::table
+        .filter(releases::product.eq(product.to_string()))
+        .order((releases::epoch.desc(), releases::counter.desc()))
+        .select((releases::epoch, releases::counter))
+        .limit(1);
+    Ok(find::<_, (i64, i64)>(conn, query)?.map(|(epoch, counter)| (to_u32(epoch), to_u64(counter))))
+}
+
+/// A page of releases, newest first, of one product or of all. `before` is the digest of the last one seen.
+pub(crate) fn list(
+    conn: &mut DbConn,
+    product: Option<&Product>,
+    before: Option<Digest>,
+    limit: i64,
+) -> QueryResult<Vec<Published>> {
+    let start: Option<Ms> = match before {
+        Some(sha256) => find(conn, releases::table.find(Sha(sha256)).select(releases::published_at))?,
+        None => None,
+    };
+    let at = start.unwrap_or_else(|| Timestamp::from_millis(i64::MAX).into());
+    let tie = Sha(before.unwrap_or(Digest::from_bytes([0xff; 32])));
+    use diesel::BoolExpressionMethods;
+    let query = releases::table
+        .filter(releases::published_at.lt(at).or(releases::published_at.eq(at).and(releases::sha256.lt(tie))))
+        .order((releases::published_at.desc(), releases::sha256.desc()))
+        .select(COLUMNS)
+        .limit(limit);
+    let rows: Vec<Row> = match product {
+        Some(product) => load(conn, query.filter(releases::product.eq(product.to_string())))?,
+        None => load(conn, query)?,
+    };
+    Ok(rows.into_iter().map(Into::into).collect())
+}
+
+/// Writes a new release.
+pub(crate) fn insert(
+    conn: &mut DbConn,
+    sha256: Digest,
+    release: &release::Release,
+    envelope: &[u8],
+    now: Timestamp,
+) -> QueryResult<()> {
+    let row = (
+        releases::sha256.eq(Sha(sha256)),
+        releases::product.eq(release.product.as_str()),
+        releases::version.eq(release.version.as_str()),
+        releases::epoch.eq(to_i64(release.epoch)),
+        releases::counter.eq(to_i64(release.counter)),
+        releases::envelope.eq(envelope),
+        releases::published_at.eq(Ms::from(now)),
+    );
+    execute(conn, diesel::insert_into(releases::table).values(row)).map(drop)
+}

@@ -1,0 +1,180 @@
+//! The tables as diesel sees them; equal on both engines.
+
+diesel::table! {
+    counters (name) {
+        name -> Text,
+        value -> BigInt,
+    }
+}
+
+diesel::table! {
+    sites (id) {
+        id -> Text,
+        name -> Text,
+        tz -> Text,
+        labels -> Text,
+    }
+}
+
+diesel::table! {
+    devices (id) {
+        id -> Binary,
+        number -> BigInt,
+        revision -> BigInt,
+        name -> Text,
+        site_id -> Nullable<Text>,
+        description -> Text,
+        serial -> Nullable<Text>,
+        labels -> Text,
+        spki -> Nullable<Binary>,
+        certificate -> Nullable<Text>,
+        enrol_token -> Nullable<Binary>,
+        enrolled_at -> Nullable<BigInt>,
+        last_seen -> Nullable<BigInt>,
+        boot_id -> Nullable<Text>,
+        hw -> Text,
+        arch -> Text,
+        agent -> Text,
+        agent_key -> Nullable<Text>,
+        tz -> Nullable<Text>,
+        channels -> Text,
+        attributes -> Text,
+        installed -> Text,
+        hold_reason -> Nullable<Text>,
+        hold_until -> Nullable<BigInt>,
+        decommissioned_at -> Nullable<BigInt>,
+    }
+}
+
+diesel::table! {
+    changes (seq) {
+        seq -> BigInt,
+        device_id -> Binary,
+        at -> BigInt,
+    }
+}
+
+diesel::table! {
+    api_tokens (id) {
+        id -> Binary,
+        secret_sha256 -> Binary,
+        name -> Text,
+        created_at -> BigInt,
+        revoked_at -> Nullable<BigInt>,
+    }
+}
+
+diesel::table! {
+    enrol_tokens (id) {
+        id -> Binary,
+        secret_sha256 -> Binary,
+        device_id -> Nullable<Binary>,
+        site_id -> Nullable<Text>,
+        labels -> Text,
+        uses -> BigInt,
+        max_uses -> BigInt,
+        created_at -> BigInt,
+        expires_at -> BigInt,
+        revoked_at -> Nullable<BigInt>,
+    }
+}
+
+diesel::table! {
+    roots (version) {
+        version -> BigInt,
+        envelope -> Binary,
+        published_at -> BigInt,
+    }
+}
+
+diesel::table! {
+    payloads (sha256) {
+        sha256 -> Binary,
+        size -> BigInt,
+        chunks_sha256 -> Binary,
+        stored_at -> BigInt,
+    }
+}
+
+diesel::table! {
+    releases (sha256) {
+        sha256 -> Binary,
+        product -> Text,
+        version -> Text,
+        epoch -> BigInt,
+        counter -> BigInt,
+        envelope -> Binary,
+        published_at -> BigInt,
+    }
+}
+
+diesel::table! {
+    rollouts (id) {
+        id -> Binary,
+        name -> Text,
+        release -> Binary,
+        spec -> Text,
+        state -> SmallInt,
+        state_reason -> Nullable<Text>,
+        created_at -> BigInt,
+        started_at -> Nullable<BigInt>,
+        ended_at -> Nullable<BigInt>,
+        open_phase -> BigInt,
+        excluded -> Binary,
+    }
+}
+
+diesel::table! {
+    phases (rollout_id, idx) {
+        rollout_id -> Binary,
+        idx -> BigInt,
+        name -> Text,
+        members -> Binary,
+        opened_at -> Nullable<BigInt>,
+        size -> BigInt,
+        excluded -> BigInt,
+        queued -> BigInt,
+        downloading -> BigInt,
+        staged -> BigInt,
+        activating -> BigInt,
+        verifying -> BigInt,
+        succeeded -> BigInt,
+        rolled_back -> BigInt,
+        failed -> BigInt,
+        timed_out -> BigInt,
+        cancelled -> BigInt,
+    }
+}
+
+diesel::table! {
+    assignments (id) {
+        id -> Binary,
+        rollout_id -> Binary,
+        device_id -> Binary,
+        release -> Binary,
+        phase -> BigInt,
+        state -> SmallInt,
+        attempt -> BigInt,
+        seq -> BigInt,
+        not_before -> Nullable<BigInt>,
+        seen_before -> Nullable<BigInt>,
+        failure -> Nullable<Text>,
+        created_at -> BigInt,
+        updated_at -> BigInt,
+    }
+}
+
+diesel::table! {
+    events (seq) {
+        seq -> BigInt,
+        at -> BigInt,
+        kind -> Text,
+        device_id -> Nullable<Binary>,
+        rollout_id -> Nullable<Binary>,
+        text -> Text,
+    }
+}
+
+diesel::joinable!(devices -> sites (site_id));
+diesel::joinable!(assignments -> devices (device_id));
+diesel::allow_tables_to_appear_in_same_query!(devices, sites, assignments, events, rollouts, enrol_tokens);

@@ -1,0 +1,268 @@
+//! Selectors in SQL: the second evaluator. A property test holds it equal to the one in memory.
+//!
+//! Every term is wrapped so that "the device does not have it" is false and never NULL. JSON columns are looked into
+//! by functions that differ between the engines; everything else is the same text. Values are bind parameters.
+
+use std::time::Duration;
+
+use callboard_policy::{
+    device::{Connectivity, online_for},
+    selector::{Expr, Field, Glob, Op, Selector, Value},
+};
+use callboard_proto::{ids::DeviceId, time::Timestamp};
+use diesel::{
+    QueryResult, QueryableByName, RunQueryDsl,
+    sql_query,
+    sql_types::{BigInt, Binary, Text},
+};
+
+use super::conn::{DbConn, count_statement};
+
+/// What selectors need to know beside the rows.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Context {
+    pub(crate) now: Timestamp,
+    pub(crate) poll_interval: Duration,
+    pub(crate) abandoned_after: Duration,
+}
+
+/// Which numbers [`select`] returns.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Slice {
+    /// Only devices with a higher number.
+    pub(crate) after: i64,
+    pub(crate) limit: i64,
+    /// Whether decommissioned devices count.
+    pub(crate) decommissioned: bool,
+}
+
+#[derive(QueryableByName)]
+struct Number {
+    #[diesel(sql_type = BigInt)]
+    number: i64,
+}
+
+enum Bind {
+    Text(String),
+    Int(i64),
+    Id(DeviceId),
+}
+
+struct Sql<'a> {
+    text: String,
+    binds: Vec<Bind>,
+    postgres: bool,
+    context: &'a Context,
+}
+
+/// Numbers of the devices that `selector` selects, ascending.
+pub(crate) fn select(conn: &mut DbConn, selector: &Selector, context: &Context, slice: Slice) -> QueryResult<Vec<i64>> {
+    let postgres = matches!(conn, DbConn::Postgres(_));
+    let mut sql = Sql { text: String::new(), binds: Vec::new(), postgres, context };
+    sql.push("SELECT d.number FROM devices d LEFT JOIN sites s ON s.id = d.site_id WHERE d.number > ");
+    sql.bind(Bind::Int(slice.after));
+    if !slice.decommissioned {
+        sql.push(" AND d.decommissioned_at IS NULL");
+    }
+    sql.push(" AND ");
+    sql.expr(selector.expr());
+    sql.push(" ORDER BY d.number LIMIT ");
+    sql.bind(Bind::Int(slice.limit));
+    let rows = sql.run(conn)?;
+    Ok(rows.into_iter().map(|row| row.number).collect())
+}
+
+impl Sql<'_> {
+    fn push(&mut self, text: &str) {
+        self.text.push_str(text);
+    }
+
+    fn bind(&mut self, bind: Bind) {
+        self.binds.push(bind);
+        if self.postgres {
+            self.text.push_str(&format!("${}", self.binds.len()));
+        } else {
+            self.text.push('?');
+        }
+    }
+
+    fn expr(&mut self, expr: &Expr) {
+        match expr {
+            Expr::All => self.push("TRUE"),
+            Expr::And(parts) => self.join(parts, " AND "),
+            Expr::Or(parts) => self.join(parts, " OR "),
+            Expr::Not(inner) => {
+                self.push("NOT ");
+                self.expr(inner);
+            }
+            Expr::Exists(field) => {
+                self.push("(");
+                self.field(field);
+                self.push(" IS NOT NULL)");
+            }
+            Expr::Compare { field, op, value } => self.term(|sql| {
+                sql.field(field);
+                sql.push(op_text(*op));
+                sql.value(value);
+            }),
+            Expr::In { field, values, negated } => self.term(|sql| {
+                sql.field(field);
+                sql.push(if *negated { " NOT IN (" } else { " IN (" });
+                for (n, value) in values.iter().enumerate() {
+                    sql.push(if n > 0 { ", " } else { "" });
+                    sql.value(value);
+                }
+                sql.push(")");
+            }),
+            Expr::Like { field, glob } => self.term(|sql| sql.like(field, glob)),
+        }
+    }
+
+    fn join(&mut self, parts: &[Expr], between: &str) {
+        self.push("(");
+        for (n, part) in parts.iter().enumerate() {
+            self.push(if n > 0 { between } else { "" });
+            self.expr(part);
+        }
+        self.push(")");
+    }
+
+    fn term(&mut self, inner: impl FnOnce(&mut Self)) {
+        self.push("COALESCE(");
+        inner(self);
+        self.push(", FALSE)");
+    }
+
+    fn like(&mut self, field: &Field, glob: &Glob) {
+        match field {
+            // Globs look at versions as they were reported.
+            Field::Agent => self.push("CASE WHEN d.agent_key IS NULL THEN NULL ELSE d.agent END"),
+            Field::Version(product) => self.installed(product.as_str(), "version"),
+            other => self.field(other),
+        }
+        if self.postgres {
+            self.push(" LIKE ");
+            self.bind(Bind::Text(glob.to_like()));
+            self.push(" ESCAPE '\\'");
+        } else {
+            self.push(" GLOB ");
+            self.bind(Bind::Text(glob.to_sqlite_glob()));
+        }
+    }
+
+    fn field(&mut self, field: &Field) {
+        match field {
+            Field::Id => self.push("d.id"),
+            Field::Name => self.push("d.name"),
+            Field::Site => self.push("d.site_id"),
+            Field::Status => self.status(),
+            Field::LastSeen => self.push("d.last_seen"),
+            Field::Enrolled => self.push("d.enrolled_at"),
+            Field::Hw => self.push("NULLIF(d.hw, '')"),
+            Field::Arch => self.push("NULLIF(d.arch, '')"),
+            Field::Tz => {
+                self.push("COALESCE(s.tz, ");
+                self.label("tz");
+                self.push(", d.tz)");
+            }
+            Field::Agent => self.push("d.agent_key"),
+            Field::Version(product) => self.installed(product.as_str(), "key"),
+            Field::Label(key) => self.label(key),
+            Field::Attr(key) => self.json("d.attributes", key),
+        }
+    }
+
+    fn label(&mut self, key: &str) {
+        self.push("COALESCE(");
+        self.json("d.labels", key);
+        self.push(", ");
+        self.json("s.labels", key);
+        self.push(")");
+    }
+
+    /// A text in a JSON object; the key may be anything.
+    fn json(&mut self, column: &str, key: &str) {
+        if self.postgres {
+            self.push(&format!("({column}::jsonb ->> "));
+            self.bind(Bind::Text(key.to_owned()));
+            self.push(") COLLATE \"C\"");
+        } else {
+            self.push(&format!("(SELECT j.value FROM json_each({column}) j WHERE j.key = "));
+            self.bind(Bind::Text(key.to_owned()));
+            self.push(")");
+        }
+    }
+
+    fn installed(&mut self, product: &str, part: &str) {
+        if self.postgres {
+            self.push("(d.installed::jsonb -> ");
+            self.bind(Bind::Text(product.to_owned()));
+            self.push(&format!(" ->> '{part}') COLLATE \"C\""));
+        } else {
+            self.push(&format!("(SELECT json_extract(j.value, '$.{part}') FROM json_each(d.installed) j WHERE j.key = "));
+            self.bind(Bind::Text(product.to_owned()));
+            self.push(")");
+        }
+    }
+
+    /// The same derivation as [`Connectivity::of`], as its place in [`Connectivity::ALL`].
+    fn status(&mut self) {
+        let now = self.context.now;
+        let online = now - online_for(self.context.poll_interval);
+        let abandoned = now - self.context.abandoned_after;
+        self.push("CASE WHEN d.last_seen IS NULL THEN 0 WHEN d.last_seen >= ");
+        self.bind(Bind::Int(online.millis()));
+        self.push(" THEN 1 WHEN d.last_seen > ");
+        self.bind(Bind::Int(abandoned.millis()));
+        self.push(" THEN 2 ELSE 3 END");
+    }
+
+    fn value(&mut self, value: &Value) {
+        let bind = match value {
+            Value::Id(id) => Bind::Id(*id),
+            Value::Text(text) => Bind::Text(text.clone()),
+            Value::Version(version) => Bind::Text(version.sort_key()),
+            Value::Time(time) => Bind::Int(time.at(self.context.now).millis()),
+            Value::Status(status) => {
+                let place = Connectivity::ALL.iter().position(|one| one == status);
+                Bind::Int(place.and_then(|n| i64::try_from(n).ok()).unwrap_or_default())
+            }
+        };
+        self.bind(bind);
+    }
+
+    fn run(self, conn: &mut DbConn) -> QueryResult<Vec<Number>> {
+        count_statement();
+        match conn {
+            DbConn::Sqlite(conn) => {
+                let query = sql_query(self.text).into_boxed::<diesel::sqlite::Sqlite>();
+                let bound = self.binds.into_iter().fold(query, |query, bind| match bind {
+                    Bind::Text(text) => query.bind::<Text, _>(text),
+                    Bind::Int(n) => query.bind::<BigInt, _>(n),
+                    Bind::Id(id) => query.bind::<Binary, _>(id.as_bytes().to_vec()),
+                });
+                bound.load(conn)
+            }
+            DbConn::Postgres(conn) => {
+                let query = sql_query(self.text).into_boxed::<diesel::pg::Pg>();
+                let bound = self.binds.into_iter().fold(query, |query, bind| match bind {
+                    Bind::Text(text) => query.bind::<Text, _>(text),
+                    Bind::Int(n) => query.bind::<BigInt, _>(n),
+                    Bind::Id(id) => query.bind::<Binary, _>(id.as_bytes().to_vec()),
+                });
+                bound.load(conn)
+            }
+        }
+    }
+}
+
+const fn op_text(op: Op) -> &'static str {
+    match op {
+        Op::Eq => " = ",
+        Op::Ne => " <> ",
+        Op::Lt => " < ",
+        Op::Le => " <= ",
+        Op::Gt => " > ",
+        Op::Ge => " >= ",
+    }
+}

@@ -1,0 +1,98 @@
+//! The whole route table, on one page. Handlers stand in one file per noun; status codes only in `problem`.
+
+use actix_web::web::{self, ServiceConfig, delete, get, post, put, resource};
+
+use callboard_proto::{check_in, enrol, report};
+
+pub(crate) mod admin;
+pub(crate) mod auth;
+pub(crate) mod device;
+pub(crate) mod limits;
+pub(crate) mod openapi;
+pub(crate) mod page;
+pub(crate) mod problem;
+
+use problem::{method_not_allowed, not_found};
+
+/// Largest JSON body of the admin API but for uploads: an import of 5000 devices.
+const MAX_ADMIN_JSON: usize = 8 * 1024 * 1024;
+
+/// Routes of the device listener. Every one but enrolment and trust documents needs a client certificate.
+pub(crate) fn device_routes(config: &mut ServiceConfig) {
+    let only = |resource: actix_web::Resource| resource.default_service(web::to(method_not_allowed));
+    config
+        .service(only(resource("/v1/enrol").app_data(body_limit(enrol::MAX_BYTES)).route(post().to(device::enrol::post))))
+        .service(only(
+            resource("/v1/checkin").app_data(body_limit(check_in::MAX_BYTES)).route(post().to(device::check_in::post)),
+        ))
+        .service(only(
+            resource("/v1/reports").app_data(body_limit(report::MAX_BYTES)).route(post().to(device::reports::post)),
+        ))
+        .service(only(
+            resource("/v1/payloads/{sha256}")
+                .route(get().to(device::get_payload))
+                .route(web::head().to(device::get_payload)),
+        ))
+        .service(only(resource("/v1/trust/root").route(get().to(device::trust::newest_root))))
+        .service(only(resource("/v1/trust/root/{version}").route(get().to(device::trust::root))))
+        .service(only(resource("/v1/trust/releases/{sha256}").route(get().to(device::trust::release))))
+        .default_service(web::to(not_found));
+}
+
+/// Routes of the admin listener. Every one under `/api/v1` needs a bearer token.
+pub(crate) fn admin_routes(config: &mut ServiceConfig) {
+    config
+        .app_data(web::JsonConfig::default().limit(MAX_ADMIN_JSON).error_handler(|error, _| problem::from_actix(&error.into()).into()))
+        .app_data(web::QueryConfig::default().error_handler(|error, _| problem::from_actix(&error.into()).into()))
+        .app_data(web::PathConfig::default().error_handler(|error, _| problem::from_actix(&error.into()).into()))
+        .service(resource("/").route(get().to(crate::ui::overview::get)))
+        .service(resource("/healthz").route(get().to(admin::health::live)))
+        .service(resource("/readyz").route(get().to(admin::health::ready)))
+        .service(resource("/metrics").route(get().to(admin::health::metrics)))
+        .service(web::scope("/api/v1").configure(api_routes).default_service(web::to(not_found)))
+        .default_service(web::to(not_found));
+}
+
+fn api_routes(config: &mut ServiceConfig) {
+    use admin::{clock, devices, events, overview, payloads, releases, rollouts, sites, tokens, trust};
+    let only = |resource: actix_web::Resource| resource.default_service(web::to(method_not_allowed));
+    let mut at = |path: &str, routes: Vec<actix_web::Route>| {
+        config.service(only(routes.into_iter().fold(resource(path), actix_web::Resource::route)));
+    };
+    at("/openapi.json", vec![get().to(openapi::get)]);
+    at("/overview", vec![get().to(overview::get)]);
+    at("/clock", vec![put().to(clock::put)]);
+    at("/sites", vec![get().to(sites::list)]);
+    at("/sites/import", vec![post().to(sites::import)]);
+    at("/sites/{site}", vec![get().to(sites::get)]);
+    at("/devices", vec![get().to(devices::list)]);
+    at("/devices/import", vec![post().to(devices::import)]);
+    at("/devices/labels", vec![post().to(devices::edit_labels)]);
+    at("/devices/{device}", vec![get().to(devices::get)]);
+    at("/devices/{device}/hold", vec![put().to(devices::hold), delete().to(devices::unhold)]);
+    at("/devices/{device}/decommission", vec![post().to(devices::decommission)]);
+    at("/devices/{device}/history", vec![get().to(devices::history)]);
+    at("/devices/{device}/explain", vec![get().to(devices::explain)]);
+    at("/tokens", vec![get().to(tokens::list), post().to(tokens::create)]);
+    at("/tokens/{token}", vec![delete().to(tokens::revoke)]);
+    at("/payloads/{sha256}", vec![put().to(payloads::put)]);
+    at("/payloads/{sha256}/info", vec![get().to(payloads::info)]);
+    at("/trust/root", vec![get().to(trust::root), post().to(trust::publish)]);
+    at("/releases", vec![get().to(releases::list), post().to(releases::publish)]);
+    at("/releases/{release}", vec![get().to(releases::get)]);
+    at("/rollouts", vec![get().to(rollouts::list), post().to(rollouts::create)]);
+    at("/rollouts/preview", vec![post().to(rollouts::preview_new)]);
+    at("/rollouts/{rollout}", vec![get().to(rollouts::get)]);
+    at("/rollouts/{rollout}/preview", vec![get().to(rollouts::preview)]);
+    at("/rollouts/{rollout}/start", vec![post().to(rollouts::start)]);
+    at("/rollouts/{rollout}/pause", vec![post().to(rollouts::pause)]);
+    at("/rollouts/{rollout}/resume", vec![post().to(rollouts::resume)]);
+    at("/rollouts/{rollout}/cancel", vec![post().to(rollouts::cancel)]);
+    at("/rollouts/{rollout}/progress", vec![get().to(rollouts::progress)]);
+    at("/rollouts/{rollout}/assignments", vec![get().to(rollouts::assignments)]);
+    at("/events", vec![get().to(events::list)]);
+}
+
+fn body_limit(bytes: usize) -> web::PayloadConfig {
+    web::PayloadConfig::new(bytes)
+}

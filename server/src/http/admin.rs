@@ -1,0 +1,13 @@
+//! What operators ask for, under `/api/v1`.
+
+pub(crate) mod clock;
+pub(crate) mod devices;
+pub(crate) mod events;
+pub(crate) mod health;
+pub(crate) mod overview;
+pub(crate) mod payloads;
+pub(crate) mod releases;
+pub(crate) mod rollouts;
+pub(crate) mod sites;
+pub(crate) mod tokens;
+pub(crate) mod trust;

@@ -1,0 +1,130 @@
+//! `/api/v1/devices`.
+
+use actix_web::web::{Data, Json, Path, Query};
+use callboard_policy::device as policy;
+use callboard_proto::{
+    admin::{Decommission, Device, EditLabels, Event, Explanation, Hold, ImportDevices, Imported, Page},
+    problem::{Code, Problem},
+};
+use serde::Deserialize;
+
+use crate::{
+    app::{self, App, Error},
+    db,
+    http::{
+        auth::Operator,
+        page::{self, Paging},
+        problem::{ApiProblem, ApiResult},
+    },
+};
+
+/// Query of a device list.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct List {
+    selector: Option<String>,
+    after: Option<String>,
+    limit: Option<u32>,
+}
+
+/// Devices that a selector selects, in the order in which they were registered.
+#[utoipa::path(get, path = "/devices", tag = "devices",
+    params(("selector" = Option<String>, Query, description = "every device without one"),
+           ("after" = Option<String>, Query, description = "`next` of the page before"),
+           ("limit" = Option<u32>, Query, description = "1 to 1000, 100 by default")),
+    responses((status = 200, body = Page<Device>), (status = 422, body = Problem)))]
+pub(crate) async fn list(_: Operator, app: Data<App>, query: Query<List>) -> ApiResult<Json<Page<Device>>> {
+    let rows = page::rows(query.limit)?;
+    let selector = app::devices::parse_selector(query.selector.as_deref())?;
+    let after = match query.after.as_deref() {
+        None => -1,
+        Some(text) => text.parse().map_err(|_| {
+            ApiProblem::new(Code::BadRequest, "after is not the `next` of a page of devices")
+        })?,
+    };
+    let records = app::devices::list(&app, selector, after, rows).await?;
+    let page = page::page(records, rows, |record| record.device.number.to_string());
+    let items = page.items.into_iter().map(|record| app::devices::show(&app, record)).collect();
+    Ok(Json(Page { items, next: page.next }))
+}
+
+/// One device, by its id or its name.
+#[utoipa::path(get, path = "/devices/{device}", tag = "devices", params(("device" = String, Path)),
+    responses((status = 200, body = Device), (status = 404, body = Problem)))]
+pub(crate) async fn get(_: Operator, app: Data<App>, path: Path<String>) -> ApiResult<Json<Device>> {
+    let record = app.db.read(move |conn| app::devices::resolve(conn, &path)).await?;
+    Ok(Json(app::devices::show(&app, record)))
+}
+
+/// Takes a list of devices, again and again with the same result.
+#[utoipa::path(post, path = "/devices/import", tag = "devices", request_body = ImportDevices,
+    responses((status = 200, body = Imported), (status = 422, body = Problem), (status = 409, body = Problem)))]
+pub(crate) async fn import(_: Operator, app: Data<App>, body: Json<ImportDevices>) -> ApiResult<Json<Imported>> {
+    Ok(Json(app::devices::import(&app, body.into_inner()).await?))
+}
+
+/// Sets and removes labels of every device that a selector selects.
+#[utoipa::path(post, path = "/devices/labels", tag = "devices", request_body = EditLabels,
+    responses((status = 200, body = Imported), (status = 422, body = Problem)))]
+pub(crate) async fn edit_labels(_: Operator, app: Data<App>, body: Json<EditLabels>) -> ApiResult<Json<Imported>> {
+    Ok(Json(app::devices::edit_labels(&app, body.into_inner()).await?))
+}
+
+/// Holds a device: no rollout touches it.
+#[utoipa::path(put, path = "/devices/{device}/hold", tag = "devices", params(("device" = String, Path)),
+    request_body = Hold, responses((status = 200, body = Device), (status = 404, body = Problem)))]
+pub(crate) async fn hold(_: Operator, app: Data<App>, path: Path<String>, body: Json<Hold>) -> ApiResult<Json<Device>> {
+    let hold = policy::Hold { reason: body.reason.clone(), until: body.until };
+    let record = app::devices::hold(&app, path.into_inner(), Some(hold)).await?;
+    Ok(Json(app::devices::show(&app, record)))
+}
+
+/// Lifts a hold.
+#[utoipa::path(delete, path = "/devices/{device}/hold", tag = "devices", params(("device" = String, Path)),
+    responses((status = 200, body = Device), (status = 404, body = Problem)))]
+pub(crate) async fn unhold(_: Operator, app: Data<App>, path: Path<String>) -> ApiResult<Json<Device>> {
+    let record = app::devices::hold(&app, path.into_inner(), None).await?;
+    Ok(Json(app::devices::show(&app, record)))
+}
+
+/// Takes a device out of service: its certificate is refused from the next request on.
+#[utoipa::path(post, path = "/devices/{device}/decommission", tag = "devices", params(("device" = String, Path)),
+    request_body = Decommission, responses((status = 200, body = Device), (status = 404, body = Problem)))]
+pub(crate) async fn decommission(
+    _: Operator,
+    app: Data<App>,
+    path: Path<String>,
+    body: Json<Decommission>,
+) -> ApiResult<Json<Device>> {
+    let record = app::devices::decommission(&app, path.into_inner(), body.into_inner().reason).await?;
+    Ok(Json(app::devices::show(&app, record)))
+}
+
+/// What happened to a device, newest first.
+#[utoipa::path(get, path = "/devices/{device}/history", tag = "devices",
+    params(("device" = String, Path), ("after" = Option<String>, Query), ("limit" = Option<u32>, Query)),
+    responses((status = 200, body = Page<Event>), (status = 404, body = Problem)))]
+pub(crate) async fn history(
+    _: Operator,
+    app: Data<App>,
+    path: Path<String>,
+    query: Query<Paging>,
+) -> ApiResult<Json<Page<Event>>> {
+    let (rows, before) = super::events::paging(&query)?;
+    let events = app
+        .db
+        .read(move |conn| {
+            let device = Some(app::devices::resolve(conn, &path)?.device.id);
+            let filter = db::events::Filter { device, rollout: None, before, limit: rows };
+            Ok::<_, Error>(db::events::list(conn, filter)?)
+        })
+        .await?;
+    super::events::show(events, rows)
+}
+
+/// Why a device gets what it gets: every active rollout, and the first rule that decided.
+#[utoipa::path(get, path = "/devices/{device}/explain", tag = "devices", params(("device" = String, Path)),
+    responses((status = 200, body = Explanation), (status = 404, body = Problem)))]
+pub(crate) async fn explain(_: Operator, app: Data<App>, path: Path<String>) -> ApiResult<Json<Explanation>> {
+    Ok(Json(app::explain::explain(&app, path.into_inner()).await?))
+}

@@ -1,0 +1,115 @@
+//! `/api/v1/payloads`: uploads, streamed to disk.
+
+use actix_web::{
+    HttpRequest, HttpResponse,
+    http::header,
+    web::{self, Data, Json, Path},
+};
+use callboard_proto::{
+    admin::StoredPayload,
+    digest::Digest,
+    payload::CHUNK_SIZE,
+    problem::{Code, Problem},
+};
+use futures_util::StreamExt;
+
+use crate::{
+    app::{App, Error},
+    db,
+    http::{
+        auth::Operator,
+        problem::{ApiProblem, ApiResult},
+    },
+    store::{
+        StoreError,
+        upload::{Expected, Upload},
+    },
+};
+
+/// Bytes gathered before they go to the disk, so that small network reads do not each cost a thread hop.
+const PIECE: usize = 1 << 20;
+
+fn parse(text: &str) -> ApiResult<Digest> {
+    text.parse().map_err(|source: callboard_proto::digest::BadDigest| {
+        ApiProblem::new(Code::BadRequest, source.to_string())
+    })
+}
+
+fn show(payload: db::payloads::Payload) -> StoredPayload {
+    StoredPayload { sha256: payload.sha256, size: payload.size, chunks_sha256: payload.chunks_sha256 }
+}
+
+async fn find(app: &App, sha256: Digest) -> ApiResult<Option<db::payloads::Payload>> {
+    Ok(app.db.read(move |conn| Ok::<_, Error>(db::payloads::get(conn, sha256)?)).await?)
+}
+
+/// What is known of a stored payload.
+#[utoipa::path(get, path = "/payloads/{sha256}/info", tag = "payloads", params(("sha256" = String, Path)),
+    responses((status = 200, body = StoredPayload), (status = 404, body = Problem)))]
+pub(crate) async fn info(_: Operator, app: Data<App>, path: Path<String>) -> ApiResult<Json<StoredPayload>> {
+    let sha256 = parse(&path)?;
+    let found = find(&app, sha256).await?.ok_or_else(|| Error::not_found("payload", sha256))?;
+    Ok(Json(show(found)))
+}
+
+/// Uploads a payload. The digest in the path must be that of the bytes. Bytes that are there already are not read.
+#[utoipa::path(put, path = "/payloads/{sha256}", tag = "payloads", params(("sha256" = String, Path)),
+    request_body(content = Vec<u8>, content_type = "application/octet-stream"),
+    responses((status = 200, body = StoredPayload), (status = 201, body = StoredPayload),
+              (status = 422, body = Problem), (status = 507, body = Problem)))]
+pub(crate) async fn put(
+    _: Operator,
+    app: Data<App>,
+    path: Path<String>,
+    request: HttpRequest,
+    body: web::Payload,
+) -> ApiResult<HttpResponse> {
+    let sha256 = parse(&path)?;
+    if let Some(known) = find(&app, sha256).await?
+        && app.store.size(sha256).map_err(problem)? == Some(known.size)
+    {
+        return Ok(HttpResponse::Ok().json(show(known)));
+    }
+    let length = request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    let size = length.ok_or_else(|| ApiProblem::new(Code::BadRequest, "an upload needs Content-Length"))?;
+    let store = app.store.clone();
+    let upload = blocking(move || store.begin(Expected { sha256, size }, CHUNK_SIZE)).await?;
+    let stored = receive(upload, body).await?;
+    let payload = db::payloads::Payload { sha256, size: stored.size, chunks_sha256: stored.chunks_sha256 };
+    let now = app.clock.now();
+    app.db.write(move |conn| Ok::<_, Error>(db::payloads::put(conn, payload, now)?)).await?;
+    Ok(HttpResponse::Created().json(show(payload)))
+}
+
+async fn receive(mut upload: Upload, mut body: web::Payload) -> ApiResult<crate::store::upload::Stored> {
+    let mut piece = Vec::with_capacity(PIECE);
+    while let Some(bytes) = body.next().await {
+        let bytes = bytes.map_err(|source| ApiProblem::new(Code::BadRequest, format!("the upload broke off: {source}")))?;
+        piece.extend_from_slice(&bytes);
+        if piece.len() >= PIECE {
+            let full = std::mem::replace(&mut piece, Vec::with_capacity(PIECE));
+            upload = blocking(move || upload.write(&full).map(|()| upload)).await?;
+        }
+    }
+    blocking(move || {
+        upload.write(&piece)?;
+        upload.finish()
+    })
+    .await
+}
+
+async fn blocking<T: Send + 'static>(f: impl FnOnce() -> Result<T, StoreError> + Send + 'static) -> ApiResult<T> {
+    let done = tokio::task::spawn_blocking(f).await;
+    done.map_err(|source| ApiProblem::from(Error::Unexpected(source.to_string())))?.map_err(problem)
+}
+
+fn problem(error: StoreError) -> ApiProblem {
+    let code = match &error {
+        StoreError::Full(_) | StoreError::NotWritable { .. } => Code::StorageFull,
+        StoreError::TooLarge { .. } => Code::TooLarge,
+        StoreError::Empty => Code::Invalid,
+        StoreError::DigestMismatch { .. } | StoreError::SizeMismatch { .. } => Code::DigestMismatch,
+        _ => return Error::Unexpected(error.to_string()).into(),
+    };
+    ApiProblem::new(code, error.to_string())
+}

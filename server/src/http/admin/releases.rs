@@ -1,0 +1,79 @@
+//! `/api/v1/releases`.
+
+use actix_web::{
+    HttpResponse,
+    web::{Bytes, Data, Json, Path, Query},
+};
+use callboard_proto::{
+    admin::{Page, Release},
+    digest::{BadDigest, Digest},
+    ids::{BadName, Product},
+    problem::{Code, Problem},
+};
+use serde::Deserialize;
+
+use crate::{
+    app::{self, App, Error},
+    db,
+    http::{
+        auth::Operator,
+        page,
+        problem::{ApiProblem, ApiResult, from_actix},
+    },
+};
+
+/// Query of a list of releases.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct List {
+    product: Option<String>,
+    after: Option<String>,
+    limit: Option<u32>,
+}
+
+fn no_root() -> Error {
+    Error::refused(Code::NotFound, "no root is published yet, so there are no releases")
+}
+
+/// Releases, newest first.
+#[utoipa::path(get, path = "/releases", tag = "releases",
+    params(("product" = Option<String>, Query), ("after" = Option<String>, Query), ("limit" = Option<u32>, Query)),
+    responses((status = 200, body = Page<Release>)))]
+pub(crate) async fn list(_: Operator, app: Data<App>, query: Query<List>) -> ApiResult<Json<Page<Release>>> {
+    let rows = page::rows(query.limit)?;
+    let bad = |detail: String| ApiProblem::new(Code::BadRequest, detail);
+    let product = query.product.as_deref().map(str::parse::<Product>).transpose();
+    let product = product.map_err(|source: BadName| bad(source.to_string()))?;
+    let before = query.after.as_deref().map(str::parse::<Digest>).transpose();
+    let before = before.map_err(|source: BadDigest| bad(format!("after: {source}")))?;
+    let Some(root) = app.newest_root() else {
+        return Ok(Json(Page { items: Vec::new(), next: None }));
+    };
+    let found = app
+        .db
+        .read(move |conn| Ok::<_, Error>(db::releases::list(conn, product.as_ref(), before, rows)?))
+        .await?;
+    let page = page::page(found, rows, |release| release.sha256.to_string());
+    let shown: Result<Vec<Release>, Error> =
+        page.items.iter().map(|release| app::releases::show(&root.root, release)).collect();
+    Ok(Json(Page { items: shown?, next: page.next }))
+}
+
+/// One release, by its digest or as `product@version`.
+#[utoipa::path(get, path = "/releases/{release}", tag = "releases", params(("release" = String, Path)),
+    responses((status = 200, body = Release), (status = 404, body = Problem)))]
+pub(crate) async fn get(_: Operator, app: Data<App>, path: Path<String>) -> ApiResult<Json<Release>> {
+    let root = app.newest_root().ok_or_else(no_root)?;
+    let found = app.db.read(move |conn| app::releases::resolve(conn, &path)).await?;
+    Ok(Json(app::releases::show(&root.root, &found)?))
+}
+
+/// Publishes a signed release, whose payloads must have been uploaded.
+#[utoipa::path(post, path = "/releases", tag = "releases", request_body(content = Object, description = "a DSSE envelope"),
+    responses((status = 200, body = Release, description = "it was published already"), (status = 201, body = Release),
+              (status = 422, body = Problem), (status = 409, body = Problem)))]
+pub(crate) async fn publish(_: Operator, app: Data<App>, body: Result<Bytes, actix_web::Error>) -> ApiResult<HttpResponse> {
+    let body = body.map_err(|error| from_actix(&error))?;
+    let (release, new) = app::releases::publish(&app, body.to_vec()).await?;
+    Ok(if new { HttpResponse::Created().json(release) } else { HttpResponse::Ok().json(release) })
+}

@@ -1,0 +1,171 @@
+//! `/api/v1/rollouts`.
+
+use actix_web::{
+    HttpResponse,
+    web::{Data, Json, Path, Query},
+};
+use callboard_policy::rollout::RolloutState;
+use callboard_proto::{
+    admin::{self, Assignment, Because, Page, PhaseProgress, Preview, Rollout, RolloutSpec},
+    ids::{AssignmentId, RolloutId},
+    problem::{Code, Problem},
+    state::AssignmentState,
+};
+use serde::Deserialize;
+use uuid::Uuid;
+
+use crate::{
+    app::{self, App, Error, rollouts},
+    db,
+    http::{
+        auth::Operator,
+        page,
+        problem::{ApiProblem, ApiResult},
+    },
+};
+
+/// Query of a list of rollouts.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct List {
+    state: Option<admin::RolloutState>,
+    after: Option<String>,
+    limit: Option<u32>,
+}
+
+/// Query of a list of assignments.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Assignments {
+    state: Option<AssignmentState>,
+    after: Option<String>,
+    limit: Option<u32>,
+}
+
+fn id<K: callboard_proto::ids::Kind>(text: Option<&str>, default: Uuid) -> ApiResult<callboard_proto::ids::Id<K>> {
+    match text {
+        None => Ok(callboard_proto::ids::Id::from_uuid(default)),
+        Some(text) => text.parse().map_err(|source: callboard_proto::ids::BadId| {
+            ApiProblem::new(Code::BadRequest, format!("after: {source}"))
+        }),
+    }
+}
+
+/// Rollouts, newest first.
+#[utoipa::path(get, path = "/rollouts", tag = "rollouts",
+    params(("state" = Option<admin::RolloutState>, Query), ("after" = Option<String>, Query), ("limit" = Option<u32>, Query)),
+    responses((status = 200, body = Page<Rollout>)))]
+pub(crate) async fn list(_: Operator, app: Data<App>, query: Query<List>) -> ApiResult<Json<Page<Rollout>>> {
+    let rows = page::rows(query.limit)?;
+    let before: RolloutId = id(query.after.as_deref(), Uuid::max())?;
+    let state = query.state.map(rollouts::spec::state_from_wire);
+    let records = app.db.read(move |conn| Ok::<_, Error>(db::rollouts::list(conn, state, before, rows)?)).await?;
+    let page = page::page(records, rows, |record| record.id.to_string());
+    let items = page.items.into_iter().map(|record| rollouts::show(&app, record)).collect();
+    Ok(Json(Page { items, next: page.next }))
+}
+
+/// One rollout, by its id or its name.
+#[utoipa::path(get, path = "/rollouts/{rollout}", tag = "rollouts", params(("rollout" = String, Path)),
+    responses((status = 200, body = Rollout), (status = 404, body = Problem)))]
+pub(crate) async fn get(_: Operator, app: Data<App>, path: Path<String>) -> ApiResult<Json<Rollout>> {
+    let record = app.db.read(move |conn| rollouts::resolve(conn, &path)).await?;
+    Ok(Json(rollouts::show(&app, record)))
+}
+
+/// Makes a rollout, as a draft.
+#[utoipa::path(post, path = "/rollouts", tag = "rollouts", request_body = RolloutSpec,
+    responses((status = 201, body = Rollout), (status = 422, body = Problem), (status = 409, body = Problem)))]
+pub(crate) async fn create(_: Operator, app: Data<App>, body: Json<RolloutSpec>) -> ApiResult<HttpResponse> {
+    let record = rollouts::create(&app, body.into_inner()).await?;
+    Ok(HttpResponse::Created().json(rollouts::show(&app, record)))
+}
+
+/// What a rollout that does not exist yet would do now.
+#[utoipa::path(post, path = "/rollouts/preview", tag = "rollouts", request_body = RolloutSpec,
+    responses((status = 200, body = Preview), (status = 422, body = Problem)))]
+pub(crate) async fn preview_new(_: Operator, app: Data<App>, body: Json<RolloutSpec>) -> ApiResult<Json<Preview>> {
+    Ok(Json(rollouts::preview::of_spec(&app, body.into_inner()).await?))
+}
+
+/// What a draft would do if it were started now.
+#[utoipa::path(get, path = "/rollouts/{rollout}/preview", tag = "rollouts", params(("rollout" = String, Path)),
+    responses((status = 200, body = Preview), (status = 404, body = Problem)))]
+pub(crate) async fn preview(_: Operator, app: Data<App>, path: Path<String>) -> ApiResult<Json<Preview>> {
+    Ok(Json(rollouts::preview::of_rollout(&app, path.into_inner()).await?))
+}
+
+/// Starts a draft.
+#[utoipa::path(post, path = "/rollouts/{rollout}/start", tag = "rollouts", params(("rollout" = String, Path)),
+    request_body = Because, responses((status = 200, body = Rollout), (status = 409, body = Problem)))]
+pub(crate) async fn start(_: Operator, app: Data<App>, path: Path<String>, _body: Json<Because>) -> ApiResult<Json<Rollout>> {
+    let record = rollouts::start(&app, path.into_inner()).await?;
+    Ok(Json(rollouts::show(&app, record)))
+}
+
+/// Pauses a rollout: no further grant of either kind.
+#[utoipa::path(post, path = "/rollouts/{rollout}/pause", tag = "rollouts", params(("rollout" = String, Path)),
+    request_body = Because, responses((status = 200, body = Rollout), (status = 409, body = Problem)))]
+pub(crate) async fn pause(operator: Operator, app: Data<App>, path: Path<String>, body: Json<Because>) -> ApiResult<Json<Rollout>> {
+    change(&operator, &app, path, body, RolloutState::Paused).await
+}
+
+/// Lets a paused rollout go on.
+#[utoipa::path(post, path = "/rollouts/{rollout}/resume", tag = "rollouts", params(("rollout" = String, Path)),
+    request_body = Because, responses((status = 200, body = Rollout), (status = 409, body = Problem)))]
+pub(crate) async fn resume(operator: Operator, app: Data<App>, path: Path<String>, body: Json<Because>) -> ApiResult<Json<Rollout>> {
+    change(&operator, &app, path, body, RolloutState::Running).await
+}
+
+/// Calls a rollout off: devices that have not begun to activate drop it.
+#[utoipa::path(post, path = "/rollouts/{rollout}/cancel", tag = "rollouts", params(("rollout" = String, Path)),
+    request_body = Because, responses((status = 200, body = Rollout), (status = 409, body = Problem)))]
+pub(crate) async fn cancel(operator: Operator, app: Data<App>, path: Path<String>, body: Json<Because>) -> ApiResult<Json<Rollout>> {
+    change(&operator, &app, path, body, RolloutState::Cancelled).await
+}
+
+async fn change(
+    operator: &Operator,
+    app: &App,
+    path: Path<String>,
+    body: Json<Because>,
+    to: RolloutState,
+) -> ApiResult<Json<Rollout>> {
+    let because = app::rollouts::Because { operator: operator.name.clone(), reason: body.into_inner().reason };
+    let record = rollouts::change_state(app, path.into_inner(), to, because).await?;
+    Ok(Json(rollouts::show(app, record)))
+}
+
+/// How the phases of a rollout stand.
+#[utoipa::path(get, path = "/rollouts/{rollout}/progress", tag = "rollouts", params(("rollout" = String, Path)),
+    responses((status = 200, body = Vec<PhaseProgress>), (status = 404, body = Problem)))]
+pub(crate) async fn progress(_: Operator, app: Data<App>, path: Path<String>) -> ApiResult<Json<Vec<PhaseProgress>>> {
+    let record = app.db.read(move |conn| rollouts::resolve(conn, &path)).await?;
+    Ok(Json(rollouts::show(&app, record).phases))
+}
+
+/// Devices of a rollout that have been offered its release.
+#[utoipa::path(get, path = "/rollouts/{rollout}/assignments", tag = "rollouts",
+    params(("rollout" = String, Path), ("state" = Option<AssignmentState>, Query),
+           ("after" = Option<String>, Query), ("limit" = Option<u32>, Query)),
+    responses((status = 200, body = Page<Assignment>), (status = 404, body = Problem)))]
+pub(crate) async fn assignments(
+    _: Operator,
+    app: Data<App>,
+    path: Path<String>,
+    query: Query<Assignments>,
+) -> ApiResult<Json<Page<Assignment>>> {
+    let rows = page::rows(query.limit)?;
+    let after: AssignmentId = id(query.after.as_deref(), Uuid::nil())?;
+    let state = query.state;
+    let found = app
+        .db
+        .read(move |conn| {
+            let rollout = rollouts::resolve(conn, &path)?.id;
+            Ok::<_, Error>(db::assignments::list(conn, rollout, state, after, rows)?)
+        })
+        .await?;
+    let page = page::page(found, rows, |(record, _)| record.assignment.id.to_string());
+    let items = page.items.into_iter().filter_map(|(record, device)| rollouts::show_assignment(record, &device));
+    Ok(Json(Page { items: items.collect(), next: page.next }))
+}

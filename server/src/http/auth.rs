@@ -1,0 +1,88 @@
+//! Who is asking: an operator with a bearer token, or a device with a client certificate.
+//!
+//! A handler that takes [`Operator`] or [`Peer`] cannot run without one.
+
+use std::{future::Future, pin::Pin};
+
+use actix_web::{FromRequest, HttpRequest, dev::Payload, http::header, web};
+use callboard_proto::{digest::Digest, ids::DeviceId, problem::Code};
+use std::sync::Arc;
+
+use super::problem::ApiProblem;
+use crate::{
+    app::{self, App, devices::Known, tokens},
+    db,
+};
+
+/// An operator: the holder of an API token.
+#[derive(Clone, Debug)]
+pub(crate) struct Operator {
+    pub(crate) name: String,
+}
+
+/// What TLS says about a device: put on each connection when it is accepted.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PeerIdentity {
+    pub(crate) device: DeviceId,
+    /// SHA-256 of the certificate's public key.
+    pub(crate) spki: Digest,
+}
+
+/// An enrolled device that is in service; checked on every request, so a resumed TLS session buys nothing.
+#[derive(Clone)]
+pub(crate) struct Peer {
+    pub(crate) known: Arc<Known>,
+}
+
+type Extracted<T> = Pin<Box<dyn Future<Output = Result<T, ApiProblem>>>>;
+
+impl FromRequest for Operator {
+    type Error = ApiProblem;
+    type Future = Extracted<Self>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let app = request.app_data::<web::Data<App>>().cloned();
+        let header = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let token = header.and_then(|value| value.strip_prefix("Bearer ")).map(str::to_owned);
+        Box::pin(async move {
+            let denied = || {
+                let detail = "send Authorization: Bearer and an API token; callboard init printed the first one";
+                ApiProblem::new(Code::Unauthorized, detail)
+            };
+            let (app, token) = (app.ok_or_else(denied)?, token.ok_or_else(denied)?);
+            let (id, secret) = tokens::parse(tokens::API, token.trim()).ok_or_else(denied)?;
+            let found = app.db.read(move |conn| Ok::<_, app::Error>(db::tokens::api_token(conn, id)?)).await?;
+            match found {
+                Some((stored, name)) if tokens::same(stored, secret) => Ok(Self { name }),
+                _ => Err(denied()),
+            }
+        })
+    }
+}
+
+impl FromRequest for Peer {
+    type Error = ApiProblem;
+    type Future = Extracted<Self>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let app = request.app_data::<web::Data<App>>().cloned();
+        let identity = request.conn_data::<PeerIdentity>().copied();
+        Box::pin(async move {
+            let unknown = || {
+                let detail = "this path needs the client certificate that enrolment gave to the device";
+                ApiProblem::new(Code::UnknownDevice, detail)
+            };
+            let (app, identity) = (app.ok_or_else(unknown)?, identity.ok_or_else(unknown)?);
+            let known = app::devices::known(&app, identity.device).await?.ok_or_else(unknown)?;
+            if known.record.device.decommissioned {
+                let detail = format!("device {} was decommissioned", known.record.device.name);
+                return Err(ApiProblem::new(Code::DeviceRevoked, detail));
+            }
+            if known.record.spki != Some(identity.spki) {
+                let detail = format!("this certificate of device {} was replaced by another one", known.record.device.name);
+                return Err(ApiProblem::new(Code::DeviceRevoked, detail));
+            }
+            Ok(Self { known })
+        })
+    }
+}

@@ -1,0 +1,119 @@
+//! Errors over HTTP: the only place with status codes.
+
+use std::fmt;
+
+use actix_web::{
+    HttpResponse, ResponseError,
+    http::{StatusCode, header},
+};
+use callboard_proto::problem::{Code, MEDIA_TYPE, Problem};
+use uuid::Uuid;
+
+use crate::{app, db::DbError};
+
+/// An answer of 400 and above.
+#[derive(Debug)]
+pub(crate) struct ApiProblem {
+    pub(crate) code: Code,
+    pub(crate) detail: String,
+    /// Seconds for `Retry-After`.
+    pub(crate) retry_after_s: Option<u32>,
+    request_id: Option<String>,
+}
+
+/// Result of a handler.
+pub(crate) type ApiResult<T> = Result<T, ApiProblem>;
+
+impl ApiProblem {
+    pub(crate) fn new(code: Code, detail: impl Into<String>) -> Self {
+        Self { code, detail: detail.into(), retry_after_s: None, request_id: None }
+    }
+
+    /// No place now; the client is to come back.
+    pub(crate) fn retry_after(code: Code, detail: impl Into<String>, seconds: u32) -> Self {
+        Self { retry_after_s: Some(seconds), ..Self::new(code, detail) }
+    }
+
+    fn unexpected(source: &dyn fmt::Display) -> Self {
+        let id = Uuid::now_v7().to_string();
+        tracing::error!(request.id = %id, error = %source, "request failed");
+        let detail = "the server's log has more under the request id".to_owned();
+        Self { code: Code::Internal, detail, retry_after_s: None, request_id: Some(id) }
+    }
+
+    /// The body.
+    pub(crate) fn problem(&self) -> Problem {
+        let (code, title, status) = self.code.row();
+        Problem {
+            kind: format!("urn:callboard:problem:{code}"),
+            title: title.to_owned(),
+            status,
+            code: code.to_owned(),
+            detail: self.detail.clone(),
+            request_id: self.request_id.clone(),
+        }
+    }
+}
+
+impl From<app::Error> for ApiProblem {
+    fn from(error: app::Error) -> Self {
+        match error {
+            app::Error::Refused { code, detail } => Self::new(code, detail),
+            app::Error::Db(DbError::Unavailable(why)) => {
+                tracing::warn!(error = %why, "the database is not available");
+                Self::retry_after(Code::Unavailable, "the database is busy or stopping; try again", 5)
+            }
+            app::Error::Db(DbError::Query(source)) if is_full(&source) => {
+                tracing::error!(error = %source, "the database cannot write");
+                Self::retry_after(Code::StorageFull, "the server cannot write to its disk; nothing was changed", 60)
+            }
+            other => Self::unexpected(&other),
+        }
+    }
+}
+
+fn is_full(source: &diesel::result::Error) -> bool {
+    let text = source.to_string();
+    ["disk is full", "readonly database", "disk I/O error", "No space left"].iter().any(|known| text.contains(known))
+}
+
+impl fmt::Display for ApiProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.detail)
+    }
+}
+
+impl ResponseError for ApiProblem {
+    fn status_code(&self) -> StatusCode {
+        StatusCode::from_u16(self.code.row().2).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+
+    fn error_response(&self) -> HttpResponse {
+        let mut response = HttpResponse::build(self.status_code());
+        response.insert_header((header::CONTENT_TYPE, MEDIA_TYPE));
+        if let Some(seconds) = self.retry_after_s {
+            response.insert_header((header::RETRY_AFTER, seconds.to_string()));
+        }
+        if self.code == Code::Unauthorized {
+            response.insert_header((header::WWW_AUTHENTICATE, "Bearer"));
+        }
+        response.body(serde_json::to_vec(&self.problem()).unwrap_or_default())
+    }
+}
+
+/// What actix refuses by itself (a body that is not JSON, a missing parameter), in our words.
+pub(crate) fn from_actix(error: &actix_web::Error) -> ApiProblem {
+    let status = error.as_response_error().status_code();
+    let code = if status == StatusCode::PAYLOAD_TOO_LARGE { Code::TooLarge } else { Code::BadRequest };
+    ApiProblem::new(code, error.to_string())
+}
+
+/// For paths that do not exist.
+pub(crate) async fn not_found() -> ApiResult<HttpResponse> {
+    Err(ApiProblem::new(Code::NotFound, "there is nothing under this path"))
+}
+
+/// For methods that a path does not have.
+pub(crate) async fn method_not_allowed() -> ApiResult<HttpResponse> {
+    Err(ApiProblem::new(Code::MethodNotAllowed, "this path exists, but not with this method"))
+}

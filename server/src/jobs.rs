@@ -1,0 +1,88 @@
+//! What happens without a request: last-seen is flushed, gates that wait for time are looked at, other servers'
+//! changes are followed, old history is dropped. Nothing here assigns anything to a device.
+
+use std::{sync::Arc, time::Duration};
+
+use crate::{
+    app::{App, Error, presence, rollouts::advance::advance_by_time},
+    db,
+};
+
+/// At most so much of last-seen is lost by a `kill -9`.
+const FLUSH_EVERY: Duration = Duration::from_secs(1);
+/// How far this server may be behind another one on the same database; grants are safe regardless.
+const FOLLOW_EVERY: Duration = Duration::from_millis(500);
+const GATES_EVERY: Duration = Duration::from_secs(5);
+const PURGE_EVERY: Duration = Duration::from_secs(3600);
+/// Every server reads changes within seconds.
+const KEEP_CHANGES: Duration = Duration::from_secs(3600);
+
+/// Starts the jobs; they end with the runtime.
+pub(crate) fn start(app: &Arc<App>, retention: Duration) {
+    every(app, FLUSH_EVERY, "flush last-seen", |app| async move { presence::flush(&app).await.map_err(Error::from) });
+    every(app, GATES_EVERY, "look at gates", |app| async move { advance_by_time(&app).await });
+    every(app, PURGE_EVERY, "drop old history", move |app| async move { purge(&app, retention).await });
+    if app.db.is_shared() {
+        let app = app.clone();
+        tokio::spawn(async move { follow(&app).await });
+    }
+}
+
+fn every<F, Fut>(app: &Arc<App>, period: Duration, what: &'static str, job: F)
+where
+    F: Fn(Arc<App>) -> Fut + Send + 'static,
+    Fut: Future<Output = Result<(), Error>> + Send,
+{
+    let app = app.clone();
+    tokio::spawn(async move {
+        let mut ticks = tokio::time::interval(period);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            if let Err(error) = job(app.clone()).await {
+                tracing::warn!(%error, "cannot {what}; trying again");
+            }
+        }
+    });
+}
+
+async fn purge(app: &App, retention: Duration) -> Result<(), Error> {
+    let now = app.clock.now();
+    app.db
+        .write(move |conn| {
+            db::events::purge(conn, now - retention)?;
+            db::counters::purge_changes(conn, now - KEEP_CHANGES)?;
+            Ok(())
+        })
+        .await
+}
+
+/// Follows the changes that other servers on the same database make.
+async fn follow(app: &App) {
+    let mut seen = None;
+    let mut ticks = tokio::time::interval(FOLLOW_EVERY);
+    loop {
+        ticks.tick().await;
+        match changes(app, seen).await {
+            Ok(last) => seen = Some(last),
+            Err(error) => {
+                tracing::warn!(%error, "cannot follow the other servers' changes; trying again");
+                // What was missed is not known.
+                app.forget_devices();
+            }
+        }
+    }
+}
+
+async fn changes(app: &App, seen: Option<i64>) -> Result<i64, Error> {
+    app.refresh_catalog().await?;
+    let (changed, last) = app
+        .db
+        .read(move |conn| match seen {
+            Some(seen) => Ok::<_, Error>(db::counters::changed_devices(conn, seen)?),
+            None => Ok((Vec::new(), db::counters::last_change(conn)?)),
+        })
+        .await?;
+    changed.into_iter().for_each(|device| app.forget_device(device));
+    Ok(last)
+}

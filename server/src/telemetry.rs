@@ -1,0 +1,132 @@
+//! Metrics and logs.
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use callboard_proto::{admin::Overview, instruction::Action};
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text::encode},
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    registry::{Registry, Unit},
+};
+
+use crate::db::conn::STATEMENTS;
+
+/// What the server counts.
+pub(crate) struct Metrics {
+    registry: Registry,
+    check_ins: Family<ActionLabel, Counter>,
+    check_in_seconds: Histogram,
+    reports: Counter,
+    enrolments: Counter,
+    /// Payload bytes sent.
+    pub(crate) bytes_served: Arc<AtomicU64>,
+    served: Counter,
+    statements: Counter,
+    devices: Family<StatusLabel, Gauge>,
+    assignments: Family<StateLabel, Gauge>,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ActionLabel {
+    action: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct StatusLabel {
+    status: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct StateLabel {
+    state: String,
+}
+
+impl Metrics {
+    pub(crate) fn new() -> Self {
+        let mut registry = Registry::with_prefix("callboard");
+        // 50 us to 1.6 s: an idle check-in takes a fraction of a millisecond, a commit some milliseconds.
+        let buckets = (0..16).map(|n| 0.000_05 * f64::from(1_u32 << n));
+        let metrics = Self {
+            check_ins: Family::default(),
+            check_in_seconds: Histogram::new(buckets),
+            reports: Counter::default(),
+            enrolments: Counter::default(),
+            bytes_served: Arc::new(AtomicU64::new(0)),
+            served: Counter::default(),
+            statements: Counter::default(),
+            devices: Family::default(),
+            assignments: Family::default(),
+            registry: Registry::default(),
+        };
+        registry.register("check_ins", "Check-ins answered, by action", metrics.check_ins.clone());
+        registry.register_with_unit(
+            "check_in_duration",
+            "Time from a parsed check-in to its signed answer",
+            Unit::Seconds,
+            metrics.check_in_seconds.clone(),
+        );
+        registry.register("reports", "Reports accepted", metrics.reports.clone());
+        registry.register("enrolments", "Certificates issued", metrics.enrolments.clone());
+        registry.register_with_unit("payload_served", "Payload bytes sent", Unit::Bytes, metrics.served.clone());
+        registry.register("database_statements", "Statements run in the database", metrics.statements.clone());
+        registry.register("devices", "Devices in service, by status", metrics.devices.clone());
+        registry.register("assignments", "Assignments that are not final, by state", metrics.assignments.clone());
+        Self { registry, ..metrics }
+    }
+
+    pub(crate) fn check_in(&self, action: Action, took: Duration) {
+        let action = match action {
+            Action::None => "none",
+            Action::Download => "download",
+            Action::Install => "install",
+            Action::Cancel => "cancel",
+            Action::Hold => "hold",
+        };
+        self.check_ins.get_or_create(&ActionLabel { action }).inc();
+        self.check_in_seconds.observe(took.as_secs_f64());
+    }
+
+    pub(crate) fn reports(&self, n: usize) {
+        self.reports.inc_by(u64::try_from(n).unwrap_or(0));
+    }
+
+    pub(crate) fn enrolled(&self) {
+        self.enrolments.inc();
+    }
+
+    /// Everything in the OpenMetrics text format.
+    pub(crate) fn encode(&self, overview: &Overview) -> Result<String, fmt::Error> {
+        catch_up(&self.served, self.bytes_served.load(Ordering::Relaxed));
+        catch_up(&self.statements, STATEMENTS.load(Ordering::Relaxed));
+        for (status, n) in &overview.devices {
+            self.devices.get_or_create(&StatusLabel { status: status.clone() }).set(i64::try_from(*n).unwrap_or(i64::MAX));
+        }
+        for (state, n) in &overview.assignments {
+            self.assignments.get_or_create(&StateLabel { state: state.clone() }).set(i64::try_from(*n).unwrap_or(i64::MAX));
+        }
+        let mut text = String::new();
+        encode(&mut text, &self.registry)?;
+        Ok(text)
+    }
+}
+
+/// Brings a counter up to a total that is counted elsewhere.
+fn catch_up(counter: &Counter, total: u64) {
+    counter.inc_by(total.saturating_sub(counter.get()));
+}
+
+/// Sends logs to standard error; `CALLBOARD_LOG` selects them, such as `debug` or `callboard_server=trace`.
+pub(crate) fn start_logging() {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("CALLBOARD_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    // A second server in one process (tests) keeps the first one's subscriber.
+    let _ = subscriber.try_init();
+}

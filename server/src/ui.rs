@@ -1,0 +1,3 @@
+//! Pages for people, rendered on the server.
+
+pub(crate) mod overview;

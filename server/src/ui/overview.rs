@@ -1,0 +1,121 @@
+//! The one page: rollouts with their progress, and devices. It refreshes itself; nothing can be changed here.
+
+use actix_web::{HttpResponse, web::Data};
+use askama::Template;
+use callboard_policy::selector::Selector;
+use callboard_proto::{
+    admin::{Device, Rollout},
+    ids::RolloutId,
+};
+use uuid::Uuid;
+
+use crate::{
+    app::{self, App, Error},
+    db,
+    http::problem::ApiResult,
+};
+
+/// Rows of each table: what fits a screen and a glance.
+const ROWS: i64 = 200;
+
+#[derive(Template)]
+#[template(path = "overview.html")]
+struct Overview {
+    devices: Vec<DeviceRow>,
+    rollouts: Vec<RolloutRow>,
+    counts: Vec<(String, u64)>,
+    now: String,
+    more: bool,
+}
+
+struct DeviceRow {
+    name: String,
+    site: String,
+    status: &'static str,
+    last_seen: String,
+    installed: String,
+    labels: String,
+}
+
+struct RolloutRow {
+    name: String,
+    release: String,
+    state: String,
+    reason: String,
+    phases: Vec<PhaseRow>,
+}
+
+struct PhaseRow {
+    name: String,
+    done: u32,
+    failed: u32,
+    busy: u32,
+    size: u32,
+    gate: String,
+}
+
+/// `GET /`.
+pub(crate) async fn get(app: Data<App>) -> ApiResult<HttpResponse> {
+    let mut records = app::devices::list(&app, Selector::all(), -1, ROWS + 1).await?;
+    let rows = usize::try_from(ROWS).unwrap_or(0);
+    let more = records.len() > rows;
+    records.truncate(rows);
+    let last = RolloutId::from_uuid(Uuid::max());
+    let rollouts = app.db.read(move |conn| Ok::<_, Error>(db::rollouts::list(conn, None, last, 20)?)).await?;
+    let page = Overview {
+        devices: records.into_iter().map(|record| device_row(app::devices::show(&app, record))).collect(),
+        rollouts: rollouts.into_iter().map(|record| rollout_row(app::rollouts::show(&app, record))).collect(),
+        counts: app::overview::overview(&app).await?.devices.into_iter().collect(),
+        now: app.clock.now().to_string(),
+        more,
+    };
+    let html = page.render().map_err(|source| Error::Unexpected(format!("render a page: {source}")))?;
+    Ok(HttpResponse::Ok()
+        .content_type("text/html; charset=utf-8")
+        .insert_header(("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"))
+        .insert_header(("X-Content-Type-Options", "nosniff"))
+        .insert_header(("Cache-Control", "no-store"))
+        .body(html))
+}
+
+fn device_row(device: Device) -> DeviceRow {
+    use callboard_proto::admin::DeviceStatus as S;
+    let installed: Vec<String> = device.installed.iter().map(|one| format!("{} {}", one.product, one.version)).collect();
+    let labels: Vec<String> = device.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    DeviceRow {
+        name: device.name.to_string(),
+        site: device.site.map(|site| site.to_string()).unwrap_or_default(),
+        status: match (device.decommissioned, device.hold.is_some(), device.status) {
+            (true, ..) => "decommissioned",
+            (_, true, _) => "held",
+            (_, _, S::Unknown) => "unknown",
+            (_, _, S::Online) => "online",
+            (_, _, S::Offline) => "offline",
+            (_, _, S::Abandoned) => "abandoned",
+        },
+        last_seen: device.last_seen.map_or_else(|| "never".to_owned(), |seen| seen.to_string()),
+        installed: installed.join(", "),
+        labels: labels.join(", "),
+    }
+}
+
+fn rollout_row(rollout: Rollout) -> RolloutRow {
+    let phase = |phase: callboard_proto::admin::PhaseProgress| {
+        let c = phase.counts;
+        PhaseRow {
+            name: phase.name,
+            done: c.succeeded,
+            failed: c.failed + c.rolled_back + c.timed_out,
+            busy: c.open(),
+            size: c.size.saturating_sub(c.excluded),
+            gate: phase.gate.map(|gate| gate.text).unwrap_or_default(),
+        }
+    };
+    RolloutRow {
+        name: rollout.spec.name.to_string(),
+        release: rollout.spec.release,
+        state: format!("{:?}", rollout.state).to_lowercase(),
+        reason: rollout.state_reason.unwrap_or_default(),
+        phases: rollout.phases.into_iter().map(phase).collect(),
+    }
+}
