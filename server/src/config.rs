@@ -94,9 +94,10 @@ impl Fragment {
             Err(source) if source.kind() == std::io::ErrorKind::NotFound => return Ok(Self::default()),
             Err(source) => return Err(ConfigError::Read { path: path.to_owned(), source }),
         };
-        let table: toml::Table = text
-            .parse()
-            .map_err(|source: toml::de::Error| ConfigError::Syntax { path: path.to_owned(), text: one_line(&source) })?;
+        let table: toml::Table = text.parse().map_err(|source: toml::de::Error| ConfigError::Syntax {
+            path: path.to_owned(),
+            text: one_line(&source),
+        })?;
         let text = |value: toml::Value| match value {
             toml::Value::String(text) => text,
             other => other.to_string(),
@@ -163,8 +164,7 @@ impl Settings {
             database: merged.parse("database_url", &sqlite, |text| DbUrl::parse(text).ok())?,
             poll_interval: merged
                 .parse("poll_interval_s", "300", |text| number(text, 86_400).map(Duration::from_secs))?,
-            max_transfers: merged
-                .parse("max_transfers", "256", |text| usize::try_from(number(text, 10_000)?).ok())?,
+            max_transfers: merged.parse("max_transfers", "256", |text| usize::try_from(number(text, 10_000)?).ok())?,
             max_payload_bytes: merged.parse("max_payload_bytes", "17179869184", |text| number(text, 1 << 40))?,
             event_retention: merged.parse("event_retention_days", "400", |text| {
                 number(text, 36_500).map(|days| Duration::from_secs(days * 86_400))
@@ -258,7 +258,8 @@ mod tests {
         let file = Fragment { source: "f".into(), values: [("poll_interval_s".into(), "10".into())].into() };
         let env = Fragment::from_env([("CALLBOARD_POLL_INTERVAL_S".to_owned(), "20".to_owned())].into_iter());
         let flags = Fragment::from_flags([("poll_interval_s", Some("30".to_owned()))]);
-        let seconds = |fragments: &[Fragment]| Settings::merge(Path::new("/d"), fragments).map(|s| s.poll_interval.as_secs());
+        let seconds =
+            |fragments: &[Fragment]| Settings::merge(Path::new("/d"), fragments).map(|s| s.poll_interval.as_secs());
         assert_eq!(seconds(&[file.clone(), env.clone()]).ok(), Some(20));
         assert_eq!(seconds(&[file, env, flags]).ok(), Some(30));
     }

@@ -124,7 +124,9 @@ pub(crate) enum DbError {
     Query(#[from] diesel::result::Error),
     #[error("bring the schema up to date: {0}")]
     Migrate(Box<dyn std::error::Error + Send + Sync>),
-    #[error("the database has migration {0}, which this version does not know; run the version that made it, or a newer one")]
+    #[error(
+        "the database has migration {0}, which this version does not know; run the version that made it, or a newer one"
+    )]
     NewerSchema(String),
     #[error("the database is not available: {0}")]
     Unavailable(String),

@@ -21,7 +21,9 @@ const MAX_ADMIN_JSON: usize = 8 * 1024 * 1024;
 pub(crate) fn device_routes(config: &mut ServiceConfig) {
     let only = |resource: actix_web::Resource| resource.default_service(web::to(method_not_allowed));
     config
-        .service(only(resource("/v1/enrol").app_data(body_limit(enrol::MAX_BYTES)).route(post().to(device::enrol::post))))
+        .service(only(
+            resource("/v1/enrol").app_data(body_limit(enrol::MAX_BYTES)).route(post().to(device::enrol::post)),
+        ))
         .service(only(
             resource("/v1/checkin").app_data(body_limit(check_in::MAX_BYTES)).route(post().to(device::check_in::post)),
         ))
@@ -42,7 +44,11 @@ pub(crate) fn device_routes(config: &mut ServiceConfig) {
 /// Routes of the admin listener. Every one under `/api/v1` needs a bearer token.
 pub(crate) fn admin_routes(config: &mut ServiceConfig) {
     config
-        .app_data(web::JsonConfig::default().limit(MAX_ADMIN_JSON).error_handler(|error, _| problem::from_actix(&error.into()).into()))
+        .app_data(
+            web::JsonConfig::default()
+                .limit(MAX_ADMIN_JSON)
+                .error_handler(|error, _| problem::from_actix(&error.into()).into()),
+        )
         .app_data(web::QueryConfig::default().error_handler(|error, _| problem::from_actix(&error.into()).into()))
         .app_data(web::PathConfig::default().error_handler(|error, _| problem::from_actix(&error.into()).into()))
         .service(resource("/").route(get().to(crate::ui::overview::get)))

@@ -106,10 +106,14 @@ impl Metrics {
         catch_up(&self.served, self.bytes_served.load(Ordering::Relaxed));
         catch_up(&self.statements, STATEMENTS.load(Ordering::Relaxed));
         for (status, n) in &overview.devices {
-            self.devices.get_or_create(&StatusLabel { status: status.clone() }).set(i64::try_from(*n).unwrap_or(i64::MAX));
+            self.devices
+                .get_or_create(&StatusLabel { status: status.clone() })
+                .set(i64::try_from(*n).unwrap_or(i64::MAX));
         }
         for (state, n) in &overview.assignments {
-            self.assignments.get_or_create(&StateLabel { state: state.clone() }).set(i64::try_from(*n).unwrap_or(i64::MAX));
+            self.assignments
+                .get_or_create(&StateLabel { state: state.clone() })
+                .set(i64::try_from(*n).unwrap_or(i64::MAX));
         }
         let mut text = String::new();
         encode(&mut text, &self.registry)?;

@@ -69,7 +69,9 @@ async fn settle(app: &App, mut known: Arc<Known>, contact: &Contact, now: Timest
             Step::Nothing | Step::Hold { .. } | Step::ContinueDownload { .. } | Step::ContinueActivation { .. } => {
                 return Ok((known, decision));
             }
-            Step::GrantDownload { rollout, .. } => snapshot.catalog.rollout(rollout).map(|rollout| rollout.plan.release),
+            Step::GrantDownload { rollout, .. } => {
+                snapshot.catalog.rollout(rollout).map(|rollout| rollout.plan.release)
+            }
             _ => None,
         };
         let basis = Basis {
@@ -100,7 +102,14 @@ async fn settle(app: &App, mut known: Arc<Known>, contact: &Contact, now: Timest
 }
 
 /// What the decision means for the device.
-fn answer(app: &App, device: &Device, decision: &Decision, body: &CheckIn, request: Digest, now: Timestamp) -> Instruction {
+fn answer(
+    app: &App,
+    device: &Device,
+    decision: &Decision,
+    body: &CheckIn,
+    request: Digest,
+    now: Timestamp,
+) -> Instruction {
     let (action, assignment, not_after) = match decision.step {
         Step::GrantDownload { rollout, .. } => (Action::Download, device.assignment(rollout).map(|one| one.id), None),
         Step::ContinueDownload { assignment } => (Action::Download, Some(assignment), None),

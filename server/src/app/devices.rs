@@ -270,7 +270,14 @@ fn wanted(conn: &mut DbConn, device: ImportDevice) -> Result<NewDevice> {
         return Err(Error::refused(Code::Conflict, detail));
     }
     let installed = device.installed.into_iter();
-    let installed = installed.map(|(product, version)| Installed { product, version, release: None, epoch: 0, counter: 0, floor: 0 });
+    let installed = installed.map(|(product, version)| Installed {
+        product,
+        version,
+        release: None,
+        epoch: 0,
+        counter: 0,
+        floor: 0,
+    });
     Ok(NewDevice {
         id: DeviceId::from_uuid(Uuid::now_v7()),
         name: device.name,
@@ -297,7 +304,8 @@ pub(crate) async fn edit_labels(app: &App, edit: EditLabels) -> Result<Imported>
                     let mut own = old.own_labels.clone();
                     own.extend(edit.set.clone());
                     edit.remove.iter().for_each(|key| drop(own.remove(key)));
-                    labels::check(&own).map_err(|error| Error::invalid(format!("device {}: {error}", old.device.name)))?;
+                    labels::check(&own)
+                        .map_err(|error| Error::invalid(format!("device {}: {error}", old.device.name)))?;
                     if own == old.own_labels {
                         outcome.unchanged += 1;
                         continue;

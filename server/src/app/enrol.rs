@@ -52,7 +52,8 @@ pub(crate) async fn enrol(app: &App, body: Enrol) -> Result<Enrolled> {
             let record = bind(conn, &request, &token)?;
             let id = record.device.id;
             let (not_before, not_after) = ca::DeviceCa::validity(now);
-            let certificate = ca.issue(&csr, id, not_before, not_after).map_err(|source| Error::Unexpected(source.to_string()))?;
+            let certificate =
+                ca.issue(&csr, id, not_before, not_after).map_err(|source| Error::Unexpected(source.to_string()))?;
             let serial = request.body.serial.clone().or_else(|| record.serial.clone());
             let (hw, arch) = (request.body.hw.clone(), request.body.arch.clone());
             let (spki, token) = (request.spki, token.id);
@@ -125,7 +126,8 @@ fn bind(conn: &mut DbConn, request: &Request, token: &EnrolToken) -> Result<Reco
         let record = alive(record)?;
         if record.spki.is_some() {
             let name = &record.device.name;
-            let detail = format!("device {name} has this serial number and another key; a token made for {name} replaces it");
+            let detail =
+                format!("device {name} has this serial number and another key; a token made for {name} replaces it");
             return Err(conflict(detail));
         }
         return Ok(record);
@@ -166,5 +168,7 @@ fn create(conn: &mut DbConn, request: &Request, token: &EnrolToken) -> Result<Re
 
 fn generated_name(id: DeviceId) -> Result<DeviceName> {
     let hex: String = id.to_string().chars().rev().filter(char::is_ascii_hexdigit).take(12).collect();
-    format!("device-{hex}").parse().map_err(|source: callboard_proto::ids::BadName| Error::Unexpected(source.to_string()))
+    format!("device-{hex}")
+        .parse()
+        .map_err(|source: callboard_proto::ids::BadName| Error::Unexpected(source.to_string()))
 }

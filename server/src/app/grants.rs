@@ -35,7 +35,9 @@ pub(crate) struct Basis {
 /// Whether a step was taken.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    Done { catalog_changed: bool },
+    Done {
+        catalog_changed: bool,
+    },
     /// Something had changed; decide again.
     Stale,
 }
@@ -58,7 +60,9 @@ pub(crate) async fn take(app: &App, basis: Basis, step: Step, release: Option<Di
 
 fn apply(conn: &mut DbConn, basis: &Basis, step: Step, release: Option<Digest>) -> Result<bool> {
     match step {
-        Step::Nothing | Step::Hold { .. } | Step::ContinueDownload { .. } | Step::ContinueActivation { .. } => Ok(false),
+        Step::Nothing | Step::Hold { .. } | Step::ContinueDownload { .. } | Step::ContinueActivation { .. } => {
+            Ok(false)
+        }
         Step::GrantDownload { rollout, phase, admission } => {
             let release = release.ok_or_else(|| Error::Unexpected("an offer without a release".to_owned()))?;
             admit(conn, basis, rollout, phase, admission)?;
@@ -136,7 +140,10 @@ fn happen(conn: &mut DbConn, basis: &Basis, id: AssignmentId, event: Event) -> R
     move_to(conn, &mut record, new, event, basis.now)?;
     if new.is_final() {
         let text = format!("{} ({} before)", new.as_str(), old.as_str());
-        let event = NewEvent { rollout: Some(record.assignment.rollout), ..NewEvent::device("assignment", record.device, text) };
+        let event = NewEvent {
+            rollout: Some(record.assignment.rollout),
+            ..NewEvent::device("assignment", record.device, text)
+        };
         db::events::insert(conn, basis.now, &event)?;
     }
     advance(conn, record.assignment.rollout, basis.now)

@@ -13,18 +13,14 @@ use callboard_proto::{
 };
 
 use super::{App, Error, Result, trust};
-use crate::db::{
-    self, DbConn,
-    events::NewEvent,
-    releases::Published,
-};
+use crate::db::{self, DbConn, events::NewEvent, releases::Published};
 
 /// Publishes a release: its signatures, its place in the order and its payloads are checked.
 pub(crate) async fn publish(app: &App, bytes: Vec<u8>) -> Result<(admin::Release, bool)> {
     let refused = |detail: String| Error::refused(Code::DocumentRefused, detail);
-    let root = app.newest_root().ok_or_else(|| {
-        Error::refused(Code::WrongState, "no root is published yet, so no release can be verified")
-    })?;
+    let root = app
+        .newest_root()
+        .ok_or_else(|| Error::refused(Code::WrongState, "no root is published yet, so no release can be verified"))?;
     let envelope = Envelope::parse::<Release>(&bytes).map_err(|source| refused(source.to_string()))?;
     let release = root.root.verify_release(&envelope).map_err(|source| refused(source.to_string()))?;
     let now = app.clock.now();
@@ -78,7 +74,10 @@ fn check_payload(conn: &mut DbConn, payload: &callboard_proto::release::Payload)
     if stored.chunks_sha256 != payload.chunks_sha256 {
         return Err(Error::refused(
             Code::DigestMismatch,
-            format!("the chunk list of payload {name} is {}, the release says {}", stored.chunks_sha256, payload.chunks_sha256),
+            format!(
+                "the chunk list of payload {name} is {}, the release says {}",
+                stored.chunks_sha256, payload.chunks_sha256
+            ),
         ));
     }
     Ok(())
@@ -91,7 +90,8 @@ pub(crate) fn resolve(conn: &mut DbConn, reference: &str) -> Result<Published> {
         return db::releases::get(conn, digest)?.ok_or_else(missing);
     }
     let parts = reference.split_once('@');
-    let parsed = parts.and_then(|(product, version)| Some((product.parse::<Product>().ok()?, version.parse::<Version>().ok()?)));
+    let parsed =
+        parts.and_then(|(product, version)| Some((product.parse::<Product>().ok()?, version.parse::<Version>().ok()?)));
     let Some((product, version)) = parsed else {
         return Err(Error::invalid(format!("{reference:?} is not a release: a digest or product@version is wanted")));
     };
@@ -110,7 +110,8 @@ pub(crate) fn open(root: &Root, published: &Published) -> Result<Verified<Releas
 /// A release as operators see it.
 pub(crate) fn show(root: &Root, published: &Published) -> Result<admin::Release> {
     let release = open(root, published)?;
-    let envelope = Envelope::parse::<Release>(&published.envelope).map_err(|source| Error::Unexpected(source.to_string()))?;
+    let envelope =
+        Envelope::parse::<Release>(&published.envelope).map_err(|source| Error::Unexpected(source.to_string()))?;
     let signed_by = trust::signers(root, &envelope);
     let sha256 = release.digest();
     let release = release.into_inner();

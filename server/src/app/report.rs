@@ -8,7 +8,12 @@ use callboard_proto::{
     time::Timestamp,
 };
 
-use super::{App, Error, Result, devices::{self, Known}, grants::move_to, rollouts::advance::advance};
+use super::{
+    App, Error, Result,
+    devices::{self, Known},
+    grants::move_to,
+    rollouts::advance::advance,
+};
 use crate::db::{self, DbConn, assignments::Record, events::NewEvent};
 
 /// Takes the reports of one device, oldest first.
@@ -101,7 +106,9 @@ fn one(
 
 /// Devices of one batch of reports shall not come back together.
 fn fold(id: callboard_proto::ids::AssignmentId) -> u64 {
-    id.as_bytes().chunks(8).fold(0, |sum, part| part.iter().fold(sum, |sum: u64, byte| sum.rotate_left(7) ^ u64::from(*byte)))
+    id.as_bytes()
+        .chunks(8)
+        .fold(0, |sum, part| part.iter().fold(sum, |sum: u64, byte| sum.rotate_left(7) ^ u64::from(*byte)))
 }
 
 fn log(conn: &mut DbConn, record: &Record, report: &Report, now: Timestamp) -> Result<()> {

@@ -94,12 +94,18 @@ pub(crate) async fn change_state(app: &App, reference: String, to: RolloutState,
         .write(move |conn| {
             let mut record = resolve(conn, &reference)?;
             // Resuming is not starting: a draft has no members yet.
-            let allowed = record.state.allows(to) && !(record.state == RolloutState::Draft && to == RolloutState::Running);
+            let allowed =
+                record.state.allows(to) && !(record.state == RolloutState::Draft && to == RolloutState::Running);
             if record.state == to {
                 return Ok(record);
             }
             if !allowed {
-                let detail = format!("rollout {} is {}, so it cannot become {}", record.spec.name, record.state.as_str(), to.as_str());
+                let detail = format!(
+                    "rollout {} is {}, so it cannot become {}",
+                    record.spec.name,
+                    record.state.as_str(),
+                    to.as_str()
+                );
                 return Err(Error::refused(Code::WrongState, detail));
             }
             record.state = to;

@@ -28,8 +28,7 @@ pub(crate) async fn import(app: &App, import: ImportSites) -> Result<Imported> {
     let imported = app
         .db
         .write(move |conn| {
-            let mut outcome =
-                Imported { created: 0, updated: 0, unchanged: 0, dry_run, eligible: Vec::new() };
+            let mut outcome = Imported { created: 0, updated: 0, unchanged: 0, dry_run, eligible: Vec::new() };
             let mut changed = Vec::new();
             for site in &sites {
                 match db::sites::get(conn, &site.id)? {
@@ -74,7 +73,8 @@ fn put(conn: &mut DbConn, site: &Site, dry_run: bool, now: Timestamp) -> Result<
 
 /// Understands an IANA zone.
 pub(crate) fn zone(text: &str) -> std::result::Result<Tz, String> {
-    text.parse().map_err(|_: chrono_tz::ParseError| format!("{text:?} is not an IANA time zone, such as America/New_York"))
+    text.parse()
+        .map_err(|_: chrono_tz::ParseError| format!("{text:?} is not an IANA time zone, such as America/New_York"))
 }
 
 /// A site as operators see it.

@@ -90,7 +90,8 @@ pub(crate) async fn create(app: &App, new: admin::NewToken) -> Result<admin::Tok
             }
             let token = stored(&plain, device, new, max_uses, now, expires_at);
             db::tokens::insert(conn, &token)?;
-            let event = db::events::NewEvent::general("token.created", format!("enrolment token {} was made", plain.id));
+            let event =
+                db::events::NewEvent::general("token.created", format!("enrolment token {} was made", plain.id));
             Ok::<_, Error>(db::events::insert(conn, now, &event)?)
         })
         .await?;

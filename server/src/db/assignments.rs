@@ -127,8 +127,7 @@ pub(crate) fn list(
 
 /// A rollout's assignments that are not final.
 pub(crate) fn open_of(conn: &mut DbConn, rollout: RolloutId) -> QueryResult<Vec<Record>> {
-    let open: Vec<i16> =
-        AssignmentState::ALL.into_iter().filter(|state| !state.is_final()).map(column).collect();
+    let open: Vec<i16> = AssignmentState::ALL.into_iter().filter(|state| !state.is_final()).map(column).collect();
     let query = assignments::table
         .filter(assignments::rollout_id.eq(Uid::from(rollout)))
         .filter(assignments::state.eq_any(open));

@@ -98,8 +98,9 @@ impl DbConn {
             }
             Self::Postgres(conn) => {
                 conn.batch_execute(&format!("SELECT pg_advisory_lock({MIGRATION_LOCK})"))?;
-                let done = refuse_newer(conn, POSTGRES_MIGRATIONS)
-                    .and_then(|()| conn.run_pending_migrations(POSTGRES_MIGRATIONS).map_err(DbError::Migrate).map(drop));
+                let done = refuse_newer(conn, POSTGRES_MIGRATIONS).and_then(|()| {
+                    conn.run_pending_migrations(POSTGRES_MIGRATIONS).map_err(DbError::Migrate).map(drop)
+                });
                 conn.batch_execute(&format!("SELECT pg_advisory_unlock({MIGRATION_LOCK})"))?;
                 done?;
             }
@@ -112,9 +113,7 @@ impl DbConn {
         match self {
             // A deferred transaction that reads first fails when another one wrote in between.
             Self::Sqlite(conn) => conn.batch_execute("BEGIN IMMEDIATE"),
-            Self::Postgres(conn) => {
-                conn.batch_execute(&format!("BEGIN; SELECT pg_advisory_xact_lock({WRITER_LOCK})"))
-            }
+            Self::Postgres(conn) => conn.batch_execute(&format!("BEGIN; SELECT pg_advisory_xact_lock({WRITER_LOCK})")),
         }
     }
 
@@ -153,7 +152,10 @@ pub(super) fn count_statement() {
 /// Runs a statement; returns the number of rows it changed.
 pub(super) fn execute<Q>(conn: &mut DbConn, query: Q) -> QueryResult<usize>
 where
-    Q: ExecuteDsl<SqliteConnection> + ExecuteDsl<PgConnection> + RunQueryDsl<SqliteConnection> + RunQueryDsl<PgConnection>,
+    Q: ExecuteDsl<SqliteConnection>
+        + ExecuteDsl<PgConnection>
+        + RunQueryDsl<SqliteConnection>
+        + RunQueryDsl<PgConnection>,
 {
     count_statement();
     match conn {

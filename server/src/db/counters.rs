@@ -37,7 +37,8 @@ pub(crate) fn device_changed(conn: &mut DbConn, device: DeviceId, now: Timestamp
 
 /// Devices that changed after `seq`, oldest first, and the number of the last change read.
 pub(crate) fn changed_devices(conn: &mut DbConn, seq: i64) -> QueryResult<(Vec<DeviceId>, i64)> {
-    let query = changes::table.filter(changes::seq.gt(seq)).order(changes::seq).select((changes::seq, changes::device_id));
+    let query =
+        changes::table.filter(changes::seq.gt(seq)).order(changes::seq).select((changes::seq, changes::device_id));
     let rows: Vec<(i64, Uid)> = load(conn, query.limit(10_000))?;
     let last = rows.last().map_or(seq, |(seq, _)| *seq);
     Ok((rows.into_iter().map(|(_, device)| device.id()).collect(), last))

@@ -10,9 +10,7 @@ use callboard_proto::{
     time::Timestamp,
     version::Version,
 };
-use diesel::{
-    BoolExpressionMethods, ExpressionMethods, NullableExpressionMethods, QueryDsl, QueryResult, Queryable,
-};
+use diesel::{BoolExpressionMethods, ExpressionMethods, NullableExpressionMethods, QueryDsl, QueryResult, Queryable};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -110,7 +108,8 @@ type SiteColumns = (Option<String>, Option<String>);
 impl Row {
     fn into_record(self, (site_tz, site_labels): SiteColumns) -> QueryResult<Record> {
         let own_labels: BTreeMap<String, String> = from_json(&self.labels)?;
-        let mut labels: BTreeMap<String, String> = site_labels.map_or_else(|| Ok(BTreeMap::new()), |text| from_json(&text))?;
+        let mut labels: BTreeMap<String, String> =
+            site_labels.map_or_else(|| Ok(BTreeMap::new()), |text| from_json(&text))?;
         labels.extend(own_labels.clone());
         let device = Device {
             id: self.id.id(),
@@ -284,14 +283,24 @@ pub(crate) fn update_imported(conn: &mut DbConn, id: DeviceId, new: &NewDevice, 
 }
 
 /// Replaces a device's own labels.
-pub(crate) fn set_labels(conn: &mut DbConn, id: DeviceId, labels: &BTreeMap<String, String>, now: Timestamp) -> QueryResult<()> {
+pub(crate) fn set_labels(
+    conn: &mut DbConn,
+    id: DeviceId,
+    labels: &BTreeMap<String, String>,
+    now: Timestamp,
+) -> QueryResult<()> {
     let row = diesel::update(devices::table.find(Uid::from(id)));
     execute(conn, row.set(devices::labels.eq(to_json(labels)?)))?;
     touch(conn, id, now)
 }
 
 /// Binds a key and its certificate to a device; a new life begins.
-pub(crate) fn set_credential(conn: &mut DbConn, id: DeviceId, credential: &Credential, now: Timestamp) -> QueryResult<()> {
+pub(crate) fn set_credential(
+    conn: &mut DbConn,
+    id: DeviceId,
+    credential: &Credential,
+    now: Timestamp,
+) -> QueryResult<()> {
     let row = diesel::update(devices::table.find(Uid::from(id)));
     let values = (
         devices::spki.eq(Some(Sha(credential.spki))),
@@ -374,6 +383,7 @@ pub(crate) fn count_by_last_seen(conn: &mut DbConn, online: Timestamp, offline: 
 
 /// Devices of a site.
 pub(crate) fn of_site(conn: &mut DbConn, site: &Site) -> QueryResult<Vec<DeviceId>> {
-    let ids: Vec<Uid> = load(conn, devices::table.filter(devices::site_id.eq(site.id.to_string())).select(devices::id))?;
+    let ids: Vec<Uid> =
+        load(conn, devices::table.filter(devices::site_id.eq(site.id.to_string())).select(devices::id))?;
     Ok(ids.into_iter().map(Uid::id).collect())
 }

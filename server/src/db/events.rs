@@ -78,7 +78,14 @@ pub(crate) fn list(conn: &mut DbConn, filter: Filter) -> QueryResult<Vec<Event>>
         .filter(events::seq.lt(before))
         .order(events::seq.desc())
         .limit(filter.limit)
-        .select((events::seq, events::at, events::kind, devices::name.nullable(), rollouts::name.nullable(), events::text));
+        .select((
+            events::seq,
+            events::at,
+            events::kind,
+            devices::name.nullable(),
+            rollouts::name.nullable(),
+            events::text,
+        ));
     let rows: Vec<Row> = match (filter.device, filter.rollout) {
         (Some(device), _) => load(conn, query.filter(events::device_id.eq(Uid::from(device)))),
         (None, Some(rollout)) => load(conn, query.filter(events::rollout_id.eq(Uid::from(rollout)))),

@@ -1,12 +1,6 @@
 //! Published releases, as the bytes that were received.
 
-use callboard_proto::{
-    digest::Digest,
-    ids::Product,
-    release,
-    time::Timestamp,
-    version::Version,
-};
+use callboard_proto::{digest::Digest, ids::Product, release, time::Timestamp, version::Version};
 use diesel::{ExpressionMethods, QueryDsl, QueryResult, Queryable};
 
 use super::{

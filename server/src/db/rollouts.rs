@@ -197,7 +197,9 @@ pub(crate) fn active(conn: &mut DbConn) -> QueryResult<Vec<Record>> {
     let mut records = with_phases(conn, rows)?;
     let open = phases::queued + phases::downloading + phases::staged + phases::activating + phases::verifying;
     let ids: Vec<Uid> = load(conn, phases::table.filter(open.gt(0)).select(phases::rollout_id).distinct())?;
-    for id in ids.into_iter().map(Uid::id).filter(|id| !records.iter().any(|record| record.id == *id)).collect::<Vec<_>>() {
+    for id in
+        ids.into_iter().map(Uid::id).filter(|id| !records.iter().any(|record| record.id == *id)).collect::<Vec<_>>()
+    {
         records.extend(get(conn, id)?);
     }
     Ok(records)

@@ -11,8 +11,7 @@ use callboard_policy::{
 };
 use callboard_proto::{ids::DeviceId, time::Timestamp};
 use diesel::{
-    QueryResult, QueryableByName, RunQueryDsl,
-    sql_query,
+    QueryResult, QueryableByName, RunQueryDsl, sql_query,
     sql_types::{BigInt, Binary, Text},
 };
 
@@ -199,7 +198,9 @@ impl Sql<'_> {
             self.bind(Bind::Text(product.to_owned()));
             self.push(&format!(" ->> '{part}') COLLATE \"C\""));
         } else {
-            self.push(&format!("(SELECT json_extract(j.value, '$.{part}') FROM json_each(d.installed) j WHERE j.key = "));
+            self.push(&format!(
+                "(SELECT json_extract(j.value, '$.{part}') FROM json_each(d.installed) j WHERE j.key = "
+            ));
             self.bind(Bind::Text(product.to_owned()));
             self.push(")");
         }

@@ -42,8 +42,7 @@ pub(crate) fn get(conn: &mut DbConn, id: &SiteId) -> QueryResult<Option<Site>> {
 
 /// A page of sites by id.
 pub(crate) fn list(conn: &mut DbConn, after: &str, limit: i64) -> QueryResult<Vec<Site>> {
-    let rows: Vec<Row> =
-        load(conn, sites::table.filter(sites::id.gt(after.to_owned())).order(sites::id).limit(limit))?;
+    let rows: Vec<Row> = load(conn, sites::table.filter(sites::id.gt(after.to_owned())).order(sites::id).limit(limit))?;
     rows.into_iter().map(Row::into_site).collect()
 }
 
@@ -53,5 +52,6 @@ pub(crate) fn put(conn: &mut DbConn, site: &Site) -> QueryResult<()> {
     let (id, tz) = (site.id.to_string(), site.tz.name());
     let values = (sites::name.eq(&site.name), sites::tz.eq(tz), sites::labels.eq(&labels));
     let row = (sites::id.eq(id), values);
-    execute(conn, diesel::insert_into(sites::table).values(row).on_conflict(sites::id).do_update().set(values)).map(drop)
+    execute(conn, diesel::insert_into(sites::table).values(row).on_conflict(sites::id).do_update().set(values))
+        .map(drop)
 }

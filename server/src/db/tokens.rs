@@ -69,10 +69,8 @@ pub(crate) fn get(conn: &mut DbConn, id: TokenId) -> QueryResult<Option<EnrolTok
 /// A page of enrolment tokens, newest first, each with the name of the device it is bound to.
 pub(crate) fn list(conn: &mut DbConn, before: TokenId, limit: i64) -> QueryResult<Vec<(EnrolToken, Option<String>)>> {
     // Ids are UUIDs of version 7, so they sort by time.
-    let query = enrol_tokens::table
-        .filter(enrol_tokens::id.lt(Uid::from(before)))
-        .order(enrol_tokens::id.desc())
-        .limit(limit);
+    let query =
+        enrol_tokens::table.filter(enrol_tokens::id.lt(Uid::from(before))).order(enrol_tokens::id.desc()).limit(limit);
     let rows: Vec<Row> = load(conn, query)?;
     let mut tokens = Vec::with_capacity(rows.len());
     for row in rows {

@@ -22,10 +22,6 @@ pub(crate) fn root(conn: &mut DbConn, version: u64) -> QueryResult<Option<Vec<u8
 
 /// Writes a new root.
 pub(crate) fn insert_root(conn: &mut DbConn, version: u64, envelope: &[u8], now: Timestamp) -> QueryResult<()> {
-    let row = (
-        roots::version.eq(to_i64(version)),
-        roots::envelope.eq(envelope),
-        roots::published_at.eq(Ms::from(now)),
-    );
+    let row = (roots::version.eq(to_i64(version)), roots::envelope.eq(envelope), roots::published_at.eq(Ms::from(now)));
     execute(conn, diesel::insert_into(roots::table).values(row)).map(drop)
 }

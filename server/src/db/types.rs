@@ -8,8 +8,8 @@ use diesel::{
     backend::Backend,
     deserialize::{self, FromSql, FromSqlRow},
     expression::AsExpression,
-    serialize::{self, Output, ToSql},
     result::Error,
+    serialize::{self, Output, ToSql},
     sql_types::{BigInt, Binary},
 };
 use roaring::RoaringBitmap;

@@ -32,7 +32,8 @@ pub(super) struct Writer {
 impl Writer {
     pub(super) fn start(url: DbUrl, conn: DbConn) -> Result<Self, DbError> {
         let (sender, receiver) = mpsc::channel(QUEUE);
-        let thread = std::thread::Builder::new().name("db-writer".to_owned()).spawn(move || run(&url, conn, receiver))?;
+        let thread =
+            std::thread::Builder::new().name("db-writer".to_owned()).spawn(move || run(&url, conn, receiver))?;
         Ok(Self { queue: Mutex::new(Some(sender)), thread: Mutex::new(Some(thread)) })
     }
 

@@ -79,7 +79,8 @@ impl FromRequest for Peer {
                 return Err(ApiProblem::new(Code::DeviceRevoked, detail));
             }
             if known.record.spki != Some(identity.spki) {
-                let detail = format!("this certificate of device {} was replaced by another one", known.record.device.name);
+                let detail =
+                    format!("this certificate of device {} was replaced by another one", known.record.device.name);
                 return Err(ApiProblem::new(Code::DeviceRevoked, detail));
             }
             Ok(Self { known })

@@ -72,7 +72,10 @@ pub(crate) async fn get(app: Data<App>) -> ApiResult<HttpResponse> {
     let html = page.render().map_err(|source| Error::Unexpected(format!("render a page: {source}")))?;
     Ok(HttpResponse::Ok()
         .content_type("text/html; charset=utf-8")
-        .insert_header(("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"))
+        .insert_header((
+            "Content-Security-Policy",
+            "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'",
+        ))
         .insert_header(("X-Content-Type-Options", "nosniff"))
         .insert_header(("Cache-Control", "no-store"))
         .body(html))
@@ -80,7 +83,8 @@ pub(crate) async fn get(app: Data<App>) -> ApiResult<HttpResponse> {
 
 fn device_row(device: Device) -> DeviceRow {
     use callboard_proto::admin::DeviceStatus as S;
-    let installed: Vec<String> = device.installed.iter().map(|one| format!("{} {}", one.product, one.version)).collect();
+    let installed: Vec<String> =
+        device.installed.iter().map(|one| format!("{} {}", one.product, one.version)).collect();
     let labels: Vec<String> = device.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
     DeviceRow {
         name: device.name.to_string(),

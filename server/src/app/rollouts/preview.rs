@@ -58,7 +58,8 @@ async fn preview(
             })?;
             let borrowed: Vec<(&Device, Seen)> = fleet.iter().map(|(device, seen)| (device, *seen)).collect();
             let found = preview::preview(context.now, id, &plan, &release, &borrowed, &snapshot.catalog);
-            let names: HashMap<DeviceId, &DeviceName> = fleet.iter().map(|(device, _)| (device.id, &device.name)).collect();
+            let names: HashMap<DeviceId, &DeviceName> =
+                fleet.iter().map(|(device, _)| (device.id, &device.name)).collect();
             let conflicts = found.conflicts.iter().filter_map(|conflict| {
                 let rollout = snapshot.catalog.rollout(conflict.rollout)?.plan.name.clone();
                 Some(Eligible { rollout, devices: u64::try_from(conflict.devices.len()).ok()? })
@@ -81,9 +82,10 @@ fn count(n: usize) -> u32 {
 }
 
 fn incompatible(found: &preview::Preview, names: &HashMap<DeviceId, &DeviceName>) -> Vec<Incompatible> {
-    let named = found.incompatible.iter().filter_map(|(id, reason)| {
-        Some(Incompatible { device: (*names.get(id)?).clone(), reason: reason.clone() })
-    });
+    let named = found
+        .incompatible
+        .iter()
+        .filter_map(|(id, reason)| Some(Incompatible { device: (*names.get(id)?).clone(), reason: reason.clone() }));
     named.take(SHOWN).collect()
 }
 

@@ -16,7 +16,8 @@ use crate::app::{Error, Result};
 pub(crate) fn plan(wire: &RolloutSpec, release: Digest) -> Result<Plan> {
     spec(wire, release).plan().map_err(|errors| {
         let text: Vec<String> = errors.iter().map(ToString::to_string).collect();
-        let code = if errors.iter().any(|error| error.field.contains("selector")) { Code::BadSelector } else { Code::Invalid };
+        let code =
+            if errors.iter().any(|error| error.field.contains("selector")) { Code::BadSelector } else { Code::Invalid };
         Error::refused(code, text.join("; "))
     })
 }

@@ -34,18 +34,22 @@ pub(crate) async fn start(app: &App, reference: String) -> Result<Record> {
                 return Ok(record);
             }
             if record.state != RolloutState::Draft {
-                let detail = format!("rollout {} is {}; only a draft can be started", record.spec.name, record.state.as_str());
+                let detail =
+                    format!("rollout {} is {}; only a draft can be started", record.spec.name, record.state.as_str());
                 return Err(Error::refused(Code::WrongState, detail));
             }
             let plan = spec::plan(&record.spec, record.release)?;
             super::check_times(&plan, now)?;
-            let published = db::releases::get(conn, record.release)?.ok_or_else(|| Error::not_found("release", record.release))?;
+            let published =
+                db::releases::get(conn, record.release)?.ok_or_else(|| Error::not_found("release", record.release))?;
             let release = releases::for_policy(&releases::open(&root.root, &published)?);
             let mut candidates = Vec::new();
             each(conn, &plan.selector, &context, |_, records| {
-                candidates.extend(records.iter().map(|one| {
-                    Candidate::of(&plan, &release, &one.device, &seen(one.last_seen, &context))
-                }));
+                candidates.extend(
+                    records
+                        .iter()
+                        .map(|one| Candidate::of(&plan, &release, &one.device, &seen(one.last_seen, &context))),
+                );
                 Ok(())
             })?;
             let audience = audience::assign(record.id, &plan.phases, candidates);
@@ -86,6 +90,7 @@ fn store(
         db::rollouts::insert_phase(conn, record.id, idx, &phase)?;
     }
     db::counters::bump_generation(conn)?;
-    let text = format!("started for {devices} devices, {} of which need nothing or can have nothing", audience.excluded.len());
+    let text =
+        format!("started for {devices} devices, {} of which need nothing or can have nothing", audience.excluded.len());
     Ok(db::events::insert(conn, now, &NewEvent::rollout("rollout.started", record.id, text))?)
 }

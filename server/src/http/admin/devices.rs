@@ -38,9 +38,9 @@ pub(crate) async fn list(_: Operator, app: Data<App>, query: Query<List>) -> Api
     let selector = app::devices::parse_selector(query.selector.as_deref())?;
     let after = match query.after.as_deref() {
         None => -1,
-        Some(text) => text.parse().map_err(|_| {
-            ApiProblem::new(Code::BadRequest, "after is not the `next` of a page of devices")
-        })?,
+        Some(text) => text
+            .parse()
+            .map_err(|_| ApiProblem::new(Code::BadRequest, "after is not the `next` of a page of devices"))?,
     };
     let records = app::devices::list(&app, selector, after, rows).await?;
     let page = page::page(records, rows, |record| record.device.number.to_string());

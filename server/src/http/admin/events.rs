@@ -31,7 +31,8 @@ pub(crate) async fn list(_: Operator, app: Data<App>, query: Query<Paging>) -> A
 /// Rows to read and the number to begin below.
 pub(super) fn paging(query: &Paging) -> ApiResult<(i64, Option<i64>)> {
     let before = query.after.as_deref().map(str::parse).transpose();
-    let before = before.map_err(|_| ApiProblem::new(Code::BadRequest, "after is not the `next` of a page of events"))?;
+    let before =
+        before.map_err(|_| ApiProblem::new(Code::BadRequest, "after is not the `next` of a page of events"))?;
     Ok((page::rows(query.limit)?, before))
 }
 

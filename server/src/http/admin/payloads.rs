@@ -30,9 +30,8 @@ use crate::{
 const PIECE: usize = 1 << 20;
 
 fn parse(text: &str) -> ApiResult<Digest> {
-    text.parse().map_err(|source: callboard_proto::digest::BadDigest| {
-        ApiProblem::new(Code::BadRequest, source.to_string())
-    })
+    text.parse()
+        .map_err(|source: callboard_proto::digest::BadDigest| ApiProblem::new(Code::BadRequest, source.to_string()))
 }
 
 fn show(payload: db::payloads::Payload) -> StoredPayload {
@@ -84,7 +83,8 @@ pub(crate) async fn put(
 async fn receive(mut upload: Upload, mut body: web::Payload) -> ApiResult<crate::store::upload::Stored> {
     let mut piece = Vec::with_capacity(PIECE);
     while let Some(bytes) = body.next().await {
-        let bytes = bytes.map_err(|source| ApiProblem::new(Code::BadRequest, format!("the upload broke off: {source}")))?;
+        let bytes =
+            bytes.map_err(|source| ApiProblem::new(Code::BadRequest, format!("the upload broke off: {source}")))?;
         piece.extend_from_slice(&bytes);
         if piece.len() >= PIECE {
             let full = std::mem::replace(&mut piece, Vec::with_capacity(PIECE));

@@ -49,10 +49,8 @@ pub(crate) async fn list(_: Operator, app: Data<App>, query: Query<List>) -> Api
     let Some(root) = app.newest_root() else {
         return Ok(Json(Page { items: Vec::new(), next: None }));
     };
-    let found = app
-        .db
-        .read(move |conn| Ok::<_, Error>(db::releases::list(conn, product.as_ref(), before, rows)?))
-        .await?;
+    let found =
+        app.db.read(move |conn| Ok::<_, Error>(db::releases::list(conn, product.as_ref(), before, rows)?)).await?;
     let page = page::page(found, rows, |release| release.sha256.to_string());
     let shown: Result<Vec<Release>, Error> =
         page.items.iter().map(|release| app::releases::show(&root.root, release)).collect();
@@ -72,7 +70,11 @@ pub(crate) async fn get(_: Operator, app: Data<App>, path: Path<String>) -> ApiR
 #[utoipa::path(post, path = "/releases", tag = "releases", request_body(content = Object, description = "a DSSE envelope"),
     responses((status = 200, body = Release, description = "it was published already"), (status = 201, body = Release),
               (status = 422, body = Problem), (status = 409, body = Problem)))]
-pub(crate) async fn publish(_: Operator, app: Data<App>, body: Result<Bytes, actix_web::Error>) -> ApiResult<HttpResponse> {
+pub(crate) async fn publish(
+    _: Operator,
+    app: Data<App>,
+    body: Result<Bytes, actix_web::Error>,
+) -> ApiResult<HttpResponse> {
     let body = body.map_err(|error| from_actix(&error))?;
     let (release, new) = app::releases::publish(&app, body.to_vec()).await?;
     Ok(if new { HttpResponse::Created().json(release) } else { HttpResponse::Ok().json(release) })

@@ -98,7 +98,12 @@ pub(crate) async fn preview(_: Operator, app: Data<App>, path: Path<String>) -> 
 /// Starts a draft.
 #[utoipa::path(post, path = "/rollouts/{rollout}/start", tag = "rollouts", params(("rollout" = String, Path)),
     request_body = Because, responses((status = 200, body = Rollout), (status = 409, body = Problem)))]
-pub(crate) async fn start(_: Operator, app: Data<App>, path: Path<String>, _body: Json<Because>) -> ApiResult<Json<Rollout>> {
+pub(crate) async fn start(
+    _: Operator,
+    app: Data<App>,
+    path: Path<String>,
+    _body: Json<Because>,
+) -> ApiResult<Json<Rollout>> {
     let record = rollouts::start(&app, path.into_inner()).await?;
     Ok(Json(rollouts::show(&app, record)))
 }
@@ -106,21 +111,36 @@ pub(crate) async fn start(_: Operator, app: Data<App>, path: Path<String>, _body
 /// Pauses a rollout: no further grant of either kind.
 #[utoipa::path(post, path = "/rollouts/{rollout}/pause", tag = "rollouts", params(("rollout" = String, Path)),
     request_body = Because, responses((status = 200, body = Rollout), (status = 409, body = Problem)))]
-pub(crate) async fn pause(operator: Operator, app: Data<App>, path: Path<String>, body: Json<Because>) -> ApiResult<Json<Rollout>> {
+pub(crate) async fn pause(
+    operator: Operator,
+    app: Data<App>,
+    path: Path<String>,
+    body: Json<Because>,
+) -> ApiResult<Json<Rollout>> {
     change(&operator, &app, path, body, RolloutState::Paused).await
 }
 
 /// Lets a paused rollout go on.
 #[utoipa::path(post, path = "/rollouts/{rollout}/resume", tag = "rollouts", params(("rollout" = String, Path)),
     request_body = Because, responses((status = 200, body = Rollout), (status = 409, body = Problem)))]
-pub(crate) async fn resume(operator: Operator, app: Data<App>, path: Path<String>, body: Json<Because>) -> ApiResult<Json<Rollout>> {
+pub(crate) async fn resume(
+    operator: Operator,
+    app: Data<App>,
+    path: Path<String>,
+    body: Json<Because>,
+) -> ApiResult<Json<Rollout>> {
     change(&operator, &app, path, body, RolloutState::Running).await
 }
 
 /// Calls a rollout off: devices that have not begun to activate drop it.
 #[utoipa::path(post, path = "/rollouts/{rollout}/cancel", tag = "rollouts", params(("rollout" = String, Path)),
     request_body = Because, responses((status = 200, body = Rollout), (status = 409, body = Problem)))]
-pub(crate) async fn cancel(operator: Operator, app: Data<App>, path: Path<String>, body: Json<Because>) -> ApiResult<Json<Rollout>> {
+pub(crate) async fn cancel(
+    operator: Operator,
+    app: Data<App>,
+    path: Path<String>,
+    body: Json<Because>,
+) -> ApiResult<Json<Rollout>> {
     change(&operator, &app, path, body, RolloutState::Cancelled).await
 }
 

@@ -25,7 +25,11 @@ pub(crate) async fn root(_: Operator, app: Data<App>) -> ApiResult<HttpResponse>
 /// Publishes a root.
 #[utoipa::path(post, path = "/trust/root", tag = "trust", request_body(content = Object, description = "a DSSE envelope"),
     responses((status = 204), (status = 422, body = Problem), (status = 409, body = Problem)))]
-pub(crate) async fn publish(_: Operator, app: Data<App>, body: Result<Bytes, actix_web::Error>) -> ApiResult<HttpResponse> {
+pub(crate) async fn publish(
+    _: Operator,
+    app: Data<App>,
+    body: Result<Bytes, actix_web::Error>,
+) -> ApiResult<HttpResponse> {
     let body = body.map_err(|error| from_actix(&error))?;
     app::trust::publish_root(&app, body.to_vec()).await?;
     Ok(HttpResponse::NoContent().finish())

@@ -77,7 +77,8 @@ fn answer(method: &Method, headers: &HeaderMap, tag: &str, len: u64) -> Answer {
         return Answer::NotModified;
     }
     // Ranges are defined for GET alone, and a range of something else than these bytes is of no use to anybody.
-    let bound_elsewhere = headers.contains_key(header::IF_RANGE) && only(headers, header::IF_RANGE) != Some(tag.as_bytes());
+    let bound_elsewhere =
+        headers.contains_key(header::IF_RANGE) && only(headers, header::IF_RANGE) != Some(tag.as_bytes());
     if method != Method::GET || bound_elsewhere {
         return Answer::Whole;
     }
@@ -135,4 +136,3 @@ fn unsatisfiable(len: u64) -> HttpResponse {
 fn unexpected(error: impl std::fmt::Display) -> ApiProblem {
     app::Error::Unexpected(error.to_string()).into()
 }
-

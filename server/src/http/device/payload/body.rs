@@ -143,6 +143,3 @@ fn read_cold(file: &File, at: u64, wanted: usize) -> io::Result<Bytes> {
 fn truncated() -> io::Error {
     io::Error::new(io::ErrorKind::UnexpectedEof, "the payload file is shorter than it was")
 }
-
-#[cfg(test)]
-mod tests;
