@@ -3,6 +3,7 @@
 
 mod app;
 mod ca;
+mod cli;
 pub mod clock;
 mod config;
 mod db;
@@ -16,4 +17,7 @@ mod telemetry;
 mod tls;
 mod ui;
 
-pub fn main() {}
+/// What the binary `callboard` does.
+pub fn main() {
+    std::process::exit(cli::main().into());
+}

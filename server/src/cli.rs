@@ -1,0 +1,107 @@
+//! The command line: every verb of the binary `callboard`, and the flags that all of them share.
+//!
+//! Operator commands use the admin API and nothing else, so they work the same on the server and from afar.
+//! Exit codes: 0 done, 1 refused or failed, 2 bad input.
+
+use clap::Parser;
+
+mod api;
+mod connection;
+mod device;
+mod duration;
+mod event;
+mod exit;
+mod import;
+mod label;
+mod profile;
+mod release;
+mod rollout;
+mod root;
+mod show;
+mod site;
+mod stop;
+mod table;
+mod token;
+
+/// Updates fleets of devices: the server, and the commands that operate it.
+///
+/// Exit codes: 0 done, 1 refused or failed, 2 bad input.
+#[derive(Parser)]
+#[command(name = "callboard", version, propagate_version = true, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    /// How answers are printed
+    #[arg(long, global = true, value_enum, default_value_t, value_name = "FORMAT")]
+    output: show::Format,
+    #[command(flatten)]
+    connection: connection::ConnectionArgs,
+}
+
+#[derive(clap::Subcommand)]
+enum Command {
+    /// Which keys are trusted for what
+    #[command(subcommand)]
+    Root(root::RootCommand),
+    /// What can be installed
+    #[command(subcommand)]
+    Release(release::ReleaseCommand),
+    /// The registry
+    #[command(subcommand)]
+    Device(device::DeviceCommand),
+    /// Where devices stand
+    #[command(subcommand)]
+    Site(site::SiteCommand),
+    /// Permissions to enrol
+    #[command(subcommand)]
+    Token(token::TokenCommand),
+    /// Which devices get which release, and when
+    #[command(subcommand)]
+    Rollout(rollout::RolloutCommand),
+    /// What happened
+    #[command(subcommand)]
+    Event(event::EventCommand),
+}
+
+/// What every operator command needs to know.
+pub(crate) struct Context {
+    format: show::Format,
+    connection: connection::ConnectionArgs,
+}
+
+impl Context {
+    /// The server that flags, environment or profile name.
+    fn api(&self) -> anyhow::Result<api::Api> {
+        api::Api::new(&connection::resolve(&self.connection)?)
+    }
+}
+
+/// Runs the command that the process was started with; gives its exit code.
+pub(crate) fn main() -> u8 {
+    exit::finish(run(Cli::parse()))
+}
+
+fn run(cli: Cli) -> anyhow::Result<()> {
+    let context = Context { format: cli.output, connection: cli.connection };
+    match cli.command {
+        Command::Root(command) => root::run(command, &context),
+        Command::Release(command) => release::run(command, &context),
+        Command::Device(command) => device::run(command, &context),
+        Command::Site(command) => site::run(command, &context),
+        Command::Token(command) => token::run(command, &context),
+        Command::Rollout(command) => rollout::run(command, &context),
+        Command::Event(command) => event::run(command, &context),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,210 @@
+//! `callboard device`: the registry, one device at a time or by selector.
+
+use std::fmt::Write as _;
+
+use callboard_proto::{
+    admin::{Decommission, Device, EditLabels, Event, Hold, ImportDevice, Imported, Page},
+    time::Timestamp,
+};
+use ureq::http::Method;
+
+use super::{
+    Context,
+    api::{PageArgs, Path},
+    event,
+    import::{self, ImportArgs},
+    label::{self, Label},
+    show, table,
+};
+
+mod explain;
+
+/// What to do with devices.
+#[derive(clap::Subcommand)]
+pub(crate) enum DeviceCommand {
+    /// List devices
+    List {
+        /// Only those that match, such as 'region = northeast and status = online'
+        #[arg(long, value_name = "SELECTOR")]
+        selector: Option<String>,
+        #[command(flatten)]
+        page: PageArgs,
+    },
+    /// Show all that is known about a device
+    Show {
+        /// Name or id
+        device: String,
+    },
+    /// Make devices known before they are switched on
+    ///
+    /// CSV columns: name, site, serial, description, label.KEY, installed.PRODUCT. JSON: a list of objects with name,
+    /// site, serial, description, labels, installed. An import may be repeated.
+    Import(ImportArgs),
+    /// Set or remove labels of all devices that match
+    Label {
+        /// Which devices, such as 'name = till-1'
+        selector: String,
+        /// Set a label; may be repeated
+        #[arg(long, value_name = "KEY=VALUE", value_parser = label::parse)]
+        set: Vec<Label>,
+        /// Remove a label; may be repeated
+        #[arg(long, value_name = "KEY")]
+        remove: Vec<String>,
+        /// Only say what would happen
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Explain what a device's next check-in brings and why, for every active rollout
+    Explain {
+        /// Name or id
+        device: String,
+    },
+    /// List what happened to a device, newest first
+    History {
+        /// Name or id
+        device: String,
+        #[command(flatten)]
+        page: PageArgs,
+    },
+    /// Keep all rollouts away from a device
+    Hold {
+        /// Name or id
+        device: String,
+        /// Why, for everybody who looks at it
+        #[arg(long)]
+        reason: String,
+        /// Until when, in UTC, such as 2026-11-23T02:00:00Z [default: until it is released]
+        #[arg(long, value_name = "TIME")]
+        until: Option<Timestamp>,
+    },
+    /// Let rollouts at a held device again
+    #[command(visible_alias = "unhold")]
+    ReleaseHold {
+        /// Name or id
+        device: String,
+    },
+    /// Take a device out of service: its certificate is refused from its next request on
+    Decommission {
+        /// Name or id
+        device: String,
+        /// Why, for the event log
+        #[arg(long)]
+        reason: String,
+    },
+}
+
+/// Runs a command.
+pub(crate) fn run(command: DeviceCommand, context: &Context) -> anyhow::Result<()> {
+    let api = context.api()?;
+    let one = |device: &str, more: &[&str]| Path::new(["devices", device].iter().chain(more).copied());
+    match command {
+        DeviceCommand::List { selector, page } => {
+            let devices: Page<Device> = api.list(&Path::new(["devices"]).maybe("selector", selector), &page)?;
+            show::page(context.format, "devices", &devices, list)
+        }
+        DeviceCommand::Show { device } => show::value(context.format, &api.get(&one(&device, &[]))?, details),
+        DeviceCommand::Import(args) => {
+            show::value(context.format, &import::run::<ImportDevice>(&api, &args)?, imported)
+        }
+        DeviceCommand::Label { selector, set, remove, dry_run } => {
+            let edit = EditLabels { selector, set: label::collect(set)?, remove, dry_run };
+            show::value(context.format, &api.post(&Path::new(["devices", "labels"]), &edit)?, imported)
+        }
+        DeviceCommand::Explain { device } => {
+            show::value(context.format, &api.get(&one(&device, &["explain"]))?, explain::sentences)
+        }
+        DeviceCommand::History { device, page } => {
+            let events: Page<Event> = api.list(&one(&device, &["history"]), &page)?;
+            show::page(context.format, "events", &events, event::list)
+        }
+        DeviceCommand::Hold { device, reason, until } => {
+            api.tell(Method::PUT, &one(&device, &["hold"]), &Hold { reason, until })?;
+            show::value(context.format, &api.get(&one(&device, &[]))?, details)
+        }
+        DeviceCommand::ReleaseHold { device } => {
+            api.delete(&one(&device, &["hold"]))?;
+            show::value(context.format, &api.get(&one(&device, &[]))?, details)
+        }
+        DeviceCommand::Decommission { device, reason } => {
+            api.tell(Method::POST, &one(&device, &["decommission"]), &Decommission { reason })?;
+            show::value(context.format, &api.get(&one(&device, &[]))?, details)
+        }
+    }
+}
+
+fn list(devices: &[Device]) -> String {
+    let rows = devices.iter().map(|device| {
+        [
+            device.name.to_string(),
+            table::or_empty(device.site.as_ref()),
+            status(device),
+            table::or_empty(device.last_seen),
+            installed(device),
+            table::pairs(&device.labels),
+        ]
+    });
+    table::list(["NAME", "SITE", "STATUS", "LAST SEEN", "INSTALLED", "LABELS"], rows)
+}
+
+/// The status, with what overrides it.
+fn status(device: &Device) -> String {
+    let mut status = table::word(&device.status);
+    if device.decommissioned {
+        "decommissioned".clone_into(&mut status);
+    } else if device.hold.is_some() {
+        status.push_str(", held");
+    }
+    status
+}
+
+fn installed(device: &Device) -> String {
+    let each = device.installed.iter().map(|one| format!("{} {}", one.product, one.version));
+    each.collect::<Vec<_>>().join(", ")
+}
+
+fn details(device: &Device) -> String {
+    let hold = device.hold.as_ref().map(|hold| match hold.until {
+        Some(until) => format!("until {until}: {}", hold.reason),
+        None => hold.reason.clone(),
+    });
+    let mut text = table::fields([
+        ("name", device.name.to_string()),
+        ("id", device.id.to_string()),
+        ("description", device.description.clone()),
+        ("site", table::or_empty(device.site.as_ref())),
+        ("status", status(device)),
+        ("held", hold.unwrap_or_default()),
+        ("last seen", table::or_empty(device.last_seen)),
+        ("enrolled", table::or_empty(device.enrolled_at)),
+        ("serial", device.serial.clone().unwrap_or_default()),
+        ("hardware", device.hw.clone()),
+        ("architecture", device.arch.clone()),
+        ("agent", device.agent.clone()),
+        ("time zone", device.tz.clone().unwrap_or_default()),
+        ("labels", table::pairs(&device.labels)),
+        ("attributes", table::pairs(&device.attributes)),
+    ]);
+    if !device.installed.is_empty() {
+        let rows = device.installed.iter().map(|one| {
+            let release = one.release.map(|digest| digest.short());
+            let order = if one.counter > 0 { format!("{}.{}", one.epoch, one.counter) } else { String::new() };
+            [one.product.to_string(), one.version.to_string(), order, release.unwrap_or_default()]
+        });
+        let products = table::list(["PRODUCT", "VERSION", "EPOCH.COUNTER", "RELEASE"], rows);
+        // Writing to a String cannot fail.
+        let _ = write!(text, "\n\n{products}");
+    }
+    text
+}
+
+/// One sentence, and one for each rollout that the change lets at more devices.
+pub(crate) fn imported(done: &Imported) -> String {
+    let verb = if done.dry_run { "would be " } else { "" };
+    let mut text =
+        format!("{} {verb}created, {} {verb}updated, {} unchanged", done.created, done.updated, done.unchanged);
+    for one in &done.eligible {
+        let verb = if done.dry_run { "would become" } else { "became" };
+        let _ = write!(text, "\n{} devices {verb} eligible for the running rollout {}", one.devices, one.rollout);
+    }
+    text
+}

@@ -1,0 +1,33 @@
+//! `callboard device explain`: the server's reasons, as it gives them.
+
+use std::fmt::Write as _;
+
+use callboard_proto::admin::Explanation;
+
+use crate::cli::table;
+
+/// What comes next, where the agent stands, and every rollout considered.
+pub(super) fn sentences(explained: &Explanation) -> String {
+    let progress = explained.progress.as_ref().map(|progress| {
+        format!("{} of {} bytes, attempt {}", progress.bytes_done, progress.bytes_total, progress.attempt)
+    });
+    let mut text = table::fields([
+        ("device", explained.device.to_string()),
+        ("at", explained.now.to_string()),
+        ("next", format!("{} ({})", explained.next.text, explained.next.code)),
+        ("agent", explained.agent_state.map(|state| table::word(&state)).unwrap_or_default()),
+        ("progress", progress.unwrap_or_default()),
+        ("last error", explained.last_error.clone().unwrap_or_default()),
+    ]);
+    let rows = explained.rollouts.iter().map(|one| {
+        let assignment = one.assignment.map(|state| state.as_str().to_owned()).unwrap_or_default();
+        [one.rollout.to_string(), assignment, one.reason.code.clone(), one.reason.text.clone()]
+    });
+    // Writing to a String cannot fail.
+    let _ = if explained.rollouts.is_empty() {
+        write!(text, "\n\nno rollout is active")
+    } else {
+        write!(text, "\n\n{}", table::list(["ROLLOUT", "ASSIGNMENT", "RULE", "WHY"], rows))
+    };
+    text
+}

@@ -1,0 +1,86 @@
+//! `callboard release`: what is published and what becomes of it.
+
+use std::path::PathBuf;
+
+use callboard_proto::admin::{Page, Release};
+
+use super::{
+    Context,
+    api::{PageArgs, Path},
+    show, table,
+};
+
+mod publish;
+mod upload;
+
+/// What to do with releases.
+#[derive(clap::Subcommand)]
+pub(crate) enum ReleaseCommand {
+    /// Upload a signed release: payloads that the server does not have, then the release itself
+    Publish {
+        /// What `release build` made and `release sign` signed
+        #[arg(value_name = "DIR")]
+        dir: PathBuf,
+    },
+    /// List published releases
+    List {
+        /// Only releases of this product
+        #[arg(long)]
+        product: Option<String>,
+        #[command(flatten)]
+        page: PageArgs,
+    },
+    /// Show a published release
+    Show {
+        /// PRODUCT@VERSION or its digest
+        release: String,
+    },
+}
+
+/// Runs a command.
+pub(crate) fn run(command: ReleaseCommand, context: &Context) -> anyhow::Result<()> {
+    match command {
+        ReleaseCommand::Publish { dir } => show::value(context.format, &publish::run(&context.api()?, &dir)?, details),
+        ReleaseCommand::List { product, page } => {
+            let path = Path::new(["releases"]).maybe("product", product);
+            let releases: Page<Release> = context.api()?.list(&path, &page)?;
+            show::page(context.format, "releases", &releases, list)
+        }
+        ReleaseCommand::Show { release } => {
+            show::value(context.format, &context.api()?.get(&Path::new(["releases", &release]))?, details)
+        }
+    }
+}
+
+fn list(releases: &[Release]) -> String {
+    let rows = releases.iter().map(|release| {
+        [
+            release.product.to_string(),
+            release.version.to_string(),
+            format!("{}.{}", release.epoch, release.counter),
+            table::word(&release.kind),
+            release.channels.join(", "),
+            release.published_at.to_string(),
+            release.sha256.short(),
+        ]
+    });
+    table::list(["PRODUCT", "VERSION", "EPOCH.COUNTER", "KIND", "CHANNELS", "PUBLISHED", "DIGEST"], rows)
+}
+
+fn details(release: &Release) -> String {
+    let signers: Vec<String> = release.signed_by.iter().map(|key| key.short()).collect();
+    let text = table::fields([
+        ("release", format!("{}@{}", release.product, release.version)),
+        ("digest", release.sha256.to_string()),
+        ("epoch.counter", format!("{}.{}", release.epoch, release.counter)),
+        ("kind", table::word(&release.kind)),
+        ("channels", release.channels.join(", ")),
+        ("hardware", release.hw.join(", ")),
+        ("signed by", signers.join(", ")),
+        ("published", release.published_at.to_string()),
+    ]);
+    let rows = release.payloads.iter().map(|payload| {
+        [payload.name.clone(), upload::human(payload.size), table::word(&payload.format), payload.sha256.to_string()]
+    });
+    format!("{text}\n\n{}", table::list(["PAYLOAD", "SIZE", "FORMAT", "SHA-256"], rows))
+}

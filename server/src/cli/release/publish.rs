@@ -1,0 +1,38 @@
+//! `callboard release publish`: payloads first, the release last, so that nothing published is ever incomplete.
+
+use std::{fs, path::Path as File};
+
+use anyhow::Context as _;
+use callboard_proto::{admin::Release, release::Release as Document, signed::Envelope};
+
+use super::upload;
+use crate::cli::{
+    api::{Api, Path},
+    exit::BadInput,
+};
+
+/// The file of the signed envelope.
+const ENVELOPE: &str = "release.json";
+
+/// Publishes what lies in `dir`. May be repeated.
+pub(super) fn run(api: &Api, dir: &File) -> anyhow::Result<Release> {
+    let file = dir.join(ENVELOPE);
+    let bytes = fs::read(&file).with_context(|| {
+        format!("cannot read {}: is {} what `callboard release build` made?", file.display(), dir.display())
+    })?;
+    let document = read(&bytes).map_err(|what| BadInput(format!("{}: {what}", file.display())))?;
+    for payload in &document.payloads {
+        upload::payload(api, &dir.join(&payload.name), payload)?;
+    }
+    let published = api.post_envelope(&Path::new(["releases"]), &bytes)?;
+    Ok(serde_json::from_slice(&published)?)
+}
+
+/// Only to know the payloads; it is the server that verifies.
+fn read(bytes: &[u8]) -> Result<Document, String> {
+    let envelope = Envelope::parse::<Document>(bytes).map_err(|error| error.to_string())?;
+    if envelope.signatures.is_empty() {
+        return Err("nobody has signed it yet: `callboard release sign` does".to_owned());
+    }
+    serde_json::from_slice(&envelope.payload).map_err(|error| error.to_string())
+}

@@ -1,0 +1,168 @@
+//! `callboard rollout`: one release, one selector, one policy.
+
+use callboard_proto::{
+    admin::{Assignment, Because, Page, Preview, Rollout, RolloutState},
+    ids::RolloutName,
+};
+
+use super::{
+    Context,
+    api::{Api, PageArgs, Path},
+    exit::BadInput,
+    show,
+};
+
+mod phase;
+mod spec;
+mod status;
+mod view;
+mod watch;
+mod window;
+
+use spec::SpecArgs;
+
+/// What to do with rollouts.
+#[derive(clap::Subcommand)]
+pub(crate) enum RolloutCommand {
+    /// Make a rollout; it does nothing until it is started
+    Create {
+        /// Its name
+        name: Option<RolloutName>,
+        /// Start it at once
+        #[arg(long)]
+        start: bool,
+        #[command(flatten)]
+        spec: Box<SpecArgs>,
+    },
+    /// Show which devices a rollout would reach, phase by phase
+    ///
+    /// Of a rollout that exists, or, with the flags of `create`, of one that does not.
+    Preview {
+        /// Its name or id
+        rollout: Option<String>,
+        #[command(flatten)]
+        spec: Box<SpecArgs>,
+    },
+    /// Start a rollout
+    Start(ChangeArgs),
+    /// Make no more grants; devices that have begun to switch finish
+    Pause(ChangeArgs),
+    /// Go on with a paused rollout
+    Resume(ChangeArgs),
+    /// Call a rollout off
+    Cancel(ChangeArgs),
+    /// Show how a rollout stands
+    Status {
+        /// Its name or id
+        rollout: String,
+        /// Follow it until it ends; exit code 1 if it is paused or cancelled
+        #[arg(long, conflicts_with = "devices")]
+        watch: bool,
+        /// List its devices instead
+        #[arg(long)]
+        devices: bool,
+        /// Only devices in this state, such as rolled_back
+        #[arg(long, value_name = "STATE", requires = "devices")]
+        state: Option<String>,
+        #[command(flatten)]
+        page: PageArgs,
+    },
+    /// List rollouts
+    List {
+        /// Only those in this state
+        #[arg(long, value_enum)]
+        state: Option<StateName>,
+        #[command(flatten)]
+        page: PageArgs,
+    },
+}
+
+/// Which rollout, and why.
+#[derive(clap::Args)]
+pub(crate) struct ChangeArgs {
+    /// Its name or id
+    rollout: String,
+    /// Why, for the event log
+    #[arg(long, default_value = "")]
+    reason: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum StateName {
+    Draft,
+    Running,
+    Paused,
+    Completed,
+    Cancelled,
+}
+
+impl From<StateName> for RolloutState {
+    fn from(name: StateName) -> Self {
+        match name {
+            StateName::Draft => Self::Draft,
+            StateName::Running => Self::Running,
+            StateName::Paused => Self::Paused,
+            StateName::Completed => Self::Completed,
+            StateName::Cancelled => Self::Cancelled,
+        }
+    }
+}
+
+/// Runs a command.
+pub(crate) fn run(command: RolloutCommand, context: &Context) -> anyhow::Result<()> {
+    match command {
+        RolloutCommand::Create { name, spec, start } => create(name, *spec, start, context),
+        RolloutCommand::Preview { rollout, spec } => preview(rollout, *spec, context),
+        RolloutCommand::Start(args) => change("start", args, context),
+        RolloutCommand::Pause(args) => change("pause", args, context),
+        RolloutCommand::Resume(args) => change("resume", args, context),
+        RolloutCommand::Cancel(args) => change("cancel", args, context),
+        RolloutCommand::Status { rollout, watch: true, .. } => watch::run(&context.api()?, &rollout, context.format),
+        RolloutCommand::Status { rollout, devices: true, state, page, .. } => {
+            let path = Path::new(["rollouts", &rollout, "assignments"]).maybe("state", state);
+            let devices: Page<Assignment> = context.api()?.list(&path, &page)?;
+            show::page(context.format, "devices", &devices, view::assignments)
+        }
+        RolloutCommand::Status { rollout, .. } => {
+            let rollout: Rollout = context.api()?.get(&Path::new(["rollouts", &rollout]))?;
+            show::value(context.format, &rollout, status::details)
+        }
+        RolloutCommand::List { state, page } => {
+            let state = state.map(|name| super::table::word(&RolloutState::from(name)));
+            let rollouts: Page<Rollout> = context.api()?.list(&Path::new(["rollouts"]).maybe("state", state), &page)?;
+            show::page(context.format, "rollouts", &rollouts, view::list)
+        }
+    }
+}
+
+fn create(name: Option<RolloutName>, spec: SpecArgs, start: bool, context: &Context) -> anyhow::Result<()> {
+    let spec = spec.build(name)?;
+    let api = context.api()?;
+    let mut rollout: Rollout = api.post(&Path::new(["rollouts"]), &spec)?;
+    if start {
+        rollout = tell(&api, rollout.spec.name.as_str(), "start", String::new())?;
+    }
+    show::value(context.format, &rollout, status::details)
+}
+
+fn preview(rollout: Option<String>, spec: SpecArgs, context: &Context) -> anyhow::Result<()> {
+    let preview: Preview = if spec.is_given() {
+        let name = rollout.map(|name| name.parse::<RolloutName>()).transpose();
+        let name = name.map_err(|error| BadInput(error.to_string()))?;
+        context.api()?.post(&Path::new(["rollouts", "preview"]), &spec.build(name)?)?
+    } else {
+        let rollout =
+            rollout.ok_or_else(|| BadInput::new("name a rollout, or describe one with --release or --file"))?;
+        context.api()?.get(&Path::new(["rollouts", &rollout, "preview"]))?
+    };
+    show::value(context.format, &preview, view::preview)
+}
+
+fn change(verb: &str, args: ChangeArgs, context: &Context) -> anyhow::Result<()> {
+    let rollout = tell(&context.api()?, &args.rollout, verb, args.reason)?;
+    show::value(context.format, &rollout, status::details)
+}
+
+fn tell(api: &Api, rollout: &str, verb: &str, reason: String) -> anyhow::Result<Rollout> {
+    api.post(&Path::new(["rollouts", rollout, verb]), &Because { reason })
+}

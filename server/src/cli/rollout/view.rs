@@ -1,0 +1,75 @@
+//! Tables of rollouts, of their devices, and of what one would do.
+
+use std::fmt::Write as _;
+
+use callboard_proto::admin::{Assignment, Preview, Rollout};
+
+use super::status;
+use crate::cli::table;
+
+/// Names shown of a phase; the JSON has more.
+const NAMES_SHOWN: usize = 20;
+
+/// One row for each rollout.
+pub(super) fn list(rollouts: &[Rollout]) -> String {
+    let rows = rollouts.iter().map(|rollout| {
+        let (done, wanted) = rollout.phases.iter().fold((0, 0), |(done, wanted), phase| {
+            (done + status::done(&phase.counts), wanted + status::wanted(&phase.counts))
+        });
+        [
+            rollout.spec.name.to_string(),
+            table::word(&rollout.state),
+            rollout.spec.release.clone(),
+            table::word(&rollout.spec.policy),
+            format!("{done}/{wanted}"),
+            table::or_empty(rollout.started_at),
+            rollout.spec.selector.clone().unwrap_or_default(),
+        ]
+    });
+    table::list(["NAME", "STATE", "RELEASE", "POLICY", "DONE", "STARTED", "SELECTOR"], rows)
+}
+
+/// One row for each device.
+pub(super) fn assignments(assignments: &[Assignment]) -> String {
+    let rows = assignments.iter().map(|one| {
+        let failure = one.failure.as_ref().map(|failure| format!("{}: {}", failure.code, failure.text.trim()));
+        [
+            one.device.to_string(),
+            one.phase.to_string(),
+            one.state.as_str().to_owned(),
+            one.attempt.to_string(),
+            one.updated_at.to_string(),
+            failure.unwrap_or_default(),
+        ]
+    });
+    table::list(["DEVICE", "PHASE", "STATE", "ATTEMPT", "SINCE", "FAILURE"], rows)
+}
+
+/// Counts, members of the phases, and what stands in the way.
+pub(super) fn preview(preview: &Preview) -> String {
+    let mut text = table::fields([
+        ("release", preview.release.short()),
+        ("devices", preview.devices.to_string()),
+        ("online", preview.online.to_string()),
+        ("already installed", preview.already_installed.to_string()),
+        ("incompatible", preview.incompatible.len().to_string()),
+    ]);
+    let phases = preview.phases.iter().map(|phase| {
+        let mut names: Vec<String> = phase.devices.iter().take(NAMES_SHOWN).map(ToString::to_string).collect();
+        if phase.devices.len() > NAMES_SHOWN {
+            names.push("...".to_owned());
+        }
+        [phase.name.clone(), phase.size.to_string(), names.join(", ")]
+    });
+    // Writing to a String cannot fail.
+    let _ = write!(text, "\n\n{}", table::list(["PHASE", "SIZE", "DEVICES"], phases));
+    if !preview.incompatible.is_empty() {
+        let rows = preview.incompatible.iter().map(|one| [one.device.to_string(), one.reason.text.clone()]);
+        let _ = write!(text, "\n\n{}", table::list(["INCOMPATIBLE", "WHY"], rows));
+    }
+    if !preview.conflicts.is_empty() {
+        let rows = preview.conflicts.iter().map(|one| [one.rollout.to_string(), one.devices.to_string()]);
+        let _ = write!(text, "\n\n{}", table::list(["CONFLICTS WITH", "DEVICES IN COMMON"], rows));
+    }
+    text
+}

@@ -1,0 +1,159 @@
+//! A window as people write it: `mon-fri 02:00 +120m site`.
+
+use callboard_proto::admin::{Window, WindowGate, WindowMode};
+
+use crate::cli::duration;
+
+const DAYS: [&str; 7] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
+
+/// How a window is written, for `--help` and for errors.
+pub(crate) const SYNTAX: &str = "[DAYS] HH:MM +DURATION [ZONE] [gates=download,install] [best-effort], such as \
+    \"mon-fri 02:00 +120m site\" or \"sat,sun 23:30 +3h Europe/Paris\"; \
+    or \"cron MIN HOUR DOM MON DOW +DURATION ...\" with five cron fields for the start";
+
+/// Reads a window.
+///
+/// # Errors
+/// Says which word is wrong and what would be right.
+pub(crate) fn parse(text: &str) -> Result<Window, String> {
+    let mut words = text.split_whitespace().peekable();
+    let (mut days, mut start, mut cron) = (Vec::new(), None, None);
+    if words.next_if_eq(&"cron").is_some() {
+        let fields: Vec<&str> = words.by_ref().take(5).collect();
+        if fields.len() < 5 || fields.iter().any(|field| field.starts_with('+')) {
+            return Err(format!("cron needs five fields before the duration: {SYNTAX}"));
+        }
+        cron = Some(fields.join(" "));
+    } else {
+        if let Some(word) = words.next_if(|word| word.starts_with(|c: char| c.is_ascii_alphabetic())) {
+            days = parse_days(word)?;
+        }
+        let word = words.next().unwrap_or_default();
+        if !is_time(word) {
+            return Err(format!("{word:?} is not a local time such as 02:00: {SYNTAX}"));
+        }
+        start = Some(word.to_owned());
+    }
+    let word = words.next().unwrap_or_default();
+    let length = word.strip_prefix('+').ok_or_else(|| format!("{word:?} is not a length such as +120m: {SYNTAX}"))?;
+    let duration_min = duration::minutes(length)?;
+    let mut window = Window {
+        tz: "site".to_owned(),
+        days,
+        start,
+        cron,
+        duration_min,
+        gates: vec![WindowGate::Install],
+        mode: WindowMode::Hard,
+    };
+    let mut zones = 0;
+    for word in words {
+        match word {
+            "best-effort" => window.mode = WindowMode::BestEffort,
+            "hard" => window.mode = WindowMode::Hard,
+            _ => match word.strip_prefix("gates=") {
+                Some(gates) => window.gates = gates.split(',').map(parse_gate).collect::<Result<_, _>>()?,
+                None => {
+                    zones += 1;
+                    word.clone_into(&mut window.tz);
+                }
+            },
+        }
+    }
+    if zones > 1 {
+        return Err(format!("only one time zone is possible: {SYNTAX}"));
+    }
+    Ok(window)
+}
+
+fn is_time(word: &str) -> bool {
+    let number = |text: &str, below: u8| text.len() == 2 && text.parse::<u8>().is_ok_and(|n| n < below);
+    word.split_once(':').is_some_and(|(hour, minute)| number(hour, 24) && number(minute, 60))
+}
+
+fn parse_gate(word: &str) -> Result<WindowGate, String> {
+    match word {
+        "download" => Ok(WindowGate::Download),
+        "install" => Ok(WindowGate::Install),
+        _ => Err(format!("gates: {word:?} is neither download nor install")),
+    }
+}
+
+/// `daily`, `mon`, `mon-fri`, `fri-mon` and lists of them; no days mean every day.
+fn parse_days(word: &str) -> Result<Vec<String>, String> {
+    if word == "daily" {
+        return Ok(Vec::new());
+    }
+    let index = |day: &str| {
+        let found = DAYS.iter().position(|known| *known == day);
+        found.ok_or_else(|| format!("{day:?} is not a day: mon, tue, wed, thu, fri, sat, sun or daily"))
+    };
+    let mut chosen = [false; 7];
+    for part in word.split(',') {
+        let (from, to) = part.split_once('-').unwrap_or((part, part));
+        let (from, to) = (index(from)?, index(to)?);
+        // fri-mon goes over the week's end.
+        for n in from..=(if from <= to { to } else { to + 7 }) {
+            if let Some(day) = chosen.get_mut(n % 7) {
+                *day = true;
+            }
+        }
+    }
+    Ok(DAYS.iter().zip(chosen).filter(|(_, chosen)| *chosen).map(|(day, _)| (*day).to_owned()).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(text: &str) -> String {
+        match parse(text) {
+            Ok(window) => serde_json::to_string(&window).expect("JSON"),
+            Err(what) => what,
+        }
+    }
+
+    #[test]
+    fn windows_as_people_write_them() {
+        assert_eq!(
+            shown("mon-fri 02:00 +120m site"),
+            r#"{"tz":"site","days":["mon","tue","wed","thu","fri"],"start":"02:00","cron":null,"duration_min":120,"gates":["install"],"mode":"hard"}"#
+        );
+        assert_eq!(
+            shown("23:30 +3h Europe/Paris gates=download,install best-effort"),
+            r#"{"tz":"Europe/Paris","days":[],"start":"23:30","cron":null,"duration_min":180,"gates":["download","install"],"mode":"best_effort"}"#
+        );
+        assert_eq!(
+            shown("cron 0 2 * * 1-5 +90m"),
+            r#"{"tz":"site","days":[],"start":null,"cron":"0 2 * * 1-5","duration_min":90,"gates":["install"],"mode":"hard"}"#
+        );
+    }
+
+    #[test]
+    fn days_are_single_lists_and_ranges() {
+        let days = |word: &str| parse(&format!("{word} 02:00 +1h")).map(|window| window.days.join(" "));
+        assert_eq!(days("daily").as_deref(), Ok(""));
+        assert_eq!(days("sun,wed").as_deref(), Ok("wed sun"));
+        assert_eq!(days("fri-mon").as_deref(), Ok("mon fri sat sun"));
+        assert_eq!(days("mon-tue,sat").as_deref(), Ok("mon tue sat"));
+    }
+
+    #[test]
+    fn bad_windows_are_explained() {
+        for (text, what) in [
+            ("", "\"\" is not a local time"),
+            ("monday 02:00 +1h", "\"monday\" is not a day"),
+            ("mon 25:00 +1h", "\"25:00\" is not a local time"),
+            ("mon 2:00 +1h", "\"2:00\" is not a local time"),
+            ("mon 02:00", "\"\" is not a length such as +120m"),
+            ("mon 02:00 120m", "\"120m\" is not a length"),
+            ("mon 02:00 +90s", "\"90s\" is not a whole number of minutes"),
+            ("02:00 +1h site UTC", "only one time zone"),
+            ("02:00 +1h gates=all", "gates: \"all\" is neither"),
+            ("cron 0 2 * * +1h", "cron needs five fields"),
+        ] {
+            let said = shown(text);
+            assert!(said.starts_with(what), "{text:?}: {said}");
+        }
+    }
+}

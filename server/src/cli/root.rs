@@ -1,0 +1,40 @@
+//! `callboard root`: which keys are trusted for what.
+
+use std::{fs, path::PathBuf};
+
+use anyhow::Context as _;
+use callboard_proto::{root::Root, signed::Envelope};
+
+use super::{Context, api::Path, exit::BadInput, show};
+
+/// What to do with the root.
+#[derive(clap::Subcommand)]
+pub(crate) enum RootCommand {
+    /// Publish a signed root; devices take it over at their next check-in
+    Publish {
+        /// The signed envelope
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
+    /// Print the root that is published, as it was signed
+    Show,
+}
+
+/// Runs a command.
+pub(crate) fn run(command: RootCommand, context: &Context) -> anyhow::Result<()> {
+    let path = Path::new(["trust", "root"]);
+    match command {
+        RootCommand::Publish { file } => {
+            let bytes = fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
+            let envelope = Envelope::parse::<Root>(&bytes)
+                .map_err(|error| BadInput(format!("{} is not a root: {error}", file.display())))?;
+            context.api()?.post_envelope(&path, &bytes)?;
+            eprintln!("root {} is published", envelope.digest().short());
+            Ok(())
+        }
+        RootCommand::Show => {
+            let envelope: serde_json::Value = context.api()?.get(&path)?;
+            show::line(&serde_json::to_string(&envelope)?)
+        }
+    }
+}

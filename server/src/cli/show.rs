@@ -1,0 +1,55 @@
+//! What a command prints: the API's JSON, or a table.
+
+use std::io::{self, Write as _};
+
+use callboard_proto::admin::Page;
+use clap::ValueEnum;
+use serde::Serialize;
+
+/// How answers are printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people
+    #[default]
+    Table,
+    /// The admin API's JSON
+    Json,
+}
+
+/// Prints `value` as JSON, or what `table` makes of it.
+pub(crate) fn value<T: Serialize>(format: Format, value: &T, table: impl FnOnce(&T) -> String) -> anyhow::Result<()> {
+    match format {
+        Format::Json => line(&serde_json::to_string_pretty(value)?),
+        Format::Table => line(&table(value)),
+    }
+}
+
+/// Prints a list; says so when it is empty or goes on.
+pub(crate) fn page<T: Serialize>(
+    format: Format,
+    noun: &str,
+    page: &Page<T>,
+    table: impl FnOnce(&[T]) -> String,
+) -> anyhow::Result<()> {
+    if format == Format::Json {
+        return value(format, page, |_| String::new());
+    }
+    if page.items.is_empty() {
+        eprintln!("no {noun}");
+    } else {
+        line(&table(&page.items))?;
+    }
+    if let Some(next) = &page.next {
+        eprintln!("there are more {noun}: --after {next} goes on, --limit shows more at once");
+    }
+    Ok(())
+}
+
+/// Prints one line or several; a reader that has gone away (`| head`) is no error.
+pub(crate) fn line(text: &str) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    match writeln!(out, "{text}").and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,133 @@
+//! `callboard token`: permissions to enrol.
+
+use std::{
+    io::Write as _,
+    path::{Path as File, PathBuf},
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use callboard_proto::{
+    admin::{NewToken, Page, Token, TokenCreated},
+    ids::SiteId,
+};
+use tempfile::NamedTempFile;
+
+use super::{
+    Context,
+    api::{Api, PageArgs, Path},
+    duration,
+    label::{self, Label},
+    show, table,
+};
+
+/// What to do with enrolment tokens.
+#[derive(clap::Subcommand)]
+pub(crate) enum TokenCommand {
+    /// Make a token, or the bundle that is all a device needs to enrol
+    Create(CreateArgs),
+    /// List tokens; their secret is not among what is shown
+    List {
+        #[command(flatten)]
+        page: PageArgs,
+    },
+    /// Make a token useless
+    Revoke {
+        /// Its id
+        id: String,
+    },
+}
+
+/// What a token is to allow.
+#[derive(clap::Args)]
+pub(crate) struct CreateArgs {
+    /// Only for this imported device, by name or id
+    #[arg(long)]
+    device: Option<String>,
+    /// Devices that enrol with it stand at this site
+    #[arg(long)]
+    site: Option<SiteId>,
+    /// Devices that enrol with it get this label; may be repeated
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = label::parse)]
+    labels: Vec<Label>,
+    /// How many devices may use it [default: 1]
+    #[arg(long, value_name = "N")]
+    uses: Option<u32>,
+    /// How long it lasts [default: 7d]
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    ttl: Option<Duration>,
+    /// Write the enrolment bundle (URL, certificate, root and token) to this file, or to standard output for -
+    #[arg(long, value_name = "FILE")]
+    bundle: Option<PathBuf>,
+}
+
+/// Runs a command.
+pub(crate) fn run(command: TokenCommand, context: &Context) -> anyhow::Result<()> {
+    let api = context.api()?;
+    match command {
+        TokenCommand::Create(args) => create(&api, args, context),
+        TokenCommand::List { page } => {
+            let tokens: Page<Token> = api.list(&Path::new(["tokens"]), &page)?;
+            show::page(context.format, "tokens", &tokens, list)
+        }
+        TokenCommand::Revoke { id } => {
+            api.delete(&Path::new(["tokens", &id]))?;
+            eprintln!("token {} is revoked", table::plain(&id));
+            Ok(())
+        }
+    }
+}
+
+fn create(api: &Api, args: CreateArgs, context: &Context) -> anyhow::Result<()> {
+    let token = NewToken {
+        device: args.device,
+        site: args.site,
+        labels: label::collect(args.labels)?,
+        max_uses: args.uses,
+        ttl_s: args.ttl.map(|ttl| ttl.as_secs()),
+    };
+    let to_file = args.bundle.as_deref().filter(|file| *file != File::new("-"));
+    // Before the token exists: a token that cannot be written down is lost.
+    let prepared = to_file.map(prepare).transpose()?;
+    let created: TokenCreated = api.post(&Path::new(["tokens"]), &token)?;
+    let bundle = serde_json::to_string_pretty(&created.bundle)?;
+    if let (Some(mut temporary), Some(file)) = (prepared, to_file) {
+        let cannot = || format!("cannot write the bundle to {}", file.display());
+        writeln!(temporary, "{bundle}").with_context(cannot)?;
+        temporary.as_file().sync_all().with_context(cannot)?;
+        temporary.persist(file).with_context(cannot)?;
+        eprintln!("bundle {} with token {}, good until {}", file.display(), created.id, created.expires_at);
+        return Ok(());
+    }
+    if args.bundle.is_some() {
+        return show::line(&bundle);
+    }
+    show::value(context.format, &created, |created| {
+        table::fields([
+            ("id", created.id.to_string()),
+            ("expires", created.expires_at.to_string()),
+            ("token", created.bundle.token.clone()),
+        ])
+    })
+}
+
+/// A bundle lets its holder enrol, so others must not read it: a named temporary file has mode 0600.
+fn prepare(file: &File) -> anyhow::Result<NamedTempFile> {
+    let dir = file.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(File::new("."));
+    NamedTempFile::new_in(dir).with_context(|| format!("cannot write the bundle to {}", file.display()))
+}
+
+fn list(tokens: &[Token]) -> String {
+    let rows = tokens.iter().map(|token| {
+        let uses = format!("{}/{}", token.uses, token.max_uses);
+        [
+            token.id.to_string(),
+            if token.revoked { "revoked".to_owned() } else { uses },
+            token.expires_at.to_string(),
+            table::or_empty(token.device.as_ref()),
+            table::or_empty(token.site.as_ref()),
+            table::pairs(&token.labels),
+        ]
+    });
+    table::list(["ID", "USES", "EXPIRES", "DEVICE", "SITE", "LABELS"], rows)
+}
