@@ -12,6 +12,7 @@ use std::{
     fs, io,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use callboard_proto::{digest::Digest, ids::DeviceId};
@@ -21,10 +22,13 @@ use rustls::{
     server::{StoresServerSessions, WebPkiClientVerifier, danger::ClientCertVerifier},
     time_provider::TimeProvider,
 };
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime, pem::PemObject as _};
 use x509_parser::extensions::GeneralName;
 
-use crate::ca::{DEVICE_URN, DeviceCa};
+use crate::{
+    ca::{DEVICE_URN, DeviceCa},
+    clock::Clock,
+};
 
 /// Sessions that can be resumed. One node serves about so many devices, each keeping one session of about 1 KiB; what
 /// does not fit costs a full handshake. More devices, or several nodes, want tickets under a shared key instead.
@@ -39,7 +43,7 @@ pub(crate) fn device_listener(
     certificate: &Path,
     key: &Path,
     devices: &DeviceCa,
-    time: Arc<dyn TimeProvider>,
+    clock: &Clock,
 ) -> Result<ServerConfig, TlsError> {
     let mut roots = RootCertStore::empty();
     roots.add(devices.certificate().clone()).map_err(TlsError::DeviceCa)?;
@@ -47,7 +51,7 @@ pub(crate) fn device_listener(
         .allow_unauthenticated()
         .build()
         .map_err(|source| TlsError::Verifier(source.to_string()))?;
-    let mut config = config(&[&rustls::version::TLS13], Some(verifier), certificate, key, time)?;
+    let mut config = config(&[&rustls::version::TLS13], Some(verifier), certificate, key, clock)?;
     config.session_storage = Arc::new(Sessions(quick_cache::sync::Cache::new(SESSIONS)));
     config.send_tls13_tickets = TICKETS;
     config.max_early_data_size = 0;
@@ -55,12 +59,8 @@ pub(crate) fn device_listener(
 }
 
 /// Settings of the admin listener: browsers and scripts, without client certificates.
-pub(crate) fn admin_listener(
-    certificate: &Path,
-    key: &Path,
-    time: Arc<dyn TimeProvider>,
-) -> Result<ServerConfig, TlsError> {
-    config(rustls::ALL_VERSIONS, None, certificate, key, time)
+pub(crate) fn admin_listener(certificate: &Path, key: &Path, clock: &Clock) -> Result<ServerConfig, TlsError> {
+    config(rustls::ALL_VERSIONS, None, certificate, key, clock)
 }
 
 fn config(
@@ -68,7 +68,7 @@ fn config(
     clients: Option<Arc<dyn ClientCertVerifier>>,
     certificate: &Path,
     key: &Path,
-    time: Arc<dyn TimeProvider>,
+    clock: &Clock,
 ) -> Result<ServerConfig, TlsError> {
     let chain = CertificateDer::pem_slice_iter(&read(certificate)?)
         .collect::<Result<Vec<_>, _>>()
@@ -79,7 +79,7 @@ fn config(
     }
     let private = PrivateKeyDer::from_pem_slice(&read(key)?)
         .map_err(|source| TlsError::Pem { path: key.to_owned(), reason: source.to_string() })?;
-    let mut config = ServerConfig::builder_with_details(provider(), time)
+    let mut config = ServerConfig::builder_with_details(provider(), Arc::new(clock.clone()))
         .with_protocol_versions(versions)
         .map_err(TlsError::Rustls)?
         .with_client_cert_verifier(clients.unwrap_or_else(WebPkiClientVerifier::no_client_auth))
@@ -95,6 +95,14 @@ fn provider() -> Arc<CryptoProvider> {
 
 fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
     fs::read(path).map_err(|source| TlsError::Read { path: path.to_owned(), source })
+}
+
+/// Certificates are valid by the server's clock, like everything else that it decides.
+impl TimeProvider for Clock {
+    fn current_time(&self) -> Option<UnixTime> {
+        let ms = u64::try_from(self.now().millis()).ok()?;
+        Some(UnixTime::since_unix_epoch(Duration::from_millis(ms)))
+    }
 }
 
 /// Sessions by their id. rustls's own memory cache searches a list of all sessions, under one lock, whenever a TLS 1.3

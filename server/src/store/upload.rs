@@ -160,6 +160,11 @@ mod tests {
         assert_eq!(content(&store, stored.sha256), bytes);
         let list: Vec<u8> = bytes.chunks(4096).flat_map(|chunk| *Digest::of(chunk).as_bytes()).collect();
         assert_eq!(content(&store, stored.chunks_sha256), list);
+        if let Some(mut cached) = store.open_cached(stored.sha256) {
+            let mut again = Vec::new();
+            cached.file.read_to_end(&mut again).unwrap();
+            assert_eq!((again, cached.len), (bytes, 40_000));
+        }
         assert_eq!(fs::read_dir(store.uploads()).unwrap().count(), 0);
     }
 

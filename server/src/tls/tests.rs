@@ -5,21 +5,12 @@ use std::time::Duration;
 use callboard_proto::time::Timestamp;
 use rcgen::{CertificateParams, KeyPair, PublicKeyData as _};
 use rustls::{ClientConfig, ClientConnection, HandshakeKind, ServerConnection, client::Resumption};
-use rustls_pki_types::{ServerName, UnixTime};
+use rustls_pki_types::ServerName;
 
 use super::*;
 use crate::ca::{self, ServerCa, csr::Csr};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
-
-#[derive(Debug)]
-struct At(Timestamp);
-
-impl TimeProvider for At {
-    fn current_time(&self) -> Option<UnixTime> {
-        Some(UnixTime::since_unix_epoch(Duration::from_millis(self.0.millis().try_into().unwrap())))
-    }
-}
 
 fn now() -> Timestamp {
     "2026-11-23T02:00:00Z".parse().unwrap()
@@ -48,7 +39,7 @@ impl Scene {
 
     fn listener(&self, time: Timestamp) -> Arc<ServerConfig> {
         let (certificate, key) = (self.dir.path().join(ca::SERVER_CERT), self.dir.path().join(ca::SERVER_KEY));
-        Arc::new(device_listener(&certificate, &key, &self.devices, Arc::new(At(time))).unwrap())
+        Arc::new(device_listener(&certificate, &key, &self.devices, &Clock::fixed(time)).unwrap())
     }
 
     /// The till's certificate as `devices` issues it.
@@ -62,7 +53,7 @@ impl Scene {
     fn client(&self, certificate: Option<CertificateDer<'static>>, time: Timestamp) -> ClientConfig {
         let mut roots = RootCertStore::empty();
         roots.add(self.server.certificate().clone()).unwrap();
-        let builder = ClientConfig::builder_with_details(provider(), Arc::new(At(time)))
+        let builder = ClientConfig::builder_with_details(provider(), Arc::new(Clock::fixed(time)))
             .with_protocol_versions(rustls::ALL_VERSIONS)
             .unwrap()
             .with_root_certificates(roots);
@@ -197,7 +188,7 @@ fn tls_1_2_is_refused_for_devices_and_allowed_for_operators() {
     let scene = Scene::new();
     let mut roots = RootCertStore::empty();
     roots.add(scene.server.certificate().clone()).unwrap();
-    let old = ClientConfig::builder_with_details(provider(), Arc::new(At(now())))
+    let old = ClientConfig::builder_with_details(provider(), Arc::new(Clock::fixed(now())))
         .with_protocol_versions(&[&rustls::version::TLS12])
         .unwrap()
         .with_root_certificates(roots)
@@ -205,7 +196,7 @@ fn tls_1_2_is_refused_for_devices_and_allowed_for_operators() {
     let old = Arc::new(old);
     assert!(handshake(&scene.listener(now()), &old, NAME).is_err());
     let (certificate, key) = (scene.dir.path().join(ca::SERVER_CERT), scene.dir.path().join(ca::SERVER_KEY));
-    let admin = Arc::new(admin_listener(&certificate, &key, Arc::new(At(now()))).unwrap());
+    let admin = Arc::new(admin_listener(&certificate, &key, &Clock::fixed(now())).unwrap());
     assert!(handshake(&admin, &old, NAME).is_ok());
 }
 
@@ -213,7 +204,7 @@ fn tls_1_2_is_refused_for_devices_and_allowed_for_operators() {
 fn unusable_files_are_named() {
     let scene = Scene::new();
     let path = |name| scene.dir.path().join(name);
-    let admin = |certificate, key| admin_listener(&path(certificate), &path(key), Arc::new(At(now()))).unwrap_err();
+    let admin = |certificate, key| admin_listener(&path(certificate), &path(key), &Clock::fixed(now())).unwrap_err();
     assert!(matches!(admin("missing.pem", ca::SERVER_KEY), TlsError::Read { .. }));
     assert!(matches!(admin(ca::SERVER_KEY, ca::SERVER_KEY), TlsError::Pem { .. }));
     assert!(matches!(admin(ca::SERVER_CERT, ca::SERVER_CERT), TlsError::Pem { .. }));

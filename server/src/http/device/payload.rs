@@ -50,11 +50,7 @@ pub(crate) async fn serve(
     digest: Digest,
     transfers: &Transfers,
 ) -> ApiResult<HttpResponse> {
-    let store = store.clone();
-    // Opening can wait for the disk as reading can.
-    let opened = tokio::task::spawn_blocking(move || store.open(digest)).await;
-    let opened = opened.map_err(unexpected)?.map_err(unexpected)?;
-    let blob = opened.ok_or_else(|| ApiProblem::new(Code::NotFound, format!("there is no payload {digest}")))?;
+    let blob = open(store, digest).await?;
     let tag = format!("\"{digest}\"");
     match answer(request.method(), request.headers(), &tag, blob.len) {
         Answer::NotModified => Ok(common(StatusCode::NOT_MODIFIED, &tag).finish()),
@@ -70,6 +66,17 @@ pub(crate) async fn serve(
             Ok(common(StatusCode::PARTIAL_CONTENT, &tag).insert_header((header::CONTENT_RANGE, range)).body(body))
         }
     }
+}
+
+/// Opening can wait for the disk as reading can, so it is done elsewhere unless the kernel has the name at hand.
+async fn open(store: &Store, digest: Digest) -> ApiResult<Blob> {
+    if let Some(blob) = store.open_cached(digest) {
+        return Ok(blob);
+    }
+    let store = store.clone();
+    let opened = tokio::task::spawn_blocking(move || store.open(digest)).await;
+    let opened = opened.map_err(unexpected)?.map_err(unexpected)?;
+    opened.ok_or_else(|| ApiProblem::new(Code::NotFound, format!("there is no payload {digest}")))
 }
 
 fn answer(method: &Method, headers: &HeaderMap, tag: &str, len: u64) -> Answer {
@@ -136,3 +143,6 @@ fn unsatisfiable(len: u64) -> HttpResponse {
 fn unexpected(error: impl std::fmt::Display) -> ApiProblem {
     app::Error::Unexpected(error.to_string()).into()
 }
+
+#[cfg(test)]
+mod tests;
