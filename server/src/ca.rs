@@ -140,13 +140,34 @@ pub(crate) fn spki_sha256(certificate: &CertificateDer<'_>) -> Result<Digest, Ca
     Ok(Digest::of(parsed.tbs_certificate.subject_pki.raw))
 }
 
+/// The first certificate of a PEM text, in DER.
+pub(crate) fn der(pem: &str) -> Result<CertificateDer<'static>, CaError> {
+    use rustls_pki_types::pem::PemObject as _;
+    CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|source| CaError::Certificate(source.to_string()))
+}
+
 /// When a certificate in PEM ends.
 pub(crate) fn not_after(pem: &str) -> Result<Timestamp, CaError> {
-    use rustls_pki_types::pem::PemObject as _;
-    let bad = |reason: String| CaError::Certificate(reason);
-    let der = CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|source| bad(source.to_string()))?;
-    let (_, parsed) = x509_parser::parse_x509_certificate(&der).map_err(|source| bad(source.to_string()))?;
+    let der = der(pem)?;
+    let (_, parsed) =
+        x509_parser::parse_x509_certificate(&der).map_err(|source| CaError::Certificate(source.to_string()))?;
     Ok(Timestamp::from_millis(parsed.validity().not_after.timestamp().saturating_mul(1000)))
+}
+
+/// Names and addresses that a certificate in PEM is for.
+pub(crate) fn names(pem: &str) -> Result<Vec<String>, CaError> {
+    use x509_parser::extensions::GeneralName;
+    let bad = |source: String| CaError::Certificate(source);
+    let der = der(pem)?;
+    let (_, parsed) = x509_parser::parse_x509_certificate(&der).map_err(|source| bad(source.to_string()))?;
+    let names = parsed.subject_alternative_name().map_err(|source| bad(source.to_string()))?;
+    let text = |name: &GeneralName<'_>| match name {
+        GeneralName::DNSName(name) => Some((*name).to_owned()),
+        GeneralName::IPAddress([a, b, c, d]) => Some(IpAddr::from([*a, *b, *c, *d]).to_string()),
+        GeneralName::IPAddress(bytes) => <[u8; 16]>::try_from(*bytes).ok().map(|bytes| IpAddr::from(bytes).to_string()),
+        _ => None,
+    };
+    Ok(names.map(|names| names.value.general_names.iter().filter_map(text).collect()).unwrap_or_default())
 }
 
 fn server_names(host: &str) -> Result<Vec<SanType>, CaError> {

@@ -17,6 +17,7 @@ mod profile;
 mod release;
 mod rollout;
 mod root;
+pub mod serve;
 mod show;
 mod site;
 mod stop;
@@ -40,6 +41,8 @@ struct Cli {
 
 #[derive(clap::Subcommand)]
 enum Command {
+    /// Run the server on a data directory
+    Serve(serve::ServeArgs),
     /// Which keys are trusted for what
     #[command(subcommand)]
     Root(root::RootCommand),
@@ -84,6 +87,7 @@ pub(crate) fn main() -> u8 {
 fn run(cli: Cli) -> anyhow::Result<()> {
     let context = Context { format: cli.output, connection: cli.connection };
     match cli.command {
+        Command::Serve(args) => serve::run(args),
         Command::Root(command) => root::run(command, &context),
         Command::Release(command) => release::run(command, &context),
         Command::Device(command) => device::run(command, &context),

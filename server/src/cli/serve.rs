@@ -1,0 +1,348 @@
+//! `callboard serve`: both listeners, from start to a clean stop.
+//!
+//! Ready means: `run/serve.json` in the data directory names both addresses. On SIGTERM and SIGINT the server stops
+//! accepting, answers what is in flight, writes last-seen and closes the database.
+
+use std::{
+    any::Any,
+    net::{SocketAddr, TcpListener},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use actix_tls::accept::rustls_0_23::TlsStream;
+use actix_web::{App as Actix, HttpServer, dev::Extensions, dev::ServerHandle, middleware, rt::net::TcpStream, web};
+use anyhow::Context as _;
+use serde::{Deserialize, Serialize};
+
+use super::exit::BadInput;
+use crate::{
+    app::{App, catalog, presence, presence::Presence},
+    ca::{self, DeviceCa},
+    clock::Clock,
+    config::{FILE, Fragment, Settings},
+    db::Db,
+    durable::{self, Access},
+    http::{self, auth::PeerIdentity, device::payload::Transfers, limits::EnrolLimit},
+    jobs,
+    sign::OnlineSigner,
+    store::Store,
+    telemetry::{self, Metrics},
+    tls,
+};
+
+/// Device connections of one worker: an idle one costs some 20 KB, so at most 500 MB a core.
+const CONNECTIONS: usize = 25_000;
+/// A handshake over a bad link takes seconds; one that takes longer holds a place for nothing.
+const HANDSHAKE: Duration = Duration::from_secs(15);
+/// Time for the head of a request: a trickle is an attack or a dead link.
+const REQUEST_HEAD: Duration = Duration::from_secs(15);
+/// Agents keep a connection over one cycle, not from poll to poll.
+const KEEP_ALIVE: Duration = Duration::from_secs(30);
+/// Time for requests in flight when the server stops.
+const STOP_WITHIN_S: u64 = 10;
+/// Operators are few; their requests wait for the database, not for the processor.
+const ADMIN_WORKERS: usize = 1;
+
+/// Runs the server.
+#[derive(clap::Args)]
+pub(crate) struct ServeArgs {
+    /// The data directory that `callboard init` made
+    #[arg(long, value_name = "DIR")]
+    dir: PathBuf,
+    /// Address and port for devices; port 0 takes any free one
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    device_listen: Option<String>,
+    /// Address and port for operators; port 0 takes any free one
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    admin_listen: Option<String>,
+    /// sqlite:PATH or postgres://USER@HOST/DATABASE
+    #[arg(long, value_name = "URL")]
+    database_url: Option<String>,
+    /// Where devices reach the server: https://HOST[:PORT]
+    #[arg(long, value_name = "URL")]
+    public_url: Option<String>,
+    /// Seconds between the check-ins of a device with nothing to do
+    #[arg(long, value_name = "SECONDS")]
+    poll_interval_s: Option<String>,
+    /// Let operators set the server's clock; for demonstrations and tests
+    #[arg(long, hide = true)]
+    stepped_clock: bool,
+}
+
+/// `run/serve.json`: where a running server listens.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ServeFile {
+    /// Such as `https://127.0.0.1:8443`.
+    pub device_url: String,
+    /// Such as `http://127.0.0.1:8080`.
+    pub admin_url: String,
+    /// Its process.
+    pub pid: u32,
+}
+
+/// A running server.
+pub(crate) struct Running {
+    pub(crate) file: ServeFile,
+    app: Arc<App>,
+    handles: [ServerHandle; 2],
+    /// Held while the server runs, so that no second one uses the directory.
+    _lock: std::fs::File,
+    path: PathBuf,
+}
+
+/// Runs until a signal comes.
+pub(crate) fn run(args: ServeArgs) -> anyhow::Result<()> {
+    telemetry::start_logging();
+    let flags = Fragment::from_flags([
+        ("device_listen", args.device_listen),
+        ("admin_listen", args.admin_listen),
+        ("database_url", args.database_url),
+        ("public_url", args.public_url),
+        ("poll_interval_s", args.poll_interval_s),
+    ]);
+    let settings = settings(&args.dir, flags)?;
+    let clock = if args.stepped_clock { Clock::stepped() } else { Clock::system() };
+    actix_web::rt::System::new().block_on(async move {
+        let running = start(settings, clock).await?;
+        let ServeFile { device_url, admin_url, .. } = &running.file;
+        tracing::info!(%device_url, %admin_url, "ready");
+        until_signal().await?;
+        tracing::info!("stopping");
+        running.stop().await
+    })
+}
+
+/// The settings of a data directory.
+pub(crate) fn settings(dir: &Path, flags: Fragment) -> anyhow::Result<Settings> {
+    let bad = |error: crate::config::ConfigError| BadInput(error.to_string());
+    if !dir.join(ca::DEVICE_CA_CERT).exists() {
+        let dir = dir.display();
+        return Err(
+            BadInput(format!("{dir} is not a data directory; make one with: callboard init --dir {dir}")).into()
+        );
+    }
+    let file = Fragment::from_file(&dir.join(FILE)).map_err(bad)?;
+    let env = Fragment::from_env(std::env::vars());
+    Ok(Settings::merge(dir, &[file, env, flags]).map_err(bad)?)
+}
+
+async fn until_signal() -> anyhow::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}
+
+/// Starts both listeners; returns when they accept.
+pub(crate) async fn start(settings: Settings, clock: Clock) -> anyhow::Result<Running> {
+    let lock = lock(&settings.dir)?;
+    let devices = bind("device_listen", settings.device_listen)?;
+    let admin = bind("admin_listen", settings.admin_listen)?;
+    let (device_addr, admin_addr) = (devices.local_addr()?, admin.local_addr()?);
+    let public_url = public_url(&settings, device_addr)?;
+    let device_ca = Arc::new(DeviceCa::load(&settings.dir).context("cannot load the device CA")?);
+    let certificate = settings.dir.join(ca::SERVER_CERT);
+    let device_tls = tls::device_listener(&certificate, &settings.dir.join(ca::SERVER_KEY), &device_ca, &clock)
+        .context("cannot set up TLS for devices")?;
+    let admin_tls = match &settings.admin_tls {
+        Some((certificate, key)) => {
+            Some(tls::admin_listener(certificate, key, &clock).context("cannot set up TLS for operators")?)
+        }
+        None => None,
+    };
+    let scheme = if admin_tls.is_some() { "https" } else { "http" };
+    let app = Arc::new(open(&settings, clock, device_ca, public_url).await?);
+    jobs::start(&app, settings.event_retention);
+    let device_server = serve_devices(&settings, &app, devices, device_tls)?;
+    let admin_server = serve_admin(&app, admin, admin_tls)?;
+    let handles = [device_server, admin_server];
+    let file = ServeFile {
+        device_url: format!("https://{}", reachable(device_addr)),
+        admin_url: format!("{scheme}://{}", reachable(admin_addr)),
+        pid: std::process::id(),
+    };
+    let path = settings.dir.join("run/serve.json");
+    durable::replace(&path, &serde_json::to_vec_pretty(&file)?, Access::Everyone)
+        .with_context(|| format!("cannot write {}", path.display()))?;
+    Ok(Running { file, app, handles, _lock: lock, path })
+}
+
+impl Running {
+    /// Stops accepting, answers what is in flight, writes what is only in memory.
+    pub(crate) async fn stop(self) -> anyhow::Result<()> {
+        let [devices, admin] = &self.handles;
+        tokio::join!(devices.stop(true), admin.stop(true));
+        let flushed = presence::flush(&self.app).await;
+        self.app.db.close();
+        std::fs::remove_file(&self.path).ok();
+        flushed.context("cannot write the last check-ins")
+    }
+}
+
+async fn open(settings: &Settings, clock: Clock, device_ca: Arc<DeviceCa>, public_url: String) -> anyhow::Result<App> {
+    let db = Db::open(settings.database.clone()).context("cannot open the database")?;
+    let store = Store::prepare(&settings.dir.join("payloads"), settings.max_payload_bytes)
+        .context("cannot prepare the payload directory")?;
+    let signer = OnlineSigner::load(&settings.dir.join(ONLINE_KEY)).context("cannot load the online key")?;
+    let server_ca_pem =
+        std::fs::read_to_string(settings.dir.join(ca::SERVER_CA_CERT)).context("cannot read the server CA")?;
+    let snapshot = db.read(catalog::read).await.context("cannot read rollouts and releases")?;
+    if let Some(root) = &snapshot.root
+        && !root.root.roles.online.keyids.contains(&signer.key_id())
+    {
+        let key = signer.key_id();
+        anyhow::bail!(
+            "the published root does not list this server's online key {key}: devices would refuse every answer"
+        );
+    }
+    Ok(App {
+        db,
+        clock,
+        store,
+        device_ca,
+        signer,
+        server_ca_pem,
+        public_url,
+        poll_interval: settings.poll_interval,
+        metrics: Metrics::new(),
+        presence: Presence::default(),
+        snapshot: arc_swap::ArcSwap::from_pointee(snapshot),
+        devices: quick_cache::sync::Cache::new(crate::app::CACHED_DEVICES),
+    })
+}
+
+/// Name of the online key in the data directory.
+pub(crate) const ONLINE_KEY: &str = "online.key";
+
+fn serve_devices(
+    settings: &Settings,
+    app: &Arc<App>,
+    listener: TcpListener,
+    tls: rustls::ServerConfig,
+) -> anyhow::Result<ServerHandle> {
+    let data = web::Data::from(app.clone());
+    let transfers = web::Data::new(Transfers::new(settings.max_transfers, app.metrics.bytes_served.clone()));
+    let limit = web::Data::new(EnrolLimit::new());
+    let server = HttpServer::new(move || {
+        Actix::new()
+            .app_data(data.clone())
+            .app_data(transfers.clone())
+            .app_data(limit.clone())
+            .configure(http::device_routes)
+    })
+    .on_connect(note_peer)
+    .workers(std::thread::available_parallelism().map_or(2, std::num::NonZero::get))
+    .max_connections(CONNECTIONS)
+    .tls_handshake_timeout(HANDSHAKE)
+    .client_request_timeout(REQUEST_HEAD)
+    .keep_alive(KEEP_ALIVE)
+    .shutdown_timeout(STOP_WITHIN_S)
+    .disable_signals()
+    .listen_rustls_0_23(listener, tls)
+    .context("cannot listen for devices")?
+    .run();
+    Ok(spawn(server))
+}
+
+fn serve_admin(
+    app: &Arc<App>,
+    listener: TcpListener,
+    tls: Option<rustls::ServerConfig>,
+) -> anyhow::Result<ServerHandle> {
+    let data = web::Data::from(app.clone());
+    let server = HttpServer::new(move || {
+        Actix::new().app_data(data.clone()).wrap(middleware::NormalizePath::trim()).configure(http::admin_routes)
+    })
+    .workers(ADMIN_WORKERS)
+    .client_request_timeout(REQUEST_HEAD)
+    .keep_alive(KEEP_ALIVE)
+    .shutdown_timeout(STOP_WITHIN_S)
+    .disable_signals();
+    let server = match tls {
+        Some(tls) => server.listen_rustls_0_23(listener, tls),
+        None => server.listen(listener),
+    };
+    Ok(spawn(server.context("cannot listen for operators")?.run()))
+}
+
+fn spawn(server: actix_web::dev::Server) -> ServerHandle {
+    let handle = server.handle();
+    actix_web::rt::spawn(server);
+    handle
+}
+
+/// Puts the device's identity on its connection, from the certificate that the handshake verified.
+fn note_peer(io: &dyn Any, data: &mut Extensions) {
+    let Some(stream) = io.downcast_ref::<TlsStream<TcpStream>>() else {
+        return;
+    };
+    let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
+    if let Some(peer) = tls::peer(chain) {
+        data.insert(PeerIdentity { device: peer.device, spki: peer.spki_sha256 });
+    }
+}
+
+fn lock(dir: &Path) -> anyhow::Result<std::fs::File> {
+    use rustix::fs::{FlockOperation, flock};
+    let run = dir.join("run");
+    std::fs::create_dir_all(&run).with_context(|| format!("cannot make {}", run.display()))?;
+    let file = std::fs::File::create(run.join("lock")).with_context(|| format!("cannot write in {}", run.display()))?;
+    flock(&file, FlockOperation::NonBlockingLockExclusive)
+        .map_err(|_| BadInput(format!("another server is running on {}", dir.display())))?;
+    Ok(file)
+}
+
+fn bind(key: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
+    // Long enough for every till of a fleet to knock in the second in which the power comes back.
+    const BACKLOG: i32 = 4096;
+    let listen = || -> std::io::Result<TcpListener> {
+        use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with, sockopt};
+        let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+        let socket = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+        sockopt::set_socket_reuseaddr(&socket, true)?;
+        bind(&socket, &address)?;
+        listen(&socket, BACKLOG)?;
+        Ok(socket.into())
+    };
+    listen().map_err(|source| {
+        BadInput(format!("cannot listen on {key} = {address}: {source}; choose another address or port")).into()
+    })
+}
+
+/// An address under which the listener can be reached from this machine.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let mut address = address;
+    if address.ip().is_unspecified() {
+        let loopback: std::net::IpAddr =
+            if address.is_ipv4() { std::net::Ipv4Addr::LOCALHOST.into() } else { std::net::Ipv6Addr::LOCALHOST.into() };
+        address.set_ip(loopback);
+    }
+    address
+}
+
+/// Where devices reach the server; its host must stand in the certificate.
+fn public_url(settings: &Settings, bound: SocketAddr) -> anyhow::Result<String> {
+    let Some(url) = &settings.public_url else {
+        return Ok(format!("https://{}", reachable(bound)));
+    };
+    let certificate =
+        std::fs::read_to_string(settings.dir.join(ca::SERVER_CERT)).context("cannot read the server's certificate")?;
+    let names = ca::names(&certificate).context("cannot read the server's certificate")?;
+    if !names.iter().any(|name| name.eq_ignore_ascii_case(&url.host)) {
+        return Err(BadInput(format!(
+            "public_url = {:?}: the server's certificate is for {}; make another with: callboard init --dir {} --public-url {}",
+            url.text,
+            names.join(", "),
+            settings.dir.display(),
+            url.text
+        ))
+        .into());
+    }
+    Ok(url.text.clone())
+}
