@@ -12,12 +12,14 @@ mod duration;
 mod event;
 mod exit;
 mod import;
+mod init;
+mod key;
 mod label;
 mod profile;
 mod release;
 mod rollout;
 mod root;
-pub mod serve;
+pub(crate) mod serve;
 mod show;
 mod site;
 mod stop;
@@ -41,8 +43,13 @@ struct Cli {
 
 #[derive(clap::Subcommand)]
 enum Command {
+    /// Make a data directory
+    Init(init::InitArgs),
     /// Run the server on a data directory
     Serve(serve::ServeArgs),
+    /// Keys that sign roots, releases and instructions
+    #[command(subcommand)]
+    Key(key::KeyCommand),
     /// Which keys are trusted for what
     #[command(subcommand)]
     Root(root::RootCommand),
@@ -87,7 +94,9 @@ pub(crate) fn main() -> u8 {
 fn run(cli: Cli) -> anyhow::Result<()> {
     let context = Context { format: cli.output, connection: cli.connection };
     match cli.command {
+        Command::Init(args) => init::run(&args),
         Command::Serve(args) => serve::run(args),
+        Command::Key(command) => key::run(command, context.format),
         Command::Root(command) => root::run(command, &context),
         Command::Release(command) => release::run(command, &context),
         Command::Device(command) => device::run(command, &context),

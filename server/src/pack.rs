@@ -9,6 +9,7 @@
 use std::{
     fs::{self, File},
     io::{self, Read, Write},
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
 };
 
@@ -54,6 +55,8 @@ pub(crate) fn pack(source: &Path, name: &str, out: &Path) -> Result<Packed, Pack
     } else {
         return Err(PackError::NeitherFileNorDirectory(source.to_owned()));
     };
+    // Signed and public; temporary files are made for their owner alone.
+    staged.as_file().set_permissions(fs::Permissions::from_mode(0o644)).map_err(at("write", staged.path()))?;
     staged.as_file().sync_all().map_err(at("write", staged.path()))?;
     let path = out.join(chunked.sha256.to_string());
     staged.persist(&path).map_err(|error| at("write", &path)(error.error))?;
@@ -192,7 +195,7 @@ impl Write for Sink<'_> {
 /// Why something cannot be packed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PackError {
-    #[error("{action} {path:?}: {source}")]
+    #[error("{action} {path:?}")]
     Io { action: &'static str, path: PathBuf, source: io::Error },
     #[error("pack {0:?}: neither a file nor a directory")]
     NeitherFileNorDirectory(PathBuf),

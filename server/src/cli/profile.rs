@@ -66,7 +66,6 @@ pub(crate) fn load(path: &Path) -> Result<Option<Profile>, ProfileError> {
 }
 
 impl Profile {
-    #[cfg_attr(not(test), expect(dead_code, reason = "`callboard init` will call it"))]
     /// Writes the profile with mode 0600, making its directory; a reader never sees half of it.
     pub(crate) fn save(&self, path: &Path) -> Result<(), ProfileError> {
         let written = || -> io::Result<()> {

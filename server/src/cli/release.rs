@@ -1,4 +1,6 @@
-//! `callboard release`: what is published and what becomes of it.
+//! `callboard release`: building, signing and publishing what can be installed.
+//!
+//! `build` and `sign` need no server: they run where the release keys are.
 
 use std::path::PathBuf;
 
@@ -9,13 +11,20 @@ use super::{
     api::{PageArgs, Path},
     show, table,
 };
+use crate::clock::Clock;
 
+pub(crate) mod build;
 mod publish;
+pub(crate) mod sign;
 mod upload;
 
 /// What to do with releases.
 #[derive(clap::Subcommand)]
 pub(crate) enum ReleaseCommand {
+    /// Make a payload and an unsigned release from a directory or a file; the same input gives the same bytes
+    Build(Box<build::BuildArgs>),
+    /// Add a signature to a release; needs the key and nothing else
+    Sign(sign::SignArgs),
     /// Upload a signed release: payloads that the server does not have, then the release itself
     Publish {
         /// What `release build` made and `release sign` signed
@@ -40,6 +49,8 @@ pub(crate) enum ReleaseCommand {
 /// Runs a command.
 pub(crate) fn run(command: ReleaseCommand, context: &Context) -> anyhow::Result<()> {
     match command {
+        ReleaseCommand::Build(args) => build::run(&args, context.format, Clock::system().now()),
+        ReleaseCommand::Sign(args) => sign::run(&args, context.format),
         ReleaseCommand::Publish { dir } => show::value(context.format, &publish::run(&context.api()?, &dir)?, details),
         ReleaseCommand::List { product, page } => {
             let path = Path::new(["releases"]).maybe("product", product);

@@ -6,10 +6,15 @@ use anyhow::Context as _;
 use callboard_proto::{root::Root, signed::Envelope};
 
 use super::{Context, api::Path, exit::BadInput, show};
+use crate::clock::Clock;
+
+pub(crate) mod init;
 
 /// What to do with the root.
 #[derive(clap::Subcommand)]
 pub(crate) enum RootCommand {
+    /// Make the first root and sign it with its root keys; needs no server
+    Init(init::InitArgs),
     /// Publish a signed root; devices take it over at their next check-in
     Publish {
         /// The signed envelope
@@ -24,6 +29,7 @@ pub(crate) enum RootCommand {
 pub(crate) fn run(command: RootCommand, context: &Context) -> anyhow::Result<()> {
     let path = Path::new(["trust", "root"]);
     match command {
+        RootCommand::Init(args) => init::run(&args, context.format, Clock::system().now()),
         RootCommand::Publish { file } => {
             let bytes = fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
             let envelope = Envelope::parse::<Root>(&bytes)

@@ -73,13 +73,13 @@ pub(crate) struct ServeArgs {
 
 /// `run/serve.json`: where a running server listens.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct ServeFile {
+pub(crate) struct ServeFile {
     /// Such as `https://127.0.0.1:8443`.
-    pub device_url: String,
+    pub(crate) device_url: String,
     /// Such as `http://127.0.0.1:8080`.
-    pub admin_url: String,
+    pub(crate) admin_url: String,
     /// Its process.
-    pub pid: u32,
+    pub(crate) pid: u32,
 }
 
 /// A running server.

@@ -22,7 +22,7 @@ pub(super) fn run(api: &Api, dir: &File) -> anyhow::Result<Release> {
     })?;
     let document = read(&bytes).map_err(|what| BadInput(format!("{}: {what}", file.display())))?;
     for payload in &document.payloads {
-        upload::payload(api, &dir.join(&payload.name), payload)?;
+        upload::payload(api, &dir.join(payload.sha256.to_string()), payload)?;
     }
     let published = api.post_envelope(&Path::new(["releases"]), &bytes)?;
     Ok(serde_json::from_slice(&published)?)

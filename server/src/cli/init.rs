@@ -1,0 +1,204 @@
+//! `callboard init`: makes a data directory that `callboard serve` can run at once.
+//!
+//! Root and release keys for trying out are made beside it, marked as such; real ones are made elsewhere with
+//! `callboard key new` and never lie on the server. Running it again with another `--public-url` makes a new
+//! certificate and changes nothing else.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use callboard_proto::{
+    root::{Key, ReleaseRole, Role, Roles, Root, Server},
+    signed::{Envelope, key_id},
+    time::Timestamp,
+};
+use data_encoding::BASE64;
+use ed25519_dalek::VerifyingKey;
+
+use super::{exit::BadInput, key, profile, serve::ONLINE_KEY, show};
+use crate::{
+    app::tokens,
+    ca::{self, DeviceCa, ServerCa},
+    clock::Clock,
+    config::{FILE, Fragment, PublicUrl, Settings},
+    db::{self, Db, DbError},
+    durable::{self, Access},
+};
+
+/// Keys for trying out, in the data directory.
+const TRY_OUT: &str = "try-out-keys";
+/// Root documents are renewed well within a year and a half.
+const ROOT_LIFE: Duration = Duration::from_secs(548 * 86_400);
+const TRY_OUT_README: &str = "\
+These keys are for trying out. Whoever has them can sign software for your devices, so they must not stay on the
+server of a real fleet:
+
+1. On a machine that is not the server: callboard key new --out root.key; callboard key new --out release.key
+2. callboard root init --root-key root.key --release-key release.key.pub --online-key online.key.pub ...
+   (online.key.pub and server-ca.pem are in the data directory)
+3. Make a new data directory with: callboard init --dir DIR --no-try-out-keys, and publish that root in it
+   before the first device enrols: callboard root publish root.json
+";
+
+/// Makes a data directory.
+#[derive(clap::Args)]
+pub(crate) struct InitArgs {
+    /// The data directory to make
+    #[arg(long, value_name = "DIR")]
+    dir: PathBuf,
+    /// Where devices will reach the server: https://HOST[:PORT]; by default this machine
+    #[arg(long, value_name = "URL")]
+    public_url: Option<String>,
+    /// Make no root and release keys for trying out; publish your own root afterwards
+    #[arg(long)]
+    no_try_out_keys: bool,
+}
+
+/// Runs the command.
+pub(crate) fn run(args: &InitArgs) -> anyhow::Result<()> {
+    let now = Clock::system().now();
+    let url =
+        match &args.public_url {
+            Some(text) => Some(PublicUrl::parse(text).ok_or_else(|| {
+                BadInput(format!("--public-url {text:?} is not allowed: https://HOST[:PORT] is wanted"))
+            })?),
+            None => None,
+        };
+    let host = url.as_ref().map_or("localhost", |url| url.host.as_str());
+    if args.dir.join(ca::DEVICE_CA_CERT).exists() {
+        return again(&args.dir, url.as_ref(), host, now);
+    }
+    if fs::read_dir(&args.dir).is_ok_and(|mut entries| entries.next().is_some()) {
+        return Err(
+            BadInput(format!("{} is not empty; name a directory that does not exist", args.dir.display())).into()
+        );
+    }
+    create(args, url.as_ref(), host, now)
+}
+
+fn again(dir: &Path, url: Option<&PublicUrl>, host: &str, now: Timestamp) -> anyhow::Result<()> {
+    let Some(url) = url else {
+        return Err(BadInput(format!("{} is a data directory already; nothing was changed", dir.display())).into());
+    };
+    ServerCa::load(dir)?.issue_server(dir, host, now)?;
+    write_settings(dir, Some(url))?;
+    show::line(&format!("made a new certificate for {host}; restart the server"))
+}
+
+fn create(args: &InitArgs, url: Option<&PublicUrl>, host: &str, now: Timestamp) -> anyhow::Result<()> {
+    let dir = &args.dir;
+    fs::create_dir_all(dir.join("run")).with_context(|| format!("cannot make {}", dir.display()))?;
+    // Last of all the device CA: a directory without it is not taken for a finished one.
+    ServerCa::create(dir, now)?.issue_server(dir, host, now)?;
+    let online = key::create(&dir.join(ONLINE_KEY))?;
+    write_settings(dir, url)?;
+    let settings = Settings::merge(dir, &[Fragment::from_file(&dir.join(FILE))?, Fragment::from_env(std::env::vars())])
+        .map_err(|error| BadInput(error.to_string()))?;
+    let root = if args.no_try_out_keys { None } else { Some(try_out_root(dir, &online, url, now)?) };
+    let token = tokens::generate(tokens::API)?;
+    let text = token.text.clone();
+    let (id, secret) = (token.id, token.secret_sha256);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let db = Db::open(settings.database.clone()).context("cannot make the database")?;
+    runtime.block_on(db.write(move |conn| {
+        if let Some(envelope) = root
+            && db::trust::newest_root(conn)?.is_none()
+        {
+            db::trust::insert_root(conn, 1, &envelope, now)?;
+        }
+        Ok::<_, DbError>(db::tokens::insert_api_token(conn, id, secret, "first admin", now)?)
+    }))?;
+    db.close();
+    DeviceCa::create(dir, now)?;
+    let kept = save_profile(&format!("http://{}", settings.admin_listen), &text)?;
+    tell(args, &text, &kept)
+}
+
+fn write_settings(dir: &Path, url: Option<&PublicUrl>) -> anyhow::Result<()> {
+    let path = dir.join(FILE);
+    let commented = include_str!("../../../deploy/server.toml");
+    let text = fs::read_to_string(&path).unwrap_or_else(|_| commented.to_owned());
+    let line = |url: &PublicUrl| format!("public_url = {:?}", url.text);
+    let lines = text.lines().map(|old| match url {
+        Some(url) if old.trim_start_matches('#').starts_with("public_url") => line(url),
+        _ => old.to_owned(),
+    });
+    let text: String = lines.flat_map(|line| [line, "\n".to_owned()]).collect();
+    Ok(durable::replace(&path, text.as_bytes(), Access::Everyone)?)
+}
+
+fn try_out_root(dir: &Path, online: &VerifyingKey, url: Option<&PublicUrl>, now: Timestamp) -> anyhow::Result<Vec<u8>> {
+    let keys = dir.join(TRY_OUT);
+    fs::create_dir(&keys)?;
+    durable::write_new(&keys.join("README"), TRY_OUT_README.as_bytes(), Access::Everyone)?;
+    let root_path = keys.join("root.key");
+    let (root_key, release_key) = (key::create(&root_path)?, key::create(&keys.join("release.key"))?);
+    let ids = [&root_key, &release_key, online].map(key_id);
+    let [root_id, release_id, online_id] = ids;
+    let ca_pem = fs::read_to_string(dir.join(ca::SERVER_CA_CERT))?;
+    let role = |id| Role { keyids: vec![id], threshold: 1 };
+    let root = Root {
+        v: 1,
+        issued_at: now,
+        crit: Vec::new(),
+        version: 1,
+        expires: now + ROOT_LIFE,
+        keys: ids.into_iter().zip([&root_key, &release_key, online].map(Key::from_ed25519)).collect(),
+        roles: Roles {
+            root: role(root_id),
+            release: vec![ReleaseRole {
+                name: "try-out".to_owned(),
+                keyids: vec![release_id],
+                threshold: 1,
+                epoch: 0,
+                products: Vec::new(),
+                channels: Vec::new(),
+            }],
+            online: role(online_id),
+        },
+        servers: vec![Server {
+            url: url.map_or_else(|| "https://localhost:8443".to_owned(), |url| url.text.clone()),
+            ca_der: vec![BASE64.encode(&ca::der(&ca_pem)?)],
+        }],
+    };
+    let mut envelope = Envelope::unsigned(&root)?;
+    envelope.sign(&key::read_private(&root_path)?);
+    let bytes = envelope.to_json();
+    durable::write_new(&dir.join("root.json"), &bytes, Access::Everyone)?;
+    Ok(bytes)
+}
+
+/// Stores server and token where the operator's commands look for them; an earlier profile is kept beside.
+fn save_profile(server: &str, token: &str) -> anyhow::Result<Option<PathBuf>> {
+    let path = match profile::path(|name| std::env::var_os(name)) {
+        Ok(path) => path,
+        Err(profile::ProfileError::Nowhere) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    if path.exists() {
+        fs::rename(&path, path.with_extension("toml.old")).context("cannot keep the earlier profile")?;
+    }
+    profile::Profile { server: server.to_owned(), token: token.to_owned(), ca: None }.save(&path)?;
+    Ok(Some(path))
+}
+
+fn tell(args: &InitArgs, token: &str, profile: &Option<PathBuf>) -> anyhow::Result<()> {
+    let dir = args.dir.display();
+    show::line(&format!("made {dir}"))?;
+    show::line(&format!("admin token, shown this once: {token}"))?;
+    if let Some(path) = profile {
+        show::line(&format!("stored in {}, so that callboard's commands work at once", path.display()))?;
+    }
+    if args.no_try_out_keys {
+        show::line("publish your root before the first device enrols: callboard root publish root.json")?;
+    } else {
+        show::line(&format!(
+            "root and release keys for trying out are in {dir}/{TRY_OUT}; its README says how to replace them"
+        ))?;
+    }
+    show::line(&format!("next: callboard serve --dir {dir}"))
+}

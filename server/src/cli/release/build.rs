@@ -1,0 +1,238 @@
+//! `callboard release build`: a directory or file becomes a payload and a release that nobody has signed yet.
+//!
+//! The same input gives the same bytes, so that several signers can each build and compare digests. All of the input
+//! is on the command line and in the files, except the time of issue: `--issued-at`, else `SOURCE_DATE_EPOCH`, else the
+//! last change of a packed file. Copies that do not keep file times need one of the first two.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::Context as _;
+use callboard_proto::{
+    digest::Digest,
+    ids::Product,
+    payload::{CHUNK_SIZE, Format},
+    release::{Installer, Kind, Payload, Release, Restart},
+    signed::Envelope,
+    time::Timestamp,
+    version::Version,
+};
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::{
+    cli::{exit::BadInput, release::upload::human, show, table},
+    durable::{self, Access},
+    pack::{self, PackError},
+};
+
+/// Name of the envelope beside its payloads.
+pub(crate) const ENVELOPE: &str = "release.json";
+
+/// What to build.
+#[derive(Clone, clap::Args)]
+#[command(disable_version_flag = true)]
+pub(crate) struct BuildArgs {
+    /// A directory, or a single file
+    #[arg(value_name = "PATH")]
+    pub(crate) path: PathBuf,
+    /// Where to write release.json and the payload, named by its digest
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: PathBuf,
+    /// What it is a release of
+    #[arg(long, value_name = "NAME")]
+    pub(crate) product: Product,
+    /// Version for people; does not order releases
+    #[arg(long, value_name = "VERSION")]
+    pub(crate) version: Version,
+    /// Orders the releases of a product; must rise with each
+    #[arg(long, value_name = "N")]
+    pub(crate) counter: u64,
+    /// Epoch of the release role in the root
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) epoch: u32,
+    /// Channel it is meant for; give the option once for each
+    #[arg(long = "channel", value_name = "NAME", default_value = "stable")]
+    pub(crate) channels: Vec<String>,
+    /// Hardware it runs on, * for any run of characters; give the option once for each
+    #[arg(long, value_name = "PATTERN", default_value = "*")]
+    pub(crate) hw: Vec<String>,
+    /// Why it exists: security, feature or mixed
+    #[arg(long, value_name = "KIND", default_value = "feature", value_parser = word::<Kind>)]
+    pub(crate) kind: Kind,
+    /// Once it is installed, nothing below this counter is accepted any more
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) min_floor: u64,
+    /// No new installs from then on, such as 2028-05-31T00:00:00Z
+    #[arg(long, value_name = "TIME")]
+    pub(crate) not_after: Option<Timestamp>,
+    /// Where people read about it
+    #[arg(long, value_name = "URL")]
+    pub(crate) advisory: Option<String>,
+    /// The oldest agent that can install it
+    #[arg(long, value_name = "VERSION")]
+    pub(crate) requires_agent: Option<Version>,
+    /// What is restarted after the switch: none or service
+    #[arg(long, value_name = "WHAT", default_value = "service", value_parser = word::<Restart>)]
+    pub(crate) restart: Restart,
+    /// Time of issue [default: SOURCE_DATE_EPOCH, else the last change of a packed file]
+    #[arg(long, value_name = "TIME")]
+    pub(crate) issued_at: Option<Timestamp>,
+    /// Time of issue in seconds since 1970, used when --issued-at is not given
+    #[arg(long, value_name = "SECONDS", env = "SOURCE_DATE_EPOCH", hide = true)]
+    pub(crate) source_date_epoch: Option<u32>,
+}
+
+/// Reads a value by the word that it has on the wire.
+fn word<T: DeserializeOwned>(text: &str) -> Result<T, String> {
+    serde_json::from_value(serde_json::Value::from(text)).map_err(|error| error.to_string())
+}
+
+#[derive(Serialize)]
+struct Built {
+    sha256: Digest,
+    file: PathBuf,
+    release: Release,
+}
+
+/// Runs the command.
+pub(crate) fn run(args: &BuildArgs, format: show::Format, now: Timestamp) -> anyhow::Result<()> {
+    let (envelope, release) = build(args, now)?;
+    let built = Built { sha256: envelope.digest(), file: args.out.join(ENVELOPE), release };
+    show::value(format, &built, |built| {
+        describe(&built.release, built.sha256, &[("written to", built.file.display().to_string())])
+    })
+}
+
+/// Packs and writes. Gives what is to be signed.
+pub(crate) fn build(args: &BuildArgs, now: Timestamp) -> anyhow::Result<(Envelope, Release)> {
+    // Before the long part: whatever is wrong with the rest of the document shows with any payload.
+    envelope(&document(args, now, placeholder()))?;
+    let out = out_directory(args)?;
+    let name = format!("{}.tar.zst", args.product);
+    let packed = pack::pack(&args.path, &name, &out).map_err(explain)?;
+    let finish = || {
+        let release = document(args, issued_at(args, packed.newest, now)?, packed.payload.clone());
+        let envelope = envelope(&release)?;
+        let file = out.join(ENVELOPE);
+        durable::write_new(&file, &envelope.to_json(), Access::Everyone)
+            .with_context(|| format!("cannot write {}", file.display()))?;
+        Ok((envelope, release))
+    };
+    finish().inspect_err(|_| {
+        // A payload without its release is of no use to anybody; the error is what counts.
+        let _ = fs::remove_file(out.join(packed.payload.sha256.to_string()));
+    })
+}
+
+/// A table of what a signature covers, for the one who signs.
+pub(super) fn describe(release: &Release, sha256: Digest, more: &[(&str, String)]) -> String {
+    let mut fields = vec![
+        ("release", format!("{}@{}", release.product, release.version)),
+        ("digest", sha256.to_string()),
+        ("epoch.counter", format!("{}.{}", release.epoch, release.counter)),
+        ("issued at", release.issued_at.to_string()),
+        ("kind", table::word(&release.kind)),
+        ("channels", release.channels.join(", ")),
+        ("hardware", release.hw.join(", ")),
+        ("restart", table::word(&release.restart)),
+    ];
+    if release.min_floor > 0 {
+        fields.push(("min floor", release.min_floor.to_string()));
+    }
+    fields.push(("not after", table::or_empty(release.not_after)));
+    fields.push(("advisory", table::or_empty(release.advisory.as_ref())));
+    fields.push(("requires agent", table::or_empty(release.requires_agent.as_ref())));
+    fields.extend(more.iter().cloned());
+    let rows = release.payloads.iter().map(|payload| {
+        let unpacked = format!("{} in {}", human(payload.unpacked_size), payload.entries);
+        [payload.name.clone(), human(payload.size), unpacked, table::word(&payload.format), payload.sha256.to_string()]
+    });
+    let payloads = table::list(["PAYLOAD", "SIZE", "UNPACKED", "FORMAT", "SHA-256"], rows);
+    format!("{}\n\n{payloads}", table::fields(fields))
+}
+
+fn document(args: &BuildArgs, issued_at: Timestamp, payload: Payload) -> Release {
+    let args = args.clone();
+    Release {
+        v: 1,
+        issued_at,
+        crit: Vec::new(),
+        product: args.product,
+        version: args.version,
+        epoch: args.epoch,
+        counter: args.counter,
+        min_floor: args.min_floor,
+        channels: args.channels,
+        hw: args.hw,
+        not_after: args.not_after,
+        kind: args.kind,
+        advisory: args.advisory,
+        requires_agent: args.requires_agent,
+        installer: Installer::Directory,
+        restart: args.restart,
+        payloads: vec![payload],
+    }
+}
+
+fn placeholder() -> Payload {
+    let sha256 = Digest::of(b"");
+    Payload {
+        name: "placeholder".to_owned(),
+        sha256,
+        size: 1,
+        chunk_size: CHUNK_SIZE,
+        chunks_sha256: sha256,
+        format: Format::Raw,
+        unpacked_size: 1,
+        entries: 1,
+    }
+}
+
+fn envelope(release: &Release) -> Result<Envelope, BadInput> {
+    Envelope::unsigned(release).map_err(|error| BadInput(format!("devices would refuse such a release: {error}")))
+}
+
+/// A time in the future would make devices take it for the present: they trust what was signed offline.
+fn issued_at(args: &BuildArgs, newest: Timestamp, now: Timestamp) -> Result<Timestamp, BadInput> {
+    let from_epoch = |seconds: u32| Timestamp::from_millis(i64::from(seconds) * 1000);
+    let (time, origin) = match (args.issued_at, args.source_date_epoch) {
+        (Some(time), _) => (time, "--issued-at"),
+        (None, Some(seconds)) => (from_epoch(seconds), "SOURCE_DATE_EPOCH"),
+        (None, None) => (newest, "the last change of a packed file"),
+    };
+    if time > now {
+        let hint = "give --issued-at";
+        return Err(BadInput(format!(
+            "the time of issue, {time} by {origin}, lies in the future (now is {now}); {hint}"
+        )));
+    }
+    Ok(time)
+}
+
+fn out_directory(args: &BuildArgs) -> anyhow::Result<PathBuf> {
+    fs::create_dir_all(&args.out).with_context(|| format!("cannot create {}", args.out.display()))?;
+    let real =
+        |path: &Path| path.canonicalize().map_err(|error| BadInput(format!("cannot read {}: {error}", path.display())));
+    let (source, out) = (real(&args.path)?, real(&args.out)?);
+    if out.starts_with(&source) {
+        let what = format!("--out {} lies inside {}, which is packed", args.out.display(), args.path.display());
+        return Err(BadInput(what).into());
+    }
+    if out.join(ENVELOPE).symlink_metadata().is_ok() {
+        return Err(BadInput(format!("--out {} holds a release already; give another", args.out.display())).into());
+    }
+    Ok(out)
+}
+
+/// What the packer refuses is for the caller to mend; failing disks are not.
+fn explain(error: PackError) -> anyhow::Error {
+    match error {
+        PackError::Io { .. } => anyhow::Error::new(error).context("cannot build the release"),
+        refused => BadInput(format!("cannot {refused}")).into(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,167 @@
+use std::collections::BTreeSet;
+
+use callboard_proto::signed::KeySet;
+use clap::Parser;
+use ed25519_dalek::SigningKey;
+
+use super::*;
+use crate::cli::{exit, release::sign};
+
+#[derive(Parser)]
+struct Line {
+    #[command(flatten)]
+    args: BuildArgs,
+}
+
+fn now() -> Timestamp {
+    "2026-11-23T02:00:00Z".parse().unwrap()
+}
+
+/// A directory with an application in `app`.
+fn scene() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join("app")).unwrap();
+    let file = fs::File::create(dir.path().join("app/pos")).unwrap();
+    fs::write(dir.path().join("app/pos"), "program").unwrap();
+    file.set_modified(std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_700_000_000)).unwrap();
+    dir
+}
+
+fn args(dir: &Path, more: &[&str]) -> BuildArgs {
+    let (app, out) = (dir.join("app").display().to_string(), dir.join("out").display().to_string());
+    let fixed = ["build", &app, "--out", &out, "--product", "pos-app", "--version", "2.3.1", "--counter", "7"];
+    let mut args = Line::try_parse_from(fixed.iter().chain(more)).unwrap().args;
+    // Whoever runs the tests may have set it.
+    args.source_date_epoch = None;
+    args
+}
+
+fn refused(result: anyhow::Result<(Envelope, Release)>) -> String {
+    let error = result.map(drop).unwrap_err();
+    assert_eq!(exit::code_of(&error), exit::BAD_INPUT, "{error:#}");
+    error.to_string()
+}
+
+fn files(dir: &Path) -> BTreeSet<String> {
+    fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+}
+
+#[test]
+fn a_release_lies_beside_its_payload_and_says_what_was_asked() {
+    let dir = scene();
+    let more = ["--kind", "security", "--min-floor", "5", "--restart", "none", "--channel", "beta", "--hw", "till-*"];
+    let (envelope, release) = build(&args(dir.path(), &more), now()).unwrap();
+    let payload = &release.payloads[0];
+    assert_eq!(files(&dir.path().join("out")), BTreeSet::from([ENVELOPE.to_owned(), payload.sha256.to_string()]));
+    assert_eq!(payload.name, "pos-app.tar.zst");
+    assert_eq!((release.kind, release.restart, release.min_floor), (Kind::Security, Restart::None, 5));
+    assert_eq!(
+        (release.channels.as_slice(), release.hw.as_slice()),
+        (&["beta".to_owned()][..], &["till-*".to_owned()][..])
+    );
+    assert_eq!(release.issued_at, Timestamp::from_millis(1_700_000_000_000));
+    assert_eq!(fs::read(dir.path().join("out").join(ENVELOPE)).unwrap(), envelope.to_json());
+    assert!(envelope.signatures.is_empty());
+}
+
+#[test]
+fn two_signers_who_build_the_same_sign_the_same() {
+    let (one, other) = (scene(), scene());
+    let (first, _) = build(&args(one.path(), &[]), now()).unwrap();
+    let (second, _) = build(&args(other.path(), &[]), now() + std::time::Duration::from_secs(3600)).unwrap();
+    assert_eq!(first, second);
+}
+
+#[test]
+fn the_time_of_issue_can_be_given_and_is_never_in_the_future() {
+    let at = |more: &[&str], epoch| {
+        let dir = scene();
+        build(&BuildArgs { source_date_epoch: epoch, ..args(dir.path(), more) }, now())
+    };
+    assert_eq!(at(&[], Some(5)).unwrap().1.issued_at, Timestamp::from_millis(5000));
+    let given = ["--issued-at", "2026-01-01T00:00:00Z"];
+    assert_eq!(at(&given, Some(5)).unwrap().1.issued_at.to_string(), "2026-01-01T00:00:00Z");
+    assert!(refused(at(&["--issued-at", "2026-11-23T02:00:01Z"], None)).contains("lies in the future"));
+    let dir = scene();
+    let early = Timestamp::from_millis(1_600_000_000_000);
+    assert!(refused(build(&args(dir.path(), &[]), early)).contains("the last change of a packed file"));
+    assert!(files(&dir.path().join("out")).is_empty(), "no payload is left without its release");
+}
+
+#[test]
+fn what_devices_would_refuse_is_refused_before_packing() {
+    let dir = scene();
+    for (more, wanted) in [(["--min-floor", "8"], "min_floor at most counter"), (["--min-floor", "100"], "min_floor")] {
+        assert!(refused(build(&args(dir.path(), &more), now())).contains(wanted));
+    }
+    assert!(!dir.path().join("out").exists());
+}
+
+#[test]
+fn nothing_is_packed_into_itself_or_over_another_release() {
+    let dir = scene();
+    build(&args(dir.path(), &[]), now()).unwrap();
+    assert!(refused(build(&args(dir.path(), &[]), now())).contains("holds a release already"));
+    let inside = BuildArgs { out: dir.path().join("app/out"), ..args(dir.path(), &[]) };
+    assert!(refused(build(&inside, now())).contains("lies inside"));
+    let missing = BuildArgs { path: dir.path().join("missing"), ..args(dir.path(), &[]) };
+    assert!(refused(build(&missing, now())).contains("cannot read"));
+}
+
+#[test]
+fn words_and_times_are_checked_on_the_command_line() {
+    let parse = |more: [&str; 2]| {
+        let fixed = ["build", "app", "--out", "o", "--product", "p", "--version", "1", "--counter", "1"];
+        Line::try_parse_from(fixed.iter().chain(&more)).map(drop)
+    };
+    for bad in [["--kind", "urgent"], ["--restart", "reboot"], ["--not-after", "tomorrow"], ["--requires-agent", ""]] {
+        assert_eq!(parse(bad).unwrap_err().kind(), clap::error::ErrorKind::ValueValidation, "{bad:?}");
+    }
+    assert!(parse(["--kind", "mixed"]).is_ok());
+}
+
+#[test]
+fn signatures_add_up_and_none_counts_twice() {
+    let dir = scene();
+    let (envelope, _) = build(&args(dir.path(), &[]), now()).unwrap();
+    let file = dir.path().join("out").join(ENVELOPE);
+    let keys = [SigningKey::from_bytes(&[1; 32]), SigningKey::from_bytes(&[2; 32])];
+    for (n, key) in keys.iter().chain(&keys).enumerate() {
+        let (release, signatures) = sign::sign(&file, key).unwrap();
+        assert_eq!(release.digest(), envelope.digest());
+        assert_eq!(signatures, (n + 1).min(2));
+    }
+    let once = fs::read(&file).unwrap();
+    sign::sign(&file, &keys[0]).unwrap();
+    assert_eq!(fs::read(&file).unwrap(), once, "signing again changes nothing");
+    let signed = Envelope::parse::<Release>(&once).unwrap();
+    assert_eq!(signed.signers(&KeySet::new(keys.map(|key| key.verifying_key()))).len(), 2);
+    assert_eq!(signed.payload, envelope.payload);
+}
+
+#[test]
+fn what_is_not_a_release_is_not_signed() {
+    let dir = scene();
+    let file = dir.path().join(ENVELOPE);
+    let key = SigningKey::from_bytes(&[1; 32]);
+    let body = br#"{"v":1}"#;
+    let forged = Envelope {
+        payload_type: "application/vnd.callboard.release.v1+json".to_owned(),
+        payload: body.to_vec(),
+        signatures: Vec::new(),
+    };
+    for bytes in [b"{}".to_vec(), forged.to_json()] {
+        fs::write(&file, &bytes).unwrap();
+        assert_eq!(exit::code_of(&sign::sign(&file, &key).map(drop).unwrap_err()), exit::BAD_INPUT);
+        assert_eq!(fs::read(&file).unwrap(), bytes);
+    }
+}
+
+#[test]
+fn a_directory_or_its_envelope_can_be_named_for_signing() {
+    let dir = scene();
+    let file = dir.path().join(ENVELOPE);
+    fs::write(&file, "").unwrap();
+    assert_eq!(sign::envelope_of(dir.path()), file);
+    assert_eq!(sign::envelope_of(&file), file);
+}
