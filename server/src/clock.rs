@@ -11,7 +11,7 @@ use callboard_proto::time::Timestamp;
 
 /// What time it is.
 #[derive(Clone, Debug)]
-pub struct Clock(Arc<Kind>);
+pub(crate) struct Clock(Arc<Kind>);
 
 #[derive(Debug)]
 enum Kind {
@@ -24,22 +24,22 @@ enum Kind {
 
 impl Clock {
     /// The system's clock.
-    pub fn system() -> Self {
+    pub(crate) fn system() -> Self {
         Self(Arc::new(Kind::System))
     }
 
     /// The system's clock, which [`Clock::set`] can step.
-    pub fn stepped() -> Self {
+    pub(crate) fn stepped() -> Self {
         Self(Arc::new(Kind::Stepped(AtomicI64::new(0))))
     }
 
     /// A clock that stands still until it is set.
-    pub fn fixed(now: Timestamp) -> Self {
+    pub(crate) fn fixed(now: Timestamp) -> Self {
         Self(Arc::new(Kind::Fixed(AtomicI64::new(now.millis()))))
     }
 
     /// What time it is.
-    pub fn now(&self) -> Timestamp {
+    pub(crate) fn now(&self) -> Timestamp {
         match &*self.0 {
             Kind::System => system_now(),
             Kind::Stepped(offset) => {
@@ -50,7 +50,7 @@ impl Clock {
     }
 
     /// Sets the clock; says whether it can be set.
-    pub fn set(&self, to: Timestamp) -> bool {
+    pub(crate) fn set(&self, to: Timestamp) -> bool {
         match &*self.0 {
             Kind::System => return false,
             Kind::Stepped(offset) => {

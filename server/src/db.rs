@@ -135,11 +135,3 @@ pub(crate) enum DbError {
     #[error("start the writer: {0}")]
     Thread(#[from] std::io::Error),
 }
-
-impl DbError {
-    /// Whether a row with the same unique value exists.
-    pub(crate) fn is_duplicate(&self) -> bool {
-        use diesel::result::{DatabaseErrorKind, Error};
-        matches!(self, Self::Query(Error::DatabaseError(DatabaseErrorKind::UniqueViolation, _)))
-    }
-}

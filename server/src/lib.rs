@@ -1,10 +1,9 @@
 //! The Callboard update server and its operator commands.
-#![allow(dead_code, reason = "the commands that put the parts together come next")]
 
 mod app;
 mod ca;
 mod cli;
-pub mod clock;
+mod clock;
 mod config;
 mod db;
 mod durable;

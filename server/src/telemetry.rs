@@ -129,7 +129,7 @@ fn catch_up(counter: &Counter, total: u64) {
 /// Sends logs to standard error; `CALLBOARD_LOG` selects them, such as `debug` or `callboard_server=trace`.
 pub(crate) fn start_logging() {
     let filter = tracing_subscriber::EnvFilter::try_from_env("CALLBOARD_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,actix_server=warn"));
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
     // A second server in one process (tests) keeps the first one's subscriber.
     let _ = subscriber.try_init();

@@ -66,6 +66,7 @@ pub(crate) async fn enrol(app: &App, body: Enrol) -> Result<Enrolled> {
         })
         .await?;
     app.forget_device(record.device.id);
+    app.metrics.enrolled();
     Ok(Enrolled {
         device_id: record.device.id,
         name: record.device.name,

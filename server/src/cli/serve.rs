@@ -14,6 +14,7 @@ use std::{
 use actix_tls::accept::rustls_0_23::TlsStream;
 use actix_web::{App as Actix, HttpServer, dev::Extensions, dev::ServerHandle, middleware, rt::net::TcpStream, web};
 use anyhow::Context as _;
+use callboard_proto::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::exit::BadInput;
@@ -69,6 +70,9 @@ pub(crate) struct ServeArgs {
     /// Let operators set the server's clock; for demonstrations and tests
     #[arg(long, hide = true)]
     stepped_clock: bool,
+    /// A clock that stands still at this time until operators set it; for tests
+    #[arg(long, hide = true, value_name = "TIME", conflicts_with = "stepped_clock")]
+    fixed_clock: Option<Timestamp>,
 }
 
 /// `run/serve.json`: where a running server listens.
@@ -103,7 +107,11 @@ pub(crate) fn run(args: ServeArgs) -> anyhow::Result<()> {
         ("poll_interval_s", args.poll_interval_s),
     ]);
     let settings = settings(&args.dir, flags)?;
-    let clock = if args.stepped_clock { Clock::stepped() } else { Clock::system() };
+    let clock = match args.fixed_clock {
+        Some(now) => Clock::fixed(now),
+        None if args.stepped_clock => Clock::stepped(),
+        None => Clock::system(),
+    };
     actix_web::rt::System::new().block_on(async move {
         let running = start(settings, clock).await?;
         let ServeFile { device_url, admin_url, .. } = &running.file;

@@ -125,15 +125,6 @@ pub(crate) fn list(
     rows.into_iter().map(|(row, name)| Ok((row.into_record()?, name))).collect()
 }
 
-/// A rollout's assignments that are not final.
-pub(crate) fn open_of(conn: &mut DbConn, rollout: RolloutId) -> QueryResult<Vec<Record>> {
-    let open: Vec<i16> = AssignmentState::ALL.into_iter().filter(|state| !state.is_final()).map(column).collect();
-    let query = assignments::table
-        .filter(assignments::rollout_id.eq(Uid::from(rollout)))
-        .filter(assignments::state.eq_any(open));
-    load::<_, Row>(conn, query)?.into_iter().map(Row::into_record).collect()
-}
-
 /// Writes a new assignment.
 pub(crate) fn insert(conn: &mut DbConn, device: DeviceId, new: &Assignment, now: Timestamp) -> QueryResult<()> {
     let row = (

@@ -174,7 +174,6 @@ enum By {
     Name(String),
     Serial(String),
     Spki(Digest),
-    NumberAfter(i64, i64),
     Numbers(Vec<i64>),
 }
 
@@ -188,7 +187,6 @@ fn load_by(conn: &mut DbConn, by: By) -> QueryResult<Vec<Record>> {
         By::Name(name) => load(conn, query.filter(devices::name.eq(name))),
         By::Serial(serial) => load(conn, query.filter(devices::serial.eq(serial))),
         By::Spki(spki) => load(conn, query.filter(devices::spki.eq(Sha(spki)))),
-        By::NumberAfter(after, limit) => load(conn, query.filter(devices::number.gt(after)).limit(limit)),
         By::Numbers(numbers) => load(conn, query.filter(devices::number.eq_any(numbers))),
     }?;
     rows.into_iter().map(|(row, site)| row.into_record(site)).collect()
@@ -220,11 +218,6 @@ pub(crate) fn by_serial(conn: &mut DbConn, serial: &str) -> QueryResult<Option<R
 /// One device by the SHA-256 of its public key.
 pub(crate) fn by_spki(conn: &mut DbConn, spki: Digest) -> QueryResult<Option<Record>> {
     one(conn, By::Spki(spki))
-}
-
-/// Devices with a number above `after`, in the order of numbers, without their assignments.
-pub(crate) fn after(conn: &mut DbConn, after: i64, limit: i64) -> QueryResult<Vec<Record>> {
-    load_by(conn, By::NumberAfter(after, limit))
 }
 
 /// Devices with these numbers, without their assignments.

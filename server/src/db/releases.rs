@@ -47,16 +47,6 @@ pub(crate) fn by_version(conn: &mut DbConn, product: &Product, version: &Version
     Ok(find::<_, Row>(conn, query)?.map(Into::into))
 }
 
-/// Those of `digests` that exist.
-pub(crate) fn many(conn: &mut DbConn, digests: Vec<Digest>) -> QueryResult<Vec<Published>> {
-    let digests: Vec<Sha> = digests.into_iter().map(Sha).collect();
-    let mut found = Vec::with_capacity(digests.len());
-    for digest in digests {
-        found.extend(get(conn, digest.0)?);
-    }
-    Ok(found)
-}
-
 /// Highest epoch and counter of a product.
 pub(crate) fn newest(conn: &mut DbConn, product: &Product) -> QueryResult<Option<(u32, u64)>> {
     let query = releases::table

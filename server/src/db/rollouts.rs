@@ -324,13 +324,3 @@ pub(crate) fn count(
     );
     execute(conn, diesel::update(phases::table.find((Uid::from(id), to_i64(idx)))).set(values)).map(drop)
 }
-
-/// How many rollouts there are by state.
-pub(crate) fn count_by_state(conn: &mut DbConn) -> QueryResult<Vec<(RolloutState, i64)>> {
-    let mut counts = Vec::new();
-    for state in RolloutState::ALL {
-        let n: Option<i64> = find(conn, rollouts::table.filter(rollouts::state.eq(column(state))).count())?;
-        counts.push((state, n.unwrap_or_default()));
-    }
-    Ok(counts)
-}

@@ -91,7 +91,8 @@ fn run(url: &DbUrl, conn: DbConn, mut queue: mpsc::Receiver<Operation>) {
             Ok(live) => live,
             Err(source) => {
                 tracing::error!(error = %source, "the writer cannot connect");
-                fail(batch, &source);
+                // Callers see their answer dropped, which is "not available".
+                drop(batch);
                 continue;
             }
         };
@@ -101,11 +102,6 @@ fn run(url: &DbUrl, conn: DbConn, mut queue: mpsc::Receiver<Operation>) {
             Err(source) => tracing::error!(error = %source, "a batch of writes was lost"),
         }
     }
-}
-
-/// Operations that never ran are answered by dropping them with the reason logged once above.
-fn fail(batch: Vec<Operation>, _source: &DbError) {
-    drop(batch);
 }
 
 fn commit(conn: &mut DbConn, batch: Vec<Operation>) -> Result<(), diesel::result::Error> {

@@ -38,12 +38,24 @@ impl utoipa::Modify for Bearer {
     }
 }
 
-/// The document as it is committed.
-pub(crate) fn json() -> Result<String, serde_json::Error> {
-    Ok(format!("{}\n", Document::openapi().to_pretty_json()?))
-}
-
 /// `GET /api/v1/openapi.json`.
 pub(crate) async fn get() -> HttpResponse {
     HttpResponse::Ok().json(Document::openapi())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `CALLBOARD_UPDATE=1 cargo test -p callboard-server openapi` writes it anew.
+    #[test]
+    fn the_committed_document_is_the_generated_one() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../proto-docs/openapi.json");
+        let generated = format!("{}\n", Document::openapi().to_pretty_json().unwrap());
+        if std::env::var_os("CALLBOARD_UPDATE").is_some() {
+            std::fs::write(path, &generated).unwrap();
+        }
+        let committed = std::fs::read_to_string(path).unwrap_or_default();
+        assert!(committed == generated, "proto-docs/openapi.json is stale; run this test with CALLBOARD_UPDATE=1");
+    }
 }
