@@ -112,6 +112,11 @@ impl ServerCa {
         Authority::load(&dir.join(SERVER_CA_CERT), &dir.join(SERVER_CA_KEY)).map(Self)
     }
 
+    #[cfg(test)]
+    pub(crate) fn certificate(&self) -> &CertificateDer<'static> {
+        self.0.certificate()
+    }
+
     /// Makes key and certificate of the server in `dir`, replacing earlier ones.
     ///
     /// `host` is the host of the public URL, a name or an address; loopback is always included.

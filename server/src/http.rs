@@ -10,6 +10,7 @@ pub(crate) mod device;
 pub(crate) mod limits;
 pub(crate) mod openapi;
 pub(crate) mod page;
+pub(crate) mod params;
 pub(crate) mod problem;
 
 use problem::{method_not_allowed, not_found};

@@ -140,7 +140,7 @@ pub(crate) fn for_policy(release: &Verified<Release>) -> policy::Release {
         counter: release.counter,
         min_floor: release.min_floor,
         channels: release.channels.clone(),
-        hw: release.hw.iter().map(|glob| Glob::new(glob)).collect(),
+        hw: release.hw.iter().map(Glob::new).collect(),
         not_after: release.not_after,
         requires_agent: release.requires_agent.clone(),
     }

@@ -73,8 +73,9 @@ fn put(conn: &mut DbConn, site: &Site, dry_run: bool, now: Timestamp) -> Result<
 
 /// Understands an IANA zone.
 pub(crate) fn zone(text: &str) -> std::result::Result<Tz, String> {
-    text.parse()
-        .map_err(|_: chrono_tz::ParseError| format!("{text:?} is not an IANA time zone, such as America/New_York"))
+    text.parse().map_err(|source: chrono_tz::ParseError| {
+        format!("{text:?} is not an IANA time zone, such as America/New_York ({source})")
+    })
 }
 
 /// A site as operators see it.

@@ -302,7 +302,7 @@ fn lock(dir: &Path) -> anyhow::Result<std::fs::File> {
     std::fs::create_dir_all(&run).with_context(|| format!("cannot make {}", run.display()))?;
     let file = std::fs::File::create(run.join("lock")).with_context(|| format!("cannot write in {}", run.display()))?;
     flock(&file, FlockOperation::NonBlockingLockExclusive)
-        .map_err(|_| BadInput(format!("another server is running on {}", dir.display())))?;
+        .map_err(|source| BadInput(format!("another server is running on {} ({source})", dir.display())))?;
     Ok(file)
 }
 

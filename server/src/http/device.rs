@@ -7,14 +7,12 @@ pub(crate) mod reports;
 pub(crate) mod trust;
 
 use actix_web::{HttpRequest, HttpResponse, web};
-use callboard_proto::{
-    digest::{BadDigest, Digest},
-    problem::Code,
-};
+use callboard_proto::{digest::Digest, problem::Code};
 use serde::de::DeserializeOwned;
 
 use super::{
     auth::Peer,
+    params,
     problem::{ApiProblem, ApiResult},
 };
 use crate::app::App;
@@ -27,8 +25,7 @@ pub(crate) async fn get_payload(
     request: HttpRequest,
     sha256: web::Path<String>,
 ) -> ApiResult<HttpResponse> {
-    let bad = |source: BadDigest| ApiProblem::new(Code::BadRequest, source.to_string());
-    let digest: Digest = sha256.parse().map_err(bad)?;
+    let digest: Digest = params::parse("sha256", &sha256)?;
     payload::serve(&request, &app.store, digest, &transfers).await
 }
 

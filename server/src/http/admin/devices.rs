@@ -4,7 +4,7 @@ use actix_web::web::{Data, Json, Path, Query};
 use callboard_policy::device as policy;
 use callboard_proto::{
     admin::{Decommission, Device, EditLabels, Event, Explanation, Hold, ImportDevices, Imported, Page},
-    problem::{Code, Problem},
+    problem::Problem,
 };
 use serde::Deserialize;
 
@@ -14,7 +14,8 @@ use crate::{
     http::{
         auth::Operator,
         page::{self, Paging},
-        problem::{ApiProblem, ApiResult},
+        params,
+        problem::ApiResult,
     },
 };
 
@@ -36,12 +37,7 @@ pub(crate) struct List {
 pub(crate) async fn list(_: Operator, app: Data<App>, query: Query<List>) -> ApiResult<Json<Page<Device>>> {
     let rows = page::rows(query.limit)?;
     let selector = app::devices::parse_selector(query.selector.as_deref())?;
-    let after = match query.after.as_deref() {
-        None => -1,
-        Some(text) => text
-            .parse()
-            .map_err(|_| ApiProblem::new(Code::BadRequest, "after is not the `next` of a page of devices"))?,
-    };
+    let after = params::parse_some("after", query.after.as_deref())?.unwrap_or(-1);
     let records = app::devices::list(&app, selector, after, rows).await?;
     let page = page::page(records, rows, |record| record.device.number.to_string());
     let items = page.items.into_iter().map(|record| app::devices::show(&app, record)).collect();

@@ -1,10 +1,7 @@
 //! `/api/v1/events`.
 
 use actix_web::web::{Data, Json, Query};
-use callboard_proto::{
-    admin::{Event, Page},
-    problem::Code,
-};
+use callboard_proto::admin::{Event, Page};
 
 use crate::{
     app::{App, Error},
@@ -12,7 +9,8 @@ use crate::{
     http::{
         auth::Operator,
         page::{self, Paging},
-        problem::{ApiProblem, ApiResult},
+        params,
+        problem::ApiResult,
     },
 };
 
@@ -30,9 +28,7 @@ pub(crate) async fn list(_: Operator, app: Data<App>, query: Query<Paging>) -> A
 
 /// Rows to read and the number to begin below.
 pub(super) fn paging(query: &Paging) -> ApiResult<(i64, Option<i64>)> {
-    let before = query.after.as_deref().map(str::parse).transpose();
-    let before =
-        before.map_err(|_| ApiProblem::new(Code::BadRequest, "after is not the `next` of a page of events"))?;
+    let before = params::parse_some("after", query.after.as_deref())?;
     Ok((page::rows(query.limit)?, before))
 }
 

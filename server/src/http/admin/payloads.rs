@@ -18,6 +18,7 @@ use crate::{
     db,
     http::{
         auth::Operator,
+        params,
         problem::{ApiProblem, ApiResult},
     },
     store::{
@@ -28,11 +29,6 @@ use crate::{
 
 /// Bytes gathered before they go to the disk, so that small network reads do not each cost a thread hop.
 const PIECE: usize = 1 << 20;
-
-fn parse(text: &str) -> ApiResult<Digest> {
-    text.parse()
-        .map_err(|source: callboard_proto::digest::BadDigest| ApiProblem::new(Code::BadRequest, source.to_string()))
-}
 
 fn show(payload: db::payloads::Payload) -> StoredPayload {
     StoredPayload { sha256: payload.sha256, size: payload.size, chunks_sha256: payload.chunks_sha256 }
@@ -46,7 +42,7 @@ async fn find(app: &App, sha256: Digest) -> ApiResult<Option<db::payloads::Paylo
 #[utoipa::path(get, path = "/payloads/{sha256}/info", tag = "payloads", params(("sha256" = String, Path)),
     responses((status = 200, body = StoredPayload), (status = 404, body = Problem)))]
 pub(crate) async fn info(_: Operator, app: Data<App>, path: Path<String>) -> ApiResult<Json<StoredPayload>> {
-    let sha256 = parse(&path)?;
+    let sha256 = params::parse("sha256", &path)?;
     let found = find(&app, sha256).await?.ok_or_else(|| Error::not_found("payload", sha256))?;
     Ok(Json(show(found)))
 }
@@ -63,7 +59,7 @@ pub(crate) async fn put(
     request: HttpRequest,
     body: web::Payload,
 ) -> ApiResult<HttpResponse> {
-    let sha256 = parse(&path)?;
+    let sha256 = params::parse("sha256", &path)?;
     if let Some(known) = find(&app, sha256).await?
         && app.store.size(sha256).map_err(problem)? == Some(known.size)
     {

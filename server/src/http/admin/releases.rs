@@ -6,8 +6,8 @@ use actix_web::{
 };
 use callboard_proto::{
     admin::{Page, Release},
-    digest::{BadDigest, Digest},
-    ids::{BadName, Product},
+    digest::Digest,
+    ids::Product,
     problem::{Code, Problem},
 };
 use serde::Deserialize;
@@ -17,8 +17,8 @@ use crate::{
     db,
     http::{
         auth::Operator,
-        page,
-        problem::{ApiProblem, ApiResult, from_actix},
+        page, params,
+        problem::{ApiResult, from_actix},
     },
 };
 
@@ -41,11 +41,8 @@ fn no_root() -> Error {
     responses((status = 200, body = Page<Release>)))]
 pub(crate) async fn list(_: Operator, app: Data<App>, query: Query<List>) -> ApiResult<Json<Page<Release>>> {
     let rows = page::rows(query.limit)?;
-    let bad = |detail: String| ApiProblem::new(Code::BadRequest, detail);
-    let product = query.product.as_deref().map(str::parse::<Product>).transpose();
-    let product = product.map_err(|source: BadName| bad(source.to_string()))?;
-    let before = query.after.as_deref().map(str::parse::<Digest>).transpose();
-    let before = before.map_err(|source: BadDigest| bad(format!("after: {source}")))?;
+    let product: Option<Product> = params::parse_some("product", query.product.as_deref())?;
+    let before: Option<Digest> = params::parse_some("after", query.after.as_deref())?;
     let Some(root) = app.newest_root() else {
         return Ok(Json(Page { items: Vec::new(), next: None }));
     };

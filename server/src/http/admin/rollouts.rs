@@ -8,7 +8,7 @@ use callboard_policy::rollout::RolloutState;
 use callboard_proto::{
     admin::{self, Assignment, Because, Page, PhaseProgress, Preview, Rollout, RolloutSpec},
     ids::{AssignmentId, RolloutId},
-    problem::{Code, Problem},
+    problem::Problem,
     state::AssignmentState,
 };
 use serde::Deserialize;
@@ -17,11 +17,7 @@ use uuid::Uuid;
 use crate::{
     app::{self, App, Error, rollouts},
     db,
-    http::{
-        auth::Operator,
-        page,
-        problem::{ApiProblem, ApiResult},
-    },
+    http::{auth::Operator, page, params, problem::ApiResult},
 };
 
 /// Query of a list of rollouts.
@@ -42,22 +38,13 @@ pub(crate) struct Assignments {
     limit: Option<u32>,
 }
 
-fn id<K: callboard_proto::ids::Kind>(text: Option<&str>, default: Uuid) -> ApiResult<callboard_proto::ids::Id<K>> {
-    match text {
-        None => Ok(callboard_proto::ids::Id::from_uuid(default)),
-        Some(text) => text.parse().map_err(|source: callboard_proto::ids::BadId| {
-            ApiProblem::new(Code::BadRequest, format!("after: {source}"))
-        }),
-    }
-}
-
 /// Rollouts, newest first.
 #[utoipa::path(get, path = "/rollouts", tag = "rollouts",
     params(("state" = Option<admin::RolloutState>, Query), ("after" = Option<String>, Query), ("limit" = Option<u32>, Query)),
     responses((status = 200, body = Page<Rollout>)))]
 pub(crate) async fn list(_: Operator, app: Data<App>, query: Query<List>) -> ApiResult<Json<Page<Rollout>>> {
     let rows = page::rows(query.limit)?;
-    let before: RolloutId = id(query.after.as_deref(), Uuid::max())?;
+    let before = params::parse_some("after", query.after.as_deref())?.unwrap_or(RolloutId::from_uuid(Uuid::max()));
     let state = query.state.map(rollouts::spec::state_from_wire);
     let records = app.db.read(move |conn| Ok::<_, Error>(db::rollouts::list(conn, state, before, rows)?)).await?;
     let page = page::page(records, rows, |record| record.id.to_string());
@@ -176,7 +163,7 @@ pub(crate) async fn assignments(
     query: Query<Assignments>,
 ) -> ApiResult<Json<Page<Assignment>>> {
     let rows = page::rows(query.limit)?;
-    let after: AssignmentId = id(query.after.as_deref(), Uuid::nil())?;
+    let after = params::parse_some("after", query.after.as_deref())?.unwrap_or(AssignmentId::from_uuid(Uuid::nil()));
     let state = query.state;
     let found = app
         .db

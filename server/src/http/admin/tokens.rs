@@ -6,8 +6,8 @@ use actix_web::{
 };
 use callboard_proto::{
     admin::{NewToken, Page, Token, TokenCreated},
-    ids::{BadId, TokenId},
-    problem::{Code, Problem},
+    ids::TokenId,
+    problem::Problem,
 };
 use uuid::Uuid;
 
@@ -17,13 +17,10 @@ use crate::{
     http::{
         auth::Operator,
         page::{self, Paging},
-        problem::{ApiProblem, ApiResult},
+        params,
+        problem::ApiResult,
     },
 };
-
-fn parse(text: &str) -> ApiResult<TokenId> {
-    text.parse().map_err(|source: BadId| ApiProblem::new(Code::BadRequest, source.to_string()))
-}
 
 /// Enrolment tokens, newest first. Their secrets are never shown again.
 #[utoipa::path(get, path = "/tokens", tag = "tokens",
@@ -31,7 +28,7 @@ fn parse(text: &str) -> ApiResult<TokenId> {
     responses((status = 200, body = Page<Token>)))]
 pub(crate) async fn list(_: Operator, app: Data<App>, query: Query<Paging>) -> ApiResult<Json<Page<Token>>> {
     let rows = page::rows(query.limit)?;
-    let before = query.after.as_deref().map_or(Ok(TokenId::from_uuid(Uuid::max())), parse)?;
+    let before = params::parse_some("after", query.after.as_deref())?.unwrap_or(TokenId::from_uuid(Uuid::max()));
     let tokens = app.db.read(move |conn| Ok::<_, Error>(db::tokens::list(conn, before, rows)?)).await?;
     let show = |(token, device): (db::tokens::EnrolToken, Option<String>)| Token {
         id: token.id,
@@ -59,6 +56,6 @@ pub(crate) async fn create(_: Operator, app: Data<App>, body: Json<NewToken>) ->
 #[utoipa::path(delete, path = "/tokens/{token}", tag = "tokens", params(("token" = String, Path)),
     responses((status = 204), (status = 404, body = Problem)))]
 pub(crate) async fn revoke(_: Operator, app: Data<App>, path: Path<String>) -> ApiResult<HttpResponse> {
-    app::tokens::revoke(&app, parse(&path)?).await?;
+    app::tokens::revoke(&app, params::parse("token", &path)?).await?;
     Ok(HttpResponse::NoContent().finish())
 }

@@ -6,7 +6,10 @@ use callboard_proto::{digest::Digest, problem::Code};
 use crate::{
     app::{self, App, Error},
     db,
-    http::problem::{ApiProblem, ApiResult},
+    http::{
+        params,
+        problem::{ApiProblem, ApiResult},
+    },
 };
 
 fn envelope(bytes: Vec<u8>) -> HttpResponse {
@@ -22,15 +25,12 @@ pub(crate) async fn newest_root(app: web::Data<App>) -> ApiResult<HttpResponse> 
 }
 
 pub(crate) async fn root(app: web::Data<App>, version: web::Path<String>) -> ApiResult<HttpResponse> {
-    let version: u64 =
-        version.parse().map_err(|_| ApiProblem::new(Code::BadRequest, "a root's version is a number, from 1"))?;
+    let version: u64 = params::parse("version", &version)?;
     let found = app.db.read(move |conn| Ok::<_, Error>(db::trust::root(conn, version)?)).await?;
     Ok(envelope(found.ok_or_else(no_root)?))
 }
 
 pub(crate) async fn release(app: web::Data<App>, sha256: web::Path<String>) -> ApiResult<HttpResponse> {
-    let sha256: Digest = sha256
-        .parse()
-        .map_err(|source: callboard_proto::digest::BadDigest| ApiProblem::new(Code::BadRequest, source.to_string()))?;
+    let sha256: Digest = params::parse("sha256", &sha256)?;
     Ok(envelope(app::trust::release_envelope(&app, sha256).await?))
 }
