@@ -91,7 +91,8 @@ fn read<T: Row>(file: &Path) -> anyhow::Result<Vec<T>> {
         std::io::stdin().read_to_string(&mut text).context("cannot read standard input")?;
         (text, "standard input".to_owned())
     } else {
-        let text = fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+        let text =
+            fs::read_to_string(file).map_err(|error| BadInput(format!("cannot read {}: {error}", file.display())))?;
         (text, file.display().to_string())
     };
     let format = match file.extension().and_then(|extension| extension.to_str()) {

@@ -149,7 +149,9 @@ fn preview(rollout: Option<String>, spec: SpecArgs, context: &Context) -> anyhow
     let preview: Preview = if spec.is_given() {
         let name = rollout.map(|name| name.parse::<RolloutName>()).transpose();
         let name = name.map_err(|error| BadInput(error.to_string()))?;
-        context.api()?.post(&Path::new(["rollouts", "preview"]), &spec.build(name)?)?
+        // What does not exist yet needs no name, but the request does.
+        let spec = spec.build(name.or_else(|| "preview".parse().ok()))?;
+        context.api()?.post(&Path::new(["rollouts", "preview"]), &spec)?
     } else {
         let rollout =
             rollout.ok_or_else(|| BadInput::new("name a rollout, or describe one with --release or --file"))?;

@@ -2,7 +2,6 @@
 
 use std::{fs, path::PathBuf};
 
-use anyhow::Context as _;
 use callboard_proto::{root::Root, signed::Envelope};
 
 use super::{Context, api::Path, exit::BadInput, show};
@@ -31,7 +30,8 @@ pub(crate) fn run(command: RootCommand, context: &Context) -> anyhow::Result<()>
     match command {
         RootCommand::Init(args) => init::run(&args, context.format, Clock::system().now()),
         RootCommand::Publish { file } => {
-            let bytes = fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
+            let bytes =
+                fs::read(&file).map_err(|error| BadInput(format!("cannot read {}: {error}", file.display())))?;
             let envelope = Envelope::parse::<Root>(&bytes)
                 .map_err(|error| BadInput(format!("{} is not a root: {error}", file.display())))?;
             context.api()?.post_envelope(&path, &bytes)?;

@@ -2,24 +2,19 @@
 
 use std::{fs, path::Path as File};
 
-use anyhow::Context as _;
 use callboard_proto::{admin::Release, release::Release as Document, signed::Envelope};
 
-use super::upload;
+use super::{build::ENVELOPE, upload};
 use crate::cli::{
     api::{Api, Path},
     exit::BadInput,
 };
 
-/// The file of the signed envelope.
-const ENVELOPE: &str = "release.json";
-
 /// Publishes what lies in `dir`. May be repeated.
 pub(super) fn run(api: &Api, dir: &File) -> anyhow::Result<Release> {
     let file = dir.join(ENVELOPE);
-    let bytes = fs::read(&file).with_context(|| {
-        format!("cannot read {}: is {} what `callboard release build` made?", file.display(), dir.display())
-    })?;
+    let bytes = fs::read(&file)
+        .map_err(|error| BadInput(format!("cannot read {}: {error}; `release build` makes it", file.display())))?;
     let document = read(&bytes).map_err(|what| BadInput(format!("{}: {what}", file.display())))?;
     for payload in &document.payloads {
         upload::payload(api, &dir.join(payload.sha256.to_string()), payload)?;

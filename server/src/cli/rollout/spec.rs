@@ -163,7 +163,7 @@ fn read(file: &Path) -> anyhow::Result<RolloutSpec> {
         std::io::stdin().read_to_string(&mut text).context("cannot read standard input")?;
         (text, Some("toml"))
     } else {
-        let text = fs::read_to_string(file).with_context(|| format!("cannot read {name}"))?;
+        let text = fs::read_to_string(file).map_err(|error| BadInput(format!("cannot read {name}: {error}")))?;
         (text, file.extension().and_then(|extension| extension.to_str()))
     };
     match format {
