@@ -50,6 +50,8 @@ pub enum Code {
     TokenUsed,
     /// The serial number or name belongs to a device with another key.
     IdentityConflict,
+    /// The request did not arrive in time.
+    Timeout,
     /// Nothing is there.
     NotFound,
     /// The path exists, the method does not.
@@ -84,7 +86,7 @@ pub enum Code {
 
 impl Code {
     /// Every code, in the order of the table.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 27] = [
         Self::BadRequest,
         Self::Invalid,
         Self::BadSelector,
@@ -96,6 +98,7 @@ impl Code {
         Self::TokenExpired,
         Self::TokenUsed,
         Self::IdentityConflict,
+        Self::Timeout,
         Self::NotFound,
         Self::MethodNotAllowed,
         Self::Conflict,
@@ -127,6 +130,7 @@ impl Code {
             Self::TokenExpired => ("token_expired", "The enrolment token has expired", 403),
             Self::TokenUsed => ("token_used", "The enrolment token has no uses left", 403),
             Self::IdentityConflict => ("identity_conflict", "Another device has this identity", 409),
+            Self::Timeout => ("timeout", "The request did not arrive in time", 408),
             Self::NotFound => ("not_found", "Not found", 404),
             Self::MethodNotAllowed => ("method_not_allowed", "The method is not allowed here", 405),
             Self::Conflict => ("conflict", "It exists already with other contents", 409),

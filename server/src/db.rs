@@ -23,7 +23,7 @@ pub(crate) mod trust;
 pub(crate) mod types;
 mod writer;
 
-pub(crate) use conn::{DbConn, DbUrl};
+pub(crate) use conn::{DbConn, DbUrl, Purpose};
 use writer::Writer;
 
 /// Readers wait for the disk, not for the processor; four keep two cores busy.

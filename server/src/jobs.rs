@@ -50,9 +50,11 @@ async fn purge(app: &App, retention: Duration) -> Result<(), Error> {
     let now = app.clock.now();
     app.db
         .write(move |conn| {
-            db::events::purge(conn, now - retention)?;
-            db::counters::purge_changes(conn, now - KEEP_CHANGES)?;
-            Ok(())
+            db::Purpose::Jobs.of(|| {
+                db::events::purge(conn, now - retention)?;
+                db::counters::purge_changes(conn, now - KEEP_CHANGES)?;
+                Ok(())
+            })
         })
         .await
 }
@@ -78,9 +80,11 @@ async fn changes(app: &App, seen: Option<i64>) -> Result<i64, Error> {
     app.refresh_catalog().await?;
     let (changed, last) = app
         .db
-        .read(move |conn| match seen {
-            Some(seen) => Ok::<_, Error>(db::counters::changed_devices(conn, seen)?),
-            None => Ok((Vec::new(), db::counters::last_change(conn)?)),
+        .read(move |conn| {
+            db::Purpose::Jobs.of(|| match seen {
+                Some(seen) => Ok::<_, Error>(db::counters::changed_devices(conn, seen)?),
+                None => Ok((Vec::new(), db::counters::last_change(conn)?)),
+            })
         })
         .await?;
     changed.into_iter().for_each(|device| app.forget_device(device));

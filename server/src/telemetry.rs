@@ -16,7 +16,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use crate::db::conn::STATEMENTS;
+use crate::db::Purpose;
 
 /// What the server counts.
 pub(crate) struct Metrics {
@@ -28,7 +28,7 @@ pub(crate) struct Metrics {
     /// Payload bytes sent.
     pub(crate) bytes_served: Arc<AtomicU64>,
     served: Counter,
-    statements: Counter,
+    statements: Family<PurposeLabel, Counter>,
     devices: Family<StatusLabel, Gauge>,
     assignments: Family<StateLabel, Gauge>,
 }
@@ -36,6 +36,11 @@ pub(crate) struct Metrics {
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct ActionLabel {
     action: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct PurposeLabel {
+    purpose: &'static str,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -60,7 +65,7 @@ impl Metrics {
             enrolments: Counter::default(),
             bytes_served: Arc::new(AtomicU64::new(0)),
             served: Counter::default(),
-            statements: Counter::default(),
+            statements: Family::default(),
             devices: Family::default(),
             assignments: Family::default(),
             registry: Registry::default(),
@@ -75,7 +80,7 @@ impl Metrics {
         registry.register("reports", "Reports accepted", metrics.reports.clone());
         registry.register("enrolments", "Certificates issued", metrics.enrolments.clone());
         registry.register_with_unit("payload_served", "Payload bytes sent", Unit::Bytes, metrics.served.clone());
-        registry.register("database_statements", "Statements run in the database", metrics.statements.clone());
+        registry.register("database_statements", "Statements run, by purpose", metrics.statements.clone());
         registry.register("devices", "Devices in service, by status", metrics.devices.clone());
         registry.register("assignments", "Assignments that are not final, by state", metrics.assignments.clone());
         Self { registry, ..metrics }
@@ -104,7 +109,10 @@ impl Metrics {
     /// Everything in the OpenMetrics text format.
     pub(crate) fn encode(&self, overview: &Overview) -> Result<String, fmt::Error> {
         catch_up(&self.served, self.bytes_served.load(Ordering::Relaxed));
-        catch_up(&self.statements, STATEMENTS.load(Ordering::Relaxed));
+        for purpose in Purpose::ALL {
+            let label = PurposeLabel { purpose: purpose.as_str() };
+            catch_up(&self.statements.get_or_create(&label), purpose.statements());
+        }
         for (status, n) in &overview.devices {
             self.devices
                 .get_or_create(&StatusLabel { status: status.clone() })

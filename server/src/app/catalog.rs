@@ -24,7 +24,8 @@ impl App {
 
     /// Reads the catalog anew if its generation has changed.
     pub(crate) async fn refresh_catalog(&self) -> Result<bool> {
-        let generation = self.db.read(|conn| Ok::<_, Error>(db::counters::generation(conn)?)).await?;
+        let generation =
+            self.db.read(|conn| db::Purpose::Jobs.of(|| Ok::<_, Error>(db::counters::generation(conn)?))).await?;
         let stale = generation != self.snapshot.load().catalog.generation;
         if stale {
             self.reload_catalog().await?;

@@ -14,8 +14,10 @@ pub(crate) async fn overview(app: &App) -> Result<Overview> {
     let (devices, assignments) = app
         .db
         .read(move |conn| {
-            let devices = db::devices::count_by_last_seen(conn, online, offline)?;
-            Ok::<_, Error>((devices, db::assignments::count_open(conn)?))
+            db::Purpose::Metrics.of(|| {
+                let devices = db::devices::count_by_last_seen(conn, online, offline)?;
+                Ok::<_, Error>((devices, db::assignments::count_open(conn)?))
+            })
         })
         .await?;
     let [all, never, online, recent] = devices.map(|n| u64::try_from(n).unwrap_or(0));

@@ -12,7 +12,7 @@ use callboard_proto::ids::DeviceId;
 use crate::{
     app::App,
     db::{
-        DbError,
+        DbError, Purpose,
         devices::{self, Seen},
     },
 };
@@ -65,7 +65,7 @@ pub(crate) async fn flush(app: &App) -> Result<(), DbError> {
     }
     // One order for all servers.
     seen.sort_by_key(|(id, _)| *id);
-    app.db.write(move |conn| Ok::<_, DbError>(devices::set_seen(conn, &seen)?)).await?;
+    app.db.write(move |conn| Purpose::LastSeen.of(|| Ok::<_, DbError>(devices::set_seen(conn, &seen)?))).await?;
     app.presence.written();
     Ok(())
 }

@@ -242,6 +242,7 @@ fn serve_devices(
             .app_data(data.clone())
             .app_data(transfers.clone())
             .app_data(limit.clone())
+            .wrap(middleware::from_fn(http::limits::deadline))
             .configure(http::device_routes)
     })
     .on_connect(note_peer)

@@ -3,7 +3,10 @@
 //! diesel's query values implement both engines' traits at once, so every statement is written once. What really
 //! differs (locks, pragmas) is a visible `match` here and in the noun files.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::{
+    cell::Cell,
+    sync::atomic::{AtomicU64, Ordering},
+};
 
 use diesel::{
     Connection, PgConnection, QueryResult, RunQueryDsl, SqliteConnection,
@@ -19,8 +22,61 @@ pub(crate) const SQLITE_MIGRATIONS: EmbeddedMigrations = embed_migrations!("../m
 /// Migrations for PostgreSQL; a test compares them with the files.
 pub(crate) const POSTGRES_MIGRATIONS: EmbeddedMigrations = embed_migrations!("../migrations/postgres");
 
-/// Statements run since the process began, so that it can be shown that an idle check-in runs none.
-pub(crate) static STATEMENTS: AtomicU64 = AtomicU64::new(0);
+/// Statements run since the process began, by purpose, so that it can be shown that an idle check-in runs none.
+static STATEMENTS: [AtomicU64; Purpose::ALL.len()] = [const { AtomicU64::new(0) }; Purpose::ALL.len()];
+
+thread_local! {
+    static PURPOSE: Cell<Purpose> = const { Cell::new(Purpose::Requests) };
+}
+
+/// What statements are run for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// Devices and operators.
+    Requests,
+    /// Writing last-seen behind.
+    LastSeen,
+    /// Following other servers, looking at gates, dropping old history.
+    Jobs,
+    /// Counting for `/metrics` and the overview.
+    Metrics,
+}
+
+impl Purpose {
+    pub(crate) const ALL: [Self; 4] = [Self::Requests, Self::LastSeen, Self::Jobs, Self::Metrics];
+
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Requests => "requests",
+            Self::LastSeen => "last_seen",
+            Self::Jobs => "jobs",
+            Self::Metrics => "metrics",
+        }
+    }
+
+    const fn counter(self) -> &'static AtomicU64 {
+        let [requests, last_seen, jobs, metrics] = &STATEMENTS;
+        match self {
+            Self::Requests => requests,
+            Self::LastSeen => last_seen,
+            Self::Jobs => jobs,
+            Self::Metrics => metrics,
+        }
+    }
+
+    /// Statements run for this since the process began.
+    pub(crate) fn statements(self) -> u64 {
+        self.counter().load(Ordering::Relaxed)
+    }
+
+    /// Counts the statements that `f` runs as run for this.
+    pub(crate) fn of<T>(self, f: impl FnOnce() -> T) -> T {
+        let before = PURPOSE.replace(self);
+        let result = f();
+        PURPOSE.set(before);
+        result
+    }
+}
 
 /// Serialises the writers of all servers on one PostgreSQL: transactions there hold it until they end.
 const WRITER_LOCK: i64 = 0x0ca1_1b0a_2d01;
@@ -146,7 +202,7 @@ where
 
 /// Counts a statement that did not go through [`execute`] or [`load`].
 pub(super) fn count_statement() {
-    STATEMENTS.fetch_add(1, Ordering::Relaxed);
+    PURPOSE.get().counter().fetch_add(1, Ordering::Relaxed);
 }
 
 /// Runs a statement; returns the number of rows it changed.

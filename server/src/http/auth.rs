@@ -6,6 +6,7 @@ use std::{future::Future, pin::Pin};
 
 use actix_web::{FromRequest, HttpRequest, dev::Payload, http::header, web};
 use callboard_proto::{digest::Digest, ids::DeviceId, problem::Code};
+use data_encoding::BASE64;
 use std::sync::Arc;
 
 use super::problem::ApiProblem;
@@ -34,7 +35,47 @@ pub(crate) struct Peer {
     pub(crate) known: Arc<Known>,
 }
 
+/// Somebody who may look at the page: an operator, or a person at the server itself.
+///
+/// A request from this machine needs no token, unless a proxy passed it on or it came under a foreign host name
+/// (a web page elsewhere that points its own name here). Browsers send the token as the password of HTTP Basic.
+#[derive(Clone, Debug)]
+pub(crate) struct Viewer;
+
 type Extracted<T> = Pin<Box<dyn Future<Output = Result<T, ApiProblem>>>>;
+
+impl FromRequest for Viewer {
+    type Error = ApiProblem;
+    type Future = Extracted<Self>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        if is_local(request) {
+            return Box::pin(async { Ok(Self) });
+        }
+        let operator = Operator::from_request(request, payload);
+        Box::pin(async move { operator.await.map(|_| Self) })
+    }
+}
+
+fn is_local(request: &HttpRequest) -> bool {
+    let headers = request.headers();
+    let proxied = ["forwarded", "x-forwarded-for", "via"].iter().any(|name| headers.contains_key(*name));
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let named = ["localhost", "127.0.0.1", "[::1]"]
+        .iter()
+        .any(|name| host.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with(':')));
+    !proxied && named && request.peer_addr().is_some_and(|peer| peer.ip().is_loopback())
+}
+
+/// The token of a bearer header, or the password of a basic one.
+fn token_of(request: &HttpRequest) -> Option<String> {
+    let header = request.headers().get(header::AUTHORIZATION)?.to_str().ok()?;
+    if let Some(token) = header.strip_prefix("Bearer ") {
+        return Some(token.to_owned());
+    }
+    let basic = BASE64.decode(header.strip_prefix("Basic ")?.as_bytes()).ok()?;
+    String::from_utf8(basic).ok()?.split_once(':').map(|(_, password)| password.to_owned())
+}
 
 impl FromRequest for Operator {
     type Error = ApiProblem;
@@ -42,8 +83,7 @@ impl FromRequest for Operator {
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
         let app = request.app_data::<web::Data<App>>().cloned();
-        let header = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-        let token = header.and_then(|value| value.strip_prefix("Bearer ")).map(str::to_owned);
+        let token = token_of(request);
         Box::pin(async move {
             let denied = || {
                 let detail = "send Authorization: Bearer and an API token; callboard init printed the first one";

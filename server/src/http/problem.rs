@@ -95,7 +95,8 @@ impl ResponseError for ApiProblem {
             response.insert_header((header::RETRY_AFTER, seconds.to_string()));
         }
         if self.code == Code::Unauthorized {
-            response.insert_header((header::WWW_AUTHENTICATE, "Bearer"));
+            // Browsers ask for a password; it is the token.
+            response.insert_header((header::WWW_AUTHENTICATE, "Basic realm=\"callboard\""));
         }
         response.body(serde_json::to_vec(&self.problem()).unwrap_or_default())
     }

@@ -12,7 +12,7 @@ use uuid::Uuid;
 use crate::{
     app::{self, App, Error},
     db,
-    http::problem::ApiResult,
+    http::{auth::Viewer, problem::ApiResult},
 };
 
 /// Rows of each table: what fits a screen and a glance.
@@ -55,7 +55,7 @@ struct PhaseRow {
 }
 
 /// `GET /`.
-pub(crate) async fn get(app: Data<App>) -> ApiResult<HttpResponse> {
+pub(crate) async fn get(_: Viewer, app: Data<App>) -> ApiResult<HttpResponse> {
     let mut records = app::devices::list(&app, Selector::all(), -1, ROWS + 1).await?;
     let rows = usize::try_from(ROWS).unwrap_or(0);
     let more = records.len() > rows;
