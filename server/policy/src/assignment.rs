@@ -54,7 +54,7 @@ impl Event {
         if event == Reported::Failed && passing { Self::FailedForNow } else { Self::Reported(event) }
     }
 
-    /// Whether the assignment begins a new attempt with it.
+    /// Whether the assignment begins a new attempt with it, if it is queued then.
     pub const fn raises_attempt(self) -> bool {
         matches!(self, Self::FailedForNow | Self::Requeued | Self::Retried)
     }
@@ -81,6 +81,7 @@ pub fn transition(state: State, event: Event) -> Result<State, IllegalTransition
             State::Downloading | State::Staged | State::Activating | State::Verifying | State::TimedOut => {
                 Some(State::Queued)
             }
+            State::Cancelled | State::Expired => Some(state),
             _ => None,
         },
         Event::DownloadGranted => (state == State::Queued).then_some(State::Downloading),
@@ -97,6 +98,7 @@ pub fn transition(state: State, event: Event) -> Result<State, IllegalTransition
 
 fn after_report(state: State, reported: Reported) -> Option<State> {
     let activated = in_activation(state) || state == State::TimedOut;
+    let called_off = matches!(state, State::Cancelled | State::Expired);
     match (reported, state) {
         // Known already: the grant or the cancellation ran ahead of the report.
         (Reported::Downloading, State::Downloading | State::Staged)
@@ -106,7 +108,15 @@ fn after_report(state: State, reported: Reported) -> Option<State> {
         | (Reported::Verifying, State::Verifying)
         | (Reported::Cancelled, State::Queued | State::Cancelled | State::Expired) => Some(state),
         (Reported::Downloading | Reported::Staged, _) if activated => Some(state),
-        (Reported::Activating | Reported::Verifying, State::TimedOut) => Some(state),
+        (Reported::Activating | Reported::Verifying | Reported::Deferred, State::TimedOut) => Some(state),
+        // The device was seen running the release before its reports arrived.
+        (Reported::Downloading | Reported::Staged | Reported::Activating | Reported::Verifying, State::Succeeded) => {
+            Some(state)
+        }
+        // The device has not heard yet that it was called off.
+        (Reported::Downloading | Reported::Staged | Reported::Deferred | Reported::Failed, _) if called_off => {
+            Some(state)
+        }
         // A grant was withdrawn while the device was at work.
         (Reported::Downloading, State::Queued) => Some(State::Downloading),
         (Reported::Staged, State::Queued | State::Downloading) => Some(State::Staged),
@@ -143,3 +153,6 @@ pub fn backoff(attempt: u32, entropy: u64) -> Duration {
     let part = (u128::from(millis) * u128::from(entropy)) >> 64;
     Duration::from_millis(u64::try_from(part).unwrap_or(millis))
 }
+
+#[cfg(test)]
+mod tests;

@@ -167,3 +167,6 @@ pub fn matching<'a>(
 ) -> impl Iterator<Item = (&'a Device, Seen)> {
     devices.into_iter().filter(|(device, seen)| !device.decommissioned && plan.selector.matches(device, seen))
 }
+
+#[cfg(test)]
+mod tests;

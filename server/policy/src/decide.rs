@@ -22,12 +22,12 @@ use std::time::Duration;
 use callboard_proto::{
     ids::{AssignmentId, RolloutId},
     instruction::Reason,
-    state::AssignmentState,
     time::Timestamp,
 };
 pub use verdict::{Admission, Verdict};
 
 use crate::{
+    assignment::Event,
     catalog::Catalog,
     device::{Contact, Device},
     release::Misfit,
@@ -101,7 +101,7 @@ pub enum Step {
         /// Activation is not to be begun after; may have passed. A device that has begun finishes.
         not_after: Option<Timestamp>,
     },
-    /// Move the assignment to [`CancelWhy::ends_in`]; then answer `cancel`.
+    /// Apply [`CancelWhy::event`] to the assignment; then answer `cancel`.
     Cancel {
         /// Which assignment.
         assignment: AssignmentId,
@@ -141,13 +141,13 @@ pub enum CancelWhy {
 }
 
 impl CancelWhy {
-    /// The state that the assignment is left in. A superseded one goes back into the queue: its turn comes when the
-    /// device is through with the other rollout, if the release still fits then.
-    pub const fn ends_in(self) -> AssignmentState {
+    /// What happens to the assignment. A superseded one goes back into the queue: its turn comes when the device is
+    /// through with the other rollout, if the release still fits then.
+    pub const fn event(self) -> Event {
         match self {
-            Self::RolloutCancelled | Self::NoLongerFits(_) => AssignmentState::Cancelled,
-            Self::RolloutEnded => AssignmentState::Expired,
-            Self::Superseded { .. } => AssignmentState::Queued,
+            Self::RolloutCancelled | Self::NoLongerFits(_) => Event::Cancelled,
+            Self::RolloutEnded => Event::Expired,
+            Self::Superseded { .. } => Event::Requeued,
         }
     }
 }
@@ -163,3 +163,6 @@ pub fn explain(now: Timestamp, catalog: &Catalog, device: &Device, contact: &Con
     let decision = walk::walk(now, catalog, device, contact, Some(&mut considered));
     Decision { considered, ..decision }
 }
+
+#[cfg(test)]
+mod tests;

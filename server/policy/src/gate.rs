@@ -80,7 +80,7 @@ pub fn finished(rollout: &Rollout, totals: &PhaseCounts, now: Timestamp) -> Opti
     let last_open = rollout.open_phase + 1 >= rollout.plan.phases.len();
     let done = totals.done() >= totals.size;
     (rollout.plan.audience == Membership::Frozen && last_open && done)
-        .then(|| reason("rollout_completed", format!("all {} devices are done", totals.size)))
+        .then(|| reason("rollout_completed", format!("{} of {} devices are done", totals.done(), totals.size)))
 }
 
 /// What to do after a report, a grant, an exclusion, or because time has passed. `counts` holds one entry a phase;
@@ -125,3 +125,6 @@ pub(crate) fn share_of(whole: u64, percent: u32) -> u64 {
 fn reason(code: &str, text: String) -> Reason {
     Reason { code: code.to_owned(), text }
 }
+
+#[cfg(test)]
+mod tests;

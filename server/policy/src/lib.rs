@@ -19,3 +19,6 @@ pub mod release;
 pub mod rollout;
 pub mod selector;
 pub mod window;
+
+#[cfg(test)]
+mod fixture;

@@ -153,3 +153,6 @@ fn is_for(other: &Rollout, device: &Device, seen: &Seen) -> bool {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

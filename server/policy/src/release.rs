@@ -173,3 +173,6 @@ impl Misfit {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

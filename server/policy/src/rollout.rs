@@ -243,3 +243,6 @@ impl Plan {
         restricting.map(|window| (window, window::zone_of(window.tz, device, self.default_tz, now))).collect()
     }
 }
+
+#[cfg(test)]
+mod tests;

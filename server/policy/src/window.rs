@@ -136,3 +136,6 @@ pub fn state_at(now: Timestamp, windows: &[(&Window, Zone)], needed: Duration) -
 pub fn last_closed(now: Timestamp, windows: &[(&Window, Zone)]) -> Option<Span> {
     spans::last_closed(now, windows)
 }
+
+#[cfg(test)]
+mod tests;

@@ -116,11 +116,15 @@ pub enum Admission {
 }
 
 impl Verdict {
+    /// Whether the rollout is, or was, for this device.
+    pub(super) const fn concerns_device(&self) -> bool {
+        !matches!(self, Self::NotActive | Self::NotInAudience)
+    }
+
     /// How much it says about why a device has nothing to do; the highest is told.
     pub(super) const fn weight(&self) -> u8 {
         match self {
-            Self::NotActive | Self::NotInAudience => 0,
-            Self::Ended | Self::Superseded { .. } => 1,
+            Self::NotActive | Self::NotInAudience | Self::Ended | Self::Superseded { .. } => 1,
             Self::AlreadyInstalled | Self::Finished(AssignmentState::Succeeded) => 2,
             Self::DoesNotFit(_) | Self::Finished(_) | Self::Regressed | Self::ReleaseUnknown => 3,
             _ => 4,

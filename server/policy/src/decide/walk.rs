@@ -56,7 +56,10 @@ pub(super) fn walk(
             if let Some(span) = verdict.changes_at() {
                 wait = wait.min(until(&case, rollout, span));
             }
-            passive = better(passive, quiet(&case, rollout, verdict));
+            // Devices are not told about rollouts that are not theirs.
+            if verdict.concerns_device() {
+                passive = better(passive, quiet(&case, rollout, verdict));
+            }
         }
     }
     let choice = chosen.or(passive).unwrap_or_else(|| Choice {

@@ -208,7 +208,7 @@ fn operator(input: &mut Input<'_>) -> ModalResult<Operator> {
         symbol(">").value(Operator::Compare(Op::Gt)),
         symbol("~").value(Operator::Like),
         keyword("in").value(Operator::In { negated: false }),
-        (keyword("not"), keyword("in")).value(Operator::In { negated: true }),
+        (keyword("not"), cut_err(keyword("in").context(expected("`in`")))).value(Operator::In { negated: true }),
     ))
     .parse_next(input)
 }

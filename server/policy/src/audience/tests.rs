@@ -1,0 +1,136 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::fixture::{at, release, rollout_id, spec, till};
+use crate::selector::Selector;
+
+fn phase(share: Share) -> Phase {
+    Phase { name: "p".to_owned(), share, success_percent: 100, completed_percent: 80, min_completed: 1, max_wait: None }
+}
+
+fn percents(percents: &[u32]) -> Vec<Phase> {
+    percents.iter().map(|percent| phase(Share::Percent(*percent))).collect()
+}
+
+fn candidate(n: u32) -> Candidate {
+    let unit = UnitKey::Device(till(n).id);
+    Candidate { number: n, unit, taken_by: None, canary: false, eligible: true }
+}
+
+fn count(count: usize) -> u64 {
+    u64::try_from(count).expect("small")
+}
+
+fn sizes(audience: &Audience) -> Vec<u64> {
+    audience.phases.iter().map(RoaringBitmap::len).collect()
+}
+
+#[test]
+fn ten_percent_of_ten_devices_is_exactly_one() {
+    let audience = assign(rollout_id(1), &percents(&[10, 50, 100]), (0..10).map(candidate));
+    assert_eq!(sizes(&audience), [1, 4, 5]);
+    let other = assign(rollout_id(2), &percents(&[10, 50, 100]), (0..10).map(candidate));
+    assert_ne!(audience.phases, other.phases, "another rollout has other canaries");
+}
+
+#[test]
+fn small_audiences_leave_phases_empty() {
+    assert_eq!(sizes(&assign(rollout_id(1), &percents(&[10, 50, 100]), [candidate(4)])), [1, 0, 0]);
+    assert_eq!(sizes(&assign(rollout_id(1), &percents(&[10, 50, 100]), [])), [0, 0, 0]);
+}
+
+#[test]
+fn canaries_come_first_without_making_the_first_phase_larger() {
+    let marked = |n: u32| Candidate { canary: n == 7, ..candidate(n) };
+    let audience = assign(rollout_id(1), &percents(&[10, 100]), (0..10).map(marked));
+    assert_eq!(audience.phases[0].iter().collect::<Vec<_>>(), [7]);
+    let marked = |n: u32| Candidate { canary: n >= 7, ..candidate(n) };
+    let audience = assign(rollout_id(1), &percents(&[10, 100]), (0..10).map(marked));
+    assert_eq!(audience.phases[0].iter().collect::<Vec<_>>(), [7, 8, 9], "more labels than percents");
+}
+
+#[test]
+fn a_selector_takes_its_devices_before_percents_count() {
+    let phases = [phase(Share::Selector(Selector::all())), phase(Share::Percent(50)), phase(Share::Percent(100))];
+    let taken = |n: u32| Candidate { taken_by: (n < 4).then_some(0), canary: n == 9, ..candidate(n) };
+    let audience = assign(rollout_id(1), &phases, (0..10).map(taken));
+    assert_eq!(audience.phases[0].iter().collect::<Vec<_>>(), [0, 1, 2, 3, 9]);
+    assert_eq!(sizes(&audience), [5, 3, 2]);
+}
+
+#[test]
+fn devices_with_nothing_to_get_do_not_fill_the_canary_phase() {
+    let some = |n: u32| Candidate { eligible: n.is_multiple_of(2), canary: true, ..candidate(n) };
+    let audience = assign(rollout_id(1), &percents(&[100]), (0..10).map(some));
+    assert_eq!(audience.excluded.iter().collect::<Vec<_>>(), [1, 3, 5, 7, 9]);
+    let some = |n: u32| Candidate { eligible: n.is_multiple_of(2), ..candidate(n) };
+    let audience = assign(rollout_id(1), &percents(&[20, 100]), (0..10).map(some));
+    assert_eq!(sizes(&audience), [1, 9]);
+    assert!(audience.phases[0].is_disjoint(&audience.excluded));
+}
+
+#[test]
+fn a_site_moves_together() {
+    let site = |n: u32| -> SiteId { format!("S{}", n / 5).parse().expect("a name") };
+    let member = |n: u32| Candidate { unit: UnitKey::Site(site(n)), eligible: n != 3, ..candidate(n) };
+    let audience = assign(rollout_id(1), &percents(&[10, 100]), (0..50).map(member));
+    assert_eq!(sizes(&audience), [5, 45]);
+    let sites: std::collections::BTreeSet<u32> = audience.phases[0].iter().map(|n| n / 5).collect();
+    assert_eq!(sites.len(), 1);
+    assert!(audience.excluded.contains(3) && audience.excluded.len() == 1);
+}
+
+#[test]
+fn a_candidate_is_what_plan_release_and_device_say() {
+    let now = at("2026-11-23T12:00:00Z");
+    let seen = Seen { last_seen: None, status: crate::device::Connectivity::Unknown, now };
+    let mut device = till(3);
+    device.labels.insert("canary".to_owned(), "true".to_owned());
+    let plan = crate::rollout::Spec { unit: Unit::Site, ..spec() }.plan().expect("a plan");
+    let made = Candidate::of(&plan, &release("2.2.0", 22), &device, &seen);
+    let unit = UnitKey::Site("NYC-001".parse().expect("a name"));
+    assert_eq!(made, Candidate { number: 3, unit, taken_by: None, canary: true, eligible: true });
+    device.site = None;
+    let alone = Candidate::of(&plan, &release("2.1.0", 21), &device, &seen);
+    assert_eq!((alone.unit, alone.eligible), (UnitKey::Device(device.id), false));
+    device.decommissioned = true;
+    assert_eq!(matching(&plan, [(&device, seen)]).count(), 0);
+}
+
+proptest! {
+    #[test]
+    fn counts_are_exact_and_each_device_is_in_one_phase(
+        rollout in any::<u8>(),
+        cuts in proptest::collection::btree_set(1u32..100, 0..5),
+        flags in proptest::collection::vec(any::<[bool; 2]>(), 0..200),
+        canary_every in 1usize..50,
+    ) {
+        let percents: Vec<u32> = cuts.into_iter().chain([100]).collect();
+        let phases = self::percents(&percents);
+        let candidates: Vec<Candidate> = flags.iter().enumerate().map(|(n, [a, b])| Candidate {
+            eligible: *a || *b,
+            canary: n % canary_every == 7,
+            ..candidate(u32::try_from(n).expect("small"))
+        }).collect();
+        let audience = assign(rollout_id(rollout), &phases, candidates.iter().cloned());
+        let reversed = assign(rollout_id(rollout), &phases, candidates.iter().rev().cloned());
+        prop_assert_eq!(&audience, &reversed);
+
+        let all: u64 = sizes(&audience).iter().sum();
+        let union = audience.phases.iter().fold(RoaringBitmap::new(), |union, phase| union | phase);
+        prop_assert_eq!(all, count(candidates.len()));
+        prop_assert_eq!(union.len(), all);
+
+        let n = count(candidates.iter().filter(|one| one.eligible).count());
+        let canaries = count(candidates.iter().filter(|one| one.eligible && one.canary).count());
+        let mut reached = 0;
+        let mut wanted_before = 0;
+        for (phase, percent) in audience.phases.iter().zip(&percents) {
+            reached += (phase - &audience.excluded).len();
+            let exact = (n * u64::from(*percent)).div_ceil(100);
+            wanted_before = exact.max(wanted_before).max(canaries);
+            prop_assert_eq!(reached, wanted_before);
+        }
+        prop_assert_eq!(reached, n);
+    }
+}

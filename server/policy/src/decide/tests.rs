@@ -1,0 +1,251 @@
+//! What the stories in `tests/scripts` do not tell.
+
+use callboard_proto::state::AssignmentState;
+
+use super::*;
+use crate::{
+    device::Assignment,
+    fixture::{assignment, at, contact, installed, release, rollout_id, spec, till},
+    release::Release,
+    rollout::{Membership, Rollout, RolloutState, Spec, WindowSpec},
+    window::{Gates, Mode},
+};
+
+const NOW: &str = "2026-11-23T12:00:00Z";
+
+fn running(n: u8, spec: &Spec) -> Rollout {
+    let started_at = Some(at("2026-11-20T00:00:00Z") + Duration::from_secs(u64::from(n)));
+    let plan = spec.plan().expect("a plan");
+    let members = vec![[1].into_iter().collect(); plan.phases.len()];
+    Rollout { state: RolloutState::Running, started_at, members, ..Rollout::draft(rollout_id(n), plan) }
+}
+
+fn catalog(rollouts: Vec<Rollout>) -> Catalog {
+    Catalog::new(1, rollouts, [release("2.0.0", 20), release("2.2.0", 22), release("2.3.0", 23)])
+}
+
+fn frozen(release: &Release) -> Spec {
+    Spec { release: release.digest, audience: Membership::Frozen, ..spec() }
+}
+
+fn check(catalog: &Catalog, device: &Device) -> Decision {
+    let now = at(NOW);
+    let decision = decide(now, catalog, device, &contact(now));
+    let explained = explain(now, catalog, device, &contact(now));
+    assert_eq!(explained.considered.len(), catalog.rollouts.len());
+    assert_eq!(Decision { considered: Vec::new(), ..explained }, decision, "one decision, told twice");
+    decision
+}
+
+fn with(state: AssignmentState) -> (Device, Assignment) {
+    let one = assignment(rollout_id(1), &release("2.2.0", 22), state);
+    let mut device = till(1);
+    device.assignments.push(one.clone());
+    (device, one)
+}
+
+#[test]
+fn an_idle_device_comes_back_after_its_interval() {
+    let decision = check(&Catalog::default(), &till(1));
+    assert_eq!((decision.step, decision.next_check_in), (Step::Nothing, Duration::from_secs(300)));
+    assert_eq!(decision.reason.code, "nothing_pending");
+}
+
+#[test]
+fn devices_are_not_told_about_rollouts_that_are_not_theirs() {
+    let mut other = running(1, &frozen(&release("2.2.0", 22)));
+    other.members = vec![[2].into_iter().collect()];
+    assert_eq!(check(&catalog(vec![other.clone()]), &till(1)).reason.code, "nothing_pending");
+    let explained = explain(at(NOW), &catalog(vec![other]), &till(1), &contact(at(NOW)));
+    assert_eq!(explained.considered[0].verdict, Verdict::NotInAudience);
+    let text = "rollout spring: its audience was fixed when it started, without this device";
+    assert_eq!(explained.considered[0].reason.text, text);
+}
+
+#[test]
+fn a_decommissioned_device_gets_nothing() {
+    let device = Device { decommissioned: true, ..till(1) };
+    let decision = check(&catalog(vec![running(1, &spec())]), &device);
+    assert_eq!((decision.step, decision.reason.code.as_str()), (Step::Nothing, "decommissioned"));
+}
+
+#[test]
+fn who_is_no_member_joins_a_live_rollout_in_the_last_open_phase() {
+    let mut live = running(1, &spec());
+    live.members = vec![[2].into_iter().collect()];
+    live.open_phase = 0;
+    let step = check(&catalog(vec![live]), &till(1)).step;
+    assert_eq!(step, Step::GrantDownload { rollout: rollout_id(1), phase: 0, admission: Admission::Joins });
+}
+
+#[test]
+fn an_excluded_member_returns_when_the_release_fits_after_all() {
+    let mut rollout = running(1, &frozen(&release("2.2.0", 22)));
+    rollout.excluded.insert(1);
+    let step = check(&catalog(vec![rollout]), &till(1)).step;
+    assert_eq!(step, Step::GrantDownload { rollout: rollout_id(1), phase: 0, admission: Admission::Returns });
+}
+
+#[test]
+fn a_member_with_nothing_to_get_is_excluded_once() {
+    let mut rollout = running(1, &frozen(&release("2.2.0", 22)));
+    let device = Device { installed: vec![installed("2.2.0", 22)], ..till(1) };
+    let decision = check(&catalog(vec![rollout.clone()]), &device);
+    assert_eq!(decision.step, Step::Exclude { rollout: rollout_id(1), phase: 0, misfit: None });
+    assert_eq!(decision.next_check_in, SOON);
+    rollout.excluded.insert(1);
+    let decision = check(&catalog(vec![rollout]), &device);
+    assert_eq!((decision.step, decision.reason.code.as_str()), (Step::Nothing, "already_installed"));
+}
+
+#[test]
+fn what_runs_closes_its_assignment_whatever_the_server_thought() {
+    use AssignmentState::{Activating, Cancelled, Downloading, Queued, Staged, TimedOut, Verifying};
+    for state in [Queued, Downloading, Staged, Activating, Verifying, TimedOut] {
+        let (mut device, one) = with(state);
+        device.installed = vec![installed("2.2.0", 22)];
+        let step = check(&Catalog::default(), &device).step;
+        assert_eq!(step, Step::CloseAsInstalled { assignment: one.id }, "{state:?}");
+    }
+    let (mut device, _) = with(Cancelled);
+    device.installed = vec![installed("2.2.0", 22)];
+    assert_eq!(check(&Catalog::default(), &device).step, Step::Nothing);
+}
+
+#[test]
+fn an_activation_goes_on_without_its_rollout_and_under_a_hold() {
+    let (mut device, one) = with(AssignmentState::Verifying);
+    device.held = Some(crate::device::Hold { reason: "inventory".to_owned(), until: None });
+    let step = check(&Catalog::default(), &device).step;
+    assert_eq!(step, Step::ContinueActivation { assignment: one.id, not_after: None });
+}
+
+#[test]
+fn an_assignment_of_a_rollout_that_this_server_does_not_know_yet_is_left_alone() {
+    let (device, _) = with(AssignmentState::Staged);
+    assert_eq!(check(&Catalog::default(), &device).step, Step::Nothing);
+}
+
+#[test]
+fn an_expired_hold_holds_nothing() {
+    let held = |until: &str| {
+        let hold = crate::device::Hold { reason: "inventory".to_owned(), until: Some(at(until)) };
+        let device = Device { held: Some(hold), ..till(1) };
+        check(&catalog(vec![running(1, &spec())]), &device)
+    };
+    assert_eq!(held("2026-11-23T12:00:01Z").step, Step::Hold { assignment: None });
+    assert!(matches!(held("2026-11-23T12:00:00Z").step, Step::GrantDownload { .. }));
+}
+
+#[test]
+fn a_success_that_is_gone_is_not_offered_again_by_itself() {
+    let (device, _) = with(AssignmentState::Succeeded);
+    let decision = check(&catalog(vec![running(1, &spec())]), &device);
+    assert_eq!((decision.step, decision.reason.code.as_str()), (Step::Nothing, "regressed"));
+    let newer = Device { installed: vec![installed("2.3.0", 23)], ..device };
+    assert_eq!(check(&catalog(vec![running(1, &spec())]), &newer).reason.code, "succeeded");
+}
+
+#[test]
+fn an_ended_rollout_expires_what_is_not_activating() {
+    let ended = running(1, &Spec { ends_at: Some(at(NOW)), ..spec() });
+    let (device, one) = with(AssignmentState::Staged);
+    let decision = check(&catalog(vec![ended.clone()]), &device);
+    assert_eq!(decision.step, Step::Cancel { assignment: one.id, why: CancelWhy::RolloutEnded });
+    assert_eq!(CancelWhy::RolloutEnded.event(), Event::Expired);
+    assert_eq!(check(&catalog(vec![ended]), &till(1)).reason.code, "rollout_ended");
+}
+
+#[test]
+fn what_fits_no_longer_is_dropped() {
+    let (mut device, one) = with(AssignmentState::Staged);
+    device.installed[0].floor = 23;
+    let decision = check(&catalog(vec![running(1, &spec())]), &device);
+    let why = CancelWhy::NoLongerFits(Misfit::BelowFloor);
+    assert_eq!(decision.step, Step::Cancel { assignment: one.id, why });
+    assert_eq!(decision.reason.code, "below_floor");
+}
+
+#[test]
+fn a_satisfied_rollout_keeps_older_releases_away() {
+    let back = Spec { allow_downgrade: true, release: release("2.0.0", 20).digest, ..spec() };
+    let (older, newer) = (running(1, &back), running(2, &spec()));
+    let device = Device { installed: vec![installed("2.2.0", 22)], ..till(1) };
+    assert!(matches!(check(&catalog(vec![older.clone()]), &device).step, Step::GrantDownload { .. }));
+    let explained = explain(at(NOW), &catalog(vec![older, newer]), &device, &contact(at(NOW)));
+    assert_eq!(explained.considered[1].verdict, Verdict::Superseded { by: rollout_id(2) });
+}
+
+#[test]
+fn a_rollout_that_has_not_begun_supersedes_nothing() {
+    let later =
+        Spec { start_at: Some(at("2026-11-29T02:00:00Z")), policy: crate::rollout::PolicyKind::Scheduled, ..spec() };
+    let later = Spec { release: release("2.3.0", 23).digest, ..later };
+    let step = check(&catalog(vec![running(1, &spec()), running(2, &later)]), &till(1)).step;
+    assert!(matches!(step, Step::GrantDownload { rollout, .. } if rollout == rollout_id(1)), "{step:?}");
+}
+
+#[test]
+fn a_paused_rollout_still_comes_first() {
+    let mut newer = running(2, &Spec { release: release("2.3.0", 23).digest, ..spec() });
+    newer.state = RolloutState::Paused;
+    newer.state_reason = Some("gate of phase canary".to_owned());
+    let decision = check(&catalog(vec![running(1, &spec()), newer]), &till(1));
+    assert_eq!(decision.reason.text, "rollout spring: it is paused (gate of phase canary)");
+}
+
+fn windowed(gates: Gates) -> Spec {
+    let window = WindowSpec {
+        tz: "UTC".to_owned(),
+        days: Vec::new(),
+        start: Some("12:03".to_owned()),
+        cron: None,
+        duration_min: 4,
+        gates,
+        mode: Mode::Hard,
+    };
+    Spec { windows: vec![window], ..spec() }
+}
+
+#[test]
+fn a_window_for_downloads_holds_back_grants_and_interrupts() {
+    let rollout = running(1, &windowed(Gates { download: true, install: false }));
+    let decision = check(&catalog(vec![rollout.clone()]), &till(1));
+    assert_eq!((decision.step, decision.reason.code.as_str()), (Step::Nothing, "download_window_closed"));
+    // It opens in three minutes, and the device comes in the first of its four.
+    let (earliest, latest) = (Duration::from_secs(180), Duration::from_secs(240));
+    assert!((earliest..latest).contains(&decision.next_check_in), "{:?}", decision.next_check_in);
+    let (device, one) = with(AssignmentState::Downloading);
+    let step = check(&catalog(vec![rollout.clone()]), &device).step;
+    assert_eq!(step, Step::Hold { assignment: Some(one.id) });
+    let (device, one) = with(AssignmentState::Staged);
+    let step = check(&catalog(vec![rollout]), &device).step;
+    assert_eq!(step, Step::GrantActivation { assignment: one.id, not_after: None });
+}
+
+#[test]
+fn devices_that_wait_for_a_window_do_not_come_all_at_once() {
+    let catalog = catalog(vec![running(1, &windowed(Gates { download: true, install: true }))]);
+    let times: std::collections::BTreeSet<Duration> =
+        (1..50).map(|n| check(&catalog, &till(n)).next_check_in).collect();
+    assert!(times.len() > 40, "{times:?}");
+}
+
+#[test]
+fn an_activation_grant_ends_with_its_window() {
+    let rollout = running(1, &windowed(Gates { download: false, install: true }));
+    let (device, one) = with(AssignmentState::Activating);
+    let contact = contact(at(NOW));
+    let ends = |now: &str| decide(at(now), &catalog(vec![rollout.clone()]), &device, &contact).step;
+    let until = |time: &str| Step::ContinueActivation { assignment: one.id, not_after: Some(at(time)) };
+    assert_eq!(ends("2026-11-23T12:04:00Z"), until("2026-11-23T12:07:00Z"));
+    assert_eq!(ends("2026-11-23T13:00:00Z"), until("2026-11-23T12:07:00Z"), "it may have passed");
+}
+
+#[test]
+fn a_timed_out_assignment_waits_and_keeps_its_product() {
+    let (device, _) = with(AssignmentState::TimedOut);
+    let older = Spec { release: release("2.3.0", 23).digest, priority: 100, ..spec() };
+    let decision = check(&catalog(vec![running(1, &spec()), running(2, &older)]), &device);
+    assert_eq!((decision.step, decision.reason.code.as_str()), (Step::Nothing, "timed_out"));
+}

@@ -1,0 +1,99 @@
+use std::time::Duration;
+
+use super::*;
+use crate::{
+    decide::{Step, decide},
+    fixture::{at, contact, installed, release, rollout_id, spec, till},
+    rollout::{PhaseSpec, PolicyKind, RolloutState, Spec},
+};
+
+fn fleet() -> Vec<Device> {
+    let mut fleet: Vec<Device> = (0..20).map(till).collect();
+    fleet[3].installed = vec![installed("2.2.0", 22)];
+    fleet[4].hw = "ipad".to_owned();
+    fleet[5].labels.insert("region".to_owned(), "west".to_owned());
+    fleet[6].decommissioned = true;
+    fleet
+}
+
+fn progressive() -> Spec {
+    let phase = |name: &str, percent| PhaseSpec {
+        name: name.to_owned(),
+        percent: Some(percent),
+        selector: None,
+        success_percent: 95,
+        completed_percent: 80,
+        min_completed: 1,
+        max_wait_min: None,
+    };
+    let phases = vec![phase("canary", 10), phase("all", 100)];
+    Spec { policy: PolicyKind::Progressive, phases, selector: "region = northeast".to_owned(), ..spec() }
+}
+
+fn seen(n: u32) -> Seen {
+    let now = at("2026-11-23T12:00:00Z");
+    let last_seen = Some(now - Duration::from_secs(u64::from(n) * 120));
+    let status = Connectivity::of(now, last_seen, Duration::from_secs(300), crate::device::DEFAULT_ABANDONED_AFTER);
+    Seen { last_seen, status, now }
+}
+
+fn look(spec: &Spec, others: &Catalog) -> Preview {
+    let fleet = fleet();
+    let fleet: Vec<(&Device, Seen)> = fleet.iter().map(|device| (device, seen(device.number))).collect();
+    let plan = spec.plan().expect("a plan");
+    preview(at("2026-11-23T12:00:00Z"), rollout_id(1), &plan, &release("2.2.0", 22), &fleet, others)
+}
+
+#[test]
+fn a_preview_counts_exactly() {
+    let preview = look(&progressive(), &Catalog::default());
+    assert_eq!((preview.matching, preview.online), (18, 5));
+    let sizes: Vec<usize> = preview.phases.iter().map(|phase| phase.devices.len()).collect();
+    assert_eq!(sizes, [2, 14], "10 % of the 16 that have something to get, rounded up");
+    assert_eq!(preview.phases.iter().map(|phase| phase.online).sum::<usize>(), 3);
+    assert_eq!(preview.already_installed, [till(3).id]);
+    assert_eq!(preview.incompatible[0].0, till(4).id);
+    assert_eq!(preview.incompatible[0].1.code, "incompatible_hw");
+    assert!(preview.conflicts.is_empty());
+}
+
+#[test]
+fn preview_and_reality_agree() {
+    let spec = progressive();
+    let preview = look(&spec, &Catalog::default());
+    let now = at("2026-11-23T12:00:00Z");
+    let rollout = Rollout {
+        state: RolloutState::Running,
+        started_at: Some(now),
+        members: preview.audience.phases.clone(),
+        excluded: preview.audience.excluded.clone(),
+        ..Rollout::draft(rollout_id(1), spec.plan().expect("a plan"))
+    };
+    let catalog = Catalog::new(1, vec![rollout], [release("2.2.0", 22)]);
+    let offered: Vec<DeviceId> = fleet()
+        .iter()
+        .filter(|device| {
+            let step = decide(now, &catalog, device, &contact(now)).step;
+            matches!(step, Step::GrantDownload { phase: 0, .. })
+        })
+        .map(|device| device.id)
+        .collect();
+    assert_eq!(offered, preview.phases[0].devices);
+}
+
+#[test]
+fn conflicts_say_who_would_come_first() {
+    let other = |n, priority| {
+        let plan = Spec { priority, release: release("2.3.0", 23).digest, ..spec() }.plan().expect("a plan");
+        let members = vec![[1, 2].into_iter().collect()];
+        let started_at = Some(at("2026-11-20T00:00:00Z"));
+        Rollout { state: RolloutState::Paused, started_at, members, ..Rollout::draft(rollout_id(n), plan) }
+    };
+    let mut frozen = other(3, 900);
+    frozen.plan.audience = Membership::Frozen;
+    let others = Catalog::new(1, vec![other(2, 500), frozen], [release("2.3.0", 23)]);
+    let preview = look(&progressive(), &others);
+    let conflicts: Vec<_> =
+        preview.conflicts.iter().map(|one| (one.rollout, one.superseded_by_this, one.devices.len())).collect();
+    assert_eq!(conflicts, [(rollout_id(3), false, 2), (rollout_id(2), true, 18)]);
+}

@@ -1,0 +1,365 @@
+//! The language of the scripts. One command a line; `#` begins a comment; an indented line belongs to the rollout
+//! above it.
+//!
+//! ```text
+//! now 2026-11-23T12:00:00Z              set the clock
+//! wait 5m                               move it on (s, m, h, d)
+//! site NYC-001 America/New_York region=northeast
+//! device till-1 site=NYC-001 pos-app=2.1.0 canary=true [never-seen | seen=2h] [unreported]
+//! release pos-app 2.2.0 [hw=model] [agent=0.4.0]     later lines are newer releases
+//! rollout NAME PRODUCT VERSION          then indented: policy, selector, phase, window, ...
+//! preview NAME / start NAME / pause NAME / resume NAME / cancel NAME
+//! check-in DEVICE                       what is it told?
+//! explain DEVICE                        and what of every rollout?
+//! facts DEVICE hw=model ...             what it will say of itself from now on
+//! runs DEVICE PRODUCT VERSION           it runs that release now, whatever it reported
+//! boot DEVICE                           it starts anew; the next check-in says so
+//! report DEVICE EVENT [transient]       staged, activating, verifying, succeeded, rolled_back, failed, ...
+//! update DEVICE [fails]                 check in and do as told until there is nothing to do
+//! hold DEVICE REASON / unhold DEVICE
+//! status NAME / fleet
+//! ```
+
+use std::{collections::BTreeMap, time::Duration};
+
+use callboard_policy::{
+    decide::{self, Step},
+    device::{Device, Hold},
+    preview::preview,
+    release::Release,
+    rollout::{Membership, PhaseSpec, PolicyKind, Rollout, RolloutState, Spec, Unit as Moves, WindowSpec},
+    selector::Glob,
+    window::{Gates, Mode},
+};
+use callboard_proto::{
+    check_in::Installed,
+    digest::Digest,
+    ids::Product,
+    report::{Event, FailureClass},
+    state::AssignmentState,
+};
+
+use crate::{
+    report,
+    world::{Running, Unit, World, id},
+};
+
+/// Runs a script and returns its transcript: every line of it, and below each command what came of it.
+pub(crate) fn run(script: &str) -> String {
+    let mut world = World::default();
+    let mut transcript = String::new();
+    let mut lines = script.lines().peekable();
+    while let Some(line) = lines.next() {
+        transcript += &format!("{line}\n");
+        let mut details = vec![];
+        while let Some(detail) = lines.next_if(|next| next.starts_with("  ")) {
+            transcript += &format!("{detail}\n");
+            details.push(detail.trim());
+        }
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let mut printed = command(&mut world, &words, &details);
+        printed.append(&mut world.news);
+        for line in printed {
+            transcript += &format!("    {line}\n");
+        }
+    }
+    transcript
+}
+
+fn command(world: &mut World, words: &[&str], details: &[&str]) -> Vec<String> {
+    match words {
+        ["now", time] => world.now = time.parse().expect("a time"),
+        ["wait", time] => world.now = world.now + span(time),
+        ["site", name, tz, labels @ ..] => {
+            let labels = labels.iter().map(|label| pair(label)).collect();
+            world.sites.insert((*name).to_owned(), (tz.parse().expect("a zone"), labels));
+        }
+        ["device", name, facts @ ..] => device(world, name, facts),
+        ["release", product, version, facts @ ..] => release(world, product, version, facts),
+        ["rollout", name, product, version] => return rollout(world, name, product, version, details),
+        ["preview", name] => {
+            let plan = world.running(name).rollout.plan.clone();
+            let release = world.releases.iter().find(|one| one.digest == plan.release).unwrap();
+            let fleet: Vec<_> = world.units.values().map(|unit| (&unit.device, world.seen(unit))).collect();
+            let seen = preview(world.now, id(name), &plan, release, &fleet, &world.catalog());
+            return report::preview(world, &seen);
+        }
+        ["start", name] => world.start(name),
+        ["pause", name] => world.set_state(name, RolloutState::Paused),
+        ["resume", name] => world.set_state(name, RolloutState::Running),
+        ["cancel", name] => world.set_state(name, RolloutState::Cancelled),
+        ["check-in", name] => return vec![report::decision(&world.check_in(name))],
+        ["explain", name] => {
+            let contact = world.contact(name);
+            let decision = decide::explain(world.now, &world.catalog(), &world.units[*name].device, &contact);
+            let mut lines = vec![report::decision(&decision)];
+            lines.extend(report::considered(&decision).into_iter().map(|line| format!("  {line}")));
+            return lines;
+        }
+        ["facts", name, facts @ ..] => {
+            for fact in facts {
+                let (key, value) = pair(fact);
+                learn(&mut world.units.get_mut(*name).unwrap().device, &key, value);
+            }
+        }
+        ["runs", name, product, version] => {
+            world.install(name, Digest::of(format!("{product} {version}").as_bytes()));
+        }
+        ["boot", name] => world.units.get_mut(*name).unwrap().booted = true,
+        ["report", name, event, class @ ..] => {
+            let class = class.first().map(|_| FailureClass::Transient);
+            world.report(name, reported(event), class);
+        }
+        ["update", name, how @ ..] => return update(world, name, how.contains(&"fails")),
+        ["hold", name, reason @ ..] => {
+            let hold = Hold { reason: reason.join(" "), until: None };
+            world.units.get_mut(*name).unwrap().device.held = Some(hold);
+        }
+        ["unhold", name] => world.units.get_mut(*name).unwrap().device.held = None,
+        ["status", name] => return report::status(world, name),
+        ["fleet"] => return report::fleet(world),
+        _ => panic!("no such command: {words:?}"),
+    }
+    world.settle();
+    vec![]
+}
+
+/// A device that does as it is told until it is told nothing new.
+fn update(world: &mut World, name: &str, fails: bool) -> Vec<String> {
+    let mut lines = vec![];
+    for _ in 0..10 {
+        let decision = world.check_in(name);
+        let line = report::decision(&decision);
+        if lines.last() == Some(&line) {
+            break;
+        }
+        lines.push(line);
+        match decision.step {
+            Step::GrantDownload { .. } | Step::ContinueDownload { .. } => {
+                for event in [Event::Downloading, Event::Staged] {
+                    world.report(name, event, None);
+                }
+            }
+            Step::GrantActivation { .. } | Step::ContinueActivation { .. } => {
+                let end = if fails { Event::RolledBack } else { Event::Succeeded };
+                for event in [Event::Activating, Event::Verifying, end] {
+                    world.report(name, event, None);
+                }
+            }
+            Step::Cancel { .. } | Step::CloseAsInstalled { .. } | Step::Exclude { .. } => {}
+            Step::Nothing | Step::Hold { .. } => break,
+        }
+        lines.append(&mut world.news);
+    }
+    lines
+}
+
+fn device(world: &mut World, name: &str, facts: &[&str]) {
+    let mut device = Device {
+        id: id(name),
+        number: u32::try_from(world.units.len()).unwrap(),
+        name: name.parse().expect("a name"),
+        site: None,
+        site_tz: None,
+        labels: BTreeMap::new(),
+        hw: "verifone-m440".to_owned(),
+        arch: "x86_64".to_owned(),
+        agent: "0.3.0".to_owned(),
+        tz: None,
+        channels: vec!["stable".to_owned()],
+        installed: vec![],
+        attributes: BTreeMap::new(),
+        enrolled_at: Some(world.now),
+        decommissioned: false,
+        held: None,
+        assignments: vec![],
+        bad_releases: vec![],
+    };
+    let mut last_seen = Some(world.now);
+    for fact in facts.iter().filter(|fact| fact.contains('=')) {
+        let (key, value) = pair(fact);
+        match key.as_str() {
+            "site" => {
+                let (tz, labels) = &world.sites[&value];
+                device.labels.extend(labels.clone());
+                (device.site, device.site_tz) = (Some(value.parse().unwrap()), Some(*tz));
+            }
+            "seen" => last_seen = Some(world.now - span(&value)),
+            _ => learn(&mut device, &key, value),
+        }
+    }
+    if facts.contains(&"unreported") {
+        (device.hw, device.agent) = (String::new(), String::new());
+    }
+    if facts.contains(&"never-seen") {
+        last_seen = None;
+    }
+    world.units.insert(name.to_owned(), Unit { device, last_seen, booted: false });
+}
+
+fn learn(device: &mut Device, key: &str, value: String) {
+    match key {
+        "hw" => device.hw = value,
+        "agent" => device.agent = value,
+        "tz" => device.tz = Some(value.parse().unwrap()),
+        product if product == "os" || product.ends_with("-app") => device.installed.push(installed(product, &value)),
+        _ => {
+            device.labels.insert(key.to_owned(), value);
+        }
+    }
+}
+
+fn installed(product: &str, version: &str) -> Installed {
+    let (product, version): (Product, _) = (product.parse().unwrap(), version.parse().unwrap());
+    Installed { product, version, release: None, epoch: 0, counter: 0, floor: 0 }
+}
+
+fn release(world: &mut World, product: &str, version: &str, facts: &[&str]) {
+    let facts: BTreeMap<String, String> = facts.iter().map(|fact| pair(fact)).collect();
+    world.releases.push(Release {
+        digest: Digest::of(format!("{product} {version}").as_bytes()),
+        product: product.parse().unwrap(),
+        version: version.parse().unwrap(),
+        epoch: 1,
+        counter: u64::try_from(world.releases.len()).unwrap() + 1,
+        min_floor: 0,
+        channels: vec!["stable".to_owned()],
+        hw: vec![Glob::new(facts.get("hw").map_or("*", String::as_str))],
+        not_after: None,
+        requires_agent: facts.get("agent").map(|version| version.parse().unwrap()),
+    });
+}
+
+fn rollout(world: &mut World, name: &str, product: &str, version: &str, details: &[&str]) -> Vec<String> {
+    let mut spec = Spec {
+        name: name.parse().unwrap(),
+        release: Digest::of(format!("{product} {version}").as_bytes()),
+        selector: "all".to_owned(),
+        audience: Membership::Live,
+        policy: PolicyKind::Immediate,
+        start_at: None,
+        min_absence_s: None,
+        windows: vec![],
+        phases: vec![],
+        unit: Moves::Device,
+        priority: 500,
+        max_attempts: 3,
+        allow_downgrade: false,
+        expected_install_min: 0,
+        deadline: None,
+        ends_at: None,
+        default_tz: None,
+    };
+    for detail in details {
+        let (key, rest) = detail.split_once(' ').expect("a key and a value");
+        set(&mut spec, key, rest);
+    }
+    match spec.plan() {
+        Ok(plan) => {
+            let rollout = Rollout::draft(id(name), plan);
+            world.rollouts.push(Running { rollout, counts: vec![], opened_at: world.now });
+            vec![]
+        }
+        Err(errors) => errors.iter().map(|error| format!("refused: {error}")).collect(),
+    }
+}
+
+fn set(spec: &mut Spec, key: &str, value: &str) {
+    match key {
+        "selector" => spec.selector = value.to_owned(),
+        "audience" => spec.audience = if value == "frozen" { Membership::Frozen } else { Membership::Live },
+        "policy" => {
+            spec.policy = match value {
+                "immediate" => PolicyKind::Immediate,
+                "scheduled" => PolicyKind::Scheduled,
+                "progressive" => PolicyKind::Progressive,
+                "on_connect" => PolicyKind::OnConnect,
+                _ => panic!("no such policy: {value}"),
+            }
+        }
+        "start_at" => spec.start_at = Some(value.parse().unwrap()),
+        "min_absence_s" => spec.min_absence_s = Some(value.parse().unwrap()),
+        "unit" => spec.unit = if value == "site" { Moves::Site } else { Moves::Device },
+        "priority" => spec.priority = value.parse().unwrap(),
+        "max_attempts" => spec.max_attempts = value.parse().unwrap(),
+        "allow_downgrade" => spec.allow_downgrade = value == "true",
+        "expected_install_min" => spec.expected_install_min = value.parse().unwrap(),
+        "deadline" => spec.deadline = Some(value.parse().unwrap()),
+        "ends_at" => spec.ends_at = Some(value.parse().unwrap()),
+        "phase" => spec.phases.push(phase(value)),
+        "window" => spec.windows.push(window(value)),
+        _ => panic!("no such part of a rollout: {key}"),
+    }
+}
+
+/// `NAME 10% success=95 [min=1] [completed=80] [max_wait=60]`, or `NAME selector=...` to the end of the line.
+fn phase(text: &str) -> PhaseSpec {
+    let (text, selector) = match text.split_once(" selector=") {
+        Some((name, selector)) => (name, Some(selector.to_owned())),
+        None => (text, None),
+    };
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let facts: BTreeMap<String, String> =
+        words.iter().filter(|word| word.contains('=')).map(|fact| pair(fact)).collect();
+    let number = |key: &str, default| facts.get(key).map_or(default, |text| text.parse().unwrap());
+    PhaseSpec {
+        name: words[0].to_owned(),
+        percent: words.iter().find_map(|word| word.strip_suffix('%')).map(|text| text.parse().unwrap()),
+        selector,
+        success_percent: number("success", 95),
+        completed_percent: number("completed", 80),
+        min_completed: number("min", 1),
+        max_wait_min: facts.get("max_wait").map(|text| text.parse().unwrap()),
+    }
+}
+
+/// `02:00 120 [tz=site] [days=mon,tue] [gates=download,install] [mode=best_effort]`
+fn window(text: &str) -> WindowSpec {
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let facts: BTreeMap<String, String> = words[2..].iter().map(|fact| pair(fact)).collect();
+    let gates = facts.get("gates").map_or("install", String::as_str);
+    WindowSpec {
+        tz: facts.get("tz").map_or("site", String::as_str).to_owned(),
+        days: facts.get("days").map(|days| days.split(',').map(str::to_owned).collect()).unwrap_or_default(),
+        start: Some(words[0].to_owned()),
+        cron: None,
+        duration_min: words[1].parse().unwrap(),
+        gates: Gates { download: gates.contains("download"), install: gates.contains("install") },
+        mode: if facts.get("mode").is_some_and(|mode| mode == "best_effort") { Mode::BestEffort } else { Mode::Hard },
+    }
+}
+
+fn reported(event: &str) -> Event {
+    match event {
+        "downloading" => Event::Downloading,
+        "staged" => Event::Staged,
+        "deferred" => Event::Deferred,
+        "activating" => Event::Activating,
+        "verifying" => Event::Verifying,
+        "succeeded" => Event::Succeeded,
+        "rolled_back" => Event::RolledBack,
+        "failed" => Event::Failed,
+        "cancelled" => Event::Cancelled,
+        _ => panic!("no such event: {event}, {:?}", AssignmentState::ALL),
+    }
+}
+
+fn pair(text: &str) -> (String, String) {
+    let (key, value) = text.split_once('=').unwrap_or_else(|| panic!("{text} is not key=value"));
+    (key.to_owned(), value.to_owned())
+}
+
+fn span(text: &str) -> Duration {
+    let (count, unit) = text.split_at(text.len() - 1);
+    let unit = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        "d" => 86_400,
+        _ => panic!("no such unit of time: {text}"),
+    };
+    Duration::from_secs(count.parse::<u64>().unwrap() * unit)
+}

@@ -1,0 +1,97 @@
+//! What commands print.
+
+use callboard_policy::{
+    decide::{Decision, Step},
+    gate::PhaseCounts,
+    preview::Preview,
+    rollout::RolloutState,
+};
+use callboard_proto::state::AssignmentState;
+
+use crate::world::World;
+
+pub(crate) fn decision(decision: &Decision) -> String {
+    let what = match decision.step {
+        Step::Nothing | Step::CloseAsInstalled { .. } | Step::Exclude { .. } => "none",
+        Step::Hold { .. } => "hold",
+        Step::GrantDownload { .. } | Step::ContinueDownload { .. } => "download",
+        Step::GrantActivation { .. } | Step::ContinueActivation { .. } => "install",
+        Step::Cancel { .. } => "cancel",
+    };
+    let until = match decision.step {
+        Step::GrantActivation { not_after: Some(at), .. } | Step::ContinueActivation { not_after: Some(at), .. } => {
+            format!(" (begin before {at})")
+        }
+        _ => String::new(),
+    };
+    let reason = &decision.reason;
+    let next = decision.next_check_in.as_secs();
+    format!("{what}{until} [{}] {}; ask again in {next} s", reason.code, reason.text)
+}
+
+pub(crate) fn considered(decision: &Decision) -> Vec<String> {
+    decision.considered.iter().map(|one| format!("[{}] {}", one.reason.code, one.reason.text)).collect()
+}
+
+pub(crate) fn status(world: &mut World, name: &str) -> Vec<String> {
+    let running = world.running(name);
+    let (rollout, counts) = (&running.rollout, &running.counts);
+    let open = &rollout.plan.phases[rollout.open_phase].name;
+    let mut lines = vec![match rollout.state {
+        RolloutState::Running => format!("{name} is running, phase {open} is open"),
+        state => format!("{name} is {}", state.as_str()),
+    }];
+    for (phase, counts) in rollout.plan.phases.iter().zip(counts) {
+        let size = devices(usize::try_from(counts.size).unwrap());
+        lines.push(format!("  {}: {size}: {}", phase.name, in_words(*counts)));
+    }
+    lines
+}
+
+fn in_words(mut counts: PhaseCounts) -> String {
+    let mut parts = vec![];
+    for state in AssignmentState::ALL {
+        let count = *counts.of(state);
+        if count > 0 {
+            parts.push(format!("{count} {}", state.as_str()));
+        }
+    }
+    if counts.untouched() > 0 || parts.is_empty() {
+        parts.push(format!("{} untouched", counts.untouched()));
+    }
+    parts.join(", ")
+}
+
+pub(crate) fn fleet(world: &World) -> Vec<String> {
+    let line = |(name, unit): (&String, &crate::world::Unit)| {
+        let installed = unit.device.installed.iter().map(|one| format!("{} {}", one.product, one.version));
+        format!("{name}: {}, {}", installed.collect::<Vec<_>>().join(", "), world.seen(unit).status.as_str())
+    };
+    world.units.iter().map(line).collect()
+}
+
+pub(crate) fn preview(world: &World, preview: &Preview) -> Vec<String> {
+    let name = |id| world.units.values().find(|unit| unit.device.id == id).unwrap().device.name.to_string();
+    let names = |ids: &[_]| ids.iter().map(|id| name(*id)).collect::<Vec<_>>().join(" ");
+    let mut lines = vec![format!("matching: {}, {} online", devices(preview.matching), preview.online)];
+    for phase in &preview.phases {
+        let (count, names) = (devices(phase.devices.len()), names(&phase.devices));
+        lines.push(format!("  phase {}: {count}, {} online: {names}", phase.name, phase.online));
+    }
+    if !preview.already_installed.is_empty() {
+        lines.push(format!("  have it already: {}", names(&preview.already_installed)));
+    }
+    for (device, reason) in &preview.incompatible {
+        lines.push(format!("  cannot take it: {}: {}", name(*device), reason.text));
+    }
+    for conflict in &preview.conflicts {
+        let other = world.name_of(conflict.rollout);
+        let what = if conflict.superseded_by_this { "would supersede" } else { "would be superseded by" };
+        lines.push(format!("  {what} {other} on {}", names(&conflict.devices)));
+    }
+    lines
+}
+
+fn devices(count: usize) -> String {
+    format!("{count} device{}", if count == 1 { "" } else { "s" })
+}

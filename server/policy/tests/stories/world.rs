@@ -1,0 +1,260 @@
+//! A fleet and a server in memory: it keeps what the real one keeps, and does what decisions propose.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use callboard_policy::{
+    assignment::{self, Event},
+    audience::{self, Candidate},
+    catalog::Catalog,
+    decide::{self, Admission, Decision, Step},
+    device::{Assignment, Connectivity, Contact, DEFAULT_ABANDONED_AFTER, Device},
+    gate::{self, Advance, PhaseCounts},
+    release::Release,
+    rollout::{Rollout, RolloutState},
+    selector::Seen,
+};
+use callboard_proto::{
+    digest::Digest,
+    ids::{AssignmentId, Id},
+    report::{Event as Reported, FailureClass},
+    state::AssignmentState,
+    time::Timestamp,
+};
+
+pub(crate) const POLL: Duration = Duration::from_secs(300);
+
+#[derive(Default)]
+pub(crate) struct World {
+    pub(crate) now: Timestamp,
+    pub(crate) sites: BTreeMap<String, (chrono_tz::Tz, BTreeMap<String, String>)>,
+    pub(crate) units: BTreeMap<String, Unit>,
+    pub(crate) releases: Vec<Release>,
+    pub(crate) rollouts: Vec<Running>,
+    /// What happened by itself since the last command.
+    pub(crate) news: Vec<String>,
+}
+
+pub(crate) struct Unit {
+    pub(crate) device: Device,
+    pub(crate) last_seen: Option<Timestamp>,
+    pub(crate) booted: bool,
+}
+
+pub(crate) struct Running {
+    pub(crate) rollout: Rollout,
+    pub(crate) counts: Vec<PhaseCounts>,
+    pub(crate) opened_at: Timestamp,
+}
+
+pub(crate) fn id<K>(text: &str) -> Id<K> {
+    Id::from_slice(&Digest::of(text.as_bytes()).as_bytes()[..16]).unwrap()
+}
+
+impl World {
+    pub(crate) fn catalog(&self) -> Catalog {
+        let rollouts = self.rollouts.iter().map(|running| running.rollout.clone());
+        let known = rollouts.filter(|rollout| !matches!(rollout.state, RolloutState::Draft | RolloutState::Completed));
+        Catalog::new(1, known.collect(), self.releases.clone())
+    }
+
+    pub(crate) fn running(&mut self, name: &str) -> &mut Running {
+        let found = self.rollouts.iter_mut().find(|running| running.rollout.plan.name.as_str() == name);
+        found.unwrap_or_else(|| panic!("no rollout {name}"))
+    }
+
+    pub(crate) fn seen(&self, unit: &Unit) -> Seen {
+        let status = Connectivity::of(self.now, unit.last_seen, POLL, DEFAULT_ABANDONED_AFTER);
+        Seen { last_seen: unit.last_seen, status, now: self.now }
+    }
+
+    pub(crate) fn contact(&self, name: &str) -> Contact {
+        let unit = &self.units[name];
+        Contact { last_seen: unit.last_seen, boot_changed: unit.booted, poll_interval: POLL }
+    }
+
+    /// Fixes the audience and opens the first phase.
+    pub(crate) fn start(&mut self, name: &str) {
+        let now = self.now;
+        let plan = self.running(name).rollout.plan.clone();
+        let release = self.releases.iter().find(|release| release.digest == plan.release).unwrap();
+        let fleet = self.units.values().map(|unit| (&unit.device, self.seen(unit)));
+        let matching = audience::matching(&plan, fleet);
+        let candidates = matching.map(|(device, seen)| Candidate::of(&plan, release, device, &seen));
+        let audience = audience::assign(id(name), &plan.phases, candidates);
+        let running = self.running(name);
+        running.counts = audience.phases.iter().map(|phase| size(phase, &audience.excluded)).collect();
+        running.rollout.members = audience.phases;
+        running.rollout.excluded = audience.excluded;
+        running.rollout.state = RolloutState::Running;
+        running.rollout.started_at = Some(now);
+        running.opened_at = now;
+        self.settle();
+    }
+
+    pub(crate) fn set_state(&mut self, name: &str, state: RolloutState) {
+        let running = self.running(name);
+        assert!(running.rollout.state.allows(state), "{name} cannot become {}", state.as_str());
+        if running.rollout.state == RolloutState::Paused && state == RolloutState::Running {
+            for counts in &mut running.counts {
+                counts.acknowledged = counts.failed + counts.rolled_back;
+            }
+        }
+        running.rollout.state = state;
+        running.rollout.state_reason = None;
+        self.settle();
+    }
+
+    pub(crate) fn check_in(&mut self, name: &str) -> Decision {
+        let contact = self.contact(name);
+        let decision = decide::decide(self.now, &self.catalog(), &self.units[name].device, &contact);
+        let explained = decide::explain(self.now, &self.catalog(), &self.units[name].device, &contact);
+        assert_eq!(decision, Decision { considered: Vec::new(), ..explained }, "an explanation decides otherwise");
+        self.apply(name, &decision.step);
+        let now = self.now;
+        let unit = self.units.get_mut(name).unwrap();
+        unit.last_seen = Some(now);
+        unit.booted = false;
+        self.settle();
+        decision
+    }
+
+    fn apply(&mut self, name: &str, step: &Step) {
+        match *step {
+            Step::GrantDownload { rollout, phase, admission } => {
+                let rollout_name = self.name_of(rollout);
+                self.admit(name, &rollout_name, phase, admission);
+                match self.units[name].device.assignment(rollout).map(|one| one.id) {
+                    Some(queued) => self.happen(name, queued, Event::DownloadGranted),
+                    None => self.assign(name, &rollout_name, phase),
+                }
+            }
+            Step::GrantActivation { assignment, .. } => self.happen(name, assignment, Event::ActivationGranted),
+            Step::Cancel { assignment, why } => self.happen(name, assignment, why.event()),
+            Step::CloseAsInstalled { assignment } => self.happen(name, assignment, Event::SeenInstalled),
+            Step::Exclude { rollout, phase, .. } => {
+                let number = self.units[name].device.number;
+                let rollout = self.name_of(rollout);
+                let running = self.running(&rollout);
+                running.rollout.excluded.insert(number);
+                running.counts[phase].size -= 1;
+            }
+            Step::Nothing | Step::Hold { .. } | Step::ContinueDownload { .. } | Step::ContinueActivation { .. } => {}
+        }
+    }
+
+    fn admit(&mut self, name: &str, rollout: &str, phase: usize, admission: Admission) {
+        let number = self.units[name].device.number;
+        let running = self.running(rollout);
+        match admission {
+            Admission::Member => return,
+            Admission::Joins => running.rollout.members[phase].insert(number),
+            Admission::Returns => running.rollout.excluded.remove(number),
+        };
+        running.counts[phase].size += 1;
+    }
+
+    fn assign(&mut self, name: &str, rollout: &str, phase: usize) {
+        let (now, running) = (self.now, self.running(rollout));
+        running.counts[phase].move_one(None, AssignmentState::Downloading);
+        let (rollout_id, release) = (running.rollout.id, running.rollout.plan.release);
+        let unit = self.units.get_mut(name).unwrap();
+        unit.device.assignments.push(Assignment {
+            id: id(&format!("{name} in {rollout}")),
+            rollout: rollout_id,
+            release,
+            phase,
+            state: AssignmentState::Downloading,
+            attempt: 1,
+            not_before: None,
+            offered_at: now,
+            seen_before_offer: unit.last_seen,
+        });
+    }
+
+    pub(crate) fn happen(&mut self, name: &str, assignment: AssignmentId, event: Event) {
+        let now = self.now;
+        let unit = self.units.get_mut(name).unwrap();
+        let one = unit.device.assignments.iter_mut().find(|one| one.id == assignment).unwrap();
+        let old = one.state;
+        one.state = match assignment::transition(old, event) {
+            Ok(next) => next,
+            Err(illegal) => return self.news.push(format!("refused: {illegal}")),
+        };
+        if event.raises_attempt() && one.state == AssignmentState::Queued {
+            one.attempt += 1;
+            // Half of the longest back-off, always.
+            one.not_before = (event == Event::FailedForNow).then(|| now + assignment::backoff(one.attempt, 1 << 63));
+        }
+        let (rollout, phase, new) = (one.rollout, one.phase, one.state);
+        let rollout = self.name_of(rollout);
+        self.running(&rollout).counts[phase].move_one(Some(old), new);
+        self.settle();
+    }
+
+    /// What the device says of the assignment that it works on.
+    pub(crate) fn report(&mut self, name: &str, reported: Reported, class: Option<FailureClass>) {
+        let device = &self.units[name].device;
+        let newest = device.assignments.iter().rev().find(|one| !one.state.is_final() || one.attempt > 1);
+        let one = newest.or(device.assignments.last()).unwrap_or_else(|| panic!("{name} has no assignment"));
+        let (assignment, release, attempt) = (one.id, one.release, one.attempt);
+        let rollout = self.name_of(one.rollout);
+        let max_attempts = self.running(&rollout).rollout.plan.max_attempts;
+        match reported {
+            Reported::Succeeded => self.install(name, release),
+            Reported::RolledBack => self.units.get_mut(name).unwrap().device.bad_releases.push(release),
+            _ => {}
+        }
+        self.happen(name, assignment, Event::from_report(reported, class, attempt, max_attempts));
+    }
+
+    /// The device runs it from now on.
+    pub(crate) fn install(&mut self, name: &str, release: Digest) {
+        let release = self.releases.iter().find(|one| one.digest == release).unwrap().clone();
+        let installed = &mut self.units.get_mut(name).unwrap().device.installed;
+        installed.retain(|one| one.product != release.product);
+        installed.push(callboard_proto::check_in::Installed {
+            product: release.product,
+            version: release.version,
+            release: Some(release.digest),
+            epoch: release.epoch,
+            counter: release.counter,
+            floor: release.min_floor,
+        });
+    }
+
+    /// Opens phases, pauses and completes, as the counters say.
+    pub(crate) fn settle(&mut self) {
+        let now = self.now;
+        for Running { rollout, counts, opened_at } in &mut self.rollouts {
+            let name = rollout.plan.name.to_string();
+            loop {
+                match gate::advance(rollout, counts, *opened_at, now) {
+                    Advance::Stay(_) => break,
+                    Advance::Open { phase, reason } => {
+                        (rollout.open_phase, *opened_at) = (phase, now);
+                        let opened = &rollout.plan.phases[phase].name;
+                        self.news.push(format!("{name} opens phase {opened} ({})", reason.text));
+                    }
+                    Advance::Pause(reason) => {
+                        rollout.state = RolloutState::Paused;
+                        self.news.push(format!("{name} pauses itself ({})", reason.text));
+                        rollout.state_reason = Some(reason.text);
+                    }
+                    Advance::Complete(reason) => {
+                        rollout.state = RolloutState::Completed;
+                        self.news.push(format!("{name} is completed ({})", reason.text));
+                    }
+                }
+            }
+        }
+    }
+
+    pub(crate) fn name_of(&self, id: callboard_proto::ids::RolloutId) -> String {
+        let found = self.rollouts.iter().find(|running| running.rollout.id == id).unwrap();
+        found.rollout.plan.name.to_string()
+    }
+}
+
+fn size(phase: &roaring::RoaringBitmap, excluded: &roaring::RoaringBitmap) -> PhaseCounts {
+    PhaseCounts { size: (phase - excluded).len(), ..PhaseCounts::default() }
+}
