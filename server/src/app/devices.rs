@@ -292,6 +292,9 @@ fn wanted(conn: &mut DbConn, device: ImportDevice) -> Result<NewDevice> {
 /// Sets and removes labels of every device that the selector selects.
 pub(crate) async fn edit_labels(app: &App, edit: EditLabels) -> Result<Imported> {
     labels::check(&edit.set)?;
+    if edit.selector.trim().is_empty() {
+        return Err(Error::invalid("selector is empty; say which devices, or all for every one"));
+    }
     let selector = parse_selector(Some(&edit.selector))?;
     let (now, dry_run, context, catalog) = (app.clock.now(), edit.dry_run, app.selector_context(), app.catalog());
     let (outcome, changed) = app

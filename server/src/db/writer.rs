@@ -20,8 +20,8 @@ const BATCH: usize = 256;
 
 /// Tells one caller what became of its operation; `Some` when the transaction failed.
 type Answer = Box<dyn FnOnce(Option<Arc<str>>) + Send>;
-/// Runs one operation; says whether it is to be kept.
-type Operation = Box<dyn FnOnce(&mut DbConn) -> (bool, Answer) + Send>;
+/// Runs one operation, or turns it down with a reason; says whether it is to be kept.
+type Operation = Box<dyn FnOnce(Result<&mut DbConn, Arc<str>>) -> (bool, Answer) + Send>;
 
 /// A handle on the writer's thread.
 pub(super) struct Writer {
@@ -45,8 +45,11 @@ impl Writer {
     {
         let (answer, answered) = oneshot::channel::<Result<T, E>>();
         let operation: Operation = Box::new(move |conn| {
-            let result = catch_unwind(AssertUnwindSafe(|| f(conn)))
-                .unwrap_or_else(|_| Err(DbError::Unavailable("the operation panicked".to_owned()).into()));
+            let result = match conn {
+                Ok(conn) => catch_unwind(AssertUnwindSafe(|| f(conn)))
+                    .unwrap_or_else(|_| Err(DbError::Unavailable("the operation panicked".to_owned()).into())),
+                Err(why) => Err(DbError::Commit(why).into()),
+            };
             let keep = result.is_ok();
             let tell: Answer = Box::new(move |failed| {
                 let result = match failed {
@@ -91,8 +94,7 @@ fn run(url: &DbUrl, conn: DbConn, mut queue: mpsc::Receiver<Operation>) {
             Ok(live) => live,
             Err(source) => {
                 tracing::error!(error = %source, "the writer cannot connect");
-                // Callers see their answer dropped, which is "not available".
-                drop(batch);
+                decline(batch, &source);
                 continue;
             }
         };
@@ -104,8 +106,20 @@ fn run(url: &DbUrl, conn: DbConn, mut queue: mpsc::Receiver<Operation>) {
     }
 }
 
+/// Tells callers that their operations did not run.
+fn decline(batch: Vec<Operation>, source: &dyn std::error::Error) {
+    let why = Arc::<str>::from(source.to_string());
+    for operation in batch {
+        let (_, answer) = operation(Err(why.clone()));
+        answer(None);
+    }
+}
+
 fn commit(conn: &mut DbConn, batch: Vec<Operation>) -> Result<(), diesel::result::Error> {
-    conn.begin()?;
+    if let Err(source) = conn.begin() {
+        decline(batch, &source);
+        return Err(source);
+    }
     let mut answers = Vec::with_capacity(batch.len());
     let ended = run_all(conn, batch, &mut answers).and_then(|()| conn.batch("COMMIT"));
     let failed = ended.as_ref().err().map(|source| Arc::<str>::from(source.to_string()));
@@ -122,7 +136,7 @@ fn commit(conn: &mut DbConn, batch: Vec<Operation>) -> Result<(), diesel::result
 fn run_all(conn: &mut DbConn, batch: Vec<Operation>, answers: &mut Vec<Answer>) -> Result<(), diesel::result::Error> {
     for operation in batch {
         conn.batch("SAVEPOINT operation")?;
-        let (keep, answer) = operation(conn);
+        let (keep, answer) = operation(Ok(conn));
         answers.push(answer);
         conn.batch(if keep { "RELEASE operation" } else { "ROLLBACK TO operation; RELEASE operation" })?;
     }

@@ -59,20 +59,24 @@ impl From<app::Error> for ApiProblem {
     fn from(error: app::Error) -> Self {
         match error {
             app::Error::Refused { code, detail } => Self::new(code, detail),
-            app::Error::Db(DbError::Unavailable(why)) => {
-                tracing::warn!(error = %why, "the database is not available");
-                Self::retry_after(Code::Unavailable, "the database is busy or stopping; try again", 5)
-            }
-            app::Error::Db(DbError::Query(source)) if is_full(&source) => {
+            app::Error::Db(source) if is_full(&source) => {
                 tracing::error!(error = %source, "the database cannot write");
                 Self::retry_after(Code::StorageFull, "the server cannot write to its disk; nothing was changed", 60)
+            }
+            app::Error::Db(source @ (DbError::Unavailable(_) | DbError::Commit(_))) => {
+                tracing::warn!(error = %source, "the database is not available");
+                Self::retry_after(
+                    Code::Unavailable,
+                    "the database is busy or stopping; nothing was changed, try again",
+                    5,
+                )
             }
             other => Self::unexpected(&other),
         }
     }
 }
 
-fn is_full(source: &diesel::result::Error) -> bool {
+fn is_full(source: &DbError) -> bool {
     let text = source.to_string();
     ["disk is full", "readonly database", "disk I/O error", "No space left"].iter().any(|known| text.contains(known))
 }
