@@ -1,0 +1,293 @@
+//! Sites, devices and enrolment tokens.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    check_in::{Installed, Progress},
+    enrol::Bundle,
+    ids::{DeviceId, DeviceName, Product, RolloutName, SiteId, TokenId},
+    instruction::Reason,
+    state::{AgentState, AssignmentState},
+    time::Timestamp,
+    version::Version,
+};
+
+use super::Labels;
+
+/// A site.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Site {
+    /// Its id, chosen by people.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub id: SiteId,
+    /// For people.
+    #[serde(default)]
+    pub name: String,
+    /// IANA time zone.
+    pub tz: String,
+    /// Inherited by its devices.
+    #[serde(default)]
+    pub labels: Labels,
+}
+
+/// Body of `POST /sites/import`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct ImportSites {
+    /// All are taken, or none.
+    pub sites: Vec<Site>,
+    /// Only say what would happen.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// A device that is to be known before it is switched on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct ImportDevice {
+    /// Its unique name.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub name: DeviceName,
+    /// Where it stands.
+    #[serde(default)]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
+    pub site: Option<SiteId>,
+    /// Binds an enrolment that reports it.
+    #[serde(default)]
+    pub serial: Option<String>,
+    /// For people.
+    #[serde(default)]
+    pub description: String,
+    /// Its own labels.
+    #[serde(default)]
+    pub labels: Labels,
+    /// What is believed to be installed, as `product` to version, until the device says so itself.
+    #[serde(default)]
+    #[cfg_attr(feature = "openapi", schema(value_type = BTreeMap<String, String>))]
+    pub installed: BTreeMap<Product, Version>,
+}
+
+/// Body of `POST /devices/import`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct ImportDevices {
+    /// All are taken, or none.
+    pub devices: Vec<ImportDevice>,
+    /// Only say what would happen.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// How a device stands with the server; derived when read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum DeviceStatus {
+    /// Never checked in.
+    Unknown,
+    /// Seen within two poll intervals.
+    Online,
+    /// Seen before that.
+    Offline,
+    /// Silent for 30 days.
+    Abandoned,
+}
+
+/// A device in a list.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Device {
+    /// Its id.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub id: DeviceId,
+    /// Its unique name.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub name: DeviceName,
+    /// Where it stands.
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
+    pub site: Option<SiteId>,
+    /// For people.
+    pub description: String,
+    /// How it stands with the server.
+    pub status: DeviceStatus,
+    /// Its last check-in.
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, format = DateTime))]
+    pub last_seen: Option<Timestamp>,
+    /// When it got its certificate.
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, format = DateTime))]
+    pub enrolled_at: Option<Timestamp>,
+    /// Serial number.
+    pub serial: Option<String>,
+    /// Its own labels and its site's.
+    pub labels: Labels,
+    /// What it runs.
+    pub installed: Vec<Installed>,
+    /// Hardware model.
+    pub hw: String,
+    /// Processor architecture.
+    pub arch: String,
+    /// Version of the agent.
+    pub agent: String,
+    /// Time zone it reports.
+    pub tz: Option<String>,
+    /// Anything else it reports.
+    pub attributes: Labels,
+    /// Held, and why.
+    pub hold: Option<Hold>,
+    /// Whether it was decommissioned.
+    pub decommissioned: bool,
+}
+
+/// A hold: no rollout touches the device.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Hold {
+    /// Why.
+    pub reason: String,
+    /// Until when; without it until it is lifted.
+    #[serde(default)]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, format = DateTime))]
+    pub until: Option<Timestamp>,
+}
+
+/// Body of `POST /devices/{device}/decommission`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Decommission {
+    /// Why.
+    pub reason: String,
+}
+
+/// Body of `POST /devices/labels`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct EditLabels {
+    /// Which devices: a selector, such as `name = till-1`.
+    pub selector: String,
+    /// To set.
+    #[serde(default)]
+    pub set: Labels,
+    /// To remove.
+    #[serde(default)]
+    pub remove: Vec<String>,
+    /// Only say what would happen.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// Why a device gets what it gets.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Explanation {
+    /// Which device.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub device: DeviceName,
+    /// The time it was decided for.
+    #[cfg_attr(feature = "openapi", schema(value_type = String, format = DateTime))]
+    pub now: Timestamp,
+    /// What its next check-in would bring.
+    pub next: Reason,
+    /// Every active rollout, in the order considered.
+    pub rollouts: Vec<Considered>,
+    /// Its open assignment, with what the device last said of it.
+    pub progress: Option<Progress>,
+    /// Where its agent stands.
+    pub agent_state: Option<AgentState>,
+    /// The code of its last failure.
+    pub last_error: Option<String>,
+}
+
+/// What one rollout means for one device.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Considered {
+    /// Which rollout.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub rollout: RolloutName,
+    /// The first rule that decided.
+    pub reason: Reason,
+    /// The assignment's state, if there is one.
+    pub assignment: Option<AssignmentState>,
+}
+
+/// Body of `POST /tokens`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct NewToken {
+    /// The imported device that may use it; else whoever holds it.
+    #[serde(default)]
+    pub device: Option<String>,
+    /// Site of devices that enrol with it.
+    #[serde(default)]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
+    pub site: Option<SiteId>,
+    /// Labels of devices that enrol with it.
+    #[serde(default)]
+    pub labels: Labels,
+    /// How many devices may use it; 1 by default.
+    #[serde(default)]
+    pub max_uses: Option<u32>,
+    /// Seconds until it expires; 7 days by default, at most 366 days.
+    #[serde(default)]
+    pub ttl_s: Option<u64>,
+}
+
+/// Answer to [`NewToken`]; the only time that the token is shown.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct TokenCreated {
+    /// Its id.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub id: TokenId,
+    /// When it expires.
+    #[cfg_attr(feature = "openapi", schema(value_type = String, format = DateTime))]
+    pub expires_at: Timestamp,
+    /// All that a till needs, the token among it.
+    #[cfg_attr(feature = "openapi", schema(value_type = Object))]
+    pub bundle: Bundle,
+}
+
+/// An enrolment token in a list.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Token {
+    /// Its id.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub id: TokenId,
+    /// The device that may use it.
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
+    pub device: Option<DeviceName>,
+    /// Site of devices that enrol with it.
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
+    pub site: Option<SiteId>,
+    /// Labels of devices that enrol with it.
+    pub labels: Labels,
+    /// How many devices have used it.
+    pub uses: u32,
+    /// How many may.
+    pub max_uses: u32,
+    /// When it was made.
+    #[cfg_attr(feature = "openapi", schema(value_type = String, format = DateTime))]
+    pub created_at: Timestamp,
+    /// When it expires.
+    #[cfg_attr(feature = "openapi", schema(value_type = String, format = DateTime))]
+    pub expires_at: Timestamp,
+    /// Whether it was revoked.
+    pub revoked: bool,
+}
