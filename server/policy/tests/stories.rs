@@ -10,6 +10,8 @@
     reason = "test code"
 )]
 
+#[path = "stories/chance.rs"]
+mod chance;
 #[path = "stories/command.rs"]
 mod command;
 #[path = "stories/report.rs"]

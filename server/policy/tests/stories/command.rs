@@ -9,6 +9,7 @@
 //! release pos-app 2.2.0 [hw=model] [agent=0.4.0]     later lines are newer releases
 //! rollout NAME PRODUCT VERSION          then indented: policy, selector, phase, window, ...
 //! preview NAME / start NAME / pause NAME / resume NAME / cancel NAME
+//! resume NAME acknowledging             and look past the failures so far
 //! check-in DEVICE                       what is it told?
 //! explain DEVICE                        and what of every rollout?
 //! facts DEVICE hw=model ...             what it will say of itself from now on
@@ -46,6 +47,15 @@ use crate::{
 
 /// Runs a script and returns its transcript: every line of it, and below each command what came of it.
 pub(crate) fn run(script: &str) -> String {
+    play(script).0
+}
+
+/// The world after a script.
+pub(crate) fn set_up(script: &str) -> World {
+    play(script).1
+}
+
+fn play(script: &str) -> (String, World) {
     let mut world = World::default();
     let mut transcript = String::new();
     let mut lines = script.lines().peekable();
@@ -66,7 +76,7 @@ pub(crate) fn run(script: &str) -> String {
             transcript += &format!("    {line}\n");
         }
     }
-    transcript
+    (transcript, world)
 }
 
 fn command(world: &mut World, words: &[&str], details: &[&str]) -> Vec<String> {
@@ -90,6 +100,7 @@ fn command(world: &mut World, words: &[&str], details: &[&str]) -> Vec<String> {
         ["start", name] => world.start(name),
         ["pause", name] => world.set_state(name, RolloutState::Paused),
         ["resume", name] => world.set_state(name, RolloutState::Running),
+        ["resume", name, "acknowledging"] => world.acknowledge_and_resume(name),
         ["cancel", name] => world.set_state(name, RolloutState::Cancelled),
         ["check-in", name] => return vec![report::decision(&world.check_in(name))],
         ["explain", name] => {
@@ -197,7 +208,7 @@ fn device(world: &mut World, name: &str, facts: &[&str]) {
     if facts.contains(&"never-seen") {
         last_seen = None;
     }
-    world.units.insert(name.to_owned(), Unit { device, last_seen, booted: false });
+    world.units.insert(name.to_owned(), Unit { device, last_seen, booted: false, works_on: None });
 }
 
 fn learn(device: &mut Device, key: &str, value: String) {

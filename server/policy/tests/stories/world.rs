@@ -38,6 +38,8 @@ pub(crate) struct Unit {
     pub(crate) device: Device,
     pub(crate) last_seen: Option<Timestamp>,
     pub(crate) booted: bool,
+    /// What it was told last to download or install.
+    pub(crate) works_on: Option<AssignmentId>,
 }
 
 pub(crate) struct Running {
@@ -94,14 +96,17 @@ impl World {
     pub(crate) fn set_state(&mut self, name: &str, state: RolloutState) {
         let running = self.running(name);
         assert!(running.rollout.state.allows(state), "{name} cannot become {}", state.as_str());
-        if running.rollout.state == RolloutState::Paused && state == RolloutState::Running {
-            for counts in &mut running.counts {
-                counts.acknowledged = counts.failed + counts.rolled_back;
-            }
-        }
         running.rollout.state = state;
         running.rollout.state_reason = None;
         self.settle();
+    }
+
+    /// The gate looks past the failures so far.
+    pub(crate) fn acknowledge_and_resume(&mut self, name: &str) {
+        for counts in &mut self.running(name).counts {
+            counts.acknowledged = counts.failed + counts.rolled_back;
+        }
+        self.set_state(name, RolloutState::Running);
     }
 
     pub(crate) fn check_in(&mut self, name: &str) -> Decision {
@@ -140,6 +145,14 @@ impl World {
             }
             Step::Nothing | Step::Hold { .. } | Step::ContinueDownload { .. } | Step::ContinueActivation { .. } => {}
         }
+        let unit = self.units.get_mut(name).unwrap();
+        unit.works_on = match *step {
+            Step::GrantDownload { rollout, .. } => unit.device.assignment(rollout).map(|one| one.id),
+            Step::ContinueDownload { assignment }
+            | Step::GrantActivation { assignment, .. }
+            | Step::ContinueActivation { assignment, .. } => Some(assignment),
+            _ => unit.works_on,
+        };
     }
 
     fn admit(&mut self, name: &str, rollout: &str, phase: usize, admission: Admission) {
@@ -193,10 +206,10 @@ impl World {
 
     /// What the device says of the assignment that it works on.
     pub(crate) fn report(&mut self, name: &str, reported: Reported, class: Option<FailureClass>) {
-        let device = &self.units[name].device;
-        let newest = device.assignments.iter().rev().find(|one| !one.state.is_final() || one.attempt > 1);
-        let one = newest.or(device.assignments.last()).unwrap_or_else(|| panic!("{name} has no assignment"));
-        let (assignment, release, attempt) = (one.id, one.release, one.attempt);
+        let unit = &self.units[name];
+        let assignment = unit.works_on.unwrap_or_else(|| panic!("{name} was told to do nothing"));
+        let one = unit.device.assignments.iter().find(|one| one.id == assignment).unwrap();
+        let (release, attempt) = (one.release, one.attempt);
         let rollout = self.name_of(one.rollout);
         let max_attempts = self.running(&rollout).rollout.plan.max_attempts;
         match reported {

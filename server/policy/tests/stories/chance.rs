@@ -1,0 +1,218 @@
+//! The same fleet and server, driven by chance: whatever devices and operators do, what must never happen does not,
+//! and what is left to healthy devices comes to an end.
+
+use std::time::Duration;
+
+use callboard_policy::{
+    decide::{Admission, Decision, Step},
+    gate::PhaseCounts,
+    rollout::{Membership, RolloutState},
+    window::{self, Gate, Mode, WindowState},
+};
+use callboard_proto::{
+    report::{Event, FailureClass},
+    state::AssignmentState,
+};
+use proptest::prelude::*;
+
+use crate::{command, report, world::World};
+
+const ROLLOUTS: [&str; 4] = ["careful", "nightly", "urgent", "gentle"];
+
+const SETUP: &str = "\
+now 2026-11-23T12:00:00Z
+site NYC-001 America/New_York region=northeast
+site LA-001 America/Los_Angeles region=west
+device n0 site=NYC-001 pos-app=1.0 os=1 canary=true
+device n1 site=NYC-001 pos-app=1.0 os=1
+device n2 site=NYC-001 pos-app=1.0 os=1
+device n3 site=NYC-001 pos-app=1.0 os=1 never-seen
+device l0 site=LA-001 pos-app=1.0 os=1
+device l1 site=LA-001 pos-app=1.0 os=1 seen=3d
+device l2 site=LA-001 hw=ipad pos-app=1.0 os=1
+release pos-app 2.0
+release pos-app 2.1 hw=verifone-*
+release os 2
+rollout careful pos-app 2.0
+  policy progressive
+  audience frozen
+  unit UNIT
+  phase canary 10% success=50 max_wait=600
+  phase rest 100% success=1
+rollout nightly os 2
+  policy scheduled
+  audience frozen
+  expected_install_min 15
+  window 02:00 120 mode=MODE
+  window 23:30 45 gates=download,install days=sat,sun
+rollout urgent pos-app 2.1
+  audience frozen
+  priority PRIORITY
+  selector region = northeast
+rollout gentle pos-app 2.1
+  policy on_connect
+  priority 100
+";
+
+fn check_grant(world: &World, name: &str, decision: &Decision) {
+    let device = &world.units[name].device;
+    let of = |id| world.rollouts.iter().find(|running| running.rollout.id == id).unwrap();
+    let rollout = match decision.step {
+        Step::GrantDownload { rollout, phase, admission } => {
+            let running = &of(rollout).rollout;
+            assert!(phase <= running.open_phase, "{name}: phase {phase} is not open");
+            let member = running.members[phase].contains(device.number);
+            assert_eq!(member, admission != Admission::Joins, "{name}");
+            assert!(member || running.plan.audience == Membership::Live, "{name} is outside of the audience");
+            running
+        }
+        Step::GrantActivation { assignment, .. } => {
+            let one = device.assignments.iter().find(|one| one.id == assignment).unwrap();
+            let running = &of(one.rollout).rollout;
+            let windows = running.plan.windows_for(Gate::Install, device, world.now);
+            let state = window::state_at(world.now, &windows, running.plan.expected_install);
+            let hard = windows.iter().all(|(window, _)| window.mode == Mode::Hard);
+            let closed = matches!(state, Some(WindowState::Closed { .. }));
+            assert!(!(closed && hard), "{name}: activated outside of its windows");
+            running
+        }
+        _ => return,
+    };
+    assert_eq!(rollout.state, RolloutState::Running, "{name}: a grant of a rollout that does not run");
+    assert!(device.held.is_none(), "{name}: a grant under a hold");
+    let busy = |state| matches!(state, AssignmentState::Activating | AssignmentState::Verifying);
+    assert!(!device.assignments.iter().any(|one| busy(one.state)), "{name} is activating already");
+}
+
+/// Counters are what a recount gives.
+fn check_counts(world: &World) {
+    for running in &world.rollouts {
+        for (phase, counts) in running.counts.iter().enumerate() {
+            let members = &running.rollout.members[phase] - &running.rollout.excluded;
+            let mut recount = PhaseCounts { size: members.len(), ..PhaseCounts::default() };
+            let all = world.units.values().flat_map(|unit| &unit.device.assignments);
+            for one in all.filter(|one| one.rollout == running.rollout.id && one.phase == phase) {
+                recount.move_one(None, one.state);
+            }
+            recount.acknowledged = counts.acknowledged;
+            assert_eq!(*counts, recount, "{} phase {phase}", running.rollout.plan.name);
+        }
+    }
+}
+
+/// A check-in; `luck` says how far the device gets with what it is told.
+fn visit(world: &mut World, name: &str, luck: u8) {
+    let decision = {
+        let contact = world.contact(name);
+        let decision =
+            callboard_policy::decide::decide(world.now, &world.catalog(), &world.units[name].device, &contact);
+        check_grant(world, name, &decision);
+        decision
+    };
+    assert_eq!(world.check_in(name).step, decision.step);
+    assert!(!world.news.iter().any(|news| news.contains("refused")), "{name} {decision:?}: {:?}", world.news);
+    let failed = |world: &mut World, class| world.report(name, Event::Failed, class);
+    match (decision.step, luck % 8) {
+        (Step::GrantDownload { .. } | Step::ContinueDownload { .. }, 0) => {
+            failed(world, Some(FailureClass::Transient));
+        }
+        (Step::GrantDownload { .. } | Step::ContinueDownload { .. }, 3..) => world.report(name, Event::Staged, None),
+        (Step::GrantActivation { .. } | Step::ContinueActivation { .. }, how) => match how {
+            0 => failed(world, Some(FailureClass::Transient)),
+            1 => world.report(name, Event::RolledBack, None),
+            2 => world.report(name, Event::Deferred, None),
+            3 => world.report(name, Event::Verifying, None),
+            _ => world.report(name, Event::Succeeded, None),
+        },
+        _ => {}
+    }
+    world.news.clear();
+    check_counts(world);
+}
+
+fn operate(world: &mut World, what: u8) {
+    let rollout = ROLLOUTS[usize::from(what / 4) % ROLLOUTS.len()];
+    let state = world.running(rollout).rollout.state;
+    let device = world.units.keys().nth(usize::from(what) % world.units.len()).unwrap().clone();
+    let next = match what % 5 {
+        0 => RolloutState::Paused,
+        1 | 2 => RolloutState::Running,
+        3 if what > 240 => RolloutState::Cancelled,
+        _ => {
+            let unit = world.units.get_mut(&device).unwrap();
+            unit.booted = true;
+            let hold = callboard_policy::device::Hold { reason: "chance".to_owned(), until: None };
+            unit.device.held = if unit.device.held.is_none() { Some(hold) } else { None };
+            return;
+        }
+    };
+    if state == RolloutState::Draft && next == RolloutState::Running {
+        world.start(rollout);
+    } else if state.allows(next) && state != RolloutState::Draft {
+        world.set_state(rollout, next);
+    }
+}
+
+fn explain(world: &World, name: &str) -> String {
+    let device = &world.units[name].device;
+    let decision = callboard_policy::decide::explain(world.now, &world.catalog(), device, &world.contact(name));
+    let lines = report::considered(&decision).join("\n  ");
+    format!("{name}: {}\n  {lines}", report::decision(&decision))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+    #[test]
+    fn nothing_forbidden_happens_and_healthy_fleets_finish(
+        steps in proptest::collection::vec(any::<[u8; 3]>(), 50..250),
+        site in any::<bool>(),
+        best_effort in any::<bool>(),
+        priority in prop_oneof![Just(100), Just(500), Just(900)],
+    ) {
+        let setup = SETUP
+            .replace("UNIT", if site { "site" } else { "device" })
+            .replace("MODE", if best_effort { "best_effort" } else { "hard" })
+            .replace("PRIORITY", &priority.to_string());
+        let mut world = command::set_up(&setup);
+        let names: Vec<String> = world.units.keys().cloned().collect();
+        for [what, which, luck] in steps {
+            match what {
+                0..40 => operate(&mut world, which),
+                40..80 => world.now = world.now + Duration::from_secs(u64::from(which) * 200),
+                _ => {
+                    world.now = world.now + Duration::from_secs(17);
+                    visit(&mut world, &names[usize::from(which) % names.len()], luck);
+                }
+            }
+            world.settle();
+        }
+        // From now on everything is well: nobody holds anything, devices do as they are told, and whatever pauses
+        // itself for the failures so far is resumed by an operator who acknowledges them.
+        for unit in world.units.values_mut() {
+            unit.device.held = None;
+        }
+        for round in 0..(9 * 36) {
+            if round % 36 == 0 {
+                world.units.values_mut().for_each(|unit| unit.booted = true);
+            }
+            for rollout in ROLLOUTS {
+                match world.running(rollout).rollout.state {
+                    RolloutState::Draft => world.start(rollout),
+                    RolloutState::Paused => world.acknowledge_and_resume(rollout),
+                    _ => {}
+                }
+            }
+            world.now = world.now + Duration::from_secs(2400);
+            for name in &names {
+                visit(&mut world, name, 7);
+            }
+        }
+        for rollout in ["careful", "nightly", "urgent"] {
+            let running = world.running(rollout);
+            let (state, counts) = (running.rollout.state, running.counts.clone());
+            let over = matches!(state, RolloutState::Completed | RolloutState::Cancelled);
+            let why = names.iter().map(|name| explain(&world, name)).collect::<Vec<_>>().join("\n");
+            prop_assert!(over, "{} is {}: {:?}\n{}", rollout, state.as_str(), counts, why);
+        }
+    }
+}
