@@ -56,11 +56,14 @@ pub(crate) struct InitArgs {
     /// Make no root and release keys for trying out; publish your own root afterwards
     #[arg(long)]
     no_try_out_keys: bool,
+    /// The time that certificates and documents are made for; for tests
+    #[arg(long, hide = true, value_name = "TIME")]
+    fixed_clock: Option<Timestamp>,
 }
 
 /// Runs the command.
 pub(crate) fn run(args: &InitArgs) -> anyhow::Result<()> {
-    let now = Clock::system().now();
+    let now = args.fixed_clock.unwrap_or_else(|| Clock::system().now());
     let url =
         match &args.public_url {
             Some(text) => Some(PublicUrl::parse(text).ok_or_else(|| {

@@ -1,0 +1,254 @@
+//! A real server as a child process, on SQLite or on PostgreSQL.
+
+mod cli;
+
+use std::{
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use callboard_proto::{
+    digest::Digest,
+    root::Root,
+    signed::{Envelope, Verified},
+    time::Timestamp,
+};
+pub use cli::Output;
+use serde::Deserialize;
+
+use crate::{
+    api::Api,
+    clock::{START, TestClock},
+    postgres::{self, Database},
+    wait,
+};
+
+/// The thin binaries, which only an integration test knows.
+#[derive(Clone, Copy, Debug)]
+pub struct Binaries {
+    pub callboard: &'static str,
+    pub agent: &'static str,
+}
+
+/// Which database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Engine {
+    Sqlite,
+    Postgres,
+}
+
+/// A data directory with its database, and the server that runs on it unless it was stopped.
+pub struct TestServer {
+    pub engine: Engine,
+    pub clock: TestClock,
+    /// Arguments of `serve` beside the usual ones.
+    pub flags: Vec<String>,
+    binaries: Binaries,
+    home: tempfile::TempDir,
+    database: Option<Database>,
+    running: Option<Running>,
+}
+
+struct Running {
+    child: Child,
+    file: ServeFile,
+}
+
+/// `run/serve.json`.
+#[derive(Deserialize)]
+struct ServeFile {
+    device_url: String,
+    admin_url: String,
+    pid: u32,
+}
+
+/// Runs a test on both engines; without PostgreSQL that half is skipped and says so.
+pub fn on_both(binaries: Binaries, test: impl Fn(&mut TestServer)) {
+    test(&mut TestServer::start(binaries, Engine::Sqlite, &[]).unwrap());
+    match TestServer::start(binaries, Engine::Postgres, &[]) {
+        Some(mut server) => test(&mut server),
+        None => eprintln!("skipped: needs postgres"),
+    }
+}
+
+impl TestServer {
+    /// A new data directory without a running server; `None` if the engine is not there.
+    pub fn prepare(binaries: Binaries, engine: Engine) -> Option<Self> {
+        let database = match engine {
+            Engine::Sqlite => None,
+            Engine::Postgres => Some(postgres::database()?),
+        };
+        let home = tempfile::Builder::new().prefix("callboard-test-").tempdir().unwrap();
+        let clock = TestClock::starting();
+        Some(Self { engine, clock, flags: Vec::new(), binaries, home, database, running: None })
+    }
+
+    /// A new data directory and a server on it, ready; `None` if the engine is not there.
+    pub fn start(binaries: Binaries, engine: Engine, flags: &[&str]) -> Option<Self> {
+        let mut server = Self::prepare(binaries, engine)?;
+        server.flags = flags.iter().map(ToString::to_string).collect();
+        let dir = server.dir();
+        server.cli(["init", "--fixed-clock", START, "--dir", dir.to_str().unwrap()]).ok();
+        server.serve();
+        Some(server)
+    }
+
+    /// The data directory.
+    pub fn dir(&self) -> PathBuf {
+        self.home.path().join("data")
+    }
+
+    /// A directory for files of the test.
+    pub fn home(&self) -> &Path {
+        self.home.path()
+    }
+
+    pub const fn binaries(&self) -> Binaries {
+        self.binaries
+    }
+
+    /// The database's URL, as the server is told.
+    pub fn database_url(&self) -> String {
+        match &self.database {
+            Some(database) => database.url.clone(),
+            None => format!("sqlite:{}", self.dir().join("callboard.db").display()),
+        }
+    }
+
+    /// Starts the server and waits until it is ready.
+    pub fn serve(&mut self) {
+        let mut child = self.serve_command().spawn().unwrap();
+        let path = self.dir().join("run/serve.json");
+        let file = wait::until_some("the server is ready", || {
+            if let Some(status) = child.try_wait().unwrap() {
+                panic!("the server ended with {status}:\n{}", self.log());
+            }
+            let file: ServeFile = serde_json::from_slice(&fs::read(&path).ok()?).ok()?;
+            (file.pid == child.id()).then_some(file)
+        });
+        self.running = Some(Running { child, file });
+    }
+
+    /// `callboard serve` as the tests run it.
+    pub fn serve_command(&self) -> Command {
+        let log = fs::File::options().create(true).append(true).open(self.home.path().join("serve.log")).unwrap();
+        let mut command = self.command();
+        command.args(["serve", "--device-listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--fixed-clock"]);
+        command.arg(self.clock.now().to_string()).arg("--dir").arg(self.dir()).args(&self.flags);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        command
+    }
+
+    /// What the server has logged.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.home.path().join("serve.log")).unwrap_or_default()
+    }
+
+    fn running(&self) -> &Running {
+        self.running.as_ref().expect("the server runs")
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.running().child.id()
+    }
+
+    /// `kill -9`: nothing is flushed, nothing said.
+    pub fn kill(&mut self) {
+        let mut running = self.running.take().expect("the server runs");
+        running.child.kill().unwrap();
+        running.child.wait().unwrap();
+    }
+
+    /// Stops as an operator does.
+    pub fn stop(&mut self) {
+        let mut running = self.running.take().expect("the server runs");
+        let pid = rustix::process::Pid::from_child(&running.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        let status = running.child.wait().unwrap();
+        assert!(status.success(), "{status}:\n{}", self.log());
+    }
+
+    pub fn restart_after_kill(&mut self) {
+        self.kill();
+        self.serve();
+    }
+
+    pub fn device_address(&self) -> SocketAddr {
+        self.running().file.device_url.strip_prefix("https://").unwrap().parse().unwrap()
+    }
+
+    pub fn device_url(&self) -> &str {
+        &self.running().file.device_url
+    }
+
+    /// The admin API, as the first admin.
+    pub fn api(&self) -> Api {
+        let address = self.running().file.admin_url.strip_prefix("http://").unwrap().parse().unwrap();
+        Api { address, token: self.token() }
+    }
+
+    fn token(&self) -> String {
+        let profile: toml::Table = fs::read_to_string(self.profile()).unwrap().parse().unwrap();
+        profile["token"].as_str().unwrap().to_owned()
+    }
+
+    /// Sets the server's clock.
+    pub fn set_clock(&self, now: Timestamp) {
+        self.api().try_put("clock", &serde_json::json!({ "now": now })).ok();
+        self.clock.set(now);
+    }
+
+    /// Lets the server's time pass.
+    pub fn advance(&self, by: Duration) {
+        self.set_clock(self.clock.now() + by);
+    }
+
+    /// The root that `init` made, as a device gets it.
+    pub fn root(&self) -> Verified<Root> {
+        Root::open_initial(&fs::read(self.dir().join("root.json")).unwrap()).unwrap()
+    }
+
+    /// Where the store keeps a payload.
+    pub fn payload_file(&self, digest: Digest) -> PathBuf {
+        let hex = digest.to_string();
+        self.dir().join("payloads").join(&hex[..2]).join(&hex[2..4]).join(hex)
+    }
+
+    /// Every file of the payload store, uploads under way among them.
+    pub fn payload_files(&self) -> Vec<PathBuf> {
+        let mut files = Vec::new();
+        let mut dirs = vec![self.dir().join("payloads")];
+        while let Some(dir) = dirs.pop() {
+            for entry in fs::read_dir(dir).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() { dirs.push(path) } else { files.push(path) }
+            }
+        }
+        files.sort();
+        files
+    }
+
+    /// The signed envelope of an instruction's document kind; kept here so that tests name no paths.
+    pub fn release_envelope(&self, digest: Digest) -> Envelope {
+        let path = callboard_proto::paths::release(digest);
+        let answer = crate::device::anonymous(self).send(&crate::http::Request::get(path));
+        answer.ok();
+        Envelope::parse::<callboard_proto::release::Release>(&answer.body).unwrap()
+    }
+}
+
+impl Drop for TestServer {
+    fn drop(&mut self) {
+        if let Some(running) = &mut self.running {
+            // It may have ended by itself, which is then the test's business.
+            let _ = running.child.kill();
+            let _ = running.child.wait();
+        }
+        if std::thread::panicking() {
+            eprintln!("on {:?}; the server's log:\n{}", self.engine, self.log());
+        }
+    }
+}

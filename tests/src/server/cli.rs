@@ -1,0 +1,71 @@
+//! Operator commands, run as an operator runs them: profile in the home directory, answers on standard output.
+
+use std::{
+    ffi::OsStr,
+    path::PathBuf,
+    process::{Command, Stdio},
+};
+
+use serde::de::DeserializeOwned;
+
+use super::{Engine, TestServer};
+
+/// What a command said, and its exit code.
+#[derive(Clone, Debug)]
+pub struct Output {
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Output {
+    #[track_caller]
+    pub fn ok(&self) -> &Self {
+        assert_eq!(self.code, Some(0), "{}{}", self.stdout, self.stderr);
+        self
+    }
+
+    #[track_caller]
+    pub fn json<T: DeserializeOwned>(&self) -> T {
+        self.ok();
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error} in {}", self.stdout))
+    }
+
+    /// The message of a command that ended with `code`.
+    #[track_caller]
+    pub fn refused(&self, code: i32) -> &str {
+        assert_eq!(self.code, Some(code), "{}{}", self.stdout, self.stderr);
+        self.stderr.trim()
+    }
+}
+
+impl TestServer {
+    /// The command `callboard` with this server's home, profile and database, and nothing else of this environment.
+    pub fn command(&self) -> Command {
+        let mut command = Command::new(self.binaries.callboard);
+        command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        command.env("HOME", self.home()).env("CALLBOARD_PROFILE", self.profile()).env("TZ", "Asia/Kathmandu");
+        if self.engine == Engine::Postgres {
+            command.env("CALLBOARD_DATABASE_URL", self.database_url());
+        }
+        if let Some(running) = &self.running {
+            command.env("CALLBOARD_SERVER", &running.file.admin_url).env("CALLBOARD_TOKEN", self.token());
+        }
+        command.current_dir(self.home()).stdin(Stdio::null());
+        command
+    }
+
+    /// Runs an operator's command to its end.
+    pub fn cli(&self, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Output {
+        let output = self.command().args(args).output().unwrap();
+        Output {
+            code: output.status.code(),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+
+    pub(super) fn profile(&self) -> PathBuf {
+        self.home().join("profile.toml")
+    }
+}
