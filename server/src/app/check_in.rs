@@ -38,14 +38,6 @@ pub(crate) async fn check_in(app: &App, known: Arc<Known>, body: CheckIn, reques
         boot_changed: before.boot_id.as_ref().is_some_and(|boot| *boot != body.boot_id),
         poll_interval: app.poll_interval,
     };
-    app.presence.note(known.record.device.id, Seen { at: now, boot_id: body.boot_id.clone() });
-    known.set_contact(LastContact {
-        last_seen: Some(now),
-        boot_id: Some(body.boot_id.clone()),
-        state: Some(body.state),
-        progress: body.progress.clone(),
-        last_error: body.last_error.clone(),
-    });
     let known = if same_facts(&known.record.device, &body.facts) {
         known
     } else {
@@ -54,6 +46,15 @@ pub(crate) async fn check_in(app: &App, known: Arc<Known>, body: CheckIn, reques
         devices::reread(app, &known).await?
     };
     let (known, decision) = settle(app, known, &contact, now).await?;
+    // Only now: a check-in that was not answered has not used up the offer of a new connection.
+    app.presence.note(known.record.device.id, Seen { at: now, boot_id: body.boot_id.clone() });
+    known.set_contact(LastContact {
+        last_seen: Some(now),
+        boot_id: Some(body.boot_id.clone()),
+        state: Some(body.state),
+        progress: body.progress.clone(),
+        last_error: body.last_error.clone(),
+    });
     let instruction = answer(app, &known.record.device, &decision, &body, request, now);
     app.metrics.check_in(instruction.action, began.elapsed());
     app.signer.sign(&instruction).map_err(|source| Error::Unexpected(format!("sign an instruction: {source}")))
