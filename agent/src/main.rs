@@ -1,3 +1,5 @@
+//! The program `callboard-agent`.
+
 fn main() {
     callboard_agent::main();
 }

@@ -1,0 +1,175 @@
+//! Everything that one running agent holds: settings, identity, what it remembers, and its way to the server.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::BTreeMap,
+    rc::Rc,
+    sync::Arc,
+};
+
+use callboard_proto::{
+    check_in::{CheckIn, Facts, Progress},
+    ids::Product,
+    instruction::Nonce,
+    root::Root,
+    signed::Verified,
+};
+
+use crate::{
+    client::Client,
+    clock::{self, Clock},
+    config::{ProductSettings, Settings},
+    fs::Fs,
+    identity::Identity,
+    install,
+    journal::{Journal, JournalError, Record},
+    layout::{ProductDir, StateDir},
+    machine::State,
+    notify::Notifier,
+    outbox::Outbox,
+    products::ProductRecord,
+};
+
+/// The agent's own version.
+pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// Check-in numbers reserved by one journal write.
+const SEQ_BLOCK: u64 = 64;
+
+/// One agent.
+pub(crate) struct Agent {
+    pub(crate) settings: Settings,
+    pub(crate) state_dir: StateDir,
+    pub(crate) fs: Rc<dyn Fs>,
+    pub(crate) clock: Arc<Clock>,
+    pub(crate) client: Client,
+    pub(crate) identity: Identity,
+    pub(crate) root: Verified<Root>,
+    pub(crate) journal: RefCell<Journal>,
+    pub(crate) outbox: RefCell<Outbox>,
+    pub(crate) products: RefCell<BTreeMap<Product, ProductRecord>>,
+    pub(crate) notifier: Notifier,
+    /// Counted since enrolment; the journal is behind by less than half.
+    pub(crate) attacks: RefCell<BTreeMap<String, u64>>,
+    /// The last check-in number used.
+    pub(crate) seq: Cell<u64>,
+    /// Verified bytes of the download at hand.
+    pub(crate) bytes_done: Cell<u64>,
+    /// Why the last contact failed; gone with the next that succeeds.
+    pub(crate) contact_error: RefCell<Option<String>>,
+    pub(crate) boot_id: String,
+}
+
+impl Agent {
+    /// The newest record of the journal.
+    pub(crate) fn record(&self) -> Record {
+        self.journal.borrow().record().clone()
+    }
+
+    /// Where the agent stands.
+    pub(crate) fn state(&self) -> State {
+        self.journal.borrow().record().state.clone()
+    }
+
+    /// Changes the journal, durably.
+    pub(crate) fn update(&self, change: impl FnOnce(&mut Record)) -> Result<(), JournalError> {
+        let mut record = self.record();
+        record.attacks.clone_from(&self.attacks.borrow());
+        record.floor_time = self.clock.floor();
+        change(&mut record);
+        self.journal.borrow_mut().write(&*self.fs, record)
+    }
+
+    /// Changes the journal where losing the change costs little.
+    pub(crate) fn update_coarsely(&self, change: impl FnOnce(&mut Record)) {
+        if let Err(error) = self.update(change) {
+            tracing::warn!(%error, "the journal could not be written");
+        }
+    }
+
+    /// Counts something that an honest server does not send.
+    pub(crate) fn attack(&self, name: &str) {
+        tracing::warn!(attack = name, "refused what no honest server sends");
+        let count = {
+            let mut attacks = self.attacks.borrow_mut();
+            let count = attacks.entry(name.to_owned()).or_default();
+            *count += 1;
+            *count
+        };
+        if count.is_power_of_two() {
+            self.update_coarsely(|_record| {});
+        }
+    }
+
+    /// The settings of a product and where it lies. Orders are only accepted for configured products, so `None` means
+    /// that the configuration was changed while one was carried out.
+    pub(crate) fn product(&self, product: &Product) -> Option<(&ProductSettings, ProductDir)> {
+        let settings = self.settings.products.get(product)?;
+        Some((settings, ProductDir::new(&settings.directory)))
+    }
+
+    /// What is remembered of a product.
+    pub(crate) fn product_record(&self, product: &Product) -> ProductRecord {
+        self.products.borrow().get(product).cloned().unwrap_or_default()
+    }
+
+    /// The next check-in's body.
+    pub(crate) fn question(&self, nonce: Nonce) -> CheckIn {
+        let record = self.record();
+        let progress = record.state.task().map(|task| Progress {
+            assignment_id: task.order.attempt.assignment_id,
+            attempt: task.order.attempt.attempt,
+            bytes_done: self.bytes_done.get(),
+            bytes_total: task.order.bytes_total,
+        });
+        CheckIn {
+            crit: Vec::new(),
+            nonce,
+            checkin_seq: self.next_seq(record.checkin_seq),
+            boot_id: self.boot_id.clone(),
+            uptime_s: clock::boottime().as_secs(),
+            facts: self.facts(),
+            state: record.state.wire(),
+            progress,
+            root_version: self.root.version,
+            free_bytes: self.free_bytes(),
+            last_error: record.last_error.or_else(|| self.contact_error.borrow().clone()),
+            attacks: self.attacks.borrow().clone(),
+        }
+    }
+
+    fn next_seq(&self, reserved: u64) -> u64 {
+        let seq = self.seq.get() + 1;
+        self.seq.set(seq);
+        if seq >= reserved {
+            self.update_coarsely(|record| record.checkin_seq = seq + SEQ_BLOCK);
+        }
+        seq
+    }
+
+    fn facts(&self) -> Facts {
+        let settings = &self.settings;
+        let installed = settings.products.iter().filter_map(|(product, settings)| {
+            let record = self.product_record(product);
+            let there =
+                record.installed.is_some() || install::has_current(&*self.fs, &ProductDir::new(&settings.directory));
+            record.wire(product, settings).filter(|_| there)
+        });
+        Facts {
+            agent: VERSION.to_owned(),
+            hw: settings.hw.clone(),
+            arch: settings.arch.clone(),
+            tz: settings.tz.clone(),
+            serial: settings.serial.clone(),
+            channels: settings.channels.clone(),
+            installed: installed.collect(),
+            attributes: settings.attributes.clone(),
+        }
+    }
+
+    /// The least free of the places where releases are staged.
+    fn free_bytes(&self) -> u64 {
+        let products = self.settings.products.values().map(|product| product.directory.as_path());
+        let places = products.chain([self.state_dir.path()]);
+        places.filter_map(|place| self.fs.space(place).ok()).map(|space| space.free).min().unwrap_or(0)
+    }
+}

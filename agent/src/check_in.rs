@@ -1,0 +1,148 @@
+//! One conversation with the server: reports that wait, the check-in, and the release that its answer names.
+
+use callboard_proto::{
+    check_in::CheckIn,
+    digest::Digest,
+    instruction::{Action, Instruction},
+    paths,
+    release::Release,
+    report::Receipt,
+    signed::{Document, Verified, max_envelope},
+};
+
+use crate::{
+    agent::Agent,
+    client::{ClientError, Dates},
+    clock::Attested,
+    dice::{self, DiceError},
+    fs,
+    journal::Attempt,
+    verify::{self, Asked, Refusal},
+};
+
+/// A receipt names at most 32 reports.
+const MAX_RECEIPT_BYTES: usize = 64 * 1024;
+
+/// A check-in without a usable answer.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CheckInError {
+    #[error("{0}")]
+    Client(#[from] ClientError),
+    #[error("believe the answer: {0}")]
+    Refused(Refusal),
+    #[error("{0}")]
+    Dice(#[from] DiceError),
+    #[error("say all of this device: {0}")]
+    Question(String),
+    #[error("keep the release's document: {0}")]
+    Storage(std::io::Error),
+}
+
+impl CheckInError {
+    /// A stable word for `last_error`.
+    pub(crate) fn code(&self) -> &str {
+        match self {
+            Self::Client(error) => error.code(),
+            Self::Refused(refusal) => refusal.code(),
+            Self::Dice(_) => "no_randomness",
+            Self::Question(_) => "bad_facts",
+            Self::Storage(_) => "storage",
+        }
+    }
+}
+
+/// What the server answered.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) instruction: Verified<Instruction>,
+    /// The release of a new order.
+    pub(crate) release: Option<Result<Verified<Release>, Refusal>>,
+}
+
+/// Sends what lies in the outbox.
+pub(crate) async fn flush(agent: &Agent) -> Result<(), ClientError> {
+    loop {
+        let Some(batch) = agent.outbox.borrow().batch() else { return Ok(()) };
+        let body = serde_json::to_vec(&batch).unwrap_or_default();
+        let bytes = agent.client.post(paths::REPORTS, body, MAX_RECEIPT_BYTES, Dates::Matter).await?;
+        let receipt: Receipt = serde_json::from_slice(&bytes).unwrap_or(Receipt { accepted: vec![], refused: vec![] });
+        let before = batch.reports.len();
+        agent.outbox.borrow_mut().acknowledge(&*agent.fs, &agent.state_dir, &receipt);
+        // A receipt for nothing would be asked for over and over.
+        if receipt.accepted.len() + receipt.refused.len() < before {
+            return Ok(());
+        }
+    }
+}
+
+/// Asks what to do.
+pub(crate) async fn check_in(agent: &Agent) -> Result<Answer, CheckInError> {
+    let nonce = dice::nonce()?;
+    let question: CheckIn = agent.question(nonce);
+    question.check().map_err(CheckInError::Question)?;
+    let body = serde_json::to_vec(&question).map_err(|error| CheckInError::Question(error.to_string()))?;
+    let asked = Asked { device_id: agent.identity.device_id, nonce, request_sha256: Digest::of(&body) };
+    let cap = max_envelope(Instruction::MAX_BYTES);
+    let bytes = agent.client.post(paths::CHECK_IN, body, cap, Dates::MayBeWrong).await?;
+    let instruction = verify::instruction(&bytes, &agent.root, asked).map_err(|refusal| {
+        count(agent, &refusal);
+        CheckInError::Refused(refusal)
+    })?;
+    if agent.clock.attest(instruction.server_time) == Attested::BehindFloor {
+        agent.attack("clock_back");
+    }
+    let release = match new_order(agent, &instruction) {
+        Some(digest) => Some(release(agent, digest).await?),
+        None => None,
+    };
+    Ok(Answer { instruction, release })
+}
+
+/// The release of an order that is neither being carried out nor over.
+fn new_order(agent: &Agent, instruction: &Instruction) -> Option<Digest> {
+    if !matches!(instruction.action, Action::Download | Action::Install) {
+        return None;
+    }
+    let attempt = attempt(instruction)?;
+    let record = agent.record();
+    let known =
+        record.last_ended == Some(attempt) || record.state.task().is_some_and(|task| task.order.attempt == attempt);
+    instruction.release_sha256.filter(|_| !known)
+}
+
+/// Which attempt an instruction is about.
+pub(crate) fn attempt(instruction: &Instruction) -> Option<Attempt> {
+    Some(Attempt { assignment_id: instruction.assignment_id?, attempt: instruction.attempt? })
+}
+
+/// The release's document: from the state directory, else from the server and then kept. The outer error says that
+/// it could not be had, the inner that it is not to be believed.
+async fn release(agent: &Agent, digest: Digest) -> Result<Result<Verified<Release>, Refusal>, CheckInError> {
+    if let Some(release) = kept_release(agent, digest) {
+        return Ok(Ok(release));
+    }
+    let bytes = agent.client.get(&paths::release(digest), max_envelope(Release::MAX_BYTES)).await?;
+    match verify::release(&bytes, &agent.root, digest) {
+        Ok(release) => {
+            fs::replace(&*agent.fs, &agent.state_dir.release(digest), &bytes).map_err(CheckInError::Storage)?;
+            agent.clock.raise_floor(release.issued_at);
+            Ok(Ok(release))
+        }
+        Err(refusal) => {
+            count(agent, &refusal);
+            Ok(Err(refusal))
+        }
+    }
+}
+
+/// A release whose document was kept; it is verified again.
+pub(crate) fn kept_release(agent: &Agent, digest: Digest) -> Option<Verified<Release>> {
+    let bytes = agent.fs.read(&agent.state_dir.release(digest), max_envelope(Release::MAX_BYTES)).ok()?;
+    verify::release(&bytes, &agent.root, digest).ok()
+}
+
+fn count(agent: &Agent, refusal: &Refusal) {
+    if let Some(attack) = refusal.attack() {
+        agent.attack(attack);
+    }
+}

@@ -1,0 +1,177 @@
+//! The command line: arguments, exit codes, and where messages go.
+//!
+//! Exit codes: 0 done, 1 tried and failed, 2 the input was wrong and nothing was tried.
+
+use std::{
+    ffi::OsString,
+    io::Write,
+    path::{Path, PathBuf},
+};
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+use crate::config::{DEFAULT_PATH, Settings};
+
+mod enrol;
+mod run;
+mod show;
+
+/// Asks the server for this device's update, verifies it, installs it, and falls back when it fails.
+#[derive(Parser)]
+#[command(name = "callboard-agent", version, disable_help_subcommand = true)]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Make this machine a device of the server that the bundle names. Harmless when it is one already.
+    Enrol {
+        /// The file that `callboard token create --bundle` wrote.
+        #[arg(long, value_name = "FILE")]
+        bundle: PathBuf,
+        #[command(flatten)]
+        config: ConfigPath,
+        /// The name the device would like to have.
+        #[arg(long)]
+        name: Option<String>,
+    },
+    /// Check in and carry out what the server orders, until stopped.
+    Run {
+        #[command(flatten)]
+        config: ConfigPath,
+        /// Stop when there is nothing to do now; exit 1 if the server could not be asked.
+        #[arg(long)]
+        once: bool,
+    },
+    /// Show who this device is, what is installed, and how the last check-in went.
+    Status {
+        #[command(flatten)]
+        config: ConfigPath,
+        #[arg(long, value_enum, default_value = "text")]
+        output: Output,
+    },
+    /// Work with the configuration.
+    Config {
+        #[command(subcommand)]
+        verb: ConfigVerb,
+    },
+}
+
+#[derive(Subcommand)]
+enum ConfigVerb {
+    /// Say whether the configuration is valid.
+    Check {
+        #[command(flatten)]
+        config: ConfigPath,
+    },
+}
+
+#[derive(clap::Args)]
+struct ConfigPath {
+    /// The configuration.
+    #[arg(long = "config", value_name = "FILE", default_value = DEFAULT_PATH, env = "CALLBOARD_AGENT_CONFIG")]
+    path: PathBuf,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Output {
+    Text,
+    Json,
+}
+
+/// How a command failed.
+enum Failed {
+    /// The input was wrong.
+    Input(String),
+    /// It was tried.
+    Tried(String),
+}
+
+const TRIED: u8 = 1;
+const INPUT: u8 = 2;
+
+/// Runs the command that `arguments` (the program's name first) ask for; returns the exit code.
+pub(crate) fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
+    let arguments = match Arguments::try_parse_from(arguments) {
+        Ok(arguments) => arguments,
+        Err(error) if !error.use_stderr() => return u8::from(error.print().is_err()),
+        Err(error) => return fail(Failed::Input(one_line(&error.render().to_string()))),
+    };
+    let done = match arguments.verb {
+        Verb::Enrol { bundle, config, name } => settings(&config.path).and_then(|s| enrol::enrol(&s, &bundle, name)),
+        Verb::Run { config, once } => settings(&config.path).and_then(|s| run::run(s, once)),
+        Verb::Status { config, output } => settings(&config.path).and_then(|s| show::status(&s, output)),
+        Verb::Config { verb: ConfigVerb::Check { config } } => {
+            settings(&config.path).and_then(|s| show::configuration(&s, &config.path))
+        }
+    };
+    done.map_or_else(fail, |()| 0)
+}
+
+fn settings(path: &Path) -> Result<Settings, Failed> {
+    Settings::load(path).map_err(|error| Failed::Input(error.to_string()))
+}
+
+fn fail(failed: Failed) -> u8 {
+    let (text, code) = match failed {
+        Failed::Input(text) => (text, INPUT),
+        Failed::Tried(text) => (text, TRIED),
+    };
+    // Nobody is left to tell when standard error is closed.
+    let _ = writeln!(std::io::stderr(), "callboard-agent: {text}");
+    code
+}
+
+/// The first paragraph of clap's message, which says what is wrong; the rest repeats the usage.
+fn one_line(text: &str) -> String {
+    let paragraph = text.trim().split("\n\n").next().unwrap_or_default();
+    let line = paragraph.lines().map(str::trim).collect::<Vec<_>>().join(" ");
+    line.trim_start_matches("error: ").to_owned()
+}
+
+fn say(text: &str) -> Result<(), Failed> {
+    writeln!(std::io::stdout(), "{text}").map_err(|error| Failed::Tried(format!("failed to write the output: {error}")))
+}
+
+/// One thread for everything.
+fn runtime() -> Result<tokio::runtime::Runtime, Failed> {
+    let built = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    built.map_err(|error| Failed::Tried(format!("failed to start: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn code(arguments: &[&str]) -> u8 {
+        main(["callboard-agent"].iter().chain(arguments).map(OsString::from))
+    }
+
+    #[test]
+    fn wrong_input_is_exit_code_2() {
+        assert_eq!(code(&[]), 2);
+        assert_eq!(code(&["fly"]), 2);
+        assert_eq!(code(&["run", "--config", "/nonexistent/agent.toml"]), 2);
+        assert_eq!(code(&["enrol"]), 2);
+        let dir = tempfile::tempdir().expect("a directory");
+        let config = dir.path().join("agent.toml");
+        let path = config.to_str().expect("text");
+        std::fs::write(&config, "x = 1").expect("written");
+        assert_eq!(code(&["config", "check", "--config", path]), 2);
+        std::fs::write(&config, format!("state_dir = '{}'", dir.path().join("state").display())).expect("written");
+        assert_eq!(code(&["config", "check", "--config", path]), 0);
+        let bundle = dir.path().join("bundle.json");
+        std::fs::write(&bundle, "{}").expect("written");
+        assert_eq!(code(&["enrol", "--config", path, "--bundle", bundle.to_str().expect("text")]), 2);
+        assert_eq!(code(&["run", "--once", "--config", path]), 2, "not enrolled");
+    }
+
+    #[test]
+    fn messages_of_the_argument_parser_are_one_line() {
+        let error = Arguments::try_parse_from(["callboard-agent", "enrol"]).err().expect("refused");
+        let line = one_line(&error.render().to_string());
+        assert!(!line.contains('\n') && line.contains("--bundle <FILE>"), "{line}");
+    }
+}

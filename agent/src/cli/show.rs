@@ -1,0 +1,114 @@
+//! `callboard-agent status` and `callboard-agent config check`
+
+use std::{collections::BTreeMap, path::Path};
+
+use callboard_proto::{check_in::Installed, ids::DeviceId, state::AgentState, time::Timestamp};
+use serde::Serialize;
+
+use super::{Failed, Output, say};
+use crate::{
+    config::Settings,
+    fs::{Disk, Fs},
+    identity::Identity,
+    journal::{Journal, Record},
+    layout::{ProductDir, StateDir},
+    products::ProductRecord,
+    status::Seen,
+};
+
+/// What `status` shows.
+#[derive(Serialize)]
+struct Status {
+    device_id: DeviceId,
+    name: String,
+    site: Option<String>,
+    server_url: String,
+    certificate_expires_at: Timestamp,
+    state: AgentState,
+    /// Product and version being worked on.
+    order: Option<String>,
+    installed: Vec<Installed>,
+    last_check_in: Option<Timestamp>,
+    last_answer: Option<String>,
+    last_error: Option<String>,
+    attacks: BTreeMap<String, u64>,
+}
+
+pub(super) fn status(settings: &Settings, output: Output) -> Result<(), Failed> {
+    let state_dir = StateDir::new(&settings.state_dir);
+    let own = Identity::load(&Disk, &state_dir).map_err(|error| Failed::Tried(error.to_string()))?;
+    let record = Journal::peek(&Disk, &state_dir).map_err(|error| Failed::Tried(format!("failed to {error}")))?;
+    let record = record.unwrap_or_default();
+    let seen: Seen = Disk
+        .read(&state_dir.status(), 64 * 1024)
+        .ok()
+        .and_then(|bytes| serde_json::from_slice(&bytes).ok())
+        .unwrap_or_default();
+    let status = Status {
+        device_id: own.device_id,
+        name: own.name.to_string(),
+        site: own.site.map(|site| site.to_string()),
+        server_url: own.server_url,
+        certificate_expires_at: own.expires_at,
+        state: record.state.wire(),
+        order: order(&record),
+        installed: installed(settings, &state_dir)?,
+        last_check_in: seen.last_check_in,
+        last_answer: seen.last_answer,
+        last_error: seen.last_error.or(record.last_error),
+        attacks: record.attacks,
+    };
+    match output {
+        Output::Json => say(&serde_json::to_string_pretty(&status).unwrap_or_default()),
+        Output::Text => say(&text(&status)),
+    }
+}
+
+fn order(record: &Record) -> Option<String> {
+    record.state.task().map(|task| format!("{} {}", task.order.product, task.order.version))
+}
+
+fn installed(settings: &Settings, state_dir: &StateDir) -> Result<Vec<Installed>, Failed> {
+    let mut installed = Vec::new();
+    for (product, settings) in &settings.products {
+        let record = ProductRecord::load(&Disk, state_dir, product);
+        let record = record.map_err(|error| Failed::Tried(format!("failed to {error}")))?.unwrap_or_default();
+        let there =
+            record.installed.is_some() || crate::install::has_current(&Disk, &ProductDir::new(&settings.directory));
+        installed.extend(record.wire(product, settings).filter(|_| there));
+    }
+    Ok(installed)
+}
+
+fn text(status: &Status) -> String {
+    let none = || "-".to_owned();
+    let mut lines = vec![
+        ("device", format!("{} ({})", status.name, status.device_id)),
+        ("site", status.site.clone().unwrap_or_else(none)),
+        ("server", status.server_url.clone()),
+        ("certificate", format!("until {}", status.certificate_expires_at)),
+        ("state", format!("{:?}", status.state).to_lowercase()),
+    ];
+    lines.extend(status.order.clone().map(|order| ("order", order)));
+    for one in &status.installed {
+        let release = one.release.map_or_else(|| "factory".to_owned(), |digest| digest.short());
+        lines.push(("installed", format!("{} {} ({release})", one.product, one.version)));
+    }
+    lines.push(("last check-in", status.last_check_in.map_or_else(none, |at| at.to_string())));
+    lines.push(("last answer", status.last_answer.clone().unwrap_or_else(none)));
+    lines.push(("last error", status.last_error.clone().unwrap_or_else(none)));
+    let attacks = status.attacks.iter().map(|(name, count)| format!("{name} {count}")).collect::<Vec<_>>();
+    lines.push(("attacks", if attacks.is_empty() { none() } else { attacks.join(", ") }));
+    lines.iter().map(|(key, value)| format!("{key:<14} {value}")).collect::<Vec<_>>().join("\n")
+}
+
+pub(super) fn configuration(settings: &Settings, path: &Path) -> Result<(), Failed> {
+    let products = settings.products.len();
+    say(&format!("{} is valid: {products} product{}", path.display(), if products == 1 { "" } else { "s" }))?;
+    for (name, product) in &settings.products {
+        if !product.directory.is_dir() {
+            say(&format!("note: products.{name}.directory {} does not exist yet", product.directory.display()))?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,198 @@
+//! HTTP/1.1 over TLS 1.3 to the one server of this device.
+//!
+//! One connection is kept from check-in over documents to payloads and closed when nothing is left to ask. Every
+//! answer has a size limit and a time limit; redirects and content encodings are errors.
+
+use std::{cell::RefCell, sync::Arc};
+
+use http_body_util::{BodyExt, Full};
+use hyper::{
+    Method, Request, Response, StatusCode,
+    body::{Bytes, Incoming},
+    header,
+};
+use tokio::time::timeout;
+
+pub(crate) use connection::Connection;
+pub(crate) use endpoint::Endpoint;
+pub(crate) use error::{ClientError, plain};
+pub(crate) use tls::{Credentials, TlsError};
+
+use crate::{clock::Clock, config::Network};
+
+mod connection;
+mod endpoint;
+mod error;
+mod tls;
+
+/// A problem document is a few hundred bytes.
+const MAX_PROBLEM_BYTES: usize = 16 * 1024;
+
+/// Whether a request may go out although the server's certificate is out of date by this device's clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Dates {
+    /// Never: documents, payloads, reports.
+    Matter,
+    /// If nothing but the dates is wrong: check-in, whose answer tells the time, and the first enrolment.
+    MayBeWrong,
+}
+
+/// The server as seen from this device.
+pub(crate) struct Client {
+    endpoint: Endpoint,
+    tls: tls::Connectors,
+    network: Network,
+    idle: RefCell<Option<Connection>>,
+}
+
+/// An answer whose body is still arriving.
+pub(crate) struct Stream {
+    pub(crate) response: Response<Incoming>,
+    // Last, so that the body is dropped before what feeds it.
+    _connection: Connection,
+}
+
+impl Client {
+    /// A client that believes certificates of `ca_pem` alone and shows `credentials`, if there are any yet.
+    pub(crate) fn new(
+        endpoint: Endpoint,
+        ca_pem: &str,
+        credentials: Option<Credentials>,
+        clock: &Arc<Clock>,
+        network: Network,
+    ) -> Result<Self, TlsError> {
+        let tls = tls::Connectors::new(ca_pem, credentials, clock)?;
+        Ok(Self { endpoint, tls, network, idle: RefCell::new(None) })
+    }
+
+    /// `POST` of JSON; the whole body of a successful answer, at most `cap` bytes.
+    pub(crate) async fn post(&self, path: &str, body: Vec<u8>, cap: usize, dates: Dates) -> Result<Bytes, ClientError> {
+        self.whole(Method::POST, path, Bytes::from(body), cap, dates).await
+    }
+
+    /// `GET` of a document of at most `cap` bytes.
+    pub(crate) async fn get(&self, path: &str, cap: usize) -> Result<Bytes, ClientError> {
+        self.whole(Method::GET, path, Bytes::new(), cap, Dates::Matter).await
+    }
+
+    /// `GET` of some bytes of a payload, as `bytes=...` says.
+    pub(crate) async fn range(&self, path: &str, range: &str) -> Result<Stream, ClientError> {
+        let request = || {
+            let builder = self.request(Method::GET, path).header(header::RANGE, range);
+            builder.body(Full::default()).map_err(ClientError::request)
+        };
+        let (connection, response) = self.send(&request, Dates::Matter).await?;
+        let response = self.accept(response).await?;
+        Ok(Stream { response, _connection: connection })
+    }
+
+    /// How long a body may make no progress.
+    pub(crate) const fn network(&self) -> Network {
+        self.network
+    }
+
+    /// Closes the kept connection: idle sockets cost the server more than new handshakes.
+    pub(crate) fn close(&self) {
+        self.idle.take();
+    }
+
+    async fn whole(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+        cap: usize,
+        dates: Dates,
+    ) -> Result<Bytes, ClientError> {
+        let request = || {
+            let mut builder = self.request(method.clone(), path);
+            if method == Method::POST {
+                builder = builder.header(header::CONTENT_TYPE, "application/json");
+            }
+            builder.body(Full::new(body.clone())).map_err(ClientError::request)
+        };
+        let (connection, response) = self.send(&request, dates).await?;
+        let response = self.accept(response).await?;
+        let bytes = self.collect(response, cap).await?;
+        self.keep(connection);
+        Ok(bytes)
+    }
+
+    fn request(&self, method: Method, path: &str) -> hyper::http::request::Builder {
+        Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::HOST, self.endpoint.authority())
+            .header(header::USER_AGENT, concat!("callboard-agent/", env!("CARGO_PKG_VERSION")))
+            .header(header::ACCEPT_ENCODING, "identity")
+    }
+
+    /// Sends over the kept connection or a new one. A kept one may just have been closed by the server, so a failure
+    /// there says nothing yet; every request of ours may be repeated.
+    async fn send(
+        &self,
+        request: &dyn Fn() -> Result<Request<Full<Bytes>>, ClientError>,
+        dates: Dates,
+    ) -> Result<(Connection, Response<Incoming>), ClientError> {
+        // Taken out first: the borrow must not live across an await.
+        let kept = self.idle.take();
+        if let Some(mut connection) = kept
+            && let Ok(response) = connection.send(request()?, self.network.answer).await
+        {
+            return Ok((connection, response));
+        }
+        let mut connection = self.open(dates).await?;
+        let response = connection.send(request()?, self.network.answer).await?;
+        Ok((connection, response))
+    }
+
+    async fn open(&self, dates: Dates) -> Result<Connection, ClientError> {
+        let wait = self.network.connect;
+        match Connection::open(&self.endpoint, &self.tls.strict, wait).await {
+            Err(error) if dates == Dates::MayBeWrong && error.is_only_dates() => {
+                tracing::warn!(reason = %error, "asking for the time with the certificate's dates ignored");
+                Ok(Connection::open(&self.endpoint, &self.tls.recovery, wait).await?.used_once())
+            }
+            other => other,
+        }
+    }
+
+    fn keep(&self, connection: Connection) {
+        if connection.is_reusable() {
+            self.idle.replace(Some(connection));
+        }
+    }
+
+    /// Passes on a successful answer that is what it seems to be.
+    async fn accept(&self, response: Response<Incoming>) -> Result<Response<Incoming>, ClientError> {
+        let status = response.status();
+        if response.headers().contains_key(header::CONTENT_ENCODING) {
+            return Err(ClientError::Encoded);
+        }
+        if status == StatusCode::OK || status == StatusCode::PARTIAL_CONTENT {
+            return Ok(response);
+        }
+        let retry_after = error::retry_after(response.headers());
+        // Whatever happens to the explanation, the status is the news.
+        let body = self.collect(response, MAX_PROBLEM_BYTES).await.unwrap_or_default();
+        Err(ClientError::status(status, &body, retry_after))
+    }
+
+    async fn collect(&self, response: Response<Incoming>, cap: usize) -> Result<Bytes, ClientError> {
+        let mut body = response.into_body();
+        let mut bytes = Vec::new();
+        let reading = async {
+            while let Some(frame) = body.frame().await {
+                if let Some(data) = frame.map_err(ClientError::Http)?.data_ref() {
+                    if data.len() > cap - bytes.len() {
+                        return Err(ClientError::TooLarge { cap });
+                    }
+                    bytes.extend_from_slice(data);
+                }
+            }
+            Ok(())
+        };
+        timeout(self.network.answer, reading).await.map_err(|_elapsed| ClientError::Slow("body"))??;
+        Ok(Bytes::from(bytes))
+    }
+}

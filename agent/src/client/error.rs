@@ -1,0 +1,160 @@
+//! What goes wrong on the way to the server and back.
+
+use std::{io, time::Duration};
+
+use callboard_proto::problem::Problem;
+use hyper::{
+    StatusCode,
+    header::{HeaderMap, RETRY_AFTER},
+};
+use rustls::CertificateError;
+
+/// A server may not silence its devices for longer.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(86_400);
+
+/// A request without a usable answer.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ClientError {
+    #[error("connect to {address}: {source}")]
+    Connect { address: String, source: io::Error },
+    #[error("agree with {address} on TLS: {source}")]
+    Tls { address: String, source: rustls::Error },
+    #[error("get an answer: {0} took too long")]
+    Slow(&'static str),
+    #[error("speak HTTP: {}", with_source(.0))]
+    Http(hyper::Error),
+    #[error("make the request: {0}")]
+    Request(hyper::http::Error),
+    #[error("get an answer: HTTP status {status}{}{}", if code.is_empty() { "" } else { ", " }, detail)]
+    Status { status: u16, code: String, detail: String, retry_after: Option<Duration> },
+    #[error("read the answer: it is larger than {cap} bytes")]
+    TooLarge { cap: usize },
+    #[error("read the answer: it has a content encoding, none was asked for")]
+    Encoded,
+}
+
+impl ClientError {
+    pub(super) fn request(source: hyper::http::Error) -> Self {
+        Self::Request(source)
+    }
+
+    pub(super) fn status(status: StatusCode, body: &[u8], retry_after: Option<Duration>) -> Self {
+        let problem: Option<Problem> = serde_json::from_slice(body).ok();
+        let (code, detail) = problem.map(|problem| (problem.code, problem.detail)).unwrap_or_default();
+        let detail = if code.is_empty() { String::new() } else { format!("{code}: {}", plain(&detail, 500)) };
+        Self::Status { status: status.as_u16(), code, detail, retry_after }
+    }
+
+    /// Whether the certificate would have been accepted on another day.
+    pub(super) fn is_only_dates(&self) -> bool {
+        matches!(
+            self,
+            Self::Tls { source: rustls::Error::InvalidCertificate(reason), .. } if matches!(
+                reason,
+                CertificateError::Expired
+                    | CertificateError::ExpiredContext { .. }
+                    | CertificateError::NotValidYet
+                    | CertificateError::NotValidYetContext { .. }
+            )
+        )
+    }
+
+    /// Whether no server was reached at all; says nothing about the server.
+    pub(crate) const fn is_unreachable(&self) -> bool {
+        matches!(self, Self::Connect { .. })
+    }
+
+    /// When the server wants to be asked again.
+    pub(crate) const fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Status { retry_after, .. } => *retry_after,
+            _ => None,
+        }
+    }
+
+    /// A stable word for `last_error`.
+    pub(crate) fn code(&self) -> &str {
+        match self {
+            Self::Connect { .. } => "unreachable",
+            Self::Tls { .. } => "tls",
+            Self::Slow(_) => "slow",
+            Self::Http(_) | Self::Request(_) => "http",
+            Self::Status { code, .. } if !code.is_empty() => code,
+            Self::Status { .. } => "http_status",
+            Self::TooLarge { .. } => "oversize",
+            Self::Encoded => "encoded",
+        }
+    }
+
+    /// The counter of attacks it belongs to.
+    pub(crate) const fn attack(&self) -> Option<&'static str> {
+        match self {
+            Self::TooLarge { .. } => Some("oversize"),
+            _ => None,
+        }
+    }
+}
+
+/// hyper's errors say what failed and hide why in the source.
+fn with_source(error: &hyper::Error) -> String {
+    use std::error::Error;
+    error.source().map_or_else(|| error.to_string(), |source| format!("{error}: {source}"))
+}
+
+/// Foreign text, fit for logs: no control characters, not longer than `limit` bytes.
+pub(crate) fn plain(text: &str, limit: usize) -> String {
+    let mut plain = String::new();
+    for c in text.chars().map(|c| if c.is_control() { ' ' } else { c }) {
+        if plain.len() + c.len_utf8() > limit {
+            break;
+        }
+        plain.push(c);
+    }
+    plain
+}
+
+/// Reads `Retry-After` in seconds or as a date; a date is compared with the answer's own `Date`, so that no clock of
+/// ours is needed.
+pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    let wait = match text.parse::<u64>() {
+        Ok(seconds) => Duration::from_secs(seconds),
+        Err(_) => {
+            let date = |text: &str| chrono::DateTime::parse_from_rfc2822(text).ok();
+            let now = date(headers.get(hyper::header::DATE)?.to_str().ok()?)?;
+            (date(text)? - now).to_std().unwrap_or_default()
+        }
+    };
+    Some(wait.clamp(Duration::from_secs(1), MAX_RETRY_AFTER))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wait(pairs: &[(&'static str, &'static str)]) -> Option<u64> {
+        let mut headers = HeaderMap::new();
+        for (name, value) in pairs {
+            headers.insert(*name, hyper::header::HeaderValue::from_static(value));
+        }
+        retry_after(&headers).map(|wait| wait.as_secs())
+    }
+
+    #[test]
+    fn retry_after_is_read_in_both_forms_and_clamped() {
+        assert_eq!(wait(&[("retry-after", "120")]), Some(120));
+        assert_eq!(wait(&[("retry-after", "0")]), Some(1));
+        assert_eq!(wait(&[("retry-after", "99999999999")]), Some(86_400));
+        assert_eq!(wait(&[("retry-after", "soon")]), None);
+        let date = ("date", "Mon, 23 Nov 2026 02:00:00 GMT");
+        assert_eq!(wait(&[date, ("retry-after", "Mon, 23 Nov 2026 02:05:00 GMT")]), Some(300));
+        assert_eq!(wait(&[date, ("retry-after", "Mon, 23 Nov 2026 01:05:00 GMT")]), Some(1));
+        assert_eq!(wait(&[("retry-after", "Mon, 23 Nov 2026 01:05:00 GMT")]), None);
+    }
+
+    #[test]
+    fn foreign_text_cannot_carry_terminal_codes_or_fill_a_log() {
+        assert_eq!(plain("a\u{1b}[2Jb\nc", 100), "a [2Jb c");
+        assert_eq!(plain(&"ä".repeat(100), 9).len(), 8);
+    }
+}

@@ -1,0 +1,254 @@
+//! `agent.toml`: fragments as written, and the validated settings made from them.
+//!
+//! Unknown fields are errors. Whatever passes [`Settings::parse`] is consistent; nothing is checked again later.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use callboard_proto::{check_in, ids::Product};
+use serde::Deserialize;
+
+pub(crate) use product::ProductSettings;
+
+mod product;
+
+/// Where `agent.toml` is looked for without `--config`.
+pub(crate) const DEFAULT_PATH: &str = "/etc/callboard/agent.toml";
+const DEFAULT_STATE_DIR: &str = "/var/lib/callboard";
+/// A configuration is some dozens of lines; anything of this size is another file.
+const MAX_CONFIG_BYTES: u64 = 1 << 20;
+const DAY_S: u64 = 86_400;
+
+/// Everything that the device's owner decides.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub(crate) state_dir: PathBuf,
+    pub(crate) hw: String,
+    pub(crate) arch: String,
+    pub(crate) serial: Option<String>,
+    pub(crate) tz: Option<String>,
+    pub(crate) channels: Vec<String>,
+    pub(crate) attributes: BTreeMap<String, String>,
+    pub(crate) polling: Polling,
+    pub(crate) network: Network,
+    pub(crate) products: BTreeMap<Product, ProductSettings>,
+}
+
+/// Local bounds of the interval that the server chooses.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Polling {
+    pub(crate) min: Duration,
+    pub(crate) max: Duration,
+    pub(crate) first_max: Duration,
+}
+
+/// When to give up on the network.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Network {
+    pub(crate) connect: Duration,
+    pub(crate) answer: Duration,
+    pub(crate) stall: Duration,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Fragment {
+    state_dir: Option<PathBuf>,
+    hw: Option<String>,
+    arch: Option<String>,
+    serial: Option<String>,
+    tz: Option<String>,
+    channels: Option<Vec<String>>,
+    #[serde(default)]
+    attributes: BTreeMap<String, String>,
+    #[serde(default)]
+    polling: PollingFragment,
+    #[serde(default)]
+    network: NetworkFragment,
+    #[serde(default)]
+    products: BTreeMap<Product, product::Fragment>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct PollingFragment {
+    min_s: Option<u64>,
+    max_s: Option<u64>,
+    first_max_s: Option<u64>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct NetworkFragment {
+    connect_timeout_s: Option<u64>,
+    answer_timeout_s: Option<u64>,
+    stall_timeout_s: Option<u64>,
+}
+
+/// A configuration that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ConfigError {
+    #[error("read {path}: {source}")]
+    Read { path: PathBuf, source: std::io::Error },
+    #[error("{path}: larger than {MAX_CONFIG_BYTES} bytes, this is not an agent.toml")]
+    TooLarge { path: PathBuf },
+    #[error("{path}: {reason}")]
+    Invalid { path: PathBuf, reason: String },
+}
+
+impl Settings {
+    /// Reads and validates the file at `path`.
+    pub(crate) fn load(path: &Path) -> Result<Self, ConfigError> {
+        let unreadable = |source| ConfigError::Read { path: path.to_owned(), source };
+        if std::fs::metadata(path).map_err(unreadable)?.len() > MAX_CONFIG_BYTES {
+            return Err(ConfigError::TooLarge { path: path.to_owned() });
+        }
+        let text = std::fs::read_to_string(path).map_err(unreadable)?;
+        Self::parse(&text).map_err(|reason| ConfigError::Invalid { path: path.to_owned(), reason })
+    }
+
+    /// Validates the text of an `agent.toml`.
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        let fragment: Fragment = toml::from_str(text).map_err(|error| one_line(text, &error))?;
+        let settings = Self {
+            state_dir: absolute("state_dir", fragment.state_dir.unwrap_or_else(|| DEFAULT_STATE_DIR.into()))?,
+            hw: short("hw", fragment.hw.unwrap_or_else(|| "generic".to_owned()))?,
+            arch: short("arch", fragment.arch.unwrap_or_else(|| std::env::consts::ARCH.to_owned()))?,
+            serial: fragment.serial.map(|serial| short("serial", serial)).transpose()?,
+            tz: fragment.tz.map(|tz| short("tz", tz)).transpose()?,
+            channels: channels(fragment.channels.unwrap_or_else(|| vec!["stable".to_owned()]))?,
+            attributes: attributes(fragment.attributes)?,
+            polling: fragment.polling.validate()?,
+            network: fragment.network.validate()?,
+            products: products(fragment.products)?,
+        };
+        Ok(settings)
+    }
+}
+
+impl PollingFragment {
+    fn validate(self) -> Result<Polling, String> {
+        let min_s = seconds("polling.min_s", self.min_s.unwrap_or(10), 0, DAY_S)?;
+        let max_s = seconds("polling.max_s", self.max_s.unwrap_or(DAY_S), 0, DAY_S)?;
+        if min_s > max_s {
+            return Err("polling.min_s is larger than polling.max_s".to_owned());
+        }
+        let first_max = seconds("polling.first_max_s", self.first_max_s.unwrap_or(300), 0, DAY_S)?;
+        Ok(Polling { min: min_s, max: max_s, first_max })
+    }
+}
+
+impl NetworkFragment {
+    fn validate(self) -> Result<Network, String> {
+        Ok(Network {
+            connect: seconds("network.connect_timeout_s", self.connect_timeout_s.unwrap_or(20), 1, 600)?,
+            answer: seconds("network.answer_timeout_s", self.answer_timeout_s.unwrap_or(60), 1, 600)?,
+            stall: seconds("network.stall_timeout_s", self.stall_timeout_s.unwrap_or(60), 1, 600)?,
+        })
+    }
+}
+
+fn seconds(key: &str, value: u64, low: u64, high: u64) -> Result<Duration, String> {
+    if (low..=high).contains(&value) {
+        Ok(Duration::from_secs(value))
+    } else {
+        Err(format!("{key} is {value}, allowed is {low} to {high}"))
+    }
+}
+
+fn short(key: &str, text: String) -> Result<String, String> {
+    if text.is_empty() || text.len() > check_in::MAX_TEXT || text.chars().any(char::is_control) {
+        return Err(format!("{key} must be 1 to {} bytes without control characters", check_in::MAX_TEXT));
+    }
+    Ok(text)
+}
+
+fn absolute(key: &str, path: PathBuf) -> Result<PathBuf, String> {
+    let plain = path.components().all(|part| !matches!(part, std::path::Component::ParentDir));
+    if path.is_absolute() && plain && path.parent().is_some() {
+        Ok(path)
+    } else {
+        Err(format!("{key} is {path:?}, wanted is an absolute path below / without `..`"))
+    }
+}
+
+fn channels(channels: Vec<String>) -> Result<Vec<String>, String> {
+    if channels.is_empty() {
+        return Err("channels is empty, so no release could ever be accepted; name at least one".to_owned());
+    }
+    channels.into_iter().map(|channel| short("channels", channel)).collect()
+}
+
+fn attributes(attributes: BTreeMap<String, String>) -> Result<BTreeMap<String, String>, String> {
+    if attributes.len() > check_in::MAX_ATTRIBUTES {
+        return Err(format!("attributes has {} entries, at most {}", attributes.len(), check_in::MAX_ATTRIBUTES));
+    }
+    attributes
+        .into_iter()
+        .map(|(key, value)| Ok((short("a key of attributes", key)?, short("a value of attributes", value)?)))
+        .collect()
+}
+
+fn products(fragments: BTreeMap<Product, product::Fragment>) -> Result<BTreeMap<Product, ProductSettings>, String> {
+    if fragments.len() > check_in::MAX_INSTALLED {
+        return Err(format!("products has {} entries, at most {}", fragments.len(), check_in::MAX_INSTALLED));
+    }
+    let mut directories = BTreeSet::new();
+    let mut products = BTreeMap::new();
+    for (name, fragment) in fragments {
+        let settings = fragment.validate(&name)?;
+        if !directories.insert(settings.directory.clone()) {
+            return Err(format!("products.{name}.directory is used by another product too"));
+        }
+        products.insert(name, settings);
+    }
+    Ok(products)
+}
+
+/// TOML errors draw a picture over several lines; people and logs get place and reason in one.
+fn one_line(text: &str, error: &toml::de::Error) -> String {
+    let reason = error.message().replace('\n', ", ");
+    let line = error.span().and_then(|span| text.get(..span.start)).map(|before| before.matches('\n').count() + 1);
+    line.map_or_else(|| reason.clone(), |line| format!("line {line}: {reason}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(text: &str, wanted: &str) {
+        let found = Settings::parse(text).map(|_| "accepted".to_owned()).unwrap_or_else(|reason| reason);
+        assert!(found.contains(wanted), "{text:?} gave {found:?}, wanted {wanted:?}");
+    }
+
+    #[test]
+    fn an_empty_file_is_a_valid_configuration() {
+        let settings = Settings::parse("").expect("defaults are valid");
+        assert_eq!(settings.channels, ["stable"]);
+        assert_eq!(settings.polling.min, Duration::from_secs(10));
+        assert_eq!(settings.state_dir, Path::new("/var/lib/callboard"));
+    }
+
+    #[test]
+    fn impossible_settings_name_the_key_and_the_allowed_values() {
+        check("colour = 1", "line 1: unknown field `colour`");
+        check("\n[polling]\nmins = 1", "line 3: unknown field `mins`");
+        check("[polling]\nmin_s = 90000", "polling.min_s is 90000, allowed is 0 to 86400");
+        check("[polling]\nmin_s = 5\nmax_s = 4", "polling.min_s is larger");
+        check("state_dir = 'x'", "state_dir is \"x\", wanted is an absolute path");
+        check("state_dir = '/a/../b'", "without `..`");
+        check("channels = []", "channels is empty");
+        check("hw = ''", "hw must be 1 to 128 bytes");
+        check("hw = 5", "line 1: invalid type");
+        check("[products.'../x']\ndirectory = '/opt/x'", "is not a product name");
+        check("[products.a]\n", "products.a.directory is missing");
+        check("[products.a]\ndirectory='/o'\n[products.b]\ndirectory='/o'", "used by another product");
+        check("[products.a]\ndirectory='/o'\nservice='a b'", "products.a.service");
+        check("[products.a]\ndirectory='/o'\nhealth=[]", "products.a.health is empty");
+        check("[products.a]\ndirectory='/o'\ntrial_tries=0", "products.a.trial_tries is 0, allowed is 1 to 10");
+        check("[products.a]\ndirectory='/o'\ntrial_s=0", "accepted");
+    }
+}

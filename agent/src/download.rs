@@ -1,0 +1,179 @@
+//! Fetching payloads: every chunk is verified in memory before it is written, and nothing that is there is fetched
+//! again.
+//!
+//! There is no journal of chunks: after a restart the partial file is hashed against the chunk list, which was
+//! authenticated by the release. Nothing on disk is believed without that.
+
+use std::{io, path::Path, time::Duration};
+
+use callboard_proto::{
+    paths,
+    release::Payload,
+    report::{Failure, FailureClass},
+};
+
+use crate::{
+    client::{Client, ClientError},
+    fs::{self, Fs, Mode},
+    layout::StateDir,
+    machine::{permanent, transient},
+};
+use list::ChunkList;
+use partial::Partial;
+use stream::Stop;
+
+mod list;
+mod partial;
+mod stream;
+
+/// Answers without a single new chunk, before the download counts as failed.
+const MAX_FRUITLESS: u32 = 8;
+/// Wrong copies of one chunk, before the download counts as failed.
+const MAX_BAD: u32 = 3;
+/// Complete files that read back wrong, before the medium counts as failing.
+const MAX_REREADS: u32 = 2;
+
+/// What a download needs from the agent.
+pub(crate) trait Host {
+    /// Verified bytes of all payloads so far.
+    fn progress(&self, bytes: u64);
+    /// Counts an attack.
+    fn attack(&self, name: &'static str);
+    /// How long to wait after `fruitless` answers in a row.
+    fn pause(&self, fruitless: u32, asked: Option<Duration>) -> Duration;
+}
+
+/// One payload on its way in.
+pub(crate) struct Download<'a> {
+    pub(crate) fs: &'a dyn Fs,
+    pub(crate) client: &'a Client,
+    pub(crate) state_dir: &'a StateDir,
+    pub(crate) host: &'a dyn Host,
+    /// Bytes of the payloads before this one.
+    pub(crate) base: u64,
+}
+
+impl Download<'_> {
+    /// Fetches what is missing of `payload`, and returns when it is complete, durable and read back.
+    pub(crate) async fn run(&self, payload: &Payload) -> Result<(), Failure> {
+        let list = self.list(payload).await?;
+        let path = self.state_dir.payload(payload.sha256);
+        for _ in 0..=MAX_REREADS {
+            let mut partial = self.open(&path, payload, &list).await?;
+            self.fill(payload, &list, &mut partial).await?;
+            self.fs.sync_data(&path).map_err(|error| storage("sync", &path, &error))?;
+            let read_back = Partial::scan(self.fs, &path, payload, &list).await;
+            let read_back = read_back.map_err(|error| storage("read back", &path, &error))?;
+            if !read_back.is_complete() {
+                tracing::warn!(path = %path.display(), "what was written reads back differently; fetching it again");
+            } else if read_back.whole() == Some(payload.sha256) {
+                return Ok(());
+            } else {
+                return Err(permanent("wrong_payload", "the chunks are right, their sum is not what the release says"));
+            }
+        }
+        Err(transient("storage_failing", format!("{} does not read back as written", path.display())))
+    }
+
+    async fn list(&self, payload: &Payload) -> Result<ChunkList, Failure> {
+        let path = self.state_dir.payload(payload.chunks_sha256);
+        if let Ok(bytes) = self.fs.read(&path, ChunkList::bytes_of(payload))
+            && let Ok(list) = ChunkList::parse(bytes, payload)
+        {
+            return Ok(list);
+        }
+        let mut fruitless = 0;
+        loop {
+            let fetched = self.client.get(&paths::payload(payload.chunks_sha256), ChunkList::bytes_of(payload)).await;
+            let wrong = match fetched {
+                Ok(bytes) => match ChunkList::parse(bytes.to_vec(), payload) {
+                    Ok(list) => {
+                        let stored = fs::replace(self.fs, &path, list.as_bytes());
+                        stored.map_err(|error| storage("write", &path, &error))?;
+                        return Ok(list);
+                    }
+                    Err(wrong) => Stop::BadList(wrong),
+                },
+                Err(error) => Stop::Client(error),
+            };
+            self.next_try(wrong, &mut fruitless).await?;
+        }
+    }
+
+    async fn open(&self, path: &Path, payload: &Payload, list: &ChunkList) -> Result<Partial, Failure> {
+        let failed = |doing: &'static str| move |error: io::Error| storage(doing, path, &error);
+        if self.fs.stat(path).map_err(failed("look at"))?.is_none() {
+            self.fs.create(path, Mode::Private).map_err(failed("create"))?;
+            self.fs.sync_dir(&self.state_dir.payloads()).map_err(failed("sync"))?;
+        }
+        self.fs.reserve(path, payload.size).map_err(failed("reserve"))?;
+        let partial = Partial::scan(self.fs, path, payload, list).await.map_err(failed("read"))?;
+        self.host.progress(self.base + partial.bytes_done());
+        Ok(partial)
+    }
+
+    async fn fill(&self, payload: &Payload, list: &ChunkList, partial: &mut Partial) -> Result<(), Failure> {
+        let (mut fruitless, mut bad) = (0, (0, 0));
+        while let Some(gap) = partial.first_gap() {
+            let before = partial.bytes_done();
+            let stopped = stream::fetch(self, payload, list, partial, gap).await;
+            if partial.bytes_done() > before {
+                fruitless = 0;
+            }
+            match stopped {
+                Ok(()) => {}
+                Err(Stop::Disk(error)) => {
+                    return Err(storage("write", &self.state_dir.payload(payload.sha256), &error));
+                }
+                Err(Stop::BadChunk(chunk)) => {
+                    self.host.attack("bad_chunk");
+                    bad = if bad.0 == chunk { (chunk, bad.1 + 1) } else { (chunk, 1) };
+                    tracing::warn!(chunk, tries = bad.1, "a chunk is not what the release says");
+                    if bad.1 > MAX_BAD {
+                        let text = format!("chunk {chunk} of payload {} was wrong {} times", payload.name, bad.1);
+                        return Err(transient("bad_chunk", text));
+                    }
+                }
+                Err(other) => self.next_try(other, &mut fruitless).await?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits before another try, or gives up. A server that cannot be reached at all is no reason to give up.
+    async fn next_try(&self, stop: Stop, fruitless: &mut u32) -> Result<(), Failure> {
+        if let Some(attack) = stop.attack() {
+            self.host.attack(attack);
+        }
+        let counts = !matches!(&stop, Stop::Client(error) if error.is_unreachable() || error.retry_after().is_some());
+        tracing::info!(reason = %stop, fruitless, "the download was interrupted");
+        if counts && *fruitless >= MAX_FRUITLESS {
+            return Err(transient(stop.code(), format!("failed to {stop}, {} times in a row", *fruitless + 1)));
+        }
+        *fruitless += u32::from(counts);
+        let asked = match &stop {
+            Stop::Client(error) => error.retry_after(),
+            _ => None,
+        };
+        tokio::time::sleep(self.host.pause(*fruitless, asked)).await;
+        Ok(())
+    }
+}
+
+fn storage(doing: &str, path: &Path, error: &io::Error) -> Failure {
+    let code = if error.kind() == io::ErrorKind::StorageFull { "no_space" } else { "storage" };
+    Failure {
+        class: FailureClass::Transient,
+        code: code.to_owned(),
+        text: format!("failed to {doing} {}: {error}", path.display()),
+    }
+}
+
+impl From<ClientError> for Stop {
+    fn from(error: ClientError) -> Self {
+        Self::Client(error)
+    }
+}
+
+#[cfg(test)]
+mod tests;

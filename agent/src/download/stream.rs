@@ -1,0 +1,191 @@
+//! One ranged request: its answer is cut into chunks, and each is verified before it is written.
+
+use std::{io, ops::Range, time::Duration};
+
+use callboard_proto::{paths, release::Payload};
+use http_body_util::BodyExt;
+use hyper::{
+    StatusCode,
+    body::{Bytes, Incoming},
+    header::{CONTENT_LENGTH, CONTENT_RANGE, HeaderMap, HeaderName},
+};
+use tokio::time::{Instant, timeout};
+
+use super::{
+    Download,
+    list::{ChunkList, WrongList},
+    partial::Partial,
+};
+use crate::client::ClientError;
+
+/// Least progress within one stall timeout: slower than any line that is still a line.
+const MIN_PROGRESS: usize = 8 * 1024;
+/// Written bytes after which the medium is made to catch up.
+const SYNC_EVERY: u64 = 64 << 20;
+
+/// Why a request ended early.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Stop {
+    #[error("{0}")]
+    Client(ClientError),
+    #[error("read the body: less than {MIN_PROGRESS} bytes in {} s", .0.as_secs())]
+    Slow(Duration),
+    #[error("read the body: it ended early")]
+    Short,
+    #[error("get the range asked for: {0}")]
+    Range(&'static str),
+    #[error("accept the chunk list: {0}")]
+    BadList(WrongList),
+    #[error("accept chunk {0}")]
+    BadChunk(usize),
+    #[error("write: {0}")]
+    Disk(io::Error),
+}
+
+impl Stop {
+    pub(super) fn code(&self) -> &'static str {
+        match self {
+            Self::Client(_) | Self::Short => "download",
+            Self::Slow(_) => "slow",
+            Self::Range(_) => "bad_range",
+            Self::BadList(_) => "bad_chunk_list",
+            Self::BadChunk(_) => "bad_chunk",
+            Self::Disk(_) => "storage",
+        }
+    }
+
+    pub(super) const fn attack(&self) -> Option<&'static str> {
+        match self {
+            Self::Slow(_) => Some("slow"),
+            Self::BadList(_) | Self::BadChunk(_) => Some("bad_chunk"),
+            Self::Client(error) => error.attack(),
+            _ => None,
+        }
+    }
+}
+
+/// Fetches the chunks of `gap`. `Ok` means that all of them are there.
+pub(super) async fn fetch(
+    download: &Download<'_>,
+    payload: &Payload,
+    list: &ChunkList,
+    partial: &mut Partial,
+    gap: Range<usize>,
+) -> Result<(), Stop> {
+    let first = list.range(gap.start).start;
+    let last = list.range(gap.end - 1).end;
+    // Open-ended to the end, so that one request brings everything.
+    let range = if last == payload.size { format!("bytes={first}-") } else { format!("bytes={first}-{}", last - 1) };
+    let mut answer = download.client.range(&paths::payload(payload.sha256), &range).await?;
+    let wanted = if answer.response.status() == StatusCode::PARTIAL_CONTENT {
+        partial_range(answer.response.headers(), payload.size, first)?
+    } else {
+        whole_range(answer.response.headers(), payload.size)?
+    };
+    let start = wanted.start / u64::from(payload.chunk_size.max(1));
+    let mut body = Body::new(answer.response.body_mut(), download.client.network().stall);
+    let mut buffer = Vec::new();
+    let (mut written, path) = (0, download.state_dir.payload(payload.sha256));
+    for n in usize::try_from(start).unwrap_or(usize::MAX)..gap.end {
+        let chunk = list.range(n);
+        if chunk.end > wanted.end {
+            return Err(Stop::Short);
+        }
+        body.fill(&mut buffer, usize::try_from(chunk.end - chunk.start).unwrap_or(0)).await?;
+        if partial.has(n) {
+            continue;
+        }
+        if !list.is_right(n, &buffer) {
+            return Err(Stop::BadChunk(n));
+        }
+        download.fs.write_at(&path, chunk.start, &buffer).map_err(Stop::Disk)?;
+        partial.add(n, chunk.end - chunk.start);
+        download.host.progress(download.base + partial.bytes_done());
+        written += chunk.end - chunk.start;
+        if written >= SYNC_EVERY {
+            download.fs.sync_data(&path).map_err(Stop::Disk)?;
+            written = 0;
+        }
+    }
+    Ok(())
+}
+
+/// What a 206 brings; it must begin where the request said and be of the payload that the release names.
+fn partial_range(headers: &HeaderMap, size: u64, first: u64) -> Result<Range<u64>, Stop> {
+    let text = headers.get(CONTENT_RANGE).and_then(|value| value.to_str().ok());
+    let parsed = text.and_then(|text| text.strip_prefix("bytes ")).and_then(|text| {
+        let (range, total) = text.split_once('/')?;
+        let (start, end) = range.split_once('-')?;
+        Some((start.parse::<u64>().ok()?, end.parse::<u64>().ok()?, total.parse::<u64>().ok()?))
+    });
+    let (start, end, total) = parsed.ok_or(Stop::Range("the answer does not say which range it is"))?;
+    if total != size {
+        return Err(Stop::Range("the payload has another size there"));
+    }
+    if start != first || end < start || end >= size {
+        return Err(Stop::Range("the answer is another range"));
+    }
+    if number(headers, CONTENT_LENGTH).is_some_and(|length| length != end - start + 1) {
+        return Err(Stop::Range("the answer has another length than its range"));
+    }
+    Ok(start..end + 1)
+}
+
+/// What a 200 brings: everything, although a part was asked for.
+fn whole_range(headers: &HeaderMap, size: u64) -> Result<Range<u64>, Stop> {
+    match number(headers, CONTENT_LENGTH) {
+        Some(length) if length != size => Err(Stop::Range("the payload has another size there")),
+        _ => Ok(0..size),
+    }
+}
+
+fn number(headers: &HeaderMap, name: HeaderName) -> Option<u64> {
+    headers.get(name)?.to_str().ok()?.parse().ok()
+}
+
+/// A body that must make progress.
+struct Body<'a> {
+    incoming: &'a mut Incoming,
+    rest: Bytes,
+    stall: Duration,
+    since: Instant,
+    progress: usize,
+}
+
+impl<'a> Body<'a> {
+    fn new(incoming: &'a mut Incoming, stall: Duration) -> Self {
+        Self { incoming, rest: Bytes::new(), stall, since: Instant::now(), progress: 0 }
+    }
+
+    /// Reads exactly `length` bytes into `buffer`.
+    async fn fill(&mut self, buffer: &mut Vec<u8>, length: usize) -> Result<(), Stop> {
+        buffer.clear();
+        while buffer.len() < length {
+            if self.rest.is_empty() {
+                self.rest = self.next().await?;
+            }
+            let part = self.rest.split_to(self.rest.len().min(length - buffer.len()));
+            buffer.extend_from_slice(&part);
+        }
+        Ok(())
+    }
+
+    async fn next(&mut self) -> Result<Bytes, Stop> {
+        loop {
+            let left = self.stall.saturating_sub(self.since.elapsed());
+            if left.is_zero() {
+                if self.progress < MIN_PROGRESS {
+                    return Err(Stop::Slow(self.stall));
+                }
+                (self.since, self.progress) = (Instant::now(), 0);
+                continue;
+            }
+            let Ok(frame) = timeout(left, self.incoming.frame()).await else { continue };
+            let frame = frame.ok_or(Stop::Short)?.map_err(|error| Stop::Client(ClientError::Http(error)))?;
+            if let Ok(data) = frame.into_data() {
+                self.progress += data.len();
+                return Ok(data);
+            }
+        }
+    }
+}

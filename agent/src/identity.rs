@@ -1,0 +1,68 @@
+//! Who this device is: what enrolment left behind.
+
+use std::io;
+
+use callboard_proto::{
+    ids::{DeviceId, DeviceName, SiteId},
+    root::Root,
+    signed::{Document, Refused, Verified, max_envelope},
+    time::Timestamp,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::{fs::Fs, layout::StateDir};
+
+/// Certificates and names: a few KiB.
+const MAX_BYTES: usize = 256 * 1024;
+
+/// `device.json`; its existence means that the device is enrolled.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Identity {
+    pub(crate) device_id: DeviceId,
+    pub(crate) name: DeviceName,
+    #[serde(default)]
+    pub(crate) site: Option<SiteId>,
+    /// Where to check in.
+    pub(crate) server_url: String,
+    /// Who issued the server's certificate.
+    pub(crate) server_ca_pem: String,
+    /// The device's own certificate.
+    pub(crate) certificate_pem: String,
+    pub(crate) expires_at: Timestamp,
+}
+
+/// A state directory without a usable identity.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum IdentityError {
+    #[error("this device is not enrolled: {path} does not exist; run `callboard-agent enrol --bundle FILE` first")]
+    NotEnrolled { path: String },
+    #[error("read {path}: {source}")]
+    Read { path: String, source: io::Error },
+    #[error("read {path}: {source}")]
+    Damaged { path: String, source: serde_json::Error },
+    #[error("trust the root in {path}: {source}")]
+    Root { path: String, source: Refused },
+}
+
+impl Identity {
+    /// Reads the identity.
+    pub(crate) fn load(fs: &dyn Fs, state_dir: &StateDir) -> Result<Self, IdentityError> {
+        let path = state_dir.identity();
+        let shown = path.display().to_string();
+        let bytes = fs.read(&path, MAX_BYTES).map_err(|source| match source.kind() {
+            io::ErrorKind::NotFound => IdentityError::NotEnrolled { path: shown.clone() },
+            _ => IdentityError::Read { path: shown.clone(), source },
+        })?;
+        serde_json::from_slice(&bytes).map_err(|source| IdentityError::Damaged { path: shown, source })
+    }
+}
+
+/// Reads the trusted root; its own keys must have signed it.
+pub(crate) fn load_root(fs: &dyn Fs, state_dir: &StateDir) -> Result<Verified<Root>, IdentityError> {
+    let path = state_dir.root();
+    let shown = path.display().to_string();
+    let bytes = fs
+        .read(&path, max_envelope(Root::MAX_BYTES))
+        .map_err(|source| IdentityError::Read { path: shown.clone(), source })?;
+    Root::open_initial(&bytes).map_err(|source| IdentityError::Root { path: shown, source })
+}

@@ -1,0 +1,149 @@
+//! The installer `directory`: versioned directories and one symbolic link.
+//!
+//! `versions/<id>` appears complete and durable or not at all; `current` is replaced by one rename. Every step may be
+//! cut short and repeated. What was there before the switch stays until a newer version has been committed.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
+use callboard_proto::{
+    digest::Digest,
+    payload::Format,
+    release::Release,
+    report::{Failure, FailureClass},
+};
+
+use crate::{
+    fs::{self, Fs, Kind},
+    layout::{ProductDir, StateDir, link_target},
+};
+
+pub(crate) mod health;
+pub(crate) mod service;
+pub(crate) mod switch;
+pub(crate) mod tidy;
+mod tree;
+mod unpack;
+
+/// Room that must be left after an update, whatever else.
+const SPARE_BYTES: u64 = 64 << 20;
+/// A chunk list is held in memory; with chunks of 1 MiB this is enough for 128 GiB.
+const MAX_CHUNKS: u64 = 128 * 1024;
+
+/// A step of the installer that did not succeed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum InstallError {
+    #[error("{doing} {path}: {source}")]
+    Io { doing: &'static str, path: PathBuf, source: io::Error },
+    #[error("find room: {needed} bytes are needed on the filesystem of {path}, {free} are free")]
+    NoSpace { path: PathBuf, needed: u64, free: u64 },
+    #[error("unpack payload {name}: {source}")]
+    Unpack { name: String, source: unpack::UnpackError },
+    #[error("use {path}: {reason}")]
+    Layout { path: PathBuf, reason: &'static str },
+    #[error("accept payload {name}: its list of {chunks} chunks is larger than this agent can hold")]
+    TooManyChunks { name: String, chunks: u64 },
+}
+
+impl InstallError {
+    fn io(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Io { doing, path, source }
+    }
+
+    /// What a report says of it.
+    pub(crate) fn failure(&self) -> Failure {
+        let (class, code) = match self {
+            Self::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
+                (FailureClass::Transient, "no_space")
+            }
+            Self::NoSpace { .. } => (FailureClass::Transient, "no_space"),
+            Self::Io { .. } => (FailureClass::Transient, "storage"),
+            Self::Unpack { source, .. } => (source.class(), source.code()),
+            Self::Layout { .. } => (FailureClass::Permanent, "layout"),
+            Self::TooManyChunks { .. } => (FailureClass::Permanent, "too_many_chunks"),
+        };
+        Failure { class, code: code.to_owned(), text: self.to_string() }
+    }
+}
+
+/// Makes sure that there is room for the payloads and for the tree.
+pub(crate) fn prepare(
+    fs: &dyn Fs,
+    state_dir: &StateDir,
+    product_dir: &ProductDir,
+    release: &Release,
+) -> Result<(), InstallError> {
+    let versions = product_dir.versions();
+    fs::create_dirs(fs, &versions).map_err(InstallError::io("create", &versions))?;
+    let (mut packed, mut unpacked) = (0_u64, 0_u64);
+    for payload in &release.payloads {
+        if payload.chunk_count() > MAX_CHUNKS {
+            let (name, chunks) = (payload.name.clone(), payload.chunk_count());
+            return Err(InstallError::TooManyChunks { name, chunks });
+        }
+        let there = fs.stat(&state_dir.payload(payload.sha256)).ok().flatten().map_or(0, |meta| meta.size);
+        packed += payload.size.saturating_sub(there);
+        unpacked += payload.unpacked_size;
+    }
+    // Both may lie on one filesystem, and asking for the sum on each is the safe side.
+    let needed = packed + unpacked;
+    for path in [state_dir.path(), &versions] {
+        let space = fs.space(path).map_err(InstallError::io("ask for the free space of", path))?;
+        let needed = needed + SPARE_BYTES.max(space.total / 20);
+        if space.free < needed {
+            return Err(InstallError::NoSpace { path: path.to_owned(), needed, free: space.free });
+        }
+    }
+    Ok(())
+}
+
+/// Unpacks the verified payloads of `release` into `versions/<dir>` and makes the tree durable. Returns its digest.
+pub(crate) fn stage(
+    fs: &dyn Fs,
+    state_dir: &StateDir,
+    product_dir: &ProductDir,
+    release: &Release,
+    dir: &str,
+    progress: &dyn Fn(),
+) -> Result<Digest, InstallError> {
+    let (staging, finished) = (product_dir.staging(dir), product_dir.version(dir));
+    for path in [&staging, &finished] {
+        // `dir` is never what `current` points to, so whatever is there was left by an earlier try.
+        fs::remove_tree(fs, path).map_err(InstallError::io("remove", path))?;
+    }
+    fs.create_dir(&staging).map_err(InstallError::io("create", &staging))?;
+    for payload in &release.payloads {
+        let from = state_dir.payload(payload.sha256);
+        let unpacked = match payload.format {
+            Format::TarZst => unpack::tar_zst(fs, &from, payload, &staging, progress),
+            Format::Raw => unpack::raw(fs, &from, payload, &staging, progress),
+        };
+        unpacked.map_err(|source| InstallError::Unpack { name: payload.name.clone(), source })?;
+    }
+    let tree = tree::digest(fs, &staging, progress).map_err(InstallError::io("read back", &staging))?;
+    fs.sync_all(&staging).map_err(InstallError::io("sync", &staging))?;
+    fs.rename(&staging, &finished).map_err(InstallError::io("rename", &staging))?;
+    let versions = product_dir.versions();
+    fs.sync_dir(&versions).map_err(InstallError::io("sync", &versions))?;
+    Ok(tree)
+}
+
+/// Whether the tree at `versions/<dir>` still has this digest.
+pub(crate) fn is_intact(fs: &dyn Fs, product_dir: &ProductDir, dir: &str, tree: Digest, progress: &dyn Fn()) -> bool {
+    tree::digest(fs, &product_dir.version(dir), progress).is_ok_and(|found| found == tree)
+}
+
+/// A name for the tree of `release` that is not the one `current` points to.
+pub(crate) fn free_dir(fs: &dyn Fs, product_dir: &ProductDir, release: Digest) -> String {
+    let (plain, other) = (release.short(), format!("{}.1", release.short()));
+    let current = fs.read_link(&product_dir.current()).ok();
+    if current.as_deref() == Some(&link_target(&plain)) { other } else { plain }
+}
+
+/// Whether `current` is anything at all.
+pub(crate) fn has_current(fs: &dyn Fs, product_dir: &ProductDir) -> bool {
+    matches!(fs.stat(&product_dir.current()), Ok(Some(meta)) if meta.kind != Kind::Other)
+}

@@ -1,0 +1,68 @@
+//! The systemd unit of a product, by `systemctl` and never by a shell.
+
+use std::{process::Stdio, time::Duration};
+
+use callboard_proto::report::Failure;
+use tokio::process::Command;
+
+use crate::machine::transient;
+
+/// A unit that needs longer to stop and start has a timeout of its own that strikes first.
+const RESTART_TIMEOUT: Duration = Duration::from_secs(180);
+const SHOW_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What systemd says of a unit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Unit {
+    pub(crate) active: bool,
+    /// Automatic restarts since it was last started by hand.
+    pub(crate) restarts: u32,
+    pub(crate) state: String,
+}
+
+/// Restarts the unit and waits until systemd calls it started.
+pub(crate) async fn restart(unit: &str) -> Result<(), Failure> {
+    systemctl(&["restart", "--", unit], RESTART_TIMEOUT).await.map(|_output| ())
+}
+
+/// Asks for the unit's state.
+pub(crate) async fn show(unit: &str) -> Result<Unit, Failure> {
+    let output = systemctl(&["show", "--property=ActiveState,NRestarts", "--", unit], SHOW_TIMEOUT).await?;
+    Ok(parse(&output))
+}
+
+fn parse(output: &str) -> Unit {
+    let value = |key: &str| {
+        output.lines().find_map(|line| line.split_once('=').filter(|(name, _)| *name == key)).map(|(_, value)| value)
+    };
+    let state = value("ActiveState").unwrap_or("unknown").to_owned();
+    let restarts = value("NRestarts").and_then(|count| count.parse().ok()).unwrap_or(0);
+    Unit { active: state == "active", restarts, state }
+}
+
+async fn systemctl(arguments: &[&str], wait: Duration) -> Result<String, Failure> {
+    let failed = |text: String| transient("service", format!("systemctl {}: {text}", arguments.join(" ")));
+    let mut command = Command::new("systemctl");
+    command.args(arguments).stdin(Stdio::null()).kill_on_drop(true);
+    let output = tokio::time::timeout(wait, command.output()).await;
+    let output = output.map_err(|_elapsed| failed("took too long".to_owned()))?;
+    let output = output.map_err(|error| failed(error.to_string()))?;
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    Err(failed(format!("{}: {}", output.status, crate::client::plain(said.trim(), 1000))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_units_state_is_read_from_its_properties() {
+        let unit = parse("ActiveState=active\nNRestarts=2\n");
+        assert_eq!(unit, Unit { active: true, restarts: 2, state: "active".to_owned() });
+        assert!(!parse("ActiveState=failed\nNRestarts=0\n").active);
+        assert_eq!(parse("").state, "unknown");
+    }
+}

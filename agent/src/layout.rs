@@ -1,0 +1,129 @@
+//! Where things lie: the state directory and the directory of a product.
+
+use std::path::{Path, PathBuf};
+
+use callboard_proto::{digest::Digest, ids::Product};
+
+/// Paths below the state directory.
+#[derive(Clone, Debug)]
+pub(crate) struct StateDir(PathBuf);
+
+impl StateDir {
+    pub(crate) fn new(path: &Path) -> Self {
+        Self(path.to_owned())
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Held while an agent runs on this directory.
+    pub(crate) fn lock(&self) -> PathBuf {
+        self.0.join("lock")
+    }
+
+    /// The two slots of the journal.
+    pub(crate) fn slots(&self) -> [PathBuf; 2] {
+        [self.0.join("state.0"), self.0.join("state.1")]
+    }
+
+    /// The device's private key, PKCS#8 PEM.
+    pub(crate) fn key(&self) -> PathBuf {
+        self.0.join("device.key")
+    }
+
+    /// Who this device is; written last by enrolment.
+    pub(crate) fn identity(&self) -> PathBuf {
+        self.0.join("device.json")
+    }
+
+    /// The trusted root, bytes as received.
+    pub(crate) fn root(&self) -> PathBuf {
+        self.0.join("root.json")
+    }
+
+    /// For `status` only; never read by the agent.
+    pub(crate) fn status(&self) -> PathBuf {
+        self.0.join("status.json")
+    }
+
+    pub(crate) fn releases(&self) -> PathBuf {
+        self.0.join("releases")
+    }
+
+    /// The envelope of a release, bytes as received.
+    pub(crate) fn release(&self, sha256: Digest) -> PathBuf {
+        self.releases().join(format!("{sha256}.json"))
+    }
+
+    pub(crate) fn products(&self) -> PathBuf {
+        self.0.join("products")
+    }
+
+    /// What is installed of a product, its floor and its bad releases.
+    pub(crate) fn product(&self, product: &Product) -> PathBuf {
+        self.products().join(format!("{product}.json"))
+    }
+
+    /// Reports that the server has not acknowledged.
+    pub(crate) fn outbox(&self) -> PathBuf {
+        self.0.join("outbox")
+    }
+
+    pub(crate) fn payloads(&self) -> PathBuf {
+        self.0.join("payloads")
+    }
+
+    /// A payload on its way in.
+    pub(crate) fn payload(&self, sha256: Digest) -> PathBuf {
+        self.payloads().join(sha256.to_string())
+    }
+
+    /// Every directory that must exist before the agent runs.
+    pub(crate) fn directories(&self) -> [PathBuf; 4] {
+        [self.releases(), self.products(), self.outbox(), self.payloads()]
+    }
+}
+
+/// Paths below a product's directory.
+#[derive(Clone, Debug)]
+pub(crate) struct ProductDir(PathBuf);
+
+impl ProductDir {
+    pub(crate) fn new(path: &Path) -> Self {
+        Self(path.to_owned())
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// What runs: a link into [`Self::versions`], or whatever the image brought.
+    pub(crate) fn current(&self) -> PathBuf {
+        self.0.join("current")
+    }
+
+    /// What ran before.
+    pub(crate) fn previous(&self) -> PathBuf {
+        self.0.join("previous")
+    }
+
+    pub(crate) fn versions(&self) -> PathBuf {
+        self.0.join("versions")
+    }
+
+    /// A complete tree.
+    pub(crate) fn version(&self, dir: &str) -> PathBuf {
+        self.versions().join(dir)
+    }
+
+    /// A tree that is being unpacked.
+    pub(crate) fn staging(&self, dir: &str) -> PathBuf {
+        self.versions().join(format!(".{dir}.tmp"))
+    }
+}
+
+/// What a link to a tree says: relative, so that the product's directory can be moved as a whole.
+pub(crate) fn link_target(dir: &str) -> PathBuf {
+    Path::new("versions").join(dir)
+}

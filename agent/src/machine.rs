@@ -1,0 +1,326 @@
+//! What the agent does next: a pure function from state and event to state and effects.
+//!
+//! The driver makes the new state durable before it carries out an effect, so after a crash [`Event::Started`] in the
+//! journalled state repeats exactly the effects that may not have happened. All of them are idempotent.
+//!
+//! ```text
+//! idle -> accepted -> downloading -> staging -> staged <-> waiting
+//!                                                  |         |
+//!                                                  +-> pre <-+
+//!                                                       |
+//!              rolled_back <- rolling_back <- switching -> trial -> committing -> committed
+//! ```
+//!
+//! Before `switching` every failure ends in `cleanup` and `idle`. From `switching` on a failure ends in
+//! `rolling_back`; from `committing` on there is only repetition.
+
+use callboard_proto::report::{self, Failure, FailureClass};
+
+pub(crate) use state::{End, Order, Phase, Previous, State, Task};
+
+use crate::journal::Attempt;
+use callboard_proto::digest::Digest;
+
+mod state;
+
+/// No update needs more steps; whatever takes more is a loop.
+pub(crate) const MAX_TRANSITIONS: u8 = 64;
+/// Tries at recording a success or at going back, before the agent stops changing things.
+pub(crate) const MAX_TRIES: u8 = 10;
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Event {
+    /// The process started and found this state.
+    Started,
+    /// The server ordered a release, and order and release were verified.
+    Ordered { order: Order, activate: bool },
+    /// The server said to keep what is there and wait.
+    Held,
+    /// The server called an attempt off.
+    Cancelled { attempt: Attempt, release: Digest },
+    /// An order was answered without beginning it: refused, or installed already.
+    Settled { attempt: Attempt, release: Digest, event: report::Event, failure: Option<Failure> },
+    /// There is room, and nothing is in the way.
+    Prepared,
+    /// Every payload is complete and verified.
+    Fetched,
+    /// A complete tree with this digest is durable.
+    Unpacked { tree: Digest },
+    /// The tree is as it was staged; this is what it will replace.
+    Inspected { previous: Previous },
+    /// The staged tree is not what it was.
+    Damaged,
+    /// The link points at the new tree, durably.
+    Flipped,
+    /// The new version was started.
+    Restarted,
+    /// The new version stayed healthy.
+    Healthy,
+    /// Installed release and floor are durable.
+    Recorded,
+    /// The previous version is in place and was started.
+    Reverted,
+    /// Leftovers are gone.
+    Cleaned,
+    /// The server has the final report.
+    Acknowledged,
+    /// The work at hand failed.
+    Failed(Failure),
+}
+
+/// What to do, after the state is durable and in this order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Effect {
+    /// Put a report into the outbox.
+    Report { attempt: Attempt, release: Digest, event: report::Event, failure: Option<Failure> },
+    /// Remember that this release failed here.
+    MarkBad,
+    /// Begin this; an event says how it ended.
+    Work(Work),
+    /// Ask the server now instead of waiting for the interval.
+    CheckIn,
+}
+
+/// What takes time and ends with an event. One at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Work {
+    Prepare,
+    Fetch,
+    Unpack,
+    Inspect,
+    Flip,
+    Restart,
+    Watch,
+    Record { tries: u8 },
+    Revert { tries: u8 },
+    Clean,
+}
+
+/// What an event leads to.
+enum Next {
+    Phase(Phase),
+    /// The same, but the server's doing: cannot be a loop of our own.
+    Told(Phase),
+    Order(Order),
+    Idle,
+    Nothing,
+}
+
+/// The next state, and what to do once it is durable.
+pub(crate) fn step(state: &State, event: Event) -> (State, Vec<Effect>) {
+    if let Event::Settled { attempt, release, event, failure } = event {
+        return (state.clone(), vec![Effect::Report { attempt, release, event, failure }, Effect::CheckIn]);
+    }
+    let task = match state {
+        State::Idle => return idle(event),
+        State::Busy(task) => task,
+    };
+    match next(task, event) {
+        Next::Phase(phase) => enter(task, phase, true),
+        Next::Told(phase) => enter(task, phase, false),
+        Next::Order(order) => accept(order),
+        Next::Idle => (State::Idle, Vec::new()),
+        Next::Nothing => (state.clone(), Vec::new()),
+    }
+}
+
+fn idle(event: Event) -> (State, Vec<Effect>) {
+    match event {
+        Event::Ordered { order, .. } => accept(order),
+        Event::Cancelled { attempt, release } => {
+            let event = report::Event::Cancelled;
+            (State::Idle, vec![Effect::Report { attempt, release, event, failure: None }])
+        }
+        _ => (State::Idle, Vec::new()),
+    }
+}
+
+fn accept(order: Order) -> (State, Vec<Effect>) {
+    let task = Task { order, transitions: 0, phase: Phase::Accepted };
+    let effects = effects(&task);
+    (State::Busy(Box::new(task)), effects)
+}
+
+fn enter(task: &Task, phase: Phase, counts: bool) -> (State, Vec<Effect>) {
+    let transitions = if counts { task.transitions.saturating_add(1) } else { task.transitions };
+    let (phase, transitions) = if transitions > MAX_TRANSITIONS { (give_up(phase), 0) } else { (phase, transitions) };
+    let task = Task { order: task.order.clone(), transitions, phase };
+    let effects = effects(&task);
+    (State::Busy(Box::new(task)), effects)
+}
+
+/// Where a loop is left.
+fn give_up(phase: Phase) -> Phase {
+    let failure = permanent("loop", "the update took more steps than any update needs");
+    match phase {
+        Phase::Switching { previous, .. } | Phase::Trial { previous, .. } => {
+            Phase::RollingBack { previous, tries: 0, failure }
+        }
+        Phase::Committing { .. } | Phase::RollingBack { .. } => Phase::Inconsistent { failure },
+        phase if phase.is_before_switch() => Phase::Cleanup { end: End::Failed(failure) },
+        phase => phase,
+    }
+}
+
+fn next(task: &Task, event: Event) -> Next {
+    match event {
+        Event::Started => started(&task.phase),
+        Event::Ordered { order, activate } => ordered(task, order, activate),
+        Event::Held => held(&task.phase),
+        Event::Cancelled { attempt, .. } if attempt == task.order.attempt && task.phase.is_before_switch() => {
+            Next::Told(Phase::Cleanup { end: End::Cancelled })
+        }
+        Event::Cancelled { .. } => Next::Nothing,
+        event => progressed(task, event),
+    }
+}
+
+/// The rows "found after restart" of the table of states.
+fn started(phase: &Phase) -> Next {
+    match phase {
+        Phase::Staged { .. }
+        | Phase::Waiting { .. }
+        | Phase::Committed
+        | Phase::RolledBack { .. }
+        | Phase::Inconsistent { .. } => Next::Told(phase.clone()),
+        // The try that was cut short has counted already: the number was lowered before it began.
+        Phase::Trial { previous, tries_left: 0, .. } => {
+            let failure = permanent("trial_interrupted", "every trial of the new version was cut short by a restart");
+            Next::Phase(Phase::RollingBack { previous: previous.clone(), tries: 0, failure })
+        }
+        Phase::Trial { tree, previous, tries_left, restarted } => Next::Phase(Phase::Trial {
+            tree: *tree,
+            previous: previous.clone(),
+            tries_left: tries_left.saturating_sub(1),
+            restarted: *restarted,
+        }),
+        phase => Next::Phase(phase.clone()),
+    }
+}
+
+fn ordered(task: &Task, order: Order, activate: bool) -> Next {
+    let same = order.attempt == task.order.attempt && order.release == task.order.release;
+    match &task.phase {
+        Phase::Staged { tree } | Phase::Waiting { tree: Some(tree) } if same => {
+            if activate {
+                Next::Told(Phase::Pre { tree: *tree })
+            } else {
+                Next::Nothing
+            }
+        }
+        Phase::Waiting { tree: None } if same => Next::Told(Phase::Accepted),
+        _ if same => Next::Nothing,
+        phase if phase.is_before_switch() => Next::Order(order),
+        // Their final reports lie in the outbox; whether the server has them yet does not matter.
+        Phase::Committed | Phase::RolledBack { .. } | Phase::Cleanup { .. } => Next::Order(order),
+        // An activation that began always finishes, and an inconsistent device is not changed any more.
+        _ => Next::Nothing,
+    }
+}
+
+fn held(phase: &Phase) -> Next {
+    match phase {
+        Phase::Accepted | Phase::Downloading | Phase::Staging => Next::Told(Phase::Waiting { tree: None }),
+        Phase::Staged { tree } => Next::Told(Phase::Waiting { tree: Some(*tree) }),
+        _ => Next::Nothing,
+    }
+}
+
+fn progressed(task: &Task, event: Event) -> Next {
+    let to = Next::Phase;
+    match (task.phase.clone(), event) {
+        (Phase::Accepted, Event::Prepared) => to(Phase::Downloading),
+        (Phase::Downloading, Event::Fetched) => to(Phase::Staging),
+        (Phase::Staging, Event::Unpacked { tree }) => to(Phase::Staged { tree }),
+        (Phase::Pre { tree }, Event::Inspected { previous }) => to(Phase::Switching { tree, previous }),
+        (Phase::Pre { .. }, Event::Damaged) => to(Phase::Accepted),
+        (Phase::Switching { tree, previous }, Event::Flipped) => {
+            let tries_left = task.order.trial_tries.saturating_sub(1);
+            to(Phase::Trial { tree, previous, tries_left, restarted: false })
+        }
+        (Phase::Trial { tree, previous, tries_left, restarted: false }, Event::Restarted) => {
+            to(Phase::Trial { tree, previous, tries_left, restarted: true })
+        }
+        (Phase::Trial { tree, previous, restarted: true, .. }, Event::Healthy) => {
+            to(Phase::Committing { tree, previous, tries: 0 })
+        }
+        (Phase::Committing { .. }, Event::Recorded) => to(Phase::Committed),
+        (Phase::RollingBack { failure, .. }, Event::Reverted) => to(Phase::RolledBack { failure }),
+        (Phase::Committed | Phase::RolledBack { .. }, Event::Acknowledged) => to(Phase::Cleanup { end: End::Reported }),
+        // Leftovers that cannot be removed cost room, not the result.
+        (Phase::Cleanup { .. }, Event::Cleaned | Event::Failed(_)) => Next::Idle,
+        (phase, Event::Failed(failure)) => failed(phase, failure),
+        _ => Next::Nothing,
+    }
+}
+
+fn failed(phase: Phase, failure: Failure) -> Next {
+    match phase {
+        Phase::Accepted | Phase::Downloading | Phase::Staging | Phase::Pre { .. } => {
+            Next::Phase(Phase::Cleanup { end: End::Failed(failure) })
+        }
+        Phase::Switching { previous, .. } | Phase::Trial { previous, .. } => {
+            Next::Phase(Phase::RollingBack { previous, tries: 0, failure })
+        }
+        Phase::Committing { tries, .. } | Phase::RollingBack { tries, .. } if tries >= MAX_TRIES => {
+            Next::Phase(Phase::Inconsistent { failure })
+        }
+        Phase::Committing { tree, previous, tries } => {
+            Next::Phase(Phase::Committing { tree, previous, tries: tries + 1 })
+        }
+        // The first failure is the reason for going back and stays it.
+        Phase::RollingBack { previous, tries, failure } => {
+            Next::Phase(Phase::RollingBack { previous, tries: tries + 1, failure })
+        }
+        _ => Next::Nothing,
+    }
+}
+
+/// What being in a phase demands: on entering it, and again when the process starts in it.
+fn effects(task: &Task) -> Vec<Effect> {
+    use report::Event as Said;
+    let say = |event, failure: Option<&Failure>| Effect::Report {
+        attempt: task.order.attempt,
+        release: task.order.release,
+        event,
+        failure: failure.cloned(),
+    };
+    match &task.phase {
+        Phase::Accepted => vec![Effect::Work(Work::Prepare)],
+        Phase::Downloading => vec![say(Said::Downloading, None), Effect::Work(Work::Fetch)],
+        Phase::Staging => vec![Effect::Work(Work::Unpack)],
+        Phase::Staged { .. } => vec![say(Said::Staged, None), Effect::CheckIn],
+        Phase::Waiting { .. } => vec![],
+        Phase::Pre { .. } => vec![Effect::Work(Work::Inspect)],
+        Phase::Switching { .. } => vec![say(Said::Activating, None), Effect::Work(Work::Flip)],
+        Phase::Trial { restarted: false, .. } => vec![say(Said::Verifying, None), Effect::Work(Work::Restart)],
+        Phase::Trial { restarted: true, .. } => vec![Effect::Work(Work::Watch)],
+        Phase::Committing { tries, .. } => vec![Effect::Work(Work::Record { tries: *tries })],
+        Phase::Committed => vec![say(Said::Succeeded, None), Effect::CheckIn],
+        Phase::RollingBack { tries, .. } => vec![Effect::Work(Work::Revert { tries: *tries })],
+        Phase::RolledBack { failure } => {
+            vec![Effect::MarkBad, say(Said::RolledBack, Some(failure)), Effect::CheckIn]
+        }
+        Phase::Cleanup { end } => {
+            let report = match end {
+                End::Reported => None,
+                End::Cancelled => Some(say(Said::Cancelled, None)),
+                End::Failed(failure) => Some(say(Said::Failed, Some(failure))),
+            };
+            report.into_iter().chain([Effect::Work(Work::Clean)]).collect()
+        }
+        Phase::Inconsistent { failure } => vec![say(Said::Failed, Some(failure)), Effect::CheckIn],
+    }
+}
+
+pub(crate) fn permanent(code: &str, text: impl Into<String>) -> Failure {
+    Failure { class: FailureClass::Permanent, code: code.to_owned(), text: text.into() }
+}
+
+pub(crate) fn transient(code: &str, text: impl Into<String>) -> Failure {
+    Failure { class: FailureClass::Transient, code: code.to_owned(), text: text.into() }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,173 @@
+//! The states, as they stand in the journal.
+
+use callboard_proto::{digest::Digest, ids::Product, report::Failure, state::AgentState, version::Version};
+use serde::{Deserialize, Serialize};
+
+use crate::journal::Attempt;
+
+/// Where the agent stands.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum State {
+    /// Nothing pending.
+    #[default]
+    Idle,
+    /// One order is being carried out.
+    Busy(Box<Task>),
+}
+
+/// One order and how far it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Task {
+    pub(crate) order: Order,
+    /// Steps so far; breaks every loop.
+    pub(crate) transitions: u8,
+    pub(crate) phase: Phase,
+}
+
+/// A verified order for a verified release.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Order {
+    pub(crate) attempt: Attempt,
+    /// The release's digest; its document lies in the state directory.
+    pub(crate) release: Digest,
+    pub(crate) product: Product,
+    pub(crate) version: Version,
+    pub(crate) epoch: u32,
+    pub(crate) counter: u64,
+    /// The floor that the release imposes once it is committed.
+    pub(crate) min_floor: u64,
+    /// Whether the product's service is to be restarted after the switch.
+    pub(crate) restart: bool,
+    /// Name of the tree below `versions/`.
+    pub(crate) dir: String,
+    /// Bytes of all payloads.
+    pub(crate) bytes_total: u64,
+    /// How often a trial may be begun.
+    pub(crate) trial_tries: u8,
+}
+
+/// How far an order is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Phase {
+    /// Order and release verified.
+    Accepted,
+    /// Chunks are arriving.
+    Downloading,
+    /// Unpacking beside the running version.
+    Staging,
+    /// A complete tree with this digest is there.
+    Staged { tree: Digest },
+    /// Told to wait; without a tree the download was not finished.
+    Waiting { tree: Option<Digest> },
+    /// Making sure of the tree and of what it replaces.
+    Pre { tree: Digest },
+    /// The link is being flipped.
+    Switching { tree: Digest, previous: Previous },
+    /// The new version is on probation.
+    Trial { tree: Digest, previous: Previous, tries_left: u8, restarted: bool },
+    /// Healthy; being written down as installed.
+    Committing { tree: Digest, previous: Previous, tries: u8 },
+    /// Success, not yet acknowledged.
+    Committed,
+    /// The link is being flipped back.
+    RollingBack { previous: Previous, tries: u8, failure: Failure },
+    /// The previous version runs, not yet acknowledged.
+    RolledBack { failure: Failure },
+    /// Leftovers are being deleted.
+    Cleanup { end: End },
+    /// Nothing is changed any more.
+    Inconsistent { failure: Failure },
+}
+
+/// What `current` was before the switch.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Previous {
+    /// There was none.
+    Nothing,
+    /// A link with this target.
+    Link(String),
+    /// A directory, made by the image; it becomes `versions/factory`.
+    Directory,
+}
+
+/// How an order ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum End {
+    /// Its final report was made in an earlier state.
+    Reported,
+    Cancelled,
+    Failed(Failure),
+}
+
+impl Phase {
+    /// Whether the running version is still untouched.
+    pub(crate) const fn is_before_switch(&self) -> bool {
+        matches!(
+            self,
+            Self::Accepted
+                | Self::Downloading
+                | Self::Staging
+                | Self::Staged { .. }
+                | Self::Waiting { .. }
+                | Self::Pre { .. }
+        )
+    }
+}
+
+impl State {
+    /// The order at hand.
+    pub(crate) fn task(&self) -> Option<&Task> {
+        match self {
+            Self::Idle => None,
+            Self::Busy(task) => Some(task),
+        }
+    }
+
+    /// Whether the order's result is certain.
+    #[cfg(test)]
+    pub(super) fn is_ended(&self) -> bool {
+        self.task().is_some_and(|task| {
+            matches!(
+                task.phase,
+                Phase::Committed | Phase::RolledBack { .. } | Phase::Inconsistent { .. } | Phase::Cleanup { .. }
+            )
+        })
+    }
+
+    /// The failure that this state carries.
+    pub(crate) fn failure(&self) -> Option<&Failure> {
+        match &self.task()?.phase {
+            Phase::RollingBack { failure, .. }
+            | Phase::RolledBack { failure }
+            | Phase::Inconsistent { failure }
+            | Phase::Cleanup { end: End::Failed(failure) } => Some(failure),
+            _ => None,
+        }
+    }
+
+    /// What a check-in calls it.
+    pub(crate) fn wire(&self) -> AgentState {
+        let Some(task) = self.task() else { return AgentState::Idle };
+        match &task.phase {
+            // Held before it was complete: for the server that is an unfinished download.
+            Phase::Accepted | Phase::Waiting { tree: None } => AgentState::Accepted,
+            Phase::Downloading => AgentState::Downloading,
+            Phase::Staging => AgentState::Staging,
+            Phase::Staged { .. } => AgentState::Staged,
+            Phase::Waiting { tree: Some(_) } => AgentState::Waiting,
+            Phase::Pre { .. } => AgentState::Pre,
+            Phase::Switching { .. } => AgentState::Switching,
+            Phase::Trial { .. } => AgentState::Trial,
+            Phase::Committing { .. } => AgentState::Committing,
+            Phase::Committed => AgentState::Committed,
+            Phase::RollingBack { .. } => AgentState::RollingBack,
+            Phase::RolledBack { .. } => AgentState::RolledBack,
+            Phase::Cleanup { .. } => AgentState::Cleanup,
+            Phase::Inconsistent { .. } => AgentState::Inconsistent,
+        }
+    }
+}

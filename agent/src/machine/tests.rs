@@ -1,0 +1,255 @@
+//! The state machine: a successful update, every state with every event, and random walks.
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn order(n: u8) -> Order {
+    Order {
+        attempt: attempt(n),
+        release: Digest::of(&[n]),
+        product: "pos-app".parse().expect("a name"),
+        version: "1.0".parse().expect("a version"),
+        epoch: 1,
+        counter: u64::from(n),
+        min_floor: 0,
+        restart: true,
+        dir: Digest::of(&[n]).short(),
+        bytes_total: 10,
+        trial_tries: 3,
+    }
+}
+
+fn attempt(n: u8) -> Attempt {
+    let id = format!("0192f0c1-7e8a-7c3e-9d54-3f1f6a2b8c{n:02x}");
+    Attempt { assignment_id: id.parse().expect("an id"), attempt: 1 }
+}
+
+fn tree() -> Digest {
+    Digest::of(b"tree")
+}
+
+fn busy(phase: Phase) -> State {
+    State::Busy(Box::new(Task { order: order(1), transitions: 0, phase }))
+}
+
+fn every_phase() -> Vec<Phase> {
+    let tree = tree();
+    let previous = Previous::Link("versions/old".to_owned());
+    let failure = permanent("x", "y");
+    vec![
+        Phase::Accepted,
+        Phase::Downloading,
+        Phase::Staging,
+        Phase::Staged { tree },
+        Phase::Waiting { tree: None },
+        Phase::Waiting { tree: Some(tree) },
+        Phase::Pre { tree },
+        Phase::Switching { tree, previous: previous.clone() },
+        Phase::Trial { tree, previous: previous.clone(), tries_left: 2, restarted: false },
+        Phase::Trial { tree, previous: previous.clone(), tries_left: 0, restarted: true },
+        Phase::Committing { tree, previous: previous.clone(), tries: 0 },
+        Phase::Committing { tree, previous: previous.clone(), tries: MAX_TRIES },
+        Phase::Committed,
+        Phase::RollingBack { previous: previous.clone(), tries: 0, failure: failure.clone() },
+        Phase::RollingBack { previous, tries: MAX_TRIES, failure: failure.clone() },
+        Phase::RolledBack { failure: failure.clone() },
+        Phase::Cleanup { end: End::Reported },
+        Phase::Cleanup { end: End::Cancelled },
+        Phase::Cleanup { end: End::Failed(failure.clone()) },
+        Phase::Inconsistent { failure },
+    ]
+}
+
+fn every_event() -> Vec<Event> {
+    vec![
+        Event::Started,
+        Event::Ordered { order: order(1), activate: false },
+        Event::Ordered { order: order(1), activate: true },
+        Event::Ordered { order: order(2), activate: true },
+        Event::Held,
+        Event::Cancelled { attempt: attempt(1), release: Digest::of(&[1]) },
+        Event::Cancelled { attempt: attempt(2), release: Digest::of(&[2]) },
+        Event::Prepared,
+        Event::Fetched,
+        Event::Unpacked { tree: tree() },
+        Event::Inspected { previous: Previous::Nothing },
+        Event::Damaged,
+        Event::Flipped,
+        Event::Restarted,
+        Event::Healthy,
+        Event::Recorded,
+        Event::Reverted,
+        Event::Cleaned,
+        Event::Acknowledged,
+        settled(),
+        Event::Failed(transient("broken", "it broke")),
+    ]
+}
+
+fn settled() -> Event {
+    let event = report::Event::Failed;
+    Event::Settled { attempt: attempt(3), release: Digest::of(&[3]), event, failure: Some(permanent("wrong_hw", "")) }
+}
+
+fn name(state: &State) -> String {
+    format!("{:?}", state.wire())
+}
+
+/// Runs `events` from idle and returns the names of the states passed and everything said.
+fn story(events: &[Event]) -> (Vec<String>, Vec<report::Event>) {
+    let (mut state, mut names, mut said) = (State::Idle, Vec::new(), Vec::new());
+    for event in events {
+        let (next, effects) = step(&state, event.clone());
+        names.push(name(&next));
+        said.extend(effects.iter().filter_map(|effect| match effect {
+            Effect::Report { event, .. } => Some(*event),
+            _ => None,
+        }));
+        state = next;
+    }
+    (names, said)
+}
+
+fn until_trial() -> Vec<Event> {
+    vec![
+        Event::Ordered { order: order(1), activate: true },
+        Event::Prepared,
+        Event::Fetched,
+        Event::Unpacked { tree: tree() },
+        Event::Ordered { order: order(1), activate: true },
+        Event::Inspected { previous: Previous::Nothing },
+        Event::Flipped,
+        Event::Restarted,
+    ]
+}
+
+#[test]
+fn a_healthy_update_passes_every_state_and_reports_each_step_once() {
+    let mut events = until_trial();
+    events.extend([Event::Healthy, Event::Recorded, Event::Acknowledged, Event::Cleaned]);
+    let (names, said) = story(&events);
+    let wanted = "Accepted Downloading Staging Staged Pre Switching Trial Trial Committing Committed Cleanup Idle";
+    assert_eq!(names.join(" "), wanted);
+    use report::Event::{Activating, Downloading, Staged, Succeeded, Verifying};
+    assert_eq!(said, [Downloading, Staged, Activating, Verifying, Succeeded]);
+}
+
+#[test]
+fn an_unhealthy_version_is_rolled_back_and_says_why() {
+    let mut events = until_trial();
+    events.extend([Event::Failed(permanent("health_check", "exit 1")), Event::Reverted, Event::Acknowledged]);
+    let (names, said) = story(&events);
+    assert_eq!(names[8..].join(" "), "RollingBack RolledBack Cleanup");
+    assert_eq!(said.last(), Some(&report::Event::RolledBack));
+}
+
+#[test]
+fn the_third_interrupted_trial_is_the_last() {
+    let mut events = until_trial();
+    events.extend([Event::Started, Event::Started, Event::Started]);
+    let (names, _) = story(&events);
+    assert_eq!(names[8..].join(" "), "Trial Trial RollingBack");
+}
+
+#[test]
+fn an_activation_that_began_is_neither_cancelled_nor_held_nor_replaced() {
+    for phase in every_phase().into_iter().filter(|phase| !phase.is_before_switch() && !busy(phase.clone()).is_ended())
+    {
+        for event in [
+            Event::Held,
+            Event::Cancelled { attempt: attempt(1), release: Digest::of(&[1]) },
+            Event::Ordered { order: order(2), activate: true },
+        ] {
+            let state = busy(phase.clone());
+            assert_eq!(step(&state, event.clone()), (state.clone(), Vec::new()), "{phase:?} {event:?}");
+        }
+    }
+}
+
+#[test]
+fn every_state_takes_every_event_and_keeps_the_rules() {
+    for phase in every_phase() {
+        for event in every_event() {
+            let before = busy(phase.clone());
+            let (after, effects) = step(&before, event.clone());
+            let context = format!("{phase:?} + {event:?} -> {after:?}");
+            let works = effects.iter().filter(|effect| matches!(effect, Effect::Work(_))).count();
+            assert!(works <= 1, "one work at a time: {context}");
+            let repeated = matches!(event, Event::Started | Event::Settled { .. });
+            assert!(after != before || repeated || effects.is_empty(), "no effect without a change: {context}");
+            if !phase.is_before_switch() && !before.is_ended() {
+                let kept = after.task().is_some_and(|task| !task.phase.is_before_switch());
+                assert!(kept, "no way out of an activation but through its end: {context}");
+            }
+            if matches!(phase, Phase::Committing { .. }) {
+                let back = after.task().is_some_and(|task| matches!(task.phase, Phase::RollingBack { .. }));
+                assert!(!back, "no way back after health was found good: {context}");
+            }
+            if after.is_ended() && !before.is_ended() {
+                let reports = effects.iter().filter(|effect| matches!(effect, Effect::Report { .. })).count();
+                assert_eq!(reports, 1, "an end is reported: {context}");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_a_crash_may_have_cut_short_is_repeated_at_the_start() {
+    for phase in every_phase() {
+        let state = busy(phase.clone());
+        let (after, effects) = step(&state, Event::Started);
+        if after.wire() == state.wire() && !matches!(phase, Phase::Waiting { .. }) {
+            assert!(!effects.is_empty(), "{phase:?}");
+        }
+    }
+}
+
+#[test]
+fn a_cancel_for_an_unknown_attempt_is_confirmed_when_idle() {
+    let (state, effects) = step(&State::Idle, Event::Cancelled { attempt: attempt(5), release: Digest::of(&[5]) });
+    assert_eq!(state, State::Idle);
+    assert!(matches!(effects[..], [Effect::Report { event: report::Event::Cancelled, .. }]));
+}
+
+#[test]
+fn a_settled_order_is_reported_and_changes_nothing() {
+    for phase in every_phase() {
+        let state = busy(phase);
+        let (after, effects) = step(&state, settled());
+        assert_eq!(after, state);
+        assert!(matches!(effects[..], [Effect::Report { event: report::Event::Failed, .. }, Effect::CheckIn]));
+    }
+}
+
+#[test]
+fn waiting_for_weeks_with_daily_restarts_is_not_a_loop() {
+    let mut state = busy(Phase::Staged { tree: tree() });
+    for _ in 0..1000 {
+        state = step(&state, Event::Started).0;
+        state = step(&state, Event::Held).0;
+    }
+    assert_eq!(
+        step(&state, Event::Ordered { order: order(1), activate: true }).0.wire().assignment_state(),
+        Some(callboard_proto::state::AssignmentState::Activating)
+    );
+}
+
+proptest! {
+    #[test]
+    fn no_sequence_of_our_own_events_runs_longer_than_the_cap(picks in prop::collection::vec(any::<u8>(), 1000)) {
+        // A hostile world: any event of ours at any time, but never a word from the server.
+        let own: Vec<Event> = every_event().into_iter().filter(|event| {
+            !matches!(event, Event::Ordered { .. } | Event::Held | Event::Cancelled { .. })
+        }).collect();
+        let (mut state, mut changes) = (busy(Phase::Pre { tree: tree() }), 0_u32);
+        for pick in picks {
+            let (next, _) = step(&state, own[usize::from(pick) % own.len()].clone());
+            if next != state {
+                changes += 1;
+            }
+            state = next;
+        }
+        prop_assert!(changes <= 3 * u32::from(MAX_TRANSITIONS), "{changes} changes, now {state:?}");
+    }
+}

@@ -1,0 +1,134 @@
+//! From a verified instruction to what it means for this device now.
+
+use callboard_proto::{
+    instruction::{Action, Instruction},
+    release::{Release, Restart},
+    report,
+    signed::Verified,
+    time::Timestamp,
+};
+
+use crate::{
+    agent::{Agent, VERSION},
+    check_in::{Answer, attempt},
+    install,
+    journal::Attempt,
+    layout::link_target,
+    machine::{Event, Order, permanent},
+    verify::{self, Device, Refusal},
+};
+
+/// What an answer leads to.
+#[derive(Debug, Default)]
+pub(crate) struct Meaning {
+    pub(crate) event: Option<Event>,
+    /// An activation is allowed from then on; ask again at that time.
+    pub(crate) wait_until: Option<Timestamp>,
+}
+
+/// Reads an answer.
+pub(crate) fn meaning(agent: &Agent, answer: &Answer) -> Meaning {
+    let instruction = &answer.instruction;
+    let nothing = Meaning::default();
+    let record = agent.record();
+    let own = record.state.task().map(|task| task.order.attempt);
+    let Some(attempt) = attempt(instruction) else {
+        let held = instruction.action == Action::Hold && own.is_some();
+        return if held { event(Event::Held) } else { nothing };
+    };
+    match instruction.action {
+        Action::None => nothing,
+        Action::Hold if own == Some(attempt) => event(Event::Held),
+        Action::Hold => nothing,
+        Action::Cancel if record.last_ended == Some(attempt) => nothing,
+        Action::Cancel => match instruction.release_sha256 {
+            Some(release) => event(Event::Cancelled { attempt, release }),
+            None => nothing,
+        },
+        Action::Download | Action::Install => ordered(agent, answer, attempt),
+    }
+}
+
+fn event(event: Event) -> Meaning {
+    Meaning { event: Some(event), wait_until: None }
+}
+
+fn ordered(agent: &Agent, answer: &Answer, attempt: Attempt) -> Meaning {
+    let instruction = &answer.instruction;
+    let now = agent.clock.trusted_now();
+    let in_time =
+        instruction.not_before.is_none_or(|from| from <= now) && instruction.not_after.is_none_or(|until| now <= until);
+    let activate = instruction.action == Action::Install && in_time;
+    let wait_until = instruction.not_before.filter(|from| *from > now && instruction.action == Action::Install);
+    let event = match (&answer.release, agent.record().state.task()) {
+        // Nothing was fetched: the order is the one at hand, or it is over.
+        (None, Some(task)) if task.order.attempt == attempt => {
+            Some(Event::Ordered { order: task.order.clone(), activate })
+        }
+        (None, _) => None,
+        (Some(Err(refusal)), _) => Some(refused(attempt, instruction, refusal)),
+        (Some(Ok(release)), _) => Some(new(agent, instruction, release, attempt, activate)),
+    };
+    Meaning { event, wait_until }
+}
+
+fn refused(attempt: Attempt, instruction: &Instruction, refusal: &Refusal) -> Event {
+    tracing::warn!(assignment.id = %attempt.assignment_id, reason = %refusal, "an order was refused");
+    Event::Settled {
+        attempt,
+        release: instruction.release_sha256.unwrap_or(callboard_proto::digest::Digest::of(b"")),
+        event: report::Event::Failed,
+        failure: Some(permanent(refusal.code(), refusal.to_string())),
+    }
+}
+
+fn new(
+    agent: &Agent,
+    instruction: &Instruction,
+    release: &Verified<Release>,
+    attempt: Attempt,
+    activate: bool,
+) -> Event {
+    let record = agent.product_record(&release.product);
+    let device =
+        Device { settings: &agent.settings, agent_version: VERSION, root: &agent.root, now: agent.clock.trusted_now() };
+    let standing = record.standing(release.digest(), attempt);
+    if let Err(refusal) = verify::suits(release, device, standing, instruction.allow_downgrade) {
+        if let Some(attack) = refusal.attack() {
+            agent.attack(attack);
+        }
+        return refused(attempt, instruction, &refusal);
+    }
+    let Some((settings, dirs)) = agent.product(&release.product) else {
+        return refused(attempt, instruction, &Refusal::UnknownProduct(release.product.clone()));
+    };
+    if is_installed(agent, release) {
+        let event = report::Event::Succeeded;
+        return Event::Settled { attempt, release: release.digest(), event, failure: None };
+    }
+    let order = Order {
+        attempt,
+        release: release.digest(),
+        product: release.product.clone(),
+        version: release.version.clone(),
+        epoch: release.epoch,
+        counter: release.counter,
+        min_floor: release.min_floor,
+        restart: release.restart == Restart::Service && settings.service.is_some(),
+        dir: install::free_dir(&*agent.fs, &dirs, release.digest()),
+        bytes_total: release.payloads.iter().map(|payload| payload.size).sum(),
+        trial_tries: settings.trial_tries,
+    };
+    Event::Ordered { order, activate }
+}
+
+/// Whether the ordered release runs already, undamaged. A damaged one is installed again beside itself.
+fn is_installed(agent: &Agent, release: &Verified<Release>) -> bool {
+    let Some(installed) = agent.product_record(&release.product).installed else { return false };
+    let Some((_, dirs)) = agent.product(&release.product) else { return false };
+    let linked = agent.fs.read_link(&dirs.current()).is_ok_and(|target| target == link_target(&installed.dir));
+    let progress = || agent.notifier.alive();
+    let intact =
+        installed.tree.is_none_or(|tree| install::is_intact(&*agent.fs, &dirs, &installed.dir, tree, &progress));
+    installed.release == release.digest() && linked && intact
+}

@@ -1,0 +1,185 @@
+//! What is installed of each product, how low it may go, and what failed here.
+
+use std::io;
+
+use callboard_proto::{check_in, digest::Digest, ids::Product, version::Version};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    config::ProductSettings,
+    fs::{self, Fs},
+    journal::Attempt,
+    layout::StateDir,
+    machine::Order,
+    verify::{Floor, Standing},
+};
+
+/// A record is a few hundred bytes.
+const MAX_BYTES: usize = 64 * 1024;
+/// Bad releases remembered; older ones are long superseded.
+const MAX_BAD: usize = 32;
+/// Rollbacks of one release after which it is never begun again.
+const MAX_ROLLBACKS: u32 = 3;
+
+/// One product on this device.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ProductRecord {
+    /// `None` while factory software runs.
+    #[serde(default)]
+    pub(crate) installed: Option<InstalledRelease>,
+    /// Raised after a commit, never lowered.
+    #[serde(default)]
+    pub(crate) floor: Floor,
+    /// Releases that were rolled back.
+    #[serde(default)]
+    pub(crate) bad: Vec<BadRelease>,
+}
+
+/// The committed release.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct InstalledRelease {
+    pub(crate) release: Digest,
+    pub(crate) version: Version,
+    pub(crate) epoch: u32,
+    pub(crate) counter: u64,
+    /// Name of its tree below `versions/`.
+    pub(crate) dir: String,
+    /// Digest of its tree; `None` if the record had to be rebuilt.
+    pub(crate) tree: Option<Digest>,
+}
+
+/// A release that was rolled back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct BadRelease {
+    pub(crate) release: Digest,
+    pub(crate) times: u32,
+    /// The attempt that failed last; only another one may try again.
+    pub(crate) last: Attempt,
+}
+
+/// A record that cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RecordError {
+    #[error("read the record of product {product}: {source}")]
+    Read { product: Product, source: io::Error },
+    #[error("read the record of product {product}: it is damaged ({source})")]
+    Damaged { product: Product, source: serde_json::Error },
+    #[error("write the record of product {product}: {source}")]
+    Write { product: Product, source: io::Error },
+}
+
+impl ProductRecord {
+    /// Reads the record; `None` if there is none.
+    pub(crate) fn load(fs: &dyn Fs, state_dir: &StateDir, product: &Product) -> Result<Option<Self>, RecordError> {
+        let product = product.clone();
+        match fs.read(&state_dir.product(&product), MAX_BYTES) {
+            Ok(bytes) => {
+                serde_json::from_slice(&bytes).map(Some).map_err(|source| RecordError::Damaged { product, source })
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(RecordError::Read { product, source }),
+        }
+    }
+
+    /// Makes the record durable.
+    pub(crate) fn save(&self, fs: &dyn Fs, state_dir: &StateDir, product: &Product) -> Result<(), RecordError> {
+        let bytes = serde_json::to_vec_pretty(self).unwrap_or_default();
+        fs::replace(fs, &state_dir.product(product), &bytes)
+            .map_err(|source| RecordError::Write { product: product.clone(), source })
+    }
+
+    /// The record after `order` was committed with `tree`.
+    pub(crate) fn committed(&self, order: &Order, tree: Digest) -> Self {
+        Self {
+            installed: Some(InstalledRelease {
+                release: order.release,
+                version: order.version.clone(),
+                epoch: order.epoch,
+                counter: order.counter,
+                dir: order.dir.clone(),
+                tree: Some(tree),
+            }),
+            floor: self.floor.max(Floor { epoch: order.epoch, counter: order.min_floor }),
+            bad: self.bad.iter().filter(|bad| bad.release != order.release).cloned().collect(),
+        }
+    }
+
+    /// The record after `order` was rolled back. The same attempt counts once.
+    pub(crate) fn rolled_back(&self, order: &Order) -> Self {
+        let mut record = self.clone();
+        let last = order.attempt;
+        match record.bad.iter_mut().find(|bad| bad.release == order.release) {
+            Some(bad) if bad.last == last => {}
+            Some(bad) => (bad.times, bad.last) = (bad.times + 1, last),
+            None => record.bad.push(BadRelease { release: order.release, times: 1, last }),
+        }
+        let surplus = record.bad.len().saturating_sub(MAX_BAD);
+        record.bad.drain(..surplus);
+        record
+    }
+
+    /// What an order for `release` under `attempt` is measured against.
+    pub(crate) fn standing(&self, release: Digest, attempt: Attempt) -> Standing {
+        let known_bad = self.bad.iter().find(|bad| bad.release == release);
+        Standing {
+            installed: self
+                .installed
+                .as_ref()
+                .map(|own| (Floor { epoch: own.epoch, counter: own.counter }, own.release)),
+            floor: self.floor,
+            known_bad: known_bad.filter(|bad| bad.times >= MAX_ROLLBACKS || bad.last == attempt).map(|bad| bad.times),
+        }
+    }
+
+    /// What a check-in says of it; `None` if nothing is known to be there.
+    pub(crate) fn wire(&self, product: &Product, settings: &ProductSettings) -> Option<check_in::Installed> {
+        let floor = self.floor;
+        if let Some(own) = &self.installed {
+            return Some(check_in::Installed {
+                product: product.clone(),
+                version: own.version.clone(),
+                release: Some(own.release),
+                epoch: own.epoch,
+                counter: own.counter,
+                floor: if floor.epoch == own.epoch { floor.counter } else { 0 },
+            });
+        }
+        let version = settings.factory_version.clone()?;
+        let (product, floor) = (product.clone(), floor.counter);
+        Some(check_in::Installed { product, version, release: None, epoch: 0, counter: 0, floor })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing;
+
+    #[test]
+    fn a_release_is_begun_again_only_under_another_attempt_and_three_times_at_most() {
+        let mut record = ProductRecord::default();
+        for attempt in 1..=3 {
+            let order = testing::order(5, attempt);
+            assert_eq!(record.standing(order.release, order.attempt).known_bad, None, "attempt {attempt}");
+            record = record.rolled_back(&order);
+            assert_eq!(record.rolled_back(&order), record, "repeating it after a crash counts once");
+            assert_eq!(record.standing(order.release, order.attempt).known_bad, Some(attempt));
+        }
+        let fourth = testing::order(5, 4);
+        assert_eq!(record.standing(fourth.release, fourth.attempt).known_bad, Some(3));
+        let other = testing::order(6, 4);
+        assert_eq!(record.standing(other.release, other.attempt).known_bad, None);
+    }
+
+    #[test]
+    fn the_floor_rises_with_a_commit_and_never_falls() {
+        let raise = |record: &ProductRecord, min_floor| {
+            let order = Order { min_floor, ..testing::order(9, 1) };
+            record.committed(&order, Digest::of(b"tree"))
+        };
+        let record = raise(&ProductRecord::default(), 4);
+        assert_eq!(record.floor, Floor { epoch: 1, counter: 4 });
+        assert_eq!(raise(&record, 2).floor, Floor { epoch: 1, counter: 4 });
+        assert_eq!(raise(&record, 8), raise(&raise(&record, 8), 8), "a re-run is harmless");
+    }
+}

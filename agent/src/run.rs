@@ -1,0 +1,323 @@
+//! The loop: wait, talk to the server, carry out one piece of work, and write down each step before acting on it.
+
+use std::{rc::Rc, time::Duration};
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::{
+    agent::Agent,
+    check_in::{self, Answer, CheckInError},
+    client::ClientError,
+    clock::boottime,
+    config::Settings,
+    dice,
+    machine::{self, Effect, Event, Phase},
+    orders, outbox, poll,
+    status::{self, Seen},
+    work::{self, Running},
+};
+use talk::{Talk, Talking};
+
+pub(crate) use start::StartError;
+
+mod start;
+mod talk;
+
+/// The loop looks up at least this often: to tell systemd that it lives, and to notice time spent in suspend.
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// Before an unwritable journal is tried again.
+const JOURNAL_RETRY: Duration = Duration::from_secs(30);
+/// Check-ins of one `run --once`; an update needs four.
+const MAX_ONCE: u32 = 32;
+
+/// Why the loop ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// Asked to by a signal.
+    Stopped,
+    /// `--once`: nothing is left to do now.
+    Done,
+    /// `--once`: the server could not be asked, or something is left that should not be.
+    Failed,
+}
+
+/// Runs until told to stop, or with `once` until there is nothing to do now.
+pub(crate) async fn run(settings: Settings, once: bool) -> Result<Ended, StartError> {
+    let agent = start::agent(settings)?;
+    let signals = Signals::new().map_err(StartError::Signals)?;
+    let mut runner = Runner::new(Rc::new(agent), once);
+    runner.agent.notifier.ready();
+    runner.apply(Event::Started);
+    let ended = runner.run(signals).await;
+    runner.agent.notifier.stopping();
+    Ok(ended)
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn any(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+struct Runner {
+    agent: Rc<Agent>,
+    once: bool,
+    work: Option<Running>,
+    talking: Option<Talking>,
+    /// When to check in next, in time since boot.
+    next: Duration,
+    check_in_now: bool,
+    report_now: bool,
+    /// Failed check-ins in a row.
+    failures: u32,
+    /// When to try again what the journal could not take.
+    retry: Option<Duration>,
+    check_ins: u32,
+    last_talk_failed: bool,
+    seen: Seen,
+}
+
+impl Runner {
+    fn new(agent: Rc<Agent>, once: bool) -> Self {
+        let (failures, polling) = (agent.record().failures, agent.settings.polling);
+        let wait = match failures {
+            0 => poll::first(polling, dice::roll()),
+            _ => poll::back_off(polling, failures, None, dice::roll()),
+        };
+        let next = if once { Duration::ZERO } else { boottime() + wait };
+        Self {
+            agent,
+            once,
+            work: None,
+            talking: None,
+            next,
+            check_in_now: false,
+            report_now: false,
+            failures,
+            retry: None,
+            check_ins: 0,
+            last_talk_failed: false,
+            seen: Seen::default(),
+        }
+    }
+
+    async fn run(&mut self, mut signals: Signals) -> Ended {
+        loop {
+            self.agent.notifier.alive();
+            self.begin_talk();
+            if let Some(ended) = self.once.then(|| self.once_ended()).flatten() {
+                return ended;
+            }
+            let wait = self.wait();
+            tokio::select! {
+                biased;
+                () = signals.any() => return Ended::Stopped,
+                talked = finished(&mut self.talking) => {
+                    self.talking = None;
+                    self.talked(talked);
+                }
+                event = finished(&mut self.work) => {
+                    self.work = None;
+                    self.apply(event);
+                }
+                () = tokio::time::sleep(wait) => self.retry_journal(),
+            }
+        }
+    }
+
+    fn wait(&self) -> Duration {
+        let now = boottime();
+        let until = |at: Duration| at.saturating_sub(now);
+        let talk = if self.talking.is_some() { LONGEST_WAIT } else { until(self.next) };
+        self.retry.map_or(LONGEST_WAIT, until).min(talk).min(LONGEST_WAIT)
+    }
+
+    /// Starts a conversation if one is due and none is going on.
+    fn begin_talk(&mut self) {
+        if self.talking.is_some() {
+            return;
+        }
+        let due = self.check_in_now || boottime() >= self.next;
+        if due {
+            (self.check_in_now, self.report_now) = (false, false);
+            self.check_ins += 1;
+            self.talking = Some(talk::begin(Rc::clone(&self.agent), true));
+        } else if self.report_now {
+            self.report_now = false;
+            self.talking = Some(talk::begin(Rc::clone(&self.agent), false));
+        }
+    }
+
+    /// Whether `--once` is at its end.
+    fn once_ended(&self) -> Option<Ended> {
+        if self.check_ins > MAX_ONCE {
+            return Some(Ended::Failed);
+        }
+        let changing = self.agent.state().task().is_some_and(|task| !task.phase.is_before_switch());
+        let waiting_for_server = self.last_talk_failed && !(changing && self.work.is_some());
+        if self.talking.is_some() || (self.work.is_some() && !waiting_for_server) {
+            return None;
+        }
+        Some(if self.last_talk_failed || self.retry.is_some() { Ended::Failed } else { Ended::Done })
+    }
+
+    /// One step of the machine: the new state is durable before its effects begin.
+    fn apply(&mut self, event: Event) {
+        let before = self.agent.record();
+        let (state, effects) = machine::step(&before.state, event);
+        let ended = effects.iter().find_map(|effect| match effect {
+            Effect::Report { attempt, event, .. } if outbox::is_final(*event) => Some(*attempt),
+            _ => None,
+        });
+        let changed = state != before.state;
+        if changed || ended.is_some_and(|ended| before.last_ended != Some(ended)) {
+            let error = state.failure().map(|failure| failure.code.clone());
+            let committed = state.task().is_some_and(|task| task.phase == Phase::Committed);
+            let written = self.agent.update(|record| {
+                record.last_ended = ended.or(record.last_ended);
+                record.last_error = if committed { None } else { error.or(record.last_error.take()) };
+                record.state = state;
+            });
+            if let Err(error) = written {
+                tracing::error!(%error, "the journal cannot be written; nothing is changed until it can");
+                *self.agent.contact_error.borrow_mut() = Some("storage_failing".to_owned());
+                self.work = None;
+                self.retry = Some(boottime() + JOURNAL_RETRY);
+                return;
+            }
+        }
+        if changed {
+            // Whatever was under way belonged to the state before.
+            self.work = None;
+            self.show();
+        }
+        for effect in effects {
+            self.perform(effect);
+        }
+    }
+
+    fn perform(&mut self, effect: Effect) {
+        let agent = &self.agent;
+        match effect {
+            Effect::Report { attempt, release, event, failure } => {
+                let report = talk::report(agent, attempt, release, event, failure);
+                if let Err(error) = agent.outbox.borrow_mut().put(&*agent.fs, &agent.state_dir, report) {
+                    tracing::error!(%error, "a report could not be made durable; it is kept in memory");
+                }
+                self.report_now = self.failures == 0;
+            }
+            Effect::MarkBad => {
+                let Some(task) = agent.state().task().cloned() else { return };
+                if let Err(failure) = work::mark_bad(agent, &task) {
+                    tracing::error!(text = failure.text, "a bad release could not be written down");
+                }
+            }
+            Effect::CheckIn => self.check_in_now = true,
+            Effect::Work(next) => {
+                let Some(task) = agent.state().task().cloned() else { return };
+                self.work = Some(work::start(Rc::clone(agent), task, next));
+            }
+        }
+    }
+
+    fn retry_journal(&mut self) {
+        if self.retry.is_some_and(|at| boottime() >= at) {
+            self.retry = None;
+            self.apply(Event::Started);
+        }
+    }
+
+    fn talked(&mut self, talk: Talk) {
+        self.last_talk_failed = talk.failed();
+        if let Some(answer) = talk.answer {
+            match answer {
+                Ok(answer) => self.answered(&answer),
+                Err(error) => self.unanswered(&error),
+            }
+        }
+        if let Err(error) = talk.reported {
+            self.report_now = false;
+            tracing::warn!(%error, "reports could not be delivered; they are kept");
+        }
+        self.acknowledge();
+        if self.work.is_none() && !self.check_in_now && !self.report_now {
+            self.agent.client.close();
+        }
+    }
+
+    /// Ends what waits for nothing but the server's receipt.
+    fn acknowledge(&mut self) {
+        let state = self.agent.state();
+        let Some(task) = state.task() else { return };
+        let waits = matches!(task.phase, Phase::Committed | Phase::RolledBack { .. });
+        if waits && !self.agent.outbox.borrow().awaits(task.order.attempt) {
+            self.apply(Event::Acknowledged);
+        }
+    }
+
+    fn answered(&mut self, answer: &Answer) {
+        let agent = Rc::clone(&self.agent);
+        let instruction = &answer.instruction;
+        tracing::info!(action = ?instruction.action, reason = %crate::client::plain(&instruction.reason.text, 300),
+            "checked in");
+        *agent.contact_error.borrow_mut() = None;
+        self.failures = 0;
+        if agent.record().failures > 0 {
+            agent.update_coarsely(|record| record.failures = 0);
+        }
+        let wait = poll::next(agent.settings.polling, instruction.next_checkin_s, dice::roll());
+        self.seen.checked_in(&agent, instruction);
+        let meaning = orders::meaning(&agent, answer);
+        let until = meaning.wait_until.map(|at| at.since(agent.clock.trusted_now()));
+        self.next = boottime() + until.map_or(wait, |until| until.min(wait));
+        if let Some(event) = meaning.event {
+            self.apply(event);
+        }
+        self.show();
+    }
+
+    fn unanswered(&mut self, error: &CheckInError) {
+        let agent = Rc::clone(&self.agent);
+        tracing::warn!(%error, failures = self.failures + 1, "failed to check in");
+        *agent.contact_error.borrow_mut() = Some(error.code().to_owned());
+        self.seen.failed(error);
+        let asked = match error {
+            CheckInError::Client(error) => ClientError::retry_after(error),
+            _ => None,
+        };
+        let wait = poll::back_off(agent.settings.polling, self.failures, asked, dice::roll());
+        self.next = boottime() + wait;
+        self.failures = self.failures.saturating_add(1);
+        if self.failures >= 4 && self.failures.is_power_of_two() {
+            let failures = self.failures;
+            agent.update_coarsely(|record| record.failures = failures);
+        }
+        self.show();
+    }
+
+    /// Tells people how things stand.
+    fn show(&self) {
+        status::write(&self.agent, &self.seen);
+        self.agent.notifier.status(&status::line(&self.agent.state(), &self.seen));
+    }
+}
+
+/// The result of what is in `slot`; never, if that is empty.
+async fn finished<T>(slot: &mut Option<std::pin::Pin<Box<dyn Future<Output = T>>>>) -> T {
+    match slot {
+        Some(future) => future.as_mut().await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,179 @@
+//! From a configuration to a running agent: what is remembered is read, and half-done things are repaired.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::BTreeMap,
+    io,
+    path::{Path, PathBuf},
+    rc::Rc,
+    sync::Arc,
+};
+
+use callboard_proto::{digest::Digest, ids::Product, root::Root};
+
+use crate::{
+    agent::Agent,
+    client::{Client, Credentials, Endpoint, TlsError},
+    clock::Clock,
+    config::Settings,
+    fs::{self, Disk, Fs},
+    identity::{self, Identity, IdentityError},
+    install::tidy,
+    journal::{Found, Journal, JournalError},
+    layout::{ProductDir, StateDir},
+    lock::{Lock, LockError},
+    machine::Task,
+    notify::Notifier,
+    outbox::Outbox,
+    products::{InstalledRelease, ProductRecord, RecordError},
+    verify::{self, Floor},
+};
+
+/// An agent that cannot start.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StartError {
+    #[error("{0}")]
+    Lock(#[from] LockError),
+    #[error("{0}")]
+    Identity(#[from] IdentityError),
+    #[error("{0}")]
+    Journal(#[from] JournalError),
+    #[error("{0}")]
+    Tls(#[from] TlsError),
+    #[error("use the server's address: {0}")]
+    Endpoint(String),
+    #[error("use state directory {path}: {source}")]
+    StateDir { path: PathBuf, source: io::Error },
+    #[error("listen for signals: {0}")]
+    Signals(io::Error),
+}
+
+/// Reads, repairs, connects nothing yet. The lock is held for the life of the process.
+pub(super) fn agent(settings: Settings) -> Result<Agent, StartError> {
+    let state_dir = StateDir::new(&settings.state_dir);
+    let fs: Rc<dyn Fs> = Rc::new(Disk);
+    let identity = Identity::load(&*fs, &state_dir)?;
+    std::mem::forget(Lock::take(&state_dir)?);
+    for directory in state_dir.directories() {
+        fs::create_dirs(&*fs, &directory).map_err(|source| StartError::StateDir { path: directory.clone(), source })?;
+    }
+    let root = identity::load_root(&*fs, &state_dir)?;
+    let (journal, found) = Journal::open(&*fs, &state_dir)?;
+    let record = journal.record().clone();
+    let clock = Arc::new(Clock::new(record.floor_time));
+    clock.raise_floor(root.issued_at);
+    let outbox =
+        Outbox::open(&*fs, &state_dir).map_err(|source| StartError::StateDir { path: state_dir.outbox(), source })?;
+    let products = products(&*fs, &settings, &state_dir, &root, record.state.task());
+    let agent = Agent {
+        client: client(&*fs, &settings, &state_dir, &identity, &clock)?,
+        settings,
+        fs,
+        clock,
+        identity,
+        root,
+        journal: RefCell::new(journal),
+        outbox: RefCell::new(outbox),
+        products: RefCell::new(products),
+        notifier: Notifier::default(),
+        attacks: RefCell::new(record.attacks),
+        seq: Cell::new(record.checkin_seq),
+        bytes_done: Cell::new(0),
+        contact_error: RefCell::new(None),
+        boot_id: boot_id(),
+        state_dir,
+    };
+    if found == Found::Lost {
+        tracing::error!(
+            "both slots of the journal are damaged; what is installed stays, what was under way is forgotten"
+        );
+        agent.update_coarsely(|record| record.last_error = Some("journal_lost".to_owned()));
+    }
+    Ok(agent)
+}
+
+fn client(
+    fs: &dyn Fs,
+    settings: &Settings,
+    state_dir: &StateDir,
+    identity: &Identity,
+    clock: &Arc<Clock>,
+) -> Result<Client, StartError> {
+    let endpoint = Endpoint::parse(&identity.server_url).map_err(StartError::Endpoint)?;
+    let path = state_dir.key();
+    let key = fs.read(&path, 64 * 1024).map_err(|source| StartError::StateDir { path, source })?;
+    let credentials = Credentials::from_pem(&identity.certificate_pem, &key)?;
+    Ok(Client::new(endpoint, &identity.server_ca_pem, Some(credentials), clock, settings.network)?)
+}
+
+fn boot_id() -> String {
+    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let text = text.trim();
+    if text.is_empty() { "unknown".to_owned() } else { text.chars().take(64).collect() }
+}
+
+/// Reads the records of all products and makes their directories agree with them.
+fn products(
+    fs: &dyn Fs,
+    settings: &Settings,
+    state_dir: &StateDir,
+    root: &Root,
+    task: Option<&Task>,
+) -> BTreeMap<Product, ProductRecord> {
+    let mut records = BTreeMap::new();
+    for (product, settings) in &settings.products {
+        let dirs = ProductDir::new(&settings.directory);
+        let record = match ProductRecord::load(fs, state_dir, product) {
+            Ok(record) => record.unwrap_or_default(),
+            Err(error) => rebuilt(fs, state_dir, &dirs, root, product, &error),
+        };
+        let own = task.filter(|task| task.order.product == *product);
+        // A switch that was cut short is finished by the machine, which knows where it was going.
+        if own.is_none_or(|task| task.phase.is_before_switch()) {
+            let committed = record.installed.as_ref().map(|installed| installed.dir.as_str());
+            match tidy::links(fs, &dirs, committed) {
+                Ok(true) => tracing::warn!(%product, "`current` did not point to what is installed; repaired"),
+                Ok(false) => {}
+                Err(error) => tracing::warn!(%product, %error, "the product's links could not be repaired"),
+            }
+            if let Err(error) = tidy::versions(fs, &dirs, own.map(|task| task.order.dir.as_str())) {
+                tracing::warn!(%product, %error, "leftovers could not be removed");
+            }
+        }
+        records.insert(product.clone(), record);
+    }
+    records
+}
+
+/// What can be known without the record: the release whose tree `current` points to, and the floor it imposes.
+fn rebuilt(
+    fs: &dyn Fs,
+    state_dir: &StateDir,
+    dirs: &ProductDir,
+    root: &Root,
+    product: &Product,
+    error: &RecordError,
+) -> ProductRecord {
+    tracing::error!(%product, %error, "rebuilding the record from the installed release");
+    let found = installed(fs, state_dir, dirs, root);
+    let Some((installed, floor)) = found else { return ProductRecord::default() };
+    let record = ProductRecord { installed: Some(installed), floor, bad: Vec::new() };
+    if let Err(error) = record.save(fs, state_dir, product) {
+        tracing::error!(%product, %error, "the rebuilt record could not be written");
+    }
+    record
+}
+
+fn installed(fs: &dyn Fs, state_dir: &StateDir, dirs: &ProductDir, root: &Root) -> Option<(InstalledRelease, Floor)> {
+    let current = fs.read_link(&dirs.current()).ok()?;
+    let dir = current.strip_prefix("versions").ok()?.to_str()?.to_owned();
+    let digest = |name: &Path| name.file_stem()?.to_str()?.parse::<Digest>().ok();
+    let names = fs.list(&state_dir.releases()).ok()?;
+    let mut digests = names.iter().filter_map(|name| digest(Path::new(name)));
+    let digest = digests.find(|digest| dir.starts_with(&digest.short()))?;
+    let bytes = fs.read(&state_dir.release(digest), 1 << 20).ok()?;
+    let release = verify::release(&bytes, root, digest).ok()?;
+    let floor = Floor { epoch: release.epoch, counter: release.min_floor };
+    let (version, epoch, counter) = (release.version.clone(), release.epoch, release.counter);
+    Some((InstalledRelease { release: digest, version, epoch, counter, dir, tree: None }, floor))
+}

@@ -1,0 +1,141 @@
+//! Keys and documents for unit tests.
+
+pub(crate) mod server;
+
+use std::collections::BTreeMap;
+
+use callboard_proto::{
+    digest::Digest,
+    payload::Format,
+    release::{Installer, Kind, Payload, Release, Restart},
+    root::{Key, ReleaseRole, Role, Roles, Root},
+    signed::{Document, Envelope, Verified, key_id},
+    time::Timestamp,
+};
+use ed25519_dalek::SigningKey;
+
+use crate::{config::ProductSettings, journal::Attempt, machine::Order};
+
+/// The time in these tests.
+pub(crate) const NOW: Timestamp = Timestamp::from_millis(1_795_000_000_000);
+
+/// One key for each role.
+pub(crate) struct Keys {
+    pub(crate) root: SigningKey,
+    pub(crate) release: SigningKey,
+    pub(crate) online: SigningKey,
+}
+
+impl Keys {
+    /// Always the same keys.
+    pub(crate) fn fixed() -> Self {
+        let key = |n| SigningKey::from_bytes(&[n; 32]);
+        Self { root: key(1), release: key(2), online: key(3) }
+    }
+}
+
+/// The envelope of `document`, signed by `keys`.
+pub(crate) fn signed<T: Document>(document: &T, keys: &[&SigningKey]) -> Vec<u8> {
+    let mut envelope = Envelope::unsigned(document).expect("an acceptable document");
+    for key in keys {
+        envelope.sign(key);
+    }
+    envelope.to_json()
+}
+
+/// A root in which each of `keys` has its role alone.
+pub(crate) fn root(keys: &Keys) -> Verified<Root> {
+    Root::open_initial(&root_envelope(keys)).expect("a root")
+}
+
+/// The envelope of [`root`].
+pub(crate) fn root_envelope(keys: &Keys) -> Vec<u8> {
+    let id = |key: &SigningKey| key_id(&key.verifying_key());
+    let role = |key: &SigningKey| Role { keyids: vec![id(key)], threshold: 1 };
+    let all = [&keys.root, &keys.release, &keys.online];
+    let document = Root {
+        v: 1,
+        issued_at: Timestamp::from_millis(0),
+        crit: Vec::new(),
+        version: 1,
+        expires: NOW + std::time::Duration::from_secs(86_400 * 300),
+        keys: all.iter().map(|key| (id(key), Key::from_ed25519(&key.verifying_key()))).collect::<BTreeMap<_, _>>(),
+        roles: Roles {
+            root: role(&keys.root),
+            release: vec![ReleaseRole {
+                name: "all".to_owned(),
+                keyids: vec![id(&keys.release)],
+                threshold: 1,
+                epoch: 1,
+                products: Vec::new(),
+                channels: Vec::new(),
+            }],
+            online: role(&keys.online),
+        },
+        servers: Vec::new(),
+    };
+    signed(&document, &[&keys.root])
+}
+
+/// Release `counter` of pos-app, with one payload that nobody has.
+pub(crate) fn release(counter: u64) -> Release {
+    Release {
+        v: 1,
+        issued_at: Timestamp::from_millis(0),
+        crit: Vec::new(),
+        product: "pos-app".parse().expect("a name"),
+        version: format!("1.{counter}").parse().expect("a version"),
+        epoch: 1,
+        counter,
+        min_floor: 0,
+        channels: vec!["stable".to_owned()],
+        hw: vec!["*".to_owned()],
+        not_after: None,
+        kind: Kind::Feature,
+        advisory: None,
+        requires_agent: None,
+        installer: Installer::Directory,
+        restart: Restart::None,
+        payloads: vec![Payload {
+            name: "app".to_owned(),
+            sha256: Digest::of(b"payload"),
+            size: 7,
+            chunk_size: 4096,
+            chunks_sha256: Digest::of(Digest::of(b"payload").as_bytes()),
+            format: Format::Raw,
+            unpacked_size: 7,
+            entries: 1,
+        }],
+    }
+}
+
+/// An order for release `counter` under attempt `attempt` of always the same assignment.
+pub(crate) fn order(counter: u64, attempt: u32) -> Order {
+    let release = Digest::of(&counter.to_le_bytes());
+    Order {
+        attempt: Attempt { assignment_id: "0192f0c1-7e8a-7c3e-9d54-3f1f6a2b8c77".parse().expect("an id"), attempt },
+        release,
+        product: "pos-app".parse().expect("a name"),
+        version: format!("1.{counter}").parse().expect("a version"),
+        epoch: 1,
+        counter,
+        min_floor: 0,
+        restart: false,
+        dir: release.short(),
+        bytes_total: 7,
+        trial_tries: 3,
+    }
+}
+
+/// A product in `directory` that is committed after one look.
+pub(crate) fn product(directory: &std::path::Path) -> ProductSettings {
+    ProductSettings {
+        directory: directory.to_owned(),
+        service: None,
+        health: None,
+        health_timeout: std::time::Duration::from_secs(5),
+        trial: std::time::Duration::ZERO,
+        trial_tries: 3,
+        factory_version: None,
+    }
+}

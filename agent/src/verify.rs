@@ -1,0 +1,129 @@
+//! Whether an answer or a release is to be believed and obeyed. Pure: bytes and circumstances in, verdict out.
+//!
+//! The order: size, envelope, type, signatures, and only then the contents (all of that in `callboard_proto::signed`);
+//! then whether an instruction answers this device's own question; then whether the release suits this device.
+
+use callboard_proto::{
+    digest::Digest,
+    ids::DeviceId,
+    instruction::{Instruction, Nonce},
+    release::Release,
+    root::Root,
+    signed::{self, Envelope, Refused, Verified},
+};
+
+pub(crate) use release::{Device, Floor, Standing, suits};
+
+mod release;
+
+/// The question that an instruction must answer. Used up by one answer.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    pub(crate) device_id: DeviceId,
+    pub(crate) nonce: Nonce,
+    pub(crate) request_sha256: Digest,
+}
+
+/// Why something was not believed or not obeyed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Refusal {
+    #[error("{0}")]
+    Document(Refused),
+    #[error("the instruction is for device {0}, not for this one")]
+    WrongDevice(DeviceId),
+    #[error("the instruction answers another check-in (replayed, or crossed with another)")]
+    Nonce,
+    #[error("the instruction was signed for another request than the one sent")]
+    Request,
+    #[error("the release's digest is {found}, ordered was {wanted}")]
+    Digest { wanted: Digest, found: Digest },
+    #[error("the trusted root has expired; nothing new is installed under it")]
+    RootExpired,
+    #[error("the release may not be installed any more since {0}")]
+    Expired(callboard_proto::time::Timestamp),
+    #[error("product {0} is not configured on this device")]
+    UnknownProduct(callboard_proto::ids::Product),
+    #[error("the release is for {wanted:?}, this device is {own:?}")]
+    WrongHardware { wanted: Vec<String>, own: String },
+    #[error("the release is for channels {wanted:?}, this device accepts {own:?}")]
+    WrongChannel { wanted: Vec<String>, own: Vec<String> },
+    #[error("the release needs agent {wanted} or newer, this is {own}")]
+    AgentTooOld { wanted: callboard_proto::version::Version, own: String },
+    #[error("({epoch}, {counter}) is below this device's floor ({}, {})", floor.epoch, floor.counter)]
+    BelowFloor { epoch: u32, counter: u64, floor: Floor },
+    #[error("({epoch}, {counter}) is older than the installed release, and going back was not ordered")]
+    Downgrade { epoch: u32, counter: u64 },
+    #[error("another release with the same counter is installed")]
+    SameCounter,
+    #[error("the release failed on this device {times} times")]
+    KnownBad { times: u32 },
+}
+
+impl Refusal {
+    /// A stable word for reports and logs.
+    pub(crate) const fn code(&self) -> &'static str {
+        match self {
+            Self::Document(Refused::Threshold { .. }) => "bad_signature",
+            Self::Document(Refused::TooLarge { .. }) => "oversize",
+            Self::Document(_) => "bad_document",
+            Self::WrongDevice(_) => "wrong_device",
+            Self::Nonce => "nonce_mismatch",
+            Self::Request => "request_mismatch",
+            Self::Digest { .. } => "wrong_release",
+            Self::RootExpired => "root_expired",
+            Self::Expired(_) => "expired",
+            Self::UnknownProduct(_) => "unknown_product",
+            Self::WrongHardware { .. } => "wrong_hardware",
+            Self::WrongChannel { .. } => "wrong_channel",
+            Self::AgentTooOld { .. } => "agent_too_old",
+            Self::BelowFloor { .. } => "below_floor",
+            Self::Downgrade { .. } => "downgrade",
+            Self::SameCounter => "counter_conflict",
+            Self::KnownBad { .. } => "known_bad",
+        }
+    }
+
+    /// The counter of attacks it belongs to, if it cannot be an honest mistake of an operator.
+    pub(crate) const fn attack(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::Document(Refused::Threshold { valid: 0, .. }) => "bad_sig",
+            Self::Document(Refused::Threshold { .. }) => "threshold",
+            Self::Document(Refused::TooLarge { .. }) => "oversize",
+            Self::Document(_) | Self::Digest { .. } => "bad_sig",
+            Self::WrongDevice(_) => "wrong_device",
+            Self::Nonce | Self::Request => "nonce_mismatch",
+            Self::BelowFloor { .. } | Self::Downgrade { .. } | Self::SameCounter => "rollback",
+            Self::Expired(_) => "expired",
+            _ => return None,
+        })
+    }
+}
+
+/// Accepts the answer to `asked`, and nothing else.
+pub(crate) fn instruction(bytes: &[u8], root: &Root, asked: Asked) -> Result<Verified<Instruction>, Refusal> {
+    let envelope = Envelope::parse::<Instruction>(bytes).map_err(Refusal::Document)?;
+    let (keys, threshold) = root.online();
+    let instruction: Verified<Instruction> = signed::verify(&envelope, &keys, threshold).map_err(Refusal::Document)?;
+    if instruction.device_id != asked.device_id {
+        return Err(Refusal::WrongDevice(instruction.device_id));
+    }
+    if instruction.nonce != asked.nonce {
+        return Err(Refusal::Nonce);
+    }
+    if instruction.request_sha256 != asked.request_sha256 {
+        return Err(Refusal::Request);
+    }
+    Ok(instruction)
+}
+
+/// Accepts the release that was ordered, signed by a role that may sign it.
+pub(crate) fn release(bytes: &[u8], root: &Root, wanted: Digest) -> Result<Verified<Release>, Refusal> {
+    let envelope = Envelope::parse::<Release>(bytes).map_err(Refusal::Document)?;
+    if envelope.digest() != wanted {
+        return Err(Refusal::Digest { wanted, found: envelope.digest() });
+    }
+    root.verify_release(&envelope).map_err(Refusal::Document)
+}
+
+#[cfg(test)]
+mod tests;
