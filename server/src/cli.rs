@@ -3,10 +3,13 @@
 //! Operator commands use the admin API and nothing else, so they work the same on the server and from afar.
 //! Exit codes: 0 done, 1 refused or failed, 2 bad input.
 
+use std::ffi::OsString;
+
 use clap::Parser;
 
 mod api;
 mod connection;
+mod demo;
 mod device;
 mod duration;
 mod event;
@@ -71,6 +74,13 @@ enum Command {
     /// What happened
     #[command(subcommand)]
     Event(event::EventCommand),
+    /// Watch a server update ten tills on this machine
+    ///
+    /// Starts a server and ten agents as separate processes, plays six scenarios and checks what every device runs in
+    /// the end. Needs no other server and leaves nothing behind.
+    Demo(demo::DemoArgs),
+    #[command(name = demo::VERB, hide = true)]
+    DemoChild(demo::ChildArgs),
 }
 
 /// What every operator command needs to know.
@@ -91,6 +101,12 @@ pub(crate) fn main() -> u8 {
     exit::finish(run(Cli::parse()))
 }
 
+/// Runs another command line in this process.
+fn run_args(args: impl Iterator<Item = OsString>) -> anyhow::Result<()> {
+    let name = OsString::from("callboard");
+    run(Cli::try_parse_from(std::iter::once(name).chain(args))?)
+}
+
 fn run(cli: Cli) -> anyhow::Result<()> {
     let context = Context { format: cli.output, connection: cli.connection };
     match cli.command {
@@ -104,6 +120,8 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Token(command) => token::run(command, &context),
         Command::Rollout(command) => rollout::run(command, &context),
         Command::Event(command) => event::run(command, &context),
+        Command::Demo(args) => demo::run(&args),
+        Command::DemoChild(args) => demo::child(args),
     }
 }
 

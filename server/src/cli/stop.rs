@@ -1,9 +1,13 @@
 //! Waiting that can be ended: by a signal, where that matters.
 
 use std::{
+    io,
     sync::{Arc, Condvar, Mutex, PoisonError},
+    thread,
     time::Duration,
 };
+
+use tokio::signal::unix::{SignalKind, signal};
 
 /// Tells whether the process was asked to end. Copies share the answer.
 #[derive(Clone, Default)]
@@ -15,7 +19,28 @@ impl Stop {
         Self::default()
     }
 
-    #[cfg_attr(not(test), expect(dead_code, reason = "the demo will call it"))]
+    /// Takes over SIGINT, SIGTERM and SIGHUP for the rest of the process.
+    pub(crate) fn on_signals() -> io::Result<Self> {
+        let stop = Self::default();
+        let told = stop.clone();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+        let (mut interrupt, mut terminate, mut hangup) = {
+            let _inside = runtime.enter();
+            (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?, signal(SignalKind::hangup())?)
+        };
+        thread::Builder::new().name("signals".to_owned()).spawn(move || {
+            runtime.block_on(async {
+                tokio::select! {
+                    _ = interrupt.recv() => {}
+                    _ = terminate.recv() => {}
+                    _ = hangup.recv() => {}
+                }
+            });
+            told.stop();
+        })?;
+        Ok(stop)
+    }
+
     /// Ends every wait, now and later.
     pub(crate) fn stop(&self) {
         *self.0.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
@@ -32,8 +57,6 @@ impl Stop {
 
 #[cfg(test)]
 mod tests {
-    use std::thread;
-
     use super::*;
 
     #[test]
