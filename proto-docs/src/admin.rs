@@ -157,6 +157,9 @@ pub struct Because {
     /// For the event log.
     #[serde(default)]
     pub reason: String,
+    /// For `resume`: gates look past the failures so far.
+    #[serde(default)]
+    pub acknowledge_failures: bool,
 }
 
 /// The fleet in numbers, for the overview page and `GET /overview`.

@@ -128,6 +128,7 @@ CREATE TABLE phases (
     failed BIGINT NOT NULL,
     timed_out BIGINT NOT NULL,
     cancelled BIGINT NOT NULL,
+    acknowledged BIGINT NOT NULL, -- failures that an operator took note of when resuming
     PRIMARY KEY (rollout_id, idx)
 );
 

@@ -128,6 +128,7 @@ CREATE TABLE phases (
     failed INTEGER NOT NULL,
     timed_out INTEGER NOT NULL,
     cancelled INTEGER NOT NULL,
+    acknowledged INTEGER NOT NULL, -- failures that an operator took note of when resuming
     PRIMARY KEY (rollout_id, idx)
 ) STRICT;
 

@@ -291,6 +291,8 @@ pub struct Counts {
     pub timed_out: u32,
     /// Called off.
     pub cancelled: u32,
+    /// Of the rolled back and failed ones, those that an operator acknowledged when resuming; gates look past them.
+    pub acknowledged: u32,
 }
 
 impl Counts {

@@ -32,6 +32,8 @@ pub(crate) use start::start;
 pub(crate) struct Because {
     pub(crate) operator: String,
     pub(crate) reason: String,
+    /// When resuming: gates look past the failures so far.
+    pub(crate) acknowledge_failures: bool,
 }
 
 /// A rollout by its id or its name.
@@ -112,6 +114,12 @@ pub(crate) async fn change_state(app: &App, reference: String, to: RolloutState,
             record.state_reason = (to != RolloutState::Running).then(|| said(&because));
             record.ended_at = (to == RolloutState::Cancelled).then_some(now);
             db::rollouts::update(conn, &record)?;
+            if to == RolloutState::Running {
+                if because.acknowledge_failures {
+                    db::rollouts::acknowledge_failures(conn, record.id)?;
+                }
+                refuse_to_pause_again(conn, record.id, now)?;
+            }
             db::counters::bump_generation(conn)?;
             let kind = match to {
                 RolloutState::Paused => "rollout.paused",
@@ -119,15 +127,28 @@ pub(crate) async fn change_state(app: &App, reference: String, to: RolloutState,
                 _ => "rollout.cancelled",
             };
             db::events::insert(conn, now, &NewEvent::rollout(kind, record.id, said(&because)))?;
-            Ok::<_, Error>(record)
+            resolve(conn, &record.id.to_string())
         })
         .await?;
     app.reload_catalog().await?;
     Ok(record)
 }
 
+/// A rollout whose gate can no longer be met would pause again at the next report.
+fn refuse_to_pause_again(conn: &mut DbConn, id: RolloutId, now: Timestamp) -> Result<()> {
+    advance::advance(conn, id, now)?;
+    match db::rollouts::lean(conn, id)? {
+        Some(record) if record.state == RolloutState::Paused => {
+            let why = record.state_reason.unwrap_or_default();
+            let detail = format!("{why}; resume with acknowledge_failures to look past the failures so far");
+            Err(Error::refused(Code::WrongState, detail))
+        }
+        _ => Ok(()),
+    }
+}
+
 fn said(because: &Because) -> String {
-    let Because { operator, reason } = because;
+    let Because { operator, reason, .. } = because;
     if reason.trim().is_empty() { format!("by {operator}") } else { format!("by {operator}: {}", reason.trim()) }
 }
 
@@ -145,6 +166,7 @@ pub(crate) fn gate_counts(counts: &Counts) -> PhaseCounts {
         failed: counts.failed.into(),
         timed_out: counts.timed_out.into(),
         cancelled: counts.cancelled.into(),
+        acknowledged: counts.acknowledged.into(),
         ..PhaseCounts::default()
     }
 }

@@ -48,7 +48,13 @@ pub(crate) enum RolloutCommand {
     /// Make no more grants; devices that have begun to switch finish
     Pause(ChangeArgs),
     /// Go on with a paused rollout
-    Resume(ChangeArgs),
+    Resume {
+        #[command(flatten)]
+        change: ChangeArgs,
+        /// Let gates look past the failures so far
+        #[arg(long)]
+        acknowledge_failures: bool,
+    },
     /// Call a rollout off
     Cancel(ChangeArgs),
     /// Show how a rollout stands
@@ -113,10 +119,12 @@ pub(crate) fn run(command: RolloutCommand, context: &Context) -> anyhow::Result<
     match command {
         RolloutCommand::Create { name, spec, start } => create(name, *spec, start, context),
         RolloutCommand::Preview { rollout, spec } => preview(rollout, *spec, context),
-        RolloutCommand::Start(args) => change("start", args, context),
-        RolloutCommand::Pause(args) => change("pause", args, context),
-        RolloutCommand::Resume(args) => change("resume", args, context),
-        RolloutCommand::Cancel(args) => change("cancel", args, context),
+        RolloutCommand::Start(args) => change("start", args, false, context),
+        RolloutCommand::Pause(args) => change("pause", args, false, context),
+        RolloutCommand::Resume { change: args, acknowledge_failures } => {
+            change("resume", args, acknowledge_failures, context)
+        }
+        RolloutCommand::Cancel(args) => change("cancel", args, false, context),
         RolloutCommand::Status { rollout, watch: true, .. } => watch::run(&context.api()?, &rollout, context.format),
         RolloutCommand::Status { rollout, devices: true, state, page, .. } => {
             let path = Path::new(["rollouts", &rollout, "assignments"]).maybe("state", state);
@@ -140,7 +148,7 @@ fn create(name: Option<RolloutName>, spec: SpecArgs, start: bool, context: &Cont
     let api = context.api()?;
     let mut rollout: Rollout = api.post(&Path::new(["rollouts"]), &spec)?;
     if start {
-        rollout = tell(&api, rollout.spec.name.as_str(), "start", String::new())?;
+        rollout = tell(&api, rollout.spec.name.as_str(), "start", &Because::default())?;
     }
     show::value(context.format, &rollout, status::details)
 }
@@ -160,11 +168,12 @@ fn preview(rollout: Option<String>, spec: SpecArgs, context: &Context) -> anyhow
     show::value(context.format, &preview, view::preview)
 }
 
-fn change(verb: &str, args: ChangeArgs, context: &Context) -> anyhow::Result<()> {
-    let rollout = tell(&context.api()?, &args.rollout, verb, args.reason)?;
+fn change(verb: &str, args: ChangeArgs, acknowledge_failures: bool, context: &Context) -> anyhow::Result<()> {
+    let because = Because { reason: args.reason, acknowledge_failures };
+    let rollout = tell(&context.api()?, &args.rollout, verb, &because)?;
     show::value(context.format, &rollout, status::details)
 }
 
-fn tell(api: &Api, rollout: &str, verb: &str, reason: String) -> anyhow::Result<Rollout> {
-    api.post(&Path::new(["rollouts", rollout, verb]), &Because { reason })
+fn tell(api: &Api, rollout: &str, verb: &str, because: &Because) -> anyhow::Result<Rollout> {
+    api.post(&Path::new(["rollouts", rollout, verb]), because)
 }

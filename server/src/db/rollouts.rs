@@ -62,7 +62,7 @@ struct Row {
 struct PhaseRow {
     name: String,
     opened_at: Option<Ms>,
-    counts: (i64, i64, i64, i64, i64, i64, i64, i64, i64, i64, i64, i64),
+    counts: (i64, i64, i64, i64, i64, i64, i64, i64, i64, i64, i64, i64, i64),
 }
 
 impl Row {
@@ -100,6 +100,7 @@ impl PhaseRow {
             failed: to_u32(c.9),
             timed_out: to_u32(c.10),
             cancelled: to_u32(c.11),
+            acknowledged: to_u32(c.12),
             unreached: 0,
         };
         let assigned: i64 = [c.2, c.3, c.4, c.5, c.6, c.7, c.8, c.9, c.10, c.11].iter().sum();
@@ -127,6 +128,7 @@ fn load_phases(conn: &mut DbConn, id: Uid, with_members: bool) -> QueryResult<Ve
         phases::failed,
         phases::timed_out,
         phases::cancelled,
+        phases::acknowledged,
     );
     let columns = (phases::name, phases::opened_at, counts);
     let query = phases::table.filter(phases::rollout_id.eq(id)).order(phases::idx);
@@ -266,7 +268,7 @@ pub(crate) fn insert_phase(conn: &mut DbConn, id: RolloutId, idx: usize, phase: 
         (phases::queued.eq(0_i64), phases::downloading.eq(0_i64), phases::staged.eq(0_i64)),
         (phases::activating.eq(0_i64), phases::verifying.eq(0_i64), phases::succeeded.eq(0_i64)),
         (phases::rolled_back.eq(0_i64), phases::failed.eq(0_i64), phases::timed_out.eq(0_i64)),
-        phases::cancelled.eq(0_i64),
+        (phases::cancelled.eq(0_i64), phases::acknowledged.eq(0_i64)),
     );
     execute(conn, diesel::insert_into(phases::table).values(row)).map(drop)
 }
@@ -275,6 +277,12 @@ pub(crate) fn insert_phase(conn: &mut DbConn, id: RolloutId, idx: usize, phase: 
 pub(crate) fn open_phase(conn: &mut DbConn, id: RolloutId, idx: usize, now: Timestamp) -> QueryResult<()> {
     let phase = diesel::update(phases::table.find((Uid::from(id), to_i64(idx))));
     execute(conn, phase.set(phases::opened_at.eq(Some(Ms::from(now))))).map(drop)
+}
+
+/// Lets gates look past the failures so far.
+pub(crate) fn acknowledge_failures(conn: &mut DbConn, id: RolloutId) -> QueryResult<()> {
+    let row = diesel::update(phases::table.filter(phases::rollout_id.eq(Uid::from(id))));
+    execute(conn, row.set(phases::acknowledged.eq(phases::rolled_back + phases::failed))).map(drop)
 }
 
 /// Writes the members of a phase after somebody joined late, or left.

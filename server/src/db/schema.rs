@@ -143,6 +143,7 @@ diesel::table! {
         failed -> BigInt,
         timed_out -> BigInt,
         cancelled -> BigInt,
+        acknowledged -> BigInt,
     }
 }
 

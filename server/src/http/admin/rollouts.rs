@@ -138,7 +138,8 @@ async fn change(
     body: Json<Because>,
     to: RolloutState,
 ) -> ApiResult<Json<Rollout>> {
-    let because = app::rollouts::Because { operator: operator.name.clone(), reason: body.into_inner().reason };
+    let admin::Because { reason, acknowledge_failures } = body.into_inner();
+    let because = app::rollouts::Because { operator: operator.name.clone(), reason, acknowledge_failures };
     let record = rollouts::change_state(app, path.into_inner(), to, because).await?;
     Ok(Json(rollouts::show(app, record)))
 }
