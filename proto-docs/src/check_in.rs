@@ -147,6 +147,9 @@ impl CheckIn {
             return Err(format!("field {field:?} is critical and not supported by this version"));
         }
         let facts = &self.facts;
+        if facts.agent.is_empty() {
+            return Err("facts.agent is empty; the version of the agent is wanted".to_owned());
+        }
         if facts.installed.len() > MAX_INSTALLED || facts.attributes.len() > MAX_ATTRIBUTES || self.attacks.len() > 32 {
             return Err(format!(
                 "at most {MAX_INSTALLED} products, {MAX_ATTRIBUTES} attributes and 32 attack counters are allowed"

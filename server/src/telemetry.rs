@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    io::IsTerminal as _,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -138,7 +139,11 @@ fn catch_up(counter: &Counter, total: u64) {
 pub(crate) fn start_logging() {
     let filter = tracing_subscriber::EnvFilter::try_from_env("CALLBOARD_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,actix_server=warn"));
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false);
     // A second server in one process (tests) keeps the first one's subscriber.
     let _ = subscriber.try_init();
 }

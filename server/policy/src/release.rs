@@ -71,8 +71,8 @@ pub fn fit(release: &Release, device: &Device, allow_downgrade: bool, now: Times
     }
 }
 
-/// The same for a device that is reporting right now.
-pub(crate) fn fit_reported(release: &Release, device: &Device, allow_downgrade: bool, now: Timestamp) -> Fit {
+/// The same for a device whose facts are known.
+fn fit_reported(release: &Release, device: &Device, allow_downgrade: bool, now: Timestamp) -> Fit {
     if device.runs(release.digest) {
         return Fit::AlreadyInstalled;
     }

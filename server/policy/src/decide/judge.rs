@@ -59,7 +59,7 @@ pub(super) fn judge<'a>(case: &Case<'a>, rollout: &'a Rollout, claims: &mut Clai
     let Some(place) = place(case, rollout, assignment) else {
         return Verdict::NotInAudience;
     };
-    let fit = release::fit_reported(release, case.device, rollout.plan.allow_downgrade, case.now);
+    let fit = release::fit(release, case.device, rollout.plan.allow_downgrade, case.now);
     if fit == Fit::AlreadyInstalled {
         claims.0.push(Claim { rollout, release, satisfied: true });
     }
