@@ -196,3 +196,6 @@ impl Client {
         Ok(Bytes::from(bytes))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,6 +12,8 @@ use std::{
 pub(crate) use disk::Disk;
 
 mod disk;
+#[cfg(test)]
+pub(crate) mod sim;
 
 /// What a name stands for; links are not followed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -147,3 +147,6 @@ pub(crate) fn free_dir(fs: &dyn Fs, product_dir: &ProductDir, release: Digest) -
 pub(crate) fn has_current(fs: &dyn Fs, product_dir: &ProductDir) -> bool {
     matches!(fs.stat(&product_dir.current()), Ok(Some(meta)) if meta.kind != Kind::Other)
 }
+
+#[cfg(test)]
+mod tests;

@@ -38,7 +38,8 @@ pub(crate) fn meaning(agent: &Agent, answer: &Answer) -> Meaning {
     };
     match instruction.action {
         Action::None => nothing,
-        Action::Hold if own == Some(attempt) => event(Event::Held),
+        // The next attempt may have begun at the server already.
+        Action::Hold if own.is_some_and(|own| own.assignment_id == attempt.assignment_id) => event(Event::Held),
         Action::Hold => nothing,
         Action::Cancel if record.last_ended == Some(attempt) => nothing,
         Action::Cancel => match instruction.release_sha256 {

@@ -321,3 +321,6 @@ async fn finished<T>(slot: &mut Option<std::pin::Pin<Box<dyn Future<Output = T>>
         None => std::future::pending().await,
     }
 }
+
+#[cfg(test)]
+mod tests;

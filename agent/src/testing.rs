@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use callboard_proto::{
     digest::Digest,
-    payload::Format,
+    payload::{Chunker, Format},
     release::{Installer, Kind, Payload, Release, Restart},
     root::{Key, ReleaseRole, Role, Roles, Root},
     signed::{Document, Envelope, Verified, key_id},
@@ -14,7 +14,12 @@ use callboard_proto::{
 };
 use ed25519_dalek::SigningKey;
 
-use crate::{config::ProductSettings, journal::Attempt, machine::Order};
+use crate::{
+    config::ProductSettings,
+    journal::Attempt,
+    layout::{ProductDir, StateDir},
+    machine::Order,
+};
 
 /// The time in these tests.
 pub(crate) const NOW: Timestamp = Timestamp::from_millis(1_795_000_000_000);
@@ -137,5 +142,41 @@ pub(crate) fn product(directory: &std::path::Path) -> ProductSettings {
         trial: std::time::Duration::ZERO,
         trial_tries: 3,
         factory_version: None,
+    }
+}
+
+/// A raw payload of these bytes.
+pub(crate) fn payload(name: &str, bytes: &[u8]) -> Payload {
+    let mut chunker = Chunker::new(4096);
+    chunker.update(bytes);
+    let chunked = chunker.finish();
+    Payload {
+        name: name.to_owned(),
+        sha256: chunked.sha256,
+        size: chunked.size,
+        chunk_size: 4096,
+        chunks_sha256: Digest::of(&chunked.list),
+        format: if name.ends_with(".tar.zst") { Format::TarZst } else { Format::Raw },
+        unpacked_size: chunked.size,
+        entries: 1,
+    }
+}
+
+/// A state directory and a product's directory, empty but for what must be there.
+pub(crate) struct World {
+    _dir: tempfile::TempDir,
+    pub(crate) state_dir: StateDir,
+    pub(crate) dirs: ProductDir,
+}
+
+impl World {
+    pub(crate) fn new() -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        let state_dir = StateDir::new(&dir.path().join("state"));
+        let dirs = ProductDir::new(&dir.path().join("pos"));
+        for path in state_dir.directories().iter().chain([&dirs.versions()]) {
+            std::fs::create_dir_all(path).expect("made");
+        }
+        Self { _dir: dir, state_dir, dirs }
     }
 }

@@ -54,6 +54,12 @@ pub(super) fn agent(settings: Settings) -> Result<Agent, StartError> {
     let fs: Rc<dyn Fs> = Rc::new(Disk);
     let identity = Identity::load(&*fs, &state_dir)?;
     std::mem::forget(Lock::take(&state_dir)?);
+    open(settings, fs, identity)
+}
+
+/// The same on any filesystem, without a lock.
+pub(super) fn open(settings: Settings, fs: Rc<dyn Fs>, identity: Identity) -> Result<Agent, StartError> {
+    let state_dir = StateDir::new(&settings.state_dir);
     for directory in state_dir.directories() {
         fs::create_dirs(&*fs, &directory).map_err(|source| StartError::StateDir { path: directory.clone(), source })?;
     }
