@@ -42,7 +42,7 @@ pub(crate) fn device_routes(config: &mut ServiceConfig) {
         .default_service(web::to(not_found));
 }
 
-/// Routes of the admin listener. Every one under `/api/v1` needs a bearer token.
+/// Routes of the admin listener. Every one under `/api/v1` but its own description needs a bearer token.
 pub(crate) fn admin_routes(config: &mut ServiceConfig) {
     config
         .app_data(

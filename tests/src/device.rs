@@ -75,7 +75,7 @@ impl FakeDevice {
             wire: with_certificate(server, &key, &enrolled.certificate_pem),
             certificate_pem: enrolled.certificate_pem,
             key,
-            facts: example().facts,
+            facts: Facts { installed: Vec::new(), ..example().facts },
             boot_id: "boot-1".to_owned(),
             state: AgentState::Idle,
             progress: None,

@@ -10,12 +10,7 @@ use std::{
     time::Duration,
 };
 
-use callboard_proto::{
-    digest::Digest,
-    root::Root,
-    signed::{Envelope, Verified},
-    time::Timestamp,
-};
+use callboard_proto::{digest::Digest, root::Root, signed::Verified, time::Timestamp};
 pub use cli::Output;
 use serde::Deserialize;
 
@@ -44,8 +39,6 @@ pub enum Engine {
 pub struct TestServer {
     pub engine: Engine,
     pub clock: TestClock,
-    /// Arguments of `serve` beside the usual ones.
-    pub flags: Vec<String>,
     binaries: Binaries,
     home: tempfile::TempDir,
     database: Option<Database>,
@@ -66,9 +59,15 @@ struct ServeFile {
 }
 
 /// Runs a test on both engines; without PostgreSQL that half is skipped and says so.
-pub fn on_both(binaries: Binaries, test: impl Fn(&mut TestServer)) {
-    test(&mut TestServer::start(binaries, Engine::Sqlite, &[]).unwrap());
-    match TestServer::start(binaries, Engine::Postgres, &[]) {
+///
+/// `settings` are lines of `server.toml`.
+pub fn on_both(binaries: Binaries, settings: &[&str], test: impl Fn(&mut TestServer)) {
+    let test = |server: &mut TestServer| {
+        // A snapshot is the same on both engines.
+        insta::allow_duplicates! { test(server) }
+    };
+    test(&mut TestServer::start(binaries, Engine::Sqlite, settings).unwrap());
+    match TestServer::start(binaries, Engine::Postgres, settings) {
         Some(mut server) => test(&mut server),
         None => eprintln!("skipped: needs postgres"),
     }
@@ -83,17 +82,24 @@ impl TestServer {
         };
         let home = tempfile::Builder::new().prefix("callboard-test-").tempdir().unwrap();
         let clock = TestClock::starting();
-        Some(Self { engine, clock, flags: Vec::new(), binaries, home, database, running: None })
+        Some(Self { engine, clock, binaries, home, database, running: None })
     }
 
     /// A new data directory and a server on it, ready; `None` if the engine is not there.
-    pub fn start(binaries: Binaries, engine: Engine, flags: &[&str]) -> Option<Self> {
+    pub fn start(binaries: Binaries, engine: Engine, settings: &[&str]) -> Option<Self> {
         let mut server = Self::prepare(binaries, engine)?;
-        server.flags = flags.iter().map(ToString::to_string).collect();
         let dir = server.dir();
         server.cli(["init", "--fixed-clock", START, "--dir", dir.to_str().unwrap()]).ok();
+        server.configure(settings);
         server.serve();
         Some(server)
+    }
+
+    /// Adds lines to `server.toml`; the next start reads them.
+    pub fn configure(&self, settings: &[&str]) {
+        let path = self.dir().join("server.toml");
+        let text = fs::read_to_string(&path).unwrap();
+        fs::write(&path, format!("{text}\n{}\n", settings.join("\n"))).unwrap();
     }
 
     /// The data directory.
@@ -137,7 +143,7 @@ impl TestServer {
         let log = fs::File::options().create(true).append(true).open(self.home.path().join("serve.log")).unwrap();
         let mut command = self.command();
         command.args(["serve", "--device-listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--fixed-clock"]);
-        command.arg(self.clock.now().to_string()).arg("--dir").arg(self.dir()).args(&self.flags);
+        command.arg(self.clock.now().to_string()).arg("--dir").arg(self.dir());
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         command
     }
@@ -229,14 +235,6 @@ impl TestServer {
         }
         files.sort();
         files
-    }
-
-    /// The signed envelope of an instruction's document kind; kept here so that tests name no paths.
-    pub fn release_envelope(&self, digest: Digest) -> Envelope {
-        let path = callboard_proto::paths::release(digest);
-        let answer = crate::device::anonymous(self).send(&crate::http::Request::get(path));
-        answer.ok();
-        Envelope::parse::<callboard_proto::release::Release>(&answer.body).unwrap()
     }
 }
 

@@ -7,18 +7,12 @@ use callboard_proto::{
 };
 use callboard_tests::{
     device::{FakeDevice, Key, enrolment, try_enrol},
-    http::Response,
     server::TestServer,
 };
 use serde_json::json;
 use std::time::Duration;
 
-use crate::on_both;
-
-fn refused(answer: &Response, code: Code, said: &str) {
-    let detail = answer.problem(code);
-    assert!(detail.contains(said), "{detail:?} does not say {said:?}");
-}
+use crate::{on_both, refused};
 
 fn import(server: &TestServer, name: &str, serial: Option<&str>) {
     let device = json!({ "name": name, "serial": serial });

@@ -8,9 +8,26 @@
     reason = "test code: a surprise is a failed test"
 )]
 
-use callboard_tests::server::{Binaries, TestServer};
+use callboard_proto::problem::Code;
+use callboard_tests::{
+    http::Response,
+    server::{Binaries, TestServer},
+};
 
+mod check_in;
+mod control;
+mod durability;
 mod enrol;
+mod identity;
+mod immediate;
+mod on_connect;
+mod parallel;
+mod payloads;
+mod progressive;
+mod releases;
+mod reports;
+mod retries;
+mod scheduled;
 
 /// The thin binaries of this package.
 const BINARIES: Binaries =
@@ -18,5 +35,17 @@ const BINARIES: Binaries =
 
 /// Runs a test on both engines.
 fn on_both(test: impl Fn(&mut TestServer)) {
-    callboard_tests::server::on_both(BINARIES, test);
+    on_both_with(&[], test);
+}
+
+/// The same with lines of `server.toml`.
+fn on_both_with(settings: &[&str], test: impl Fn(&mut TestServer)) {
+    callboard_tests::server::on_both(BINARIES, settings, test);
+}
+
+/// A problem with this code, whose detail says that.
+#[track_caller]
+fn refused(answer: &Response, code: Code, said: &str) {
+    let detail = answer.problem(code);
+    assert!(detail.contains(said), "{detail:?} does not say {said:?}");
 }

@@ -1,0 +1,197 @@
+//! The progressive policy: phases of exact size, opened by success, and stopped by failure.
+
+use callboard_proto::{
+    admin::{Device, Event, RolloutState},
+    instruction::Action,
+};
+use callboard_tests::{
+    device::{FakeDevice, Health},
+    release::NewRelease,
+    server::TestServer,
+    wait,
+    world::rollout,
+};
+use serde_json::{Value, json};
+use std::{collections::BTreeMap, time::Duration};
+
+use crate::on_both;
+
+fn ten(server: &TestServer) -> Vec<FakeDevice> {
+    NewRelease::new("pos-app", "2.0.0", 1).publish(server);
+    let enrol = |n: i32| FakeDevice::enrol(server, &format!("till-{n}")).runs("pos-app", "1.0.0");
+    let mut devices: Vec<FakeDevice> = (0..10).map(enrol).collect();
+    devices.iter_mut().for_each(|device| drop(device.check_in()));
+    devices
+}
+
+fn phases() -> Value {
+    json!([{ "name": "canary", "percent": 10 }, { "name": "half", "percent": 50 }, { "name": "all", "percent": 100 }])
+}
+
+fn spec(more: &Value) -> Value {
+    let mut spec = json!({ "policy": "progressive", "phases": phases() });
+    for (key, value) in more.as_object().unwrap() {
+        spec[key] = value.clone();
+    }
+    rollout("r", "pos-app@2.0.0", &spec)
+}
+
+/// Everybody checks in once; who is offered the release?
+fn offered(devices: &mut [FakeDevice]) -> Vec<usize> {
+    let told = devices.iter_mut().map(|device| device.check_in().action);
+    told.enumerate().filter(|(_, action)| *action == Action::Download).map(|(n, _)| n).collect()
+}
+
+#[test]
+fn phases_have_exact_sizes_and_open_one_after_the_other() {
+    on_both(|server| {
+        let mut devices = ten(server);
+        server.roll_out(&spec(&json!({ "audience": "frozen" })));
+        let canary = offered(&mut devices);
+        assert_eq!(canary.len(), 1);
+        let waiting = devices.iter().position(|device| device.name != devices[canary[0]].name).unwrap();
+        let told = devices[waiting].check_in();
+        assert_eq!((told.action, told.reason.code.as_str()), (Action::None, "phase_not_open"));
+        // However often they ask.
+        assert_eq!(offered(&mut devices), canary);
+        devices[canary[0]].settle(Health::Good);
+
+        let half: Vec<usize> = offered(&mut devices);
+        assert_eq!(half.len(), 4);
+        for n in &half[..2] {
+            devices[*n].settle(Health::Good);
+        }
+        // 80 % of 5 are 4: the canary is in the first phase, so of the 4 here 4 are needed (3.2, rounded up).
+        assert_eq!(offered(&mut devices).len(), 2);
+        let progress = server.rollout("r");
+        let gate = progress.phases[1].gate.as_ref().unwrap();
+        assert_eq!(gate.code, "gate_waiting");
+        insta::assert_snapshot!(gate.text, @"phase half: 2 of 4 completed, 4 are needed");
+        for n in &half[2..] {
+            devices[*n].settle(Health::Good);
+        }
+        let rest = offered(&mut devices);
+        assert_eq!(rest.len(), 5);
+        rest.into_iter().for_each(|n| drop(devices[n].settle(Health::Good)));
+        let done = server.rollout("r");
+        assert_eq!(done.state, RolloutState::Completed);
+        let sizes: Vec<(u32, u32)> =
+            done.phases.iter().map(|phase| (phase.counts.size, phase.counts.succeeded)).collect();
+        assert_eq!(sizes, [(1, 1), (4, 4), (5, 5)]);
+        assert!(devices.iter().all(|device| device.version_of("pos-app") == Some("2.0.0")));
+    });
+}
+
+#[test]
+fn a_preview_of_a_draft_names_the_very_devices() {
+    on_both(|server| {
+        let mut devices = ten(server);
+        server.api().post::<Value>("rollouts", &spec(&json!({})));
+        let preview: callboard_proto::admin::Preview = server.api().get("rollouts/r/preview");
+        let sizes: Vec<(&str, u32)> = preview.phases.iter().map(|phase| (phase.name.as_str(), phase.size)).collect();
+        assert_eq!(sizes, [("canary", 1), ("half", 4), ("all", 5)]);
+        server.api().post::<Value>("rollouts/r/start", &json!({}));
+        let mut reality: BTreeMap<String, usize> = BTreeMap::new();
+        for phase in 0..3 {
+            for n in offered(&mut devices) {
+                devices[n].settle(Health::Good);
+                reality.insert(devices[n].name.to_string(), phase);
+            }
+        }
+        let promised = preview.phases.iter().enumerate();
+        let promised = promised.flat_map(|(n, phase)| phase.devices.iter().map(move |name| (name.to_string(), n)));
+        assert_eq!(reality, promised.collect());
+    });
+}
+
+#[test]
+fn a_release_that_fails_its_health_check_on_the_canary_pauses_the_rollout() {
+    on_both(|server| {
+        let mut devices = ten(server);
+        server.roll_out(&spec(&json!({})));
+        let canary = offered(&mut devices)[0];
+        devices[canary].settle(Health::Bad);
+        let paused = server.rollout("r");
+        assert_eq!((paused.state, paused.phases[0].counts.rolled_back), (RolloutState::Paused, 1));
+        insta::assert_snapshot!(paused.state_reason.unwrap(), @"phase canary: 1 of 1 failed, so 95 % success cannot be reached any more");
+        assert_eq!(devices[canary].version_of("pos-app"), Some("1.0.0"));
+        assert_eq!(offered(&mut devices), Vec::<usize>::new());
+        insta::assert_snapshot!(server.explain(&devices[canary]).next.text, @"rollout r: pos-app 2.0.0 failed here and was rolled back");
+        let other = (canary + 1) % 10;
+        let told = server.explain(&devices[other]).next.text;
+        assert!(told.ends_with("and phase canary is the last one open"), "{told}");
+        let log: Vec<Event> = server.api().list("events");
+        let paused: Vec<&Event> = log.iter().filter(|event| event.kind == "rollout.paused").collect();
+        assert_eq!(paused.len(), 1);
+        // It stays so over a restart.
+        server.restart_after_kill();
+        devices.iter_mut().for_each(|device| device.follow(server));
+        assert_eq!(offered(&mut devices), Vec::<usize>::new());
+    });
+}
+
+#[test]
+fn some_failures_are_forgiven_if_the_gate_says_so() {
+    on_both(|server| {
+        let mut devices = ten(server);
+        let phases = json!([
+            { "name": "first", "percent": 50, "success_percent": 60, "completed_percent": 100 },
+            { "name": "all", "percent": 100 },
+        ]);
+        server.roll_out(&spec(&json!({ "phases": phases })));
+        let first = offered(&mut devices);
+        assert_eq!(first.len(), 5);
+        for (n, health) in first.iter().zip([Health::Bad, Health::Good, Health::Good, Health::Bad, Health::Good]) {
+            assert_eq!(offered(&mut devices).iter().filter(|other| !first.contains(other)).count(), 0);
+            devices[*n].settle(health);
+        }
+        assert_eq!(server.rollout("r").state, RolloutState::Running);
+        assert_eq!(offered(&mut devices).len(), 5);
+    });
+}
+
+#[test]
+fn a_label_makes_the_canaries() {
+    on_both(|server| {
+        let mut devices = ten(server);
+        let edit = json!({ "selector": "name in (till-3, till-7)", "set": { "canary": "true" } });
+        server.api().post::<Value>("devices/labels", &edit);
+        let phases = json!([{ "name": "pilots", "selector": "canary = true" }, { "name": "all", "percent": 100 }]);
+        server.roll_out(&spec(&json!({ "phases": phases })));
+        assert_eq!(offered(&mut devices), [3, 7]);
+    });
+}
+
+#[test]
+fn a_whole_shop_moves_together() {
+    on_both(|server| {
+        server.import_fleet();
+        NewRelease::new("pos-app", "2.4.0", 100).publish(server);
+        let listed: Vec<Device> = server.api().list("devices");
+        let mut devices: Vec<FakeDevice> = listed.iter().map(|one| server.switch_on(one.name.as_str())).collect();
+        let phases = json!([{ "name": "half", "percent": 50 }, { "name": "all", "percent": 100 }]);
+        let more = json!({ "policy": "progressive", "unit": "site", "phases": phases });
+        server.roll_out(&rollout("r", "pos-app@2.4.0", &more));
+        let first: Vec<usize> = offered(&mut devices);
+        let site = |n: usize| listed[n].site.clone().unwrap();
+        let sites: std::collections::BTreeSet<_> = first.iter().map(|n| site(*n)).collect();
+        assert_eq!(sites.len(), 4, "half of eight shops");
+        assert_eq!(first.len(), (0..10).filter(|n| sites.contains(&site(*n))).count(), "and all of their terminals");
+    });
+}
+
+#[test]
+fn offline_devices_hold_a_phase_up_no_longer_than_it_may_wait() {
+    on_both(|server| {
+        let mut devices = ten(server);
+        let phases = json!([{ "name": "half", "percent": 50, "max_wait_min": 60 }, { "name": "all", "percent": 100 }]);
+        server.roll_out(&spec(&json!({ "phases": phases })));
+        let first = offered(&mut devices);
+        devices[first[0]].settle(Health::Good);
+        server.advance(Duration::from_secs(59 * 60));
+        assert_eq!(offered(&mut devices).len(), 4);
+        server.advance(Duration::from_secs(60));
+        wait::until("time alone opens the next phase", || server.rollout("r").phases[1].opened_at.is_some());
+        assert_eq!(offered(&mut devices).len(), 9);
+    });
+}
