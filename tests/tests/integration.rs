@@ -28,6 +28,7 @@ mod releases;
 mod reports;
 mod retries;
 mod scheduled;
+mod structure;
 
 /// The thin binaries of this package.
 const BINARIES: Binaries =

@@ -134,10 +134,9 @@ fn a_problem_is_told_with_its_code_and_retry_after() {
     block_on(async {
         let problem = r#"{"type":"urn:callboard:problem:unavailable","title":"t","status":503,"code":"unavailable",
             "detail":"come\u001b back"}"#;
-        let server = TestServer::start(VALID, move |_| {
-            Answer { status: 503, ..Answer::ok(problem) }.header("retry-after", "9")
-        })
-        .await;
+        let server =
+            TestServer::start(VALID, move |_| Answer { status: 503, ..Answer::ok(problem) }.header("retry-after", "9"))
+                .await;
         let error = ask(&server.client(&clock(NOW)), Dates::Matter).await.expect_err("refused");
         assert_eq!(error.to_string(), "get an answer: HTTP status 503, unavailable: come  back");
         assert_eq!((error.code(), error.retry_after()), ("unavailable", Some(Duration::from_secs(9))));

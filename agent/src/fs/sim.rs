@@ -318,9 +318,9 @@ impl Fs for SimFs {
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
         self.call("sync_dir", path, |inner| {
             let path = inner.follow(path)?;
-            let (synced, pending) = std::mem::take(&mut inner.pending).into_iter().partition(|change: &Change| {
-                change.names.iter().any(|(name, _)| name.parent() == Some(&path))
-            });
+            let (synced, pending) = std::mem::take(&mut inner.pending)
+                .into_iter()
+                .partition(|change: &Change| change.names.iter().any(|(name, _)| name.parent() == Some(&path)));
             inner.pending = pending;
             let synced: Vec<Change> = synced;
             for change in &synced {
@@ -346,9 +346,8 @@ impl Fs for SimFs {
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.call("rename", to, |inner| {
             let (from, to) = (inner.resolve(from)?, inner.resolve(to)?);
-            let directory = |inner: &Inner, path: &Path| {
-                inner.now.get(path).map(|id| matches!(inner.nodes[*id], Node::Directory))
-            };
+            let directory =
+                |inner: &Inner, path: &Path| inner.now.get(path).map(|id| matches!(inner.nodes[*id], Node::Directory));
             match (directory(inner, &from), directory(inner, &to)) {
                 (None, _) => return Err(not_found()),
                 (Some(false), Some(true)) => return Err(io::ErrorKind::IsADirectory.into()),

@@ -353,7 +353,9 @@ fn going_back_to_what_is_gone_is_an_error_and_changes_nothing() {
 #[test]
 fn tidying_keeps_current_previous_and_what_is_not_ours() {
     let world = World::new();
-    for dir in ["aaaaaaaaaaaa", "bbbbbbbbbbbb", "cccccccccccc", "dddddddddddd.1", ".eeeeeeeeeeee.tmp", "factory", "mine"] {
+    for dir in
+        ["aaaaaaaaaaaa", "bbbbbbbbbbbb", "cccccccccccc", "dddddddddddd.1", ".eeeeeeeeeeee.tmp", "factory", "mine"]
+    {
         tree(&world, dir, dir);
     }
     std::os::unix::fs::symlink("versions/aaaaaaaaaaaa", world.dirs.current()).expect("linked");

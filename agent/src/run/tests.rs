@@ -238,7 +238,12 @@ impl Server {
 fn running(fs: &SimFs) -> Option<BTreeMap<PathBuf, Vec<u8>>> {
     let current = ProductDir::new(Path::new(POS)).current();
     let names = fs.list(&current).ok()?;
-    Some(names.into_iter().map(|name| (PathBuf::from(&name), fs.read(&current.join(&name), 1 << 20).expect("a file"))).collect())
+    Some(
+        names
+            .into_iter()
+            .map(|name| (PathBuf::from(&name), fs.read(&current.join(&name), 1 << 20).expect("a file")))
+            .collect(),
+    )
 }
 
 fn contents_of(counter: u64) -> BTreeMap<PathBuf, Vec<u8>> {
