@@ -108,9 +108,16 @@ impl ResponseError for ApiProblem {
 
 /// What actix refuses by itself (a body that is not JSON, a missing parameter), in our words.
 pub(crate) fn from_actix(error: &actix_web::Error) -> ApiProblem {
-    let status = error.as_response_error().status_code();
-    let code = if status == StatusCode::PAYLOAD_TOO_LARGE { Code::TooLarge } else { Code::BadRequest };
-    ApiProblem::new(code, error.to_string())
+    let text = error.to_string();
+    if error.as_response_error().status_code() == StatusCode::PAYLOAD_TOO_LARGE {
+        return ApiProblem::new(Code::TooLarge, format!("the body is larger than this path allows ({text})"));
+    }
+    let detail = if text == "Content type error" {
+        "send the body with Content-Type: application/json".to_owned()
+    } else {
+        text
+    };
+    ApiProblem::new(Code::BadRequest, detail)
 }
 
 /// For paths that do not exist.
