@@ -110,10 +110,9 @@ pub(crate) fn stage(
     progress: &dyn Fn(),
 ) -> Result<Digest, InstallError> {
     let (staging, finished) = (product_dir.staging(dir), product_dir.version(dir));
-    for path in [&staging, &finished] {
-        // `dir` is never what `current` points to, so whatever is there was left by an earlier try.
-        fs::remove_tree(fs, path).map_err(InstallError::io("remove", path))?;
-    }
+    // `dir` is never what `current` points to, so whatever is there was left by an earlier try.
+    tidy::discard(fs, product_dir, dir).map_err(InstallError::io("remove", &finished))?;
+    fs::remove_tree(fs, &staging).map_err(InstallError::io("remove", &staging))?;
     fs.create_dir(&staging).map_err(InstallError::io("create", &staging))?;
     for payload in &release.payloads {
         let from = state_dir.payload(payload.sha256);

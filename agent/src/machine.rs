@@ -184,6 +184,8 @@ fn started(phase: &Phase) -> Next {
         | Phase::Committed
         | Phase::RolledBack { .. }
         | Phase::Inconsistent { .. } => Next::Told(phase.clone()),
+        // What was verified before the restart is not believed after it: the payload is hashed again.
+        Phase::Staging => Next::Phase(Phase::Downloading),
         // The try that was cut short has counted already: the number was lowered before it began.
         Phase::Trial { previous, tries_left: 0, .. } => {
             let failure = permanent("trial_interrupted", "every trial of the new version was cut short by a restart");

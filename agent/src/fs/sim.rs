@@ -102,11 +102,6 @@ impl SimFs {
         inner.cut_at.is_some_and(|cut| inner.calls > cut)
     }
 
-    /// Calls that can fail since the last [`Self::cut_power_at`].
-    pub(crate) fn calls(&self) -> u32 {
-        self.0.borrow().calls
-    }
-
     /// The last calls, for messages.
     pub(crate) fn log(&self) -> Vec<String> {
         self.0.borrow().log.clone()

@@ -24,10 +24,23 @@ pub(crate) fn versions(fs: &dyn Fs, dirs: &ProductDir, keep: Option<&str>) -> io
     for name in fs.list(&dirs.versions())? {
         let Some(name) = name.to_str() else { continue };
         if is_ours(name) && !needed.contains(&link_target(name)) {
-            fs::remove_tree(fs, &dirs.version(name))?;
+            discard(fs, dirs, name)?;
         }
     }
     Ok(())
+}
+
+/// Deletes a tree, so that at no time a part of it is visible under a version's name.
+pub(super) fn discard(fs: &dyn Fs, dirs: &ProductDir, name: &str) -> io::Result<()> {
+    let path = dirs.version(name);
+    if name.starts_with('.') || fs.stat(&path)?.is_none() {
+        return fs::remove_tree(fs, &path);
+    }
+    let aside = dirs.staging(name);
+    fs::remove_tree(fs, &aside)?;
+    fs.rename(&path, &aside)?;
+    fs.sync_dir(&dirs.versions())?;
+    fs::remove_tree(fs, &aside)
 }
 
 /// `0123456789ab`, `0123456789ab.1`, `.0123456789ab.tmp`

@@ -71,6 +71,11 @@ pub(super) fn open(settings: Settings, fs: Rc<dyn Fs>, identity: Identity) -> Re
     let outbox =
         Outbox::open(&*fs, &state_dir).map_err(|source| StartError::StateDir { path: state_dir.outbox(), source })?;
     let products = products(&*fs, &settings, &state_dir, &root, record.state.task());
+    if record.state.task().is_none()
+        && let Err(error) = tidy::payloads(&*fs, &state_dir, &[])
+    {
+        tracing::warn!(%error, "left-over payloads could not be removed");
+    }
     let agent = Agent {
         client: client(&*fs, &settings, &state_dir, &identity, &clock)?,
         settings,

@@ -71,7 +71,8 @@ impl Names {
 
 /// A path that stays below the directory it is joined to; empty for the directory itself.
 fn below(bytes: &[u8], directory: bool) -> Result<PathBuf, &'static str> {
-    let bytes = if directory { bytes.strip_suffix(b"/").unwrap_or(bytes) } else { bytes };
+    let trailing = directory && bytes.len() > 1;
+    let bytes = if trailing { bytes.strip_suffix(b"/").unwrap_or(bytes) } else { bytes };
     let bytes = if directory && bytes == b"." { b"" } else { bytes.strip_prefix(b"./").unwrap_or(bytes) };
     if bytes.len() > MAX_NAME {
         return Err("is longer than any path may be");
