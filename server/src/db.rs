@@ -23,6 +23,8 @@ pub(crate) mod trust;
 pub(crate) mod types;
 mod writer;
 
+pub(crate) use diesel::result::Error as QueryError;
+
 pub(crate) use conn::{DbConn, DbUrl, Purpose};
 use writer::Writer;
 

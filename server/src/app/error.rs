@@ -2,7 +2,7 @@
 
 use callboard_proto::problem::Code;
 
-use crate::db::DbError;
+use crate::db::{DbError, QueryError};
 
 /// A refusal for the client, or a failure for the log.
 #[derive(Debug, thiserror::Error)]
@@ -38,8 +38,8 @@ impl Error {
     }
 }
 
-impl From<diesel::result::Error> for Error {
-    fn from(source: diesel::result::Error) -> Self {
+impl From<QueryError> for Error {
+    fn from(source: QueryError) -> Self {
         Self::Db(source.into())
     }
 }
