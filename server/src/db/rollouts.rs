@@ -62,7 +62,24 @@ struct Row {
 struct PhaseRow {
     name: String,
     opened_at: Option<Ms>,
-    counts: (i64, i64, i64, i64, i64, i64, i64, i64, i64, i64, i64, i64, i64),
+    counts: CountsRow,
+}
+
+#[derive(Queryable)]
+struct CountsRow {
+    size: i64,
+    excluded: i64,
+    queued: i64,
+    downloading: i64,
+    staged: i64,
+    activating: i64,
+    verifying: i64,
+    succeeded: i64,
+    rolled_back: i64,
+    failed: i64,
+    timed_out: i64,
+    cancelled: i64,
+    acknowledged: i64,
 }
 
 impl Row {
@@ -88,23 +105,36 @@ impl PhaseRow {
     fn into_phase(self, members: RoaringBitmap) -> Phase {
         let c = self.counts;
         let mut counts = Counts {
-            size: to_u32(c.0),
-            excluded: to_u32(c.1),
-            queued: to_u32(c.2),
-            downloading: to_u32(c.3),
-            staged: to_u32(c.4),
-            activating: to_u32(c.5),
-            verifying: to_u32(c.6),
-            succeeded: to_u32(c.7),
-            rolled_back: to_u32(c.8),
-            failed: to_u32(c.9),
-            timed_out: to_u32(c.10),
-            cancelled: to_u32(c.11),
-            acknowledged: to_u32(c.12),
+            size: to_u32(c.size),
+            excluded: to_u32(c.excluded),
+            queued: to_u32(c.queued),
+            downloading: to_u32(c.downloading),
+            staged: to_u32(c.staged),
+            activating: to_u32(c.activating),
+            verifying: to_u32(c.verifying),
+            succeeded: to_u32(c.succeeded),
+            rolled_back: to_u32(c.rolled_back),
+            failed: to_u32(c.failed),
+            timed_out: to_u32(c.timed_out),
+            cancelled: to_u32(c.cancelled),
+            acknowledged: to_u32(c.acknowledged),
             unreached: 0,
         };
-        let assigned: i64 = [c.2, c.3, c.4, c.5, c.6, c.7, c.8, c.9, c.10, c.11].iter().sum();
-        counts.unreached = to_u32((c.0 - c.1 - assigned).max(0));
+        let assigned: i64 = [
+            c.queued,
+            c.downloading,
+            c.staged,
+            c.activating,
+            c.verifying,
+            c.succeeded,
+            c.rolled_back,
+            c.failed,
+            c.timed_out,
+            c.cancelled,
+        ]
+        .iter()
+        .sum();
+        counts.unreached = to_u32((c.size - c.excluded - assigned).max(0));
         Phase { name: self.name, members, opened_at: self.opened_at.map(Into::into), counts }
     }
 }
