@@ -33,7 +33,7 @@
 //! * Labels are the effective ones: the device's own over its site's.
 //! * Text compares byte by byte in UTF-8 (`<` too); case counts; nothing is trimmed or read as a number. `~` takes
 //!   a [`Glob`] that must match the whole text.
-//! * `version(..)` and `agent` compare by [`Version::sort_key`], so `2.1 = 2.1.0`; `~` looks at the text as it was
+//! * `version(..)` and `agent` compare by [`sort_key`](callboard_proto::version::Version::sort_key), so `2.1 = 2.1.0`; `~` looks at the text as it was
 //!   reported. An agent whose version is no version has no `agent`.
 //! * `tz` is the text of the first of: the site's zone, the label `tz`, the zone the device reports.
 //! * `id` takes a device id or, as everywhere, a device name: `id = till-1` is short for `name = till-1`.
