@@ -135,9 +135,10 @@ pub(crate) enum StoreError {
 
 /// Tells the failures that an operator can mend from all others.
 fn failed<'a>(action: &'static str, path: &'a Path) -> impl Fn(io::Error) -> StoreError + 'a {
-    use io::ErrorKind::{PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    use io::ErrorKind::{FileTooLarge, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
     move |source| match source.kind() {
-        StorageFull | QuotaExceeded => StoreError::Full(source),
+        // Too large for a limit on files, which an operator can lift as well.
+        StorageFull | QuotaExceeded | FileTooLarge => StoreError::Full(source),
         ReadOnlyFilesystem | PermissionDenied => StoreError::NotWritable { path: path.to_owned(), source },
         _ => StoreError::Io { action, path: path.to_owned(), source },
     }
@@ -152,6 +153,7 @@ mod tests {
         let classified = |errno: rustix::io::Errno| failed("write", Path::new("/p"))(errno.into());
         assert!(matches!(classified(rustix::io::Errno::NOSPC), StoreError::Full(_)));
         assert!(matches!(classified(rustix::io::Errno::DQUOT), StoreError::Full(_)));
+        assert!(matches!(classified(rustix::io::Errno::FBIG), StoreError::Full(_)));
         assert!(matches!(classified(rustix::io::Errno::ROFS), StoreError::NotWritable { .. }));
         assert!(matches!(classified(rustix::io::Errno::ACCESS), StoreError::NotWritable { .. }));
         assert!(matches!(classified(rustix::io::Errno::IO), StoreError::Io { .. }));

@@ -126,7 +126,11 @@ impl TestServer {
 
     /// Starts the server and waits until it is ready.
     pub fn serve(&mut self) {
-        let mut child = self.serve_command().spawn().unwrap();
+        let child = self.serve_command().spawn().unwrap();
+        self.wait_ready(child);
+    }
+
+    fn wait_ready(&mut self, mut child: Child) {
         let path = self.dir().join("run/serve.json");
         let file = wait::until_some("the server is ready", || {
             if let Some(status) = child.try_wait().unwrap() {
@@ -140,12 +144,35 @@ impl TestServer {
 
     /// `callboard serve` as the tests run it.
     pub fn serve_command(&self) -> Command {
-        let log = fs::File::options().create(true).append(true).open(self.home.path().join("serve.log")).unwrap();
         let mut command = self.command();
         command.args(["serve", "--device-listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--fixed-clock"]);
         command.arg(self.clock.now().to_string()).arg("--dir").arg(self.dir());
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(self.log_file());
         command
+    }
+
+    /// Starts the server from a shell, after `prelude`.
+    pub fn serve_under(&mut self, prelude: &str) {
+        let plain = self.serve_command();
+        let mut shell = Command::new("sh");
+        shell.env_clear().envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        shell.args(["-c", &format!("{prelude}; exec \"$@\""), "sh"]).arg(plain.get_program()).args(plain.get_args());
+        let child = shell.stdin(Stdio::null()).stdout(Stdio::null()).stderr(self.log_file()).spawn().unwrap();
+        self.wait_ready(child);
+    }
+
+    /// Runs `serve` with more arguments, which is expected to end by itself; gives exit code and messages.
+    pub fn serve_refused(&self, more: &[&str]) -> Output {
+        let mut command = self.command();
+        command.arg("serve").arg("--dir").arg(self.dir()).args(more);
+        for flag in ["--device-listen", "--admin-listen"].into_iter().filter(|flag| !more.contains(flag)) {
+            command.args([flag, "127.0.0.1:0"]);
+        }
+        Output::of(command.output().unwrap())
+    }
+
+    fn log_file(&self) -> fs::File {
+        fs::File::options().create(true).append(true).open(self.home.path().join("serve.log")).unwrap()
     }
 
     /// What the server has logged.
@@ -175,6 +202,14 @@ impl TestServer {
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
         let status = running.child.wait().unwrap();
         assert!(status.success(), "{status}:\n{}", self.log());
+    }
+
+    /// Stops; that it could not write everything is no surprise.
+    pub fn stop_whatever(&mut self) {
+        let mut running = self.running.take().expect("the server runs");
+        let pid = rustix::process::Pid::from_child(&running.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        running.child.wait().unwrap();
     }
 
     pub fn restart_after_kill(&mut self) {

@@ -14,8 +14,10 @@ use callboard_tests::{
     server::{Binaries, TestServer},
 };
 
+mod bad_input;
 mod check_in;
 mod control;
+mod disk;
 mod durability;
 mod enrol;
 mod identity;
@@ -28,6 +30,8 @@ mod releases;
 mod reports;
 mod retries;
 mod scheduled;
+mod selectors;
+mod startup;
 mod structure;
 
 /// The thin binaries of this package.

@@ -16,6 +16,7 @@ use actix_web::{App as Actix, HttpServer, dev::Extensions, dev::ServerHandle, mi
 use anyhow::Context as _;
 use callboard_proto::time::Timestamp;
 use serde::{Deserialize, Serialize};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::exit::BadInput;
 use crate::{
@@ -113,10 +114,12 @@ pub(crate) fn run(args: ServeArgs) -> anyhow::Result<()> {
         None => Clock::system(),
     };
     actix_web::rt::System::new().block_on(async move {
+        // From here on: whoever sees that the server is ready may stop it in the same moment.
+        let mut signals = Signals::catch()?;
         let running = start(settings, clock).await?;
         let ServeFile { device_url, admin_url, .. } = &running.file;
         tracing::info!(%device_url, %admin_url, "ready");
-        until_signal().await?;
+        signals.wait().await;
         tracing::info!("stopping");
         running.stop().await
     })
@@ -136,15 +139,23 @@ pub(crate) fn settings(dir: &Path, flags: Fragment) -> anyhow::Result<Settings> 
     Ok(Settings::merge(dir, &[file, env, flags]).map_err(bad)?)
 }
 
-async fn until_signal() -> anyhow::Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+/// The signals that stop a server.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn catch() -> std::io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
     }
-    Ok(())
+
+    async fn wait(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
 }
 
 /// Starts both listeners; returns when they accept.

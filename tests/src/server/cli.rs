@@ -19,6 +19,14 @@ pub struct Output {
 }
 
 impl Output {
+    pub(super) fn of(output: std::process::Output) -> Self {
+        Self {
+            code: output.status.code(),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+
     #[track_caller]
     pub fn ok(&self) -> &Self {
         assert_eq!(self.code, Some(0), "{}{}", self.stdout, self.stderr);
@@ -57,12 +65,7 @@ impl TestServer {
 
     /// Runs an operator's command to its end.
     pub fn cli(&self, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Output {
-        let output = self.command().args(args).output().unwrap();
-        Output {
-            code: output.status.code(),
-            stdout: String::from_utf8(output.stdout).unwrap(),
-            stderr: String::from_utf8(output.stderr).unwrap(),
-        }
+        Output::of(self.command().args(args).output().unwrap())
     }
 
     pub(super) fn profile(&self) -> PathBuf {

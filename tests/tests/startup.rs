@@ -1,0 +1,214 @@
+//! Starts that fail: the message names the cause, the exit code is right, and the data is as it was.
+
+use callboard_proto::{
+    admin::{Device, Imported},
+    signed::key_id,
+};
+use callboard_tests::{
+    clock::START,
+    device::FakeDevice,
+    server::{Engine, TestServer},
+    wait,
+};
+use diesel::{Connection as _, connection::SimpleConnection as _};
+use serde_json::json;
+use std::{fs, net::TcpListener};
+
+use crate::{BINARIES, on_both, on_both_with};
+
+/// A fact to be found again.
+fn remember(server: &TestServer) {
+    server.api().post::<Imported>("devices/import", &json!({ "devices": [{ "name": "till-1" }] }));
+}
+
+fn remembers(server: &TestServer) {
+    assert_eq!(server.api().get::<Device>("devices/till-1").name.as_str(), "till-1");
+}
+
+#[test]
+fn a_busy_port_is_said_and_the_running_server_is_not_disturbed() {
+    on_both(|server| {
+        let mut device = FakeDevice::enrol(server, "till-1");
+        server.stop();
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = taken.local_addr().unwrap().to_string();
+        for key in ["device_listen", "admin_listen"] {
+            let flag = format!("--{}", key.replace('_', "-"));
+            let message = server.serve_refused(&[&flag, &address]);
+            let wanted =
+                format!("cannot listen on {key} = {address}: Address already in use (os error 98); choose another");
+            assert!(message.refused(2).contains(&wanted), "{}", message.stderr);
+        }
+        server.serve();
+        device.follow(server);
+        device.check_in();
+    });
+}
+
+#[test]
+fn a_second_server_on_the_same_directory_is_refused() {
+    on_both(|server| {
+        remember(server);
+        let message = server.serve_refused(&[]);
+        assert!(message.refused(2).contains("another server is running on"), "{}", message.stderr);
+        remembers(server);
+    });
+}
+
+#[test]
+fn a_lock_does_not_outlive_a_killed_server() {
+    on_both(|server| {
+        remember(server);
+        for _ in 0..3 {
+            server.restart_after_kill();
+            remembers(server);
+        }
+    });
+}
+
+fn run_sql(server: &TestServer, sql: &str) {
+    let url = server.database_url();
+    match server.engine {
+        Engine::Sqlite => {
+            let path = url.strip_prefix("sqlite:").unwrap();
+            diesel::SqliteConnection::establish(path).unwrap().batch_execute(sql).unwrap();
+        }
+        Engine::Postgres => diesel::PgConnection::establish(&url).unwrap().batch_execute(sql).unwrap(),
+    }
+}
+
+#[test]
+fn a_newer_schema_is_left_alone() {
+    on_both(|server| {
+        remember(server);
+        server.stop();
+        run_sql(server, "INSERT INTO __diesel_schema_migrations (version) VALUES ('99999999999999')");
+        let message = server.serve_refused(&[]);
+        let wanted = "the database has migration 99999999999999, which this version does not know; \
+                      run the version that made it, or a newer one";
+        assert!(message.refused(1).contains(wanted), "{}", message.stderr);
+        run_sql(server, "DELETE FROM __diesel_schema_migrations WHERE version = '99999999999999'");
+        server.serve();
+        remembers(server);
+    });
+}
+
+#[test]
+fn settings_that_cannot_be_are_named_with_what_is_allowed() {
+    on_both(|server| {
+        remember(server);
+        server.stop();
+        let file = server.dir().join("server.toml");
+        let good = fs::read_to_string(&file).unwrap();
+        for (line, said) in [
+            ("poll_interval_s = 0", "poll_interval_s = \"0\""),
+            ("poll_intervall_s = 5", "there is no setting \"poll_intervall_s\"; the settings are public_url"),
+            ("max_transfers = \"many\"", "1 to 10000"),
+            ("public_url = \"http://x\"", "https://HOST[:PORT]"),
+            ("public_url = \"https://shop.example.com\"", "the server's certificate is for localhost, 127.0.0.1, ::1"),
+            ("admin_tls_cert = \"a.pem\"", "admin_tls_cert and admin_tls_key are only of use together"),
+            ("poll_interval_s = ", "server.toml"),
+        ] {
+            fs::write(&file, format!("{good}\n{line}\n")).unwrap();
+            let message = server.serve_refused(&[]);
+            assert!(message.refused(2).contains(said), "{line}: {}", message.stderr);
+        }
+        fs::write(&file, &good).unwrap();
+        let message = server.serve_refused(&["--database-url", "postgres://x@y/z?sslmode=require"]);
+        assert!(message.refused(2).contains("database_url"), "{}", message.stderr);
+        let open = server.serve_refused(&["--admin-listen", "0.0.0.0:0"]);
+        assert!(open.refused(2).contains("admin_tls_cert and admin_tls_key are needed"), "{}", open.stderr);
+        server.serve();
+        remembers(server);
+    });
+}
+
+#[test]
+fn a_directory_that_is_none_of_ours_is_said_to_be() {
+    let server = TestServer::prepare(BINARIES, Engine::Sqlite).unwrap();
+    let message = server.serve_refused(&[]);
+    assert!(
+        message.refused(2).contains("is not a data directory; make one with: callboard init"),
+        "{}",
+        message.stderr
+    );
+    fs::create_dir(server.dir()).unwrap();
+    fs::write(server.dir().join("letters"), "mine").unwrap();
+    let init = server.cli(["init", "--dir", server.dir().to_str().unwrap()]);
+    assert!(init.refused(2).contains("is not empty; name a directory that does not exist"), "{}", init.stderr);
+    assert_eq!(fs::read_dir(server.dir()).unwrap().count(), 1);
+}
+
+#[test]
+fn init_changes_nothing_in_a_data_directory() {
+    on_both(|server| {
+        remember(server);
+        let key = fs::read(server.dir().join("device-ca.key")).unwrap();
+        let again = server.cli(["init", "--dir", server.dir().to_str().unwrap()]);
+        assert!(again.refused(2).contains("is a data directory already; nothing was changed"), "{}", again.stderr);
+        assert_eq!(fs::read(server.dir().join("device-ca.key")).unwrap(), key);
+        remembers(server);
+    });
+}
+
+#[test]
+fn init_with_another_public_url_makes_a_certificate_for_it_and_devices_stay() {
+    on_both(|server| {
+        let mut device = FakeDevice::enrol(server, "till-1");
+        server.stop();
+        let url = "https://shop.example.com:8443";
+        server.cli(["init", "--fixed-clock", START, "--public-url", url, "--dir", server.dir().to_str().unwrap()]).ok();
+        server.serve();
+        assert_eq!(server.bundle(&json!({})).server_url, url);
+        device.follow(server);
+        device.check_in();
+    });
+}
+
+#[test]
+fn a_server_with_another_online_key_than_the_roots_does_not_start() {
+    on_both(|server| {
+        remember(server);
+        server.stop();
+        let own = server.dir().join("online.key");
+        let good = fs::read(&own).unwrap();
+        fs::copy(server.dir().join("try-out-keys/release.key"), &own).unwrap();
+        let id = key_id(&server.try_out_key("release.key").verifying_key());
+        let message = server.serve_refused(&[]);
+        let wanted = format!("the published root does not list this server's online key {id}");
+        assert!(message.refused(1).contains(&wanted), "{}", message.stderr);
+        fs::write(&own, good).unwrap();
+        server.serve();
+        remembers(server);
+    });
+}
+
+#[test]
+fn a_database_that_is_not_there_is_said_and_health_tells_it_from_readiness() {
+    let Some(server) = TestServer::start(BINARIES, Engine::Postgres, &[]) else {
+        eprintln!("skipped: needs postgres");
+        return;
+    };
+    let nowhere = format!("{}x", server.database_url().replace("?host=", "?host=/nonexistent"));
+    let mut stopped = server;
+    stopped.stop();
+    let message = stopped.serve_refused(&["--database-url", &nowhere]);
+    assert!(message.refused(1).contains("cannot open the database: connect to the database"), "{}", message.stderr);
+    stopped.serve();
+    for path in ["/healthz", "/readyz"] {
+        stopped.api().send_raw(callboard_tests::http::Request::get(path)).ok();
+    }
+}
+
+#[test]
+fn the_server_says_where_it_listens_while_it_runs() {
+    on_both_with(&["poll_interval_s = 60"], |server| {
+        let file = server.dir().join("run/serve.json");
+        let text = fs::read_to_string(&file).unwrap();
+        assert!(text.contains(server.device_url()) && text.contains(&server.pid().to_string()), "{text}");
+        server.stop();
+        wait::until("the file is gone", || !file.exists());
+        server.serve();
+        assert!(file.exists());
+    });
+}
