@@ -31,7 +31,7 @@ pub struct CheckIn {
     pub nonce: Nonce,
     /// Rises with every check-in of a device.
     pub checkin_seq: u64,
-    /// Changes when the device boots.
+    /// Changes when the device boots: the first check-in of a connection is told by it.
     pub boot_id: String,
     /// Seconds since boot.
     #[serde(default)]
@@ -51,7 +51,8 @@ pub struct CheckIn {
     /// Code of the last failure, until something succeeds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_error: Option<String>,
-    /// What it refused, counted by kind since it was enrolled (`bad_sig`, `nonce_mismatch`, `bad_chunk`, ...).
+    /// What it refused, counted by kind since it was enrolled (`bad_sig`, `nonce_mismatch`, `bad_chunk`, ...); at most
+    /// 32 kinds.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub attacks: BTreeMap<String, u64>,
 }
@@ -65,7 +66,7 @@ pub struct Facts {
     pub hw: String,
     /// Processor architecture, such as `x86_64`.
     pub arch: String,
-    /// The device's own IANA time zone, where it knows one.
+    /// The device's own IANA time zone, where it knows one. A server ignores one that it does not know.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tz: Option<String>,
     /// Serial number, where it has one.

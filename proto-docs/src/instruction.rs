@@ -70,9 +70,9 @@ pub struct Instruction {
     pub allow_downgrade: bool,
     /// Seconds until the next check-in; the device adds its own jitter and clamps to 10 s .. 24 h.
     pub next_checkin_s: u32,
-    /// Newest root that the server has.
+    /// Newest root that the server has; 0 without one.
     pub root_version: u64,
-    /// What the server would like to see in the next check-in.
+    /// What the server would like to see in the next check-in. Reserved: servers send none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub want: Vec<String>,
 }

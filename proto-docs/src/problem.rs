@@ -58,7 +58,7 @@ pub enum Code {
     MethodNotAllowed,
     /// It exists already, with other contents.
     Conflict,
-    /// The rollout's state does not allow that.
+    /// The present state, of a rollout or of the server, does not allow that.
     WrongState,
     /// The body is larger than allowed.
     TooLarge,
@@ -70,11 +70,11 @@ pub enum Code {
     RangeNotSatisfiable,
     /// Too many requests; see `Retry-After`.
     TooManyRequests,
-    /// No place or no space now; see `Retry-After`.
+    /// No place now, or the database is busy; see `Retry-After`.
     Unavailable,
-    /// The disk is full.
+    /// The disk is full, or cannot be written to.
     StorageFull,
-    /// The report is for another device's assignment.
+    /// The report is for another device's assignment, an unknown one, or another release than the assignment's.
     NotYourAssignment,
     /// The report is for an attempt that is over.
     StaleAttempt,

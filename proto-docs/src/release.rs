@@ -99,7 +99,7 @@ pub enum Restart {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Payload {
-    /// A file name: for `raw` the name in the installed tree.
+    /// A file name, 1 to 200 of `A-Z a-z 0-9 . _ - +` and no dot first: for `raw` the name in the installed tree.
     pub name: String,
     /// Digest of all bytes.
     #[cfg_attr(feature = "openapi", schema(value_type = String))]
@@ -115,7 +115,7 @@ pub struct Payload {
     pub format: Format,
     /// Bytes of all files after unpacking.
     pub unpacked_size: u64,
-    /// Files, directories and links after unpacking.
+    /// Files, directories and links after unpacking; 1 for `raw`.
     pub entries: u32,
 }
 

@@ -72,9 +72,9 @@ pub enum Event {
 pub struct Failure {
     /// Whether another try may help.
     pub class: FailureClass,
-    /// A stable word, such as `health_check`, `bad_chunk`, `no_space`.
+    /// A stable word of at most 64 bytes, such as `health_check`, `bad_chunk`, `no_space`.
     pub code: String,
-    /// For people: the end of the output, a system error.
+    /// For people, at most [`MAX_FAILURE_TEXT`]: the end of the output, a system error.
     pub text: String,
 }
 

@@ -33,7 +33,7 @@ pub struct Root {
     pub keys: BTreeMap<Digest, Key>,
     /// Which key may do what.
     pub roles: Roles,
-    /// Where to check in.
+    /// Where to check in. Agents use the address of their bundle as long as roots are not rotated.
     pub servers: Vec<Server>,
 }
 

@@ -285,10 +285,10 @@ pub enum Refused {
         /// Most bytes allowed.
         limit: usize,
     },
-    /// Not the four fields of a DSSE envelope.
+    /// Not JSON with the fields of a DSSE envelope.
     #[error("not a DSSE envelope: {0}")]
     Envelope(String),
-    /// Body or signature is not base64.
+    /// The body is not base64. A signature that is not is ignored.
     #[error("the envelope's payload is not base64")]
     Base64,
     /// Another kind of document.

@@ -60,7 +60,10 @@ pub(crate) const KEYS: [(&str, &str); 10] = [
     ("admin_listen", "ADDRESS:PORT, such as 127.0.0.1:8080; port 0 takes any free one"),
     ("admin_tls_cert", "path of a PEM file; together with admin_tls_key"),
     ("admin_tls_key", "path of a PEM file; together with admin_tls_cert"),
-    ("database_url", "sqlite:PATH or postgres://USER@HOST/DATABASE"),
+    (
+        "database_url",
+        "sqlite:PATH or postgres://USER@HOST/DATABASE; the built-in PostgreSQL client has no TLS, so no sslmode=require",
+    ),
     ("poll_interval_s", "1 to 86400 seconds"),
     ("max_transfers", "1 to 10000"),
     ("max_payload_bytes", "1 to 1099511627776 (1 TiB)"),
@@ -262,5 +265,29 @@ mod tests {
             |fragments: &[Fragment]| Settings::merge(Path::new("/d"), fragments).map(|s| s.poll_interval.as_secs());
         assert_eq!(seconds(&[file.clone(), env.clone()]).ok(), Some(20));
         assert_eq!(seconds(&[file, env, flags]).ok(), Some(30));
+    }
+
+    #[test]
+    fn every_line_of_the_commented_file_is_a_setting_and_no_setting_is_missing() {
+        let commented = include_str!("../../deploy/server.toml");
+        let lines = commented.lines().filter_map(|line| line.strip_prefix('#')).filter(|line| !line.starts_with(' '));
+        let dir = tempfile::tempdir().expect("a directory");
+        let file = dir.path().join(FILE);
+        std::fs::write(&file, lines.collect::<Vec<_>>().join("\n")).expect("written");
+        let fragment = Fragment::from_file(&file).expect("every line is a setting");
+        let keys: Vec<&str> = fragment.values.keys().map(String::as_str).collect();
+        let mut known = KEYS.map(|(key, _)| key);
+        known.sort_unstable();
+        assert_eq!(keys, known);
+        let (shown, default) =
+            (Settings::merge(dir.path(), &[fragment]).expect("valid values"), merge(&[]).expect("defaults"));
+        assert_eq!(shown.device_listen, default.device_listen);
+        assert_eq!(shown.admin_listen, default.admin_listen);
+        assert_eq!(shown.poll_interval, default.poll_interval);
+        assert_eq!(shown.max_transfers, default.max_transfers);
+        assert_eq!(shown.max_payload_bytes, default.max_payload_bytes);
+        assert_eq!(shown.event_retention, default.event_retention);
+        std::fs::write(&file, commented).expect("written");
+        assert!(Fragment::from_file(&file).expect("comments").values.is_empty());
     }
 }

@@ -206,9 +206,9 @@ pub enum RolloutState {
     Draft,
     /// Makes grants.
     Running,
-    /// Makes no grants; can go on.
+    /// Makes no grants; can go on. Devices that have begun to activate finish.
     Paused,
-    /// Every member is done.
+    /// Every member is done, or the end has passed.
     Completed,
     /// Called off.
     Cancelled,
@@ -254,7 +254,7 @@ pub struct PhaseProgress {
     /// When it opened.
     #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, format = DateTime))]
     pub opened_at: Option<Timestamp>,
-    /// What its gate waits for.
+    /// How its gate stands, for the last open phase unless it is the last of all.
     pub gate: Option<Reason>,
     /// Its devices, counted.
     pub counts: Counts,
@@ -289,7 +289,7 @@ pub struct Counts {
     pub failed: u32,
     /// Silent for too long.
     pub timed_out: u32,
-    /// Called off.
+    /// Called off, or expired.
     pub cancelled: u32,
     /// Of the rolled back and failed ones, those that an operator acknowledged when resuming; gates look past them.
     pub acknowledged: u32,

@@ -11,7 +11,8 @@
 //!    it, though it may still be waiting for something, and later ones of that product are superseded until the
 //!    device is through with the first.
 //!
-//! A [`Step`] is a proposal: the server grants it in a transaction that tests the same conditions again.
+//! A [`Step`] is a proposal: the server takes it in a transaction that finds the catalog's generation and the device
+//! unchanged, or decides again.
 
 mod judge;
 mod verdict;

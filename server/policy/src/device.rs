@@ -50,7 +50,7 @@ pub struct Device {
     pub enrolled_at: Option<Timestamp>,
     /// Taken out of service for good.
     pub decommissioned: bool,
-    /// An operator's hold, of the device or of its site.
+    /// An operator's hold.
     pub held: Option<Hold>,
     /// Its assignments in every rollout of the catalog, final ones too: a final one is what keeps a release from
     /// being offered twice. A device that enrolled anew comes without those of its former life.

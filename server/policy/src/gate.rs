@@ -1,6 +1,6 @@
 //! The gate behind a phase: does what happened so far allow more devices to be touched?
 //!
-//! All arithmetic is in whole numbers. Soak and approval come behind a gate that is met.
+//! All arithmetic is in whole numbers. There is no soak time and no approval behind a gate that is met yet.
 
 mod counts;
 
