@@ -30,7 +30,6 @@ mod releases;
 mod reports;
 mod retries;
 mod scheduled;
-mod selectors;
 mod startup;
 mod structure;
 
