@@ -201,6 +201,9 @@ impl Runner {
         if changed {
             // Whatever was under way belonged to the state before.
             self.work = None;
+            let state = self.agent.state();
+            let version = state.task().map(|task| task.order.version.to_string());
+            tracing::info!(state = ?state.wire(), release.version = version, "step");
             self.show();
         }
         for effect in effects {

@@ -20,5 +20,6 @@ pub mod postgres;
 pub mod proxy;
 pub mod release;
 pub mod server;
+pub mod till;
 pub mod wait;
 pub mod world;

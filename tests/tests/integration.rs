@@ -14,6 +14,8 @@ use callboard_tests::{
     server::{Binaries, TestServer},
 };
 
+mod agent_kill;
+mod agent_update;
 mod bad_input;
 mod check_in;
 mod control;

@@ -1,0 +1,215 @@
+//! A till: the real agent as a process, with a state directory and a product of its own.
+
+use std::{
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+};
+
+use callboard_proto::{
+    admin::{Assignment, Device},
+    state::AgentState,
+};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+
+use crate::{
+    server::{Output, TestServer},
+    wait,
+};
+
+/// One enrolled till.
+pub struct Till {
+    pub name: String,
+    home: tempfile::TempDir,
+    agent: &'static str,
+    running: Option<Child>,
+}
+
+/// What a till's `agent.toml` says beside the directories.
+pub const QUICK: &str = "factory_version = \"1.0.0\"\ntrial_s = 0\n";
+
+impl TestServer {
+    /// Enrols a till over `address`, which may be a proxy's. `product` is what the product's table says.
+    pub fn till_via(&self, address: SocketAddr, name: &str, product: &str) -> Till {
+        let till = Till::new(self.binaries().agent, name, product);
+        let mut bundle = self.bundle(&json!({}));
+        bundle.server_url = format!("https://{address}");
+        fs::write(till.bundle(), serde_json::to_vec(&bundle).unwrap()).unwrap();
+        till.command(&["enrol", "--bundle", till.bundle().to_str().unwrap(), "--name", name]).ok();
+        till
+    }
+
+    /// Enrols a till.
+    pub fn till(&self, name: &str) -> Till {
+        self.till_via(self.device_address(), name, QUICK)
+    }
+
+    /// A till's row in a rollout.
+    #[track_caller]
+    pub fn assignment(&self, rollout: &str, till: &Till) -> Option<Assignment> {
+        let all: Vec<Assignment> = self.api().list(&format!("rollouts/{rollout}/assignments"));
+        all.into_iter().find(|one| one.device.as_str() == till.name)
+    }
+
+    /// Waits until a till's assignment is over, and says how.
+    #[track_caller]
+    pub fn outcome(&self, rollout: &str, till: &Till) -> Assignment {
+        wait::until_some(&format!("the end of {rollout} on {}", till.name), || {
+            self.assignment(rollout, till).filter(|one| one.state.is_final())
+        })
+    }
+
+    /// What the registry knows of a till.
+    #[track_caller]
+    pub fn registered(&self, till: &Till) -> Device {
+        self.api().get(&format!("devices/{}", till.name))
+    }
+}
+
+impl Till {
+    /// A till that is not enrolled.
+    pub fn new(agent: &'static str, name: &str, product: &str) -> Self {
+        let home = tempfile::Builder::new().prefix("callboard-till-").tempdir().unwrap();
+        let till = Self { name: name.to_owned(), home, agent, running: None };
+        fs::create_dir(till.product()).unwrap();
+        let config = format!(
+            "state_dir = {:?}\n[polling]\nmin_s = 0\nmax_s = 1\nfirst_max_s = 0\n\
+             [network]\nconnect_timeout_s = 5\nanswer_timeout_s = 10\nstall_timeout_s = 2\n\
+             [products.pos-app]\ndirectory = {:?}\n{product}",
+            till.state_dir(),
+            till.product()
+        );
+        fs::write(till.config(), config).unwrap();
+        till
+    }
+
+    pub fn state_dir(&self) -> PathBuf {
+        self.home.path().join("state")
+    }
+
+    /// The product's directory.
+    pub fn product(&self) -> PathBuf {
+        self.home.path().join("pos-app")
+    }
+
+    pub fn config(&self) -> PathBuf {
+        self.home.path().join("agent.toml")
+    }
+
+    pub fn bundle(&self) -> PathBuf {
+        self.home.path().join("bundle.json")
+    }
+
+    pub fn home(&self) -> &Path {
+        self.home.path()
+    }
+
+    /// A verb with this till's configuration, to its end.
+    pub fn command(&self, args: &[&str]) -> Output {
+        let output = self.prepare(args).stdin(Stdio::null()).output().unwrap();
+        Output {
+            code: output.status.code(),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+
+    fn prepare(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(self.agent);
+        command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        command.args(args).arg("--config").arg(self.config());
+        command
+    }
+
+    /// `run --once`.
+    pub fn once(&self) -> Output {
+        self.command(&["run", "--once"])
+    }
+
+    /// Starts the agent.
+    pub fn switch_on(&mut self) {
+        let log = fs::File::options().create(true).append(true).open(self.log_file()).unwrap();
+        let mut command = self.prepare(&["run"]);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        self.running = Some(command.spawn().unwrap());
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.running.as_ref().expect("the till is on").id()
+    }
+
+    /// The power goes: `kill -9`.
+    pub fn kill(&mut self) {
+        let mut child = self.running.take().expect("the till is on");
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    /// Stops the agent as systemd does.
+    pub fn switch_off(&mut self) {
+        let mut child = self.running.take().expect("the till is on");
+        kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+        let status = child.wait().unwrap();
+        assert!(status.success(), "{status}:\n{}", self.log());
+    }
+
+    fn log_file(&self) -> PathBuf {
+        self.home.path().join("agent.log")
+    }
+
+    /// What the agent has logged.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.log_file()).unwrap_or_default()
+    }
+
+    /// `status --output json`.
+    #[track_caller]
+    pub fn status(&self) -> Value {
+        self.command(&["status", "--output", "json"]).json()
+    }
+
+    /// Where the agent stands.
+    #[track_caller]
+    pub fn state(&self) -> AgentState {
+        serde_json::from_value(self.status()["state"].clone()).unwrap()
+    }
+
+    /// The version that the agent says is installed.
+    #[track_caller]
+    pub fn version(&self) -> String {
+        self.status()["installed"][0]["version"].as_str().unwrap_or("none").to_owned()
+    }
+
+    /// The bytes of a file below `current`.
+    pub fn runs(&self, file: &str) -> Option<Vec<u8>> {
+        fs::read(self.product().join("current").join(file)).ok()
+    }
+
+    /// Bytes of payloads in the state directory.
+    pub fn fetched(&self) -> u64 {
+        let files = fs::read_dir(self.state_dir().join("payloads")).into_iter().flatten().flatten();
+        files.filter_map(|file| file.metadata().ok()).map(|meta| meta.len()).sum()
+    }
+
+    /// Waits until the agent runs a version and has nothing left to do.
+    pub fn wait_for(&self, version: &str) {
+        wait::until(&format!("the till runs {version}"), || {
+            self.version() == version && self.state() == AgentState::Idle
+        });
+    }
+}
+
+impl Drop for Till {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.running {
+            // It may have ended by itself, which is then the test's business.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        if std::thread::panicking() {
+            eprintln!("the log of {}:\n{}", self.name, self.log());
+        }
+    }
+}
