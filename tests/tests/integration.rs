@@ -32,6 +32,7 @@ mod releases;
 mod reports;
 mod retries;
 mod scheduled;
+mod selectors;
 mod startup;
 mod structure;
 
