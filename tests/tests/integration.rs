@@ -22,6 +22,7 @@ mod control;
 mod disk;
 mod durability;
 mod enrol;
+mod examples;
 mod identity;
 mod immediate;
 mod on_connect;
