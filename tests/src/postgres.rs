@@ -147,8 +147,8 @@ impl Cluster {
     }
 }
 
-/// `None` unless this is root.
-fn unprivileged_user() -> Option<(u32, u32)> {
+/// Who does what root must not do, by user and group; `None` unless this is root.
+pub(crate) fn unprivileged_user() -> Option<(u32, u32)> {
     if !rustix::process::geteuid().is_root() {
         return None;
     }

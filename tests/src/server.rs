@@ -5,6 +5,7 @@ mod cli;
 use std::{
     fs,
     net::SocketAddr,
+    os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::Duration,
@@ -158,6 +159,40 @@ impl TestServer {
         shell.env_clear().envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))));
         shell.args(["-c", &format!("{prelude}; exec \"$@\""), "sh"]).arg(plain.get_program()).args(plain.get_args());
         let child = shell.stdin(Stdio::null()).stdout(Stdio::null()).stderr(self.log_file()).spawn().unwrap();
+        self.wait_ready(child);
+    }
+
+    /// Starts the server as a user who may write only what is his. Whoever runs the tests as root stands above the
+    /// rights of files, so the data directory but for `theirs` becomes nobody's, and the server runs as nobody.
+    pub fn serve_without_rights_to(&mut self, theirs: &Path) {
+        if !rustix::process::geteuid().is_root() {
+            fs::set_permissions(theirs, fs::Permissions::from_mode(0o500)).unwrap();
+            return self.serve();
+        }
+        let (uid, gid) = postgres::unprivileged_user().unwrap();
+        fs::set_permissions(self.home.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let mut paths = vec![self.dir()];
+        while let Some(path) = paths.pop() {
+            if path == theirs {
+                continue;
+            }
+            rustix::fs::chown(&path, Some(rustix::fs::Uid::from_raw(uid)), Some(rustix::fs::Gid::from_raw(gid)))
+                .unwrap();
+            if path.is_dir() {
+                paths.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+            }
+        }
+        // The build directory may be closed to others.
+        let program = self.home.path().join("callboard");
+        fs::copy(self.binaries.callboard, &program).unwrap();
+        let plain = self.serve_command();
+        let mut command = Command::new(program);
+        command
+            .env_clear()
+            .envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))))
+            .args(plain.get_args());
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(self.log_file()).current_dir("/").uid(uid).gid(gid);
+        let child = command.spawn().unwrap();
         self.wait_ready(child);
     }
 

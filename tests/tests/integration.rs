@@ -26,6 +26,7 @@ mod examples;
 mod identity;
 mod immediate;
 mod on_connect;
+mod operator;
 mod parallel;
 mod payloads;
 mod progressive;
