@@ -86,6 +86,25 @@ impl FakeDevice {
         }
     }
 
+    /// The same device once more, with a connection of its own to any server.
+    pub fn twin(&self, server: &TestServer) -> Self {
+        Self {
+            id: self.id,
+            name: self.name.clone(),
+            wire: with_certificate(server, &self.key, &self.certificate_pem),
+            certificate_pem: self.certificate_pem.clone(),
+            key: self.key.clone(),
+            facts: self.facts.clone(),
+            boot_id: self.boot_id.clone(),
+            state: self.state,
+            progress: self.progress.clone(),
+            root: self.root.clone(),
+            clock: self.clock.clone(),
+            check_ins: self.check_ins + 1_000_000,
+            reports: self.reports.clone(),
+        }
+    }
+
     /// What it runs.
     pub fn runs(mut self, product: &str, version: &str) -> Self {
         self.set_installed(Installed {

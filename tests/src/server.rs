@@ -8,6 +8,7 @@ use std::{
     os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::Arc,
     time::Duration,
 };
 
@@ -42,7 +43,7 @@ pub struct TestServer {
     pub clock: TestClock,
     binaries: Binaries,
     home: tempfile::TempDir,
-    database: Option<Database>,
+    database: Option<Arc<Database>>,
     running: Option<Running>,
 }
 
@@ -79,7 +80,7 @@ impl TestServer {
     pub fn prepare(binaries: Binaries, engine: Engine) -> Option<Self> {
         let database = match engine {
             Engine::Sqlite => None,
-            Engine::Postgres => Some(postgres::database()?),
+            Engine::Postgres => Some(Arc::new(postgres::database()?)),
         };
         let home = tempfile::Builder::new().prefix("callboard-test-").tempdir().unwrap();
         let clock = TestClock::starting();
@@ -94,6 +95,23 @@ impl TestServer {
         server.configure(settings);
         server.serve();
         Some(server)
+    }
+
+    /// Another server on the same database, with the same keys and a payload directory of its own.
+    pub fn second(&self) -> Self {
+        let home = tempfile::Builder::new().prefix("callboard-test-").tempdir().unwrap();
+        let (database, clock) = (self.database.clone(), self.clock.clone());
+        let mut second = Self { engine: self.engine, clock, binaries: self.binaries, home, database, running: None };
+        fs::create_dir(second.dir()).unwrap();
+        for entry in fs::read_dir(self.dir()).unwrap().map(Result::unwrap).filter(|entry| entry.path().is_file()) {
+            fs::copy(entry.path(), second.dir().join(entry.file_name())).unwrap();
+        }
+        fs::copy(self.profile(), second.profile()).unwrap();
+        fs::create_dir(second.dir().join("try-out-keys")).unwrap();
+        let key = "try-out-keys/release.key";
+        fs::copy(self.dir().join(key), second.dir().join(key)).unwrap();
+        second.serve();
+        second
     }
 
     /// Adds lines to `server.toml`; the next start reads them.

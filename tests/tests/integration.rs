@@ -18,6 +18,7 @@ mod agent_kill;
 mod agent_update;
 mod bad_input;
 mod check_in;
+mod cluster;
 mod control;
 mod disk;
 mod durability;
