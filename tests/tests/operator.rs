@@ -6,9 +6,12 @@ use callboard_proto::{
 };
 use callboard_tests::{
     device::{FakeDevice, Health, Key, enrolment, try_enrol},
+    http::Request,
+    release::NewRelease,
     server::TestServer,
+    world::rollout,
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::{fs, os::unix::fs::PermissionsExt as _, path::PathBuf};
 
 use crate::on_both;
@@ -121,6 +124,35 @@ fn every_list_and_detail_is_shown_as_table_and_as_json() {
             assert!(table.ok().stdout.lines().count() > 0, "{command}");
             server.cli(["--output", "json"].iter().chain(&args)).json::<Value>();
         }
+    });
+}
+
+#[test]
+fn a_failure_is_shown_as_one_on_the_command_line_and_on_the_page() {
+    on_both(|server| {
+        NewRelease::new("pos-app", "2.0.0", 1).publish(server);
+        let mut device = FakeDevice::enrol(server, "till-1").runs("pos-app", "1.0.0");
+        server.roll_out(&rollout("r", "pos-app@2.0.0", &json!({ "audience": "frozen" })));
+        device.settle(Health::Bad);
+        let fields = |text: &str, row: &str| -> Vec<String> {
+            let line = text.lines().find(|line| line.starts_with(row)).unwrap_or_else(|| panic!("no {row} in {text}"));
+            line.split_whitespace().map(str::to_owned).collect()
+        };
+        let list = server.cli(["rollout", "list"]).ok().stdout.clone();
+        assert_eq!(
+            fields(&list, "NAME")[..7],
+            ["NAME", "STATE", "RELEASE", "POLICY", "SUCCEEDED", "FAILED", "OF"],
+            "{list}"
+        );
+        assert_eq!(fields(&list, "r ")[..7], ["r", "completed", "pos-app@2.0.0", "immediate", "0", "1", "1"], "{list}");
+        let status = server.cli(["rollout", "status", "r"]).ok().stdout.clone();
+        assert_eq!(fields(&status, "all")[..7], ["all", "[xxxxxxxxxx]", "0", "1", "1", "1", "rolled"], "{status}");
+        let watch = server.cli(["rollout", "status", "r", "--watch"]).ok().stdout.clone();
+        assert!(watch.contains("all: 0 succeeded, 1 failed of 1 (1 rolled back)"), "{watch}");
+        let page = server.api().send_raw(Request::get("/")).text();
+        assert!(page.contains("aria-label=\"0 succeeded, 1 failed of 1\""), "{page}");
+        assert!(page.contains("<rect class=\"failed\" x=\"0\" y=\"0\" width=\"1\""), "{page}");
+        assert!(!page.contains("1 of 1"), "{page}");
     });
 }
 

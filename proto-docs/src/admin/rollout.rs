@@ -296,9 +296,24 @@ pub struct Counts {
 }
 
 impl Counts {
+    /// Members that the phase is about: without the excluded ones.
+    pub const fn wanted(&self) -> u32 {
+        self.size.saturating_sub(self.excluded)
+    }
+
     /// Devices that hold a place or wait for one.
     pub const fn open(&self) -> u32 {
         self.queued + self.downloading + self.staged + self.activating + self.verifying
+    }
+
+    /// Devices on which it went wrong: rolled back, given up, or silent for too long.
+    pub const fn unsuccessful(&self) -> u32 {
+        self.rolled_back + self.failed + self.timed_out
+    }
+
+    /// Devices from which nothing more is expected, whether it went well or not.
+    pub const fn done(&self) -> u32 {
+        self.succeeded + self.unsuccessful() + self.cancelled
     }
 }
 

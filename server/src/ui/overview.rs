@@ -47,10 +47,10 @@ struct RolloutRow {
 
 struct PhaseRow {
     name: String,
-    done: u32,
+    succeeded: u32,
     failed: u32,
     busy: u32,
-    size: u32,
+    wanted: u32,
     gate: String,
 }
 
@@ -108,10 +108,10 @@ fn rollout_row(rollout: Rollout) -> RolloutRow {
         let c = phase.counts;
         PhaseRow {
             name: phase.name,
-            done: c.succeeded,
-            failed: c.failed + c.rolled_back + c.timed_out,
+            succeeded: c.succeeded,
+            failed: c.unsuccessful(),
             busy: c.open(),
-            size: c.size.saturating_sub(c.excluded),
+            wanted: c.wanted(),
             gate: phase.gate.map(|gate| gate.text).unwrap_or_default(),
         }
     };

@@ -6,6 +6,9 @@ use callboard_proto::admin::{Counts, PhaseProgress, Rollout};
 
 use crate::cli::table;
 
+/// Characters of a bar in a table.
+const WIDTH: u32 = 10;
+
 /// Everything about one rollout.
 pub(super) fn details(rollout: &Rollout) -> String {
     let spec = &rollout.spec;
@@ -26,30 +29,22 @@ pub(super) fn details(rollout: &Rollout) -> String {
     ]);
     let rows = rollout.phases.iter().map(|phase| {
         let gate = phase.gate.as_ref().map(|gate| gate.text.clone()).unwrap_or_default();
-        [phase.name.clone(), bar(&phase.counts), sentence(&phase.counts), gate]
+        let counts = &phase.counts;
+        let [succeeded, failed, wanted] = [counts.succeeded, counts.unsuccessful(), counts.wanted()];
+        let [succeeded, failed, wanted] = [succeeded, failed, wanted].map(|n| n.to_string());
+        [phase.name.clone(), bar(counts, WIDTH), succeeded, failed, wanted, sentence(counts), gate]
     });
+    let headings = ["PHASE", "PROGRESS", "SUCCEEDED", "FAILED", "OF", "DEVICES", "GATE"];
     // Writing to a String cannot fail.
-    let _ = write!(text, "\n\n{}", table::list(["PHASE", "DONE", "DEVICES", "GATE"], rows));
+    let _ = write!(text, "\n\n{}", table::list(headings, rows));
     text
-}
-
-/// Devices that the phase waits for or waited for.
-pub(super) fn wanted(counts: &Counts) -> u32 {
-    counts.size.saturating_sub(counts.excluded)
-}
-
-/// Devices from which nothing more is expected.
-pub(super) fn done(counts: &Counts) -> u32 {
-    [counts.succeeded, counts.rolled_back, counts.failed, counts.timed_out, counts.cancelled]
-        .into_iter()
-        .fold(0, u32::saturating_add)
 }
 
 /// One phase as a line of text.
 pub(super) fn line(phase: &PhaseProgress) -> String {
     let gate = phase.gate.as_ref().map(|gate| format!("; {}", gate.text)).unwrap_or_default();
     let counts = &phase.counts;
-    table::plain(&format!("{}: {}/{} done ({}){gate}", phase.name, done(counts), wanted(counts), sentence(counts)))
+    table::plain(&format!("{}: {} ({}){gate}", phase.name, result(counts), sentence(counts)))
 }
 
 /// The counts that are not zero, in the order in which devices pass through them.
@@ -73,30 +68,66 @@ pub(super) fn sentence(counts: &Counts) -> String {
     if shown.is_empty() { "no devices".to_owned() } else { shown.join(", ") }
 }
 
-/// Ten characters and the numbers.
-fn bar(counts: &Counts) -> String {
-    const WIDTH: u32 = 10;
-    let (done, wanted) = (done(counts), wanted(counts));
-    let filled = (done.saturating_mul(WIDTH)).checked_div(wanted).unwrap_or(WIDTH).min(WIDTH);
-    let mut bar = String::from("[");
-    for n in 0..WIDTH {
-        bar.push(if n < filled { '#' } else { '.' });
-    }
-    let _ = write!(bar, "] {done}/{wanted}");
-    bar
+/// What came of it so far; the page says the same.
+pub(super) fn result(counts: &Counts) -> String {
+    format!("{} succeeded, {} failed of {}", counts.succeeded, counts.unsuccessful(), counts.wanted())
+}
+
+/// A bar of `width` characters, in the order of the page's colours: `#` succeeded, `x` failed, `>` at work. A single
+/// failure of a large fleet is a character too.
+pub(super) fn bar(counts: &Counts, width: u32) -> String {
+    let share = |n: u32, round: fn(u64, u64) -> Option<u64>| {
+        let cells = round(u64::from(n) * u64::from(width), u64::from(counts.wanted())).unwrap_or(0);
+        u32::try_from(cells).unwrap_or(width)
+    };
+    let up = |n: u64, of: u64| n.checked_add(of.checked_sub(1)?)?.checked_div(of);
+    let failed = share(counts.unsuccessful(), up).min(width);
+    let succeeded = share(counts.succeeded, u64::checked_div).min(width - failed);
+    let busy = share(counts.open(), up).min(width - failed - succeeded);
+    let cells = [('#', succeeded), ('x', failed), ('>', busy), ('.', width - failed - succeeded - busy)];
+    let drawn = cells.into_iter().flat_map(|(cell, n)| (0..n).map(move |_| cell));
+    format!("[{}]", drawn.collect::<String>())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn shown(counts: Counts) -> String {
+        format!("{} {}", bar(&counts, 10), result(&counts))
+    }
+
     #[test]
-    fn a_phase_is_a_line_and_a_bar() {
+    fn success_and_failure_are_told_apart() {
         let counts = Counts { size: 10, excluded: 2, succeeded: 3, rolled_back: 1, staged: 4, ..Counts::default() };
         let phase = PhaseProgress { name: "canary".to_owned(), opened_at: None, gate: None, counts };
-        assert_eq!(line(&phase), "canary: 4/8 done (4 staged, 3 succeeded, 1 rolled back, 2 excluded)");
-        assert_eq!(bar(&counts), "[#####.....] 4/8");
-        assert_eq!(bar(&Counts::default()), "[##########] 0/0");
+        assert_eq!(
+            line(&phase),
+            "canary: 3 succeeded, 1 failed of 8 (4 staged, 3 succeeded, 1 rolled back, 2 excluded)"
+        );
+        assert_eq!(shown(counts), "[###xx>>>>>] 3 succeeded, 1 failed of 8");
+        for bad in [
+            Counts { size: 1, rolled_back: 1, ..Counts::default() },
+            Counts { size: 1, failed: 1, ..Counts::default() },
+            Counts { size: 1, timed_out: 1, ..Counts::default() },
+        ] {
+            assert_eq!(shown(bad), "[xxxxxxxxxx] 0 succeeded, 1 failed of 1");
+        }
+    }
+
+    #[test]
+    fn a_bar_shows_every_failure_and_is_full_only_when_all_succeeded() {
+        let all = |succeeded, failed, queued| {
+            let size = succeeded + failed + queued;
+            bar(&Counts { size, succeeded, failed, queued, ..Counts::default() }, 10)
+        };
+        assert_eq!(all(10, 0, 0), "[##########]");
+        assert_eq!(all(999, 1, 0), "[#########x]");
+        assert_eq!(all(999, 0, 1), "[#########>]");
+        assert_eq!(all(1, 0, 999), "[>>>>>>>>>>]");
+        assert_eq!(all(u32::MAX - 1, 1, 0), "[#########x]");
+        assert_eq!(bar(&Counts { size: 2, cancelled: 2, ..Counts::default() }, 10), "[..........]");
+        assert_eq!(bar(&Counts::default(), 10), "[..........]");
         assert_eq!(sentence(&Counts::default()), "no devices");
     }
 }

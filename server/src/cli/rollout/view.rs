@@ -2,9 +2,8 @@
 
 use std::fmt::Write as _;
 
-use callboard_proto::admin::{Assignment, Preview, Rollout};
+use callboard_proto::admin::{Assignment, Counts, Preview, Rollout};
 
-use super::status;
 use crate::cli::table;
 
 /// Names shown of a phase; the JSON has more.
@@ -13,20 +12,24 @@ const NAMES_SHOWN: usize = 20;
 /// One row for each rollout.
 pub(super) fn list(rollouts: &[Rollout]) -> String {
     let rows = rollouts.iter().map(|rollout| {
-        let (done, wanted) = rollout.phases.iter().fold((0, 0), |(done, wanted), phase| {
-            (done + status::done(&phase.counts), wanted + status::wanted(&phase.counts))
-        });
+        let sum = |count: fn(&Counts) -> u32| {
+            let counts = rollout.phases.iter().map(|phase| u64::from(count(&phase.counts)));
+            counts.sum::<u64>().to_string()
+        };
         [
             rollout.spec.name.to_string(),
             table::word(&rollout.state),
             rollout.spec.release.clone(),
             table::word(&rollout.spec.policy),
-            format!("{done}/{wanted}"),
+            sum(|counts| counts.succeeded),
+            sum(Counts::unsuccessful),
+            sum(Counts::wanted),
             table::or_empty(rollout.started_at),
             rollout.spec.selector.clone().unwrap_or_default(),
         ]
     });
-    table::list(["NAME", "STATE", "RELEASE", "POLICY", "DONE", "STARTED", "SELECTOR"], rows)
+    let headings = ["NAME", "STATE", "RELEASE", "POLICY", "SUCCEEDED", "FAILED", "OF", "STARTED", "SELECTOR"];
+    table::list(headings, rows)
 }
 
 /// One row for each device.

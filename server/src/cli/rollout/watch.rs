@@ -21,6 +21,8 @@ use crate::cli::{
 const INTERVAL: Duration = Duration::from_secs(1);
 /// A server that is being restarted is back within this many intervals.
 const PATIENCE: u32 = 60;
+/// Characters of a bar.
+const WIDTH: u32 = 30;
 
 /// Follows the rollout.
 pub(super) fn run(api: &Api, name: &str, format: Format) -> anyhow::Result<()> {
@@ -123,7 +125,7 @@ fn changes(last: Option<&Rollout>, now: &Rollout) -> Vec<String> {
 /// A live rollout without an end is never over, so whoever waits for that must be told.
 fn goes_on(last: Option<&Rollout>, now: &Rollout) -> Option<String> {
     let idle = |rollout: &Rollout| {
-        let done = |phase: &PhaseProgress| status::done(&phase.counts) >= status::wanted(&phase.counts);
+        let done = |phase: &PhaseProgress| phase.counts.done() >= phase.counts.wanted();
         rollout.state == RolloutState::Running && rollout.phases.iter().all(done)
     };
     let news = idle(now) && now.spec.audience == Audience::Live && !last.is_some_and(idle);
@@ -131,7 +133,8 @@ fn goes_on(last: Option<&Rollout>, now: &Rollout) -> Option<String> {
 }
 
 fn draw(all: &MultiProgress, bars: &mut Vec<ProgressBar>, now: &Rollout) -> anyhow::Result<()> {
-    let style = ProgressStyle::with_template("{prefix:>12} [{bar:30}] {pos}/{len} {wide_msg}")?.progress_chars("#>.");
+    // The library's own bar has one colour for what went well and what did not.
+    let style = ProgressStyle::with_template("{prefix:>12} {wide_msg}")?;
     for (n, phase) in now.phases.iter().enumerate() {
         if bars.len() <= n {
             bars.push(all.add(ProgressBar::new(0).with_style(style.clone())));
@@ -139,9 +142,10 @@ fn draw(all: &MultiProgress, bars: &mut Vec<ProgressBar>, now: &Rollout) -> anyh
         let Some(bar) = bars.get(n) else { continue };
         let gate = phase.gate.as_ref().map(|gate| format!(" - {}", gate.text)).unwrap_or_default();
         bar.set_prefix(table::plain(&phase.name));
-        bar.set_length(status::wanted(&phase.counts).into());
-        bar.set_position(status::done(&phase.counts).into());
-        bar.set_message(table::plain(&format!("{}{gate}", status::sentence(&phase.counts))));
+        let counts = &phase.counts;
+        let drawn = status::bar(counts, WIDTH);
+        let said = format!("{drawn} {} ({}){gate}", status::result(counts), status::sentence(counts));
+        bar.set_message(table::plain(&said));
         if end_of(now).is_some() {
             bar.abandon();
         }
@@ -174,9 +178,9 @@ mod tests {
     #[test]
     fn only_what_changed_is_a_line() {
         let (before, after) = (rollout(RolloutState::Running, 0), rollout(RolloutState::Running, 1));
-        assert_eq!(changes(None, &before), ["patch is running", "all: 0/2 done (2 unreached)"]);
+        assert_eq!(changes(None, &before), ["patch is running", "all: 0 succeeded, 0 failed of 2 (2 unreached)"]);
         assert_eq!(changes(Some(&before), &before), Vec::<String>::new());
-        assert_eq!(changes(Some(&before), &after), ["all: 1/2 done (1 unreached, 1 succeeded)"]);
+        assert_eq!(changes(Some(&before), &after), ["all: 1 succeeded, 0 failed of 2 (1 unreached, 1 succeeded)"]);
         assert_eq!(changes(Some(&after), &rollout(RolloutState::Paused, 1)), ["patch is paused"]);
     }
 
