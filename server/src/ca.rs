@@ -141,7 +141,7 @@ pub(crate) fn spki_sha256(certificate: &CertificateDer<'_>) -> Result<Digest, Ca
 }
 
 /// The first certificate of a PEM text, in DER.
-pub(crate) fn der(pem: &str) -> Result<CertificateDer<'static>, CaError> {
+fn der(pem: &str) -> Result<CertificateDer<'static>, CaError> {
     use rustls_pki_types::pem::PemObject as _;
     CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|source| CaError::Certificate(source.to_string()))
 }

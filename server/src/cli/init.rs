@@ -7,19 +7,19 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    time::Duration,
 };
 
 use anyhow::Context as _;
-use callboard_proto::{
-    root::{Key, ReleaseRole, Role, Roles, Root, Server},
-    signed::{Envelope, key_id},
-    time::Timestamp,
-};
-use data_encoding::BASE64;
+use callboard_proto::time::Timestamp;
 use ed25519_dalek::VerifyingKey;
 
-use super::{exit::BadInput, key, profile, serve::ONLINE_KEY, show};
+use super::{
+    exit::BadInput,
+    key, profile,
+    root::{self, init::FirstRoot},
+    serve::ONLINE_KEY,
+    show,
+};
 use crate::{
     app::tokens,
     ca::{self, DeviceCa, ServerCa},
@@ -31,8 +31,6 @@ use crate::{
 
 /// Keys for trying out, in the data directory.
 const TRY_OUT: &str = "try-out-keys";
-/// Root documents are renewed well within a year and a half.
-const ROOT_LIFE: Duration = Duration::from_secs(548 * 86_400);
 const TRY_OUT_README: &str = "\
 These keys are for trying out. Whoever has them can sign software for your devices, so they must not stay on the
 server of a real fleet:
@@ -139,37 +137,19 @@ fn try_out_root(dir: &Path, online: &VerifyingKey, url: Option<&PublicUrl>, now:
     fs::create_dir(&keys)?;
     durable::write_new(&keys.join("README"), TRY_OUT_README.as_bytes(), Access::Everyone)?;
     let root_path = keys.join("root.key");
-    let (root_key, release_key) = (key::create(&root_path)?, key::create(&keys.join("release.key"))?);
-    let ids = [&root_key, &release_key, online].map(key_id);
-    let [root_id, release_id, online_id] = ids;
-    let ca_pem = fs::read_to_string(dir.join(ca::SERVER_CA_CERT))?;
-    let role = |id| Role { keyids: vec![id], threshold: 1 };
-    let root = Root {
-        v: 1,
-        issued_at: now,
-        crit: Vec::new(),
-        version: 1,
-        expires: now + ROOT_LIFE,
-        keys: ids.into_iter().zip([&root_key, &release_key, online].map(Key::from_ed25519)).collect(),
-        roles: Roles {
-            root: role(root_id),
-            release: vec![ReleaseRole {
-                name: "try-out".to_owned(),
-                keyids: vec![release_id],
-                threshold: 1,
-                epoch: 0,
-                products: Vec::new(),
-                channels: Vec::new(),
-            }],
-            online: role(online_id),
-        },
-        servers: vec![Server {
-            url: url.map_or_else(|| "https://localhost:8443".to_owned(), |url| url.text.clone()),
-            ca_der: vec![BASE64.encode(&ca::der(&ca_pem)?)],
-        }],
+    key::create(&root_path)?;
+    let release_key = key::create(&keys.join("release.key"))?;
+    let first = FirstRoot {
+        root_keys: &[key::read_private(&root_path)?],
+        threshold: None,
+        release_keys: &[release_key],
+        release_threshold: 1,
+        online_key: *online,
+        server_url: url.map_or("https://localhost:8443", |url| &url.text),
+        server_ca: &fs::read(dir.join(ca::SERVER_CA_CERT))?,
+        expires: None,
     };
-    let mut envelope = Envelope::unsigned(&root)?;
-    envelope.sign(&key::read_private(&root_path)?);
+    let (envelope, _) = root::init::build(&first, now)?;
     let bytes = envelope.to_json();
     durable::write_new(&dir.join("root.json"), &bytes, Access::Everyone)?;
     Ok(bytes)
@@ -204,4 +184,36 @@ fn tell(args: &InitArgs, token: &str, profile: &Option<PathBuf>) -> anyhow::Resu
         ))?;
     }
     show::line(&format!("next: callboard serve --dir {dir}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use callboard_proto::root::Root;
+
+    use super::*;
+
+    #[test]
+    fn the_root_for_trying_out_is_one_that_root_init_makes() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let now: Timestamp = "2026-11-23T02:00:00Z".parse().expect("a time");
+        ServerCa::create(dir.path(), now).expect("a CA");
+        let online = key::create(&dir.path().join(ONLINE_KEY)).expect("a key");
+        let url = PublicUrl::parse("https://updates.example.com:8443/");
+        let bytes = try_out_root(dir.path(), &online, url.as_ref(), now).expect("a root");
+        let root = Root::open_initial(&bytes).expect("devices accept it");
+        let keys = dir.path().join(TRY_OUT);
+        let public = |name: &str| key::read_public(&keys.join(name)).expect("a public key");
+        let first = FirstRoot {
+            root_keys: &[key::read_private(&keys.join("root.key")).expect("a private key")],
+            threshold: Some(1),
+            release_keys: &[public("release.key.pub")],
+            release_threshold: 1,
+            online_key: online,
+            server_url: "https://updates.example.com:8443",
+            server_ca: &fs::read(dir.path().join(ca::SERVER_CA_CERT)).expect("the CA"),
+            expires: Some("2028-05-24T02:00:00Z".parse().expect("a time")),
+        };
+        assert_eq!(root::init::build(&first, now).expect("a root").1, *root);
+        assert_eq!(fs::read(dir.path().join("root.json")).expect("written"), bytes);
+    }
 }

@@ -20,6 +20,7 @@ use serde::Serialize;
 
 use crate::{
     cli::{exit::BadInput, key, show, table},
+    config::PublicUrl,
     durable::{self, Access},
 };
 
@@ -186,15 +187,8 @@ fn refuse_shared_keys(roles: &[(&str, &[VerifyingKey])]) -> Result<(), BadInput>
 }
 
 fn server_url(text: &str) -> Result<String, BadInput> {
-    let text = text.trim_end_matches('/');
-    let host = text.strip_prefix("https://").unwrap_or_default();
-    let legal =
-        !host.is_empty() && host.bytes().all(|c| c.is_ascii_graphic() && !matches!(c, b'/' | b'?' | b'#' | b'@'));
-    if legal {
-        Ok(text.to_owned())
-    } else {
-        Err(BadInput(format!("--server-url {text:?}: https://HOST[:PORT] is wanted")))
-    }
+    let url = PublicUrl::parse(text);
+    url.map(|url| url.text).ok_or_else(|| BadInput(format!("--server-url {text:?}: https://HOST[:PORT] is wanted")))
 }
 
 fn certificates(pem: &[u8]) -> Result<Vec<String>, BadInput> {
@@ -281,7 +275,7 @@ mod tests {
         assert!(refused(|first| first.release_threshold = 2).contains("2 signatures of 1 keys"));
         assert!(refused(|first| first.expires = Some(now())).contains("has passed"));
         assert!(refused(|first| first.server_ca = b"").contains("none is in it"));
-        for url in ["http://a", "https://", "https://a/b", "https://a b", "a"] {
+        for url in ["http://a", "https://", "https://a/b", "https://a b", "https://u@a", "https://a:0", "a"] {
             assert!(refused(|first| first.server_url = url).contains("https://HOST[:PORT] is wanted"), "{url}");
         }
     }
