@@ -18,6 +18,7 @@ mod import;
 mod init;
 mod key;
 mod label;
+mod moment;
 mod profile;
 mod release;
 mod rollout;

@@ -5,6 +5,7 @@ use callboard_proto::{
     enrol::{Bundle, Enrolled},
 };
 use callboard_tests::{
+    clock::time,
     device::{FakeDevice, Health, Key, enrolment, try_enrol},
     http::Request,
     release::NewRelease,
@@ -165,6 +166,14 @@ fn labels_holds_and_decommissioning_are_commands() {
         assert_eq!(device("pos-boston-001").labels["ring"], "early");
         server.cli(["device", "hold", "pos-boston-001", "--reason", "audit"]).ok();
         assert_eq!(device("pos-boston-001").hold.unwrap().reason, "audit");
+        let hold = ["device", "hold", "pos-boston-001", "--reason", "audit", "--until"];
+        server.cli(hold.iter().chain(&["2027-01-12T09:00:00-05:00"])).ok();
+        assert_eq!(device("pos-boston-001").hold.unwrap().until, Some(time("2027-01-12T14:00:00Z")));
+        // From the operator's clock, which is the real one.
+        server.cli(hold.iter().chain(&["36500d"])).ok();
+        assert!(device("pos-boston-001").hold.unwrap().until > Some(time("2100-01-01T00:00:00Z")));
+        let bad = server.cli(hold.iter().chain(&["2027-01-12T09:00:00"]));
+        assert!(bad.refused(2).contains("or a duration from now such as 2h or 3d"), "{}", bad.stderr);
         server.cli(["device", "decommission", "pos-boston-001", "--reason", "scrapped"]).ok();
         assert!(device("pos-boston-001").decommissioned);
     });

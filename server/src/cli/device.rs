@@ -2,10 +2,7 @@
 
 use std::fmt::Write as _;
 
-use callboard_proto::{
-    admin::{Decommission, Device, EditLabels, Event, Hold, ImportDevice, Imported, Page},
-    time::Timestamp,
-};
+use callboard_proto::admin::{Decommission, Device, EditLabels, Event, Hold, ImportDevice, Imported, Page};
 use ureq::http::Method;
 
 use super::{
@@ -14,8 +11,10 @@ use super::{
     event,
     import::{self, ImportArgs},
     label::{self, Label},
+    moment::{self, Moment},
     show, table,
 };
+use crate::clock::Clock;
 
 mod explain;
 
@@ -73,9 +72,10 @@ pub(crate) enum DeviceCommand {
         /// Why, for everybody who looks at it
         #[arg(long)]
         reason: String,
-        /// Until when, in UTC, such as 2026-11-23T02:00:00Z [default: until it is released]
-        #[arg(long, value_name = "TIME")]
-        until: Option<Timestamp>,
+        /// Until when, such as 2h, 3d, 2026-11-23T02:00:00Z or 2026-11-22T21:00:00-05:00 [default: until it is
+        /// released]
+        #[arg(long, value_name = "TIME|DURATION", value_parser = moment::parse)]
+        until: Option<Moment>,
     },
     /// Let rollouts at a held device again
     #[command(visible_alias = "unhold")]
@@ -118,6 +118,7 @@ pub(crate) fn run(command: DeviceCommand, context: &Context) -> anyhow::Result<(
             show::page(context.format, "events", &events, event::list)
         }
         DeviceCommand::Hold { device, reason, until } => {
+            let until = until.map(|moment| moment.at(Clock::system().now()));
             api.tell(Method::PUT, &one(&device, &["hold"]), &Hold { reason, until })?;
             show::value(context.format, &api.get(&one(&device, &[]))?, details)
         }

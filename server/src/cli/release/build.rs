@@ -22,7 +22,7 @@ use callboard_proto::{
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
-    cli::{exit::BadInput, release::upload::human, show, table},
+    cli::{exit::BadInput, moment, release::upload::human, show, table},
     durable::{self, Access},
     pack::{self, PackError},
 };
@@ -65,7 +65,7 @@ pub(crate) struct BuildArgs {
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) min_floor: u64,
     /// No new installs from then on, such as 2028-05-31T00:00:00Z
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", value_parser = moment::instant)]
     pub(crate) not_after: Option<Timestamp>,
     /// Where people read about it
     #[arg(long, value_name = "URL")]
@@ -77,7 +77,7 @@ pub(crate) struct BuildArgs {
     #[arg(long, value_name = "WHAT", default_value = "service", value_parser = word::<Restart>)]
     pub(crate) restart: Restart,
     /// Time of issue [default: SOURCE_DATE_EPOCH, else the last change of a packed file]
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", value_parser = moment::instant)]
     pub(crate) issued_at: Option<Timestamp>,
     /// Time of issue in seconds since 1970, used when --issued-at is not given
     #[arg(long, value_name = "SECONDS", env = "SOURCE_DATE_EPOCH", hide = true)]

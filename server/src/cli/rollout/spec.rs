@@ -16,7 +16,7 @@ use callboard_proto::{
 use clap::ValueEnum;
 
 use super::{phase, window};
-use crate::cli::{duration, exit::BadInput};
+use crate::cli::{duration, exit::BadInput, moment};
 
 /// Flags that describe a rollout.
 #[derive(Clone, Debug, clap::Args)]
@@ -43,15 +43,15 @@ pub(crate) struct SpecArgs {
     /// What moves through the phases together
     #[arg(long, value_enum, default_value_t)]
     unit: UnitName,
-    /// Not before, for the policy scheduled; UTC, such as 2026-11-23T02:00:00Z
-    #[arg(long, value_name = "TIME")]
+    /// Not before, for the policy scheduled, such as 2026-11-23T02:00:00Z or 2026-11-22T21:00:00-05:00
+    #[arg(long, value_name = "TIME", value_parser = moment::instant)]
     start_at: Option<Timestamp>,
-    /// Past it windows are ignored; UTC
-    #[arg(long, value_name = "TIME")]
+    /// Past it windows are ignored
+    #[arg(long, value_name = "TIME", value_parser = moment::instant)]
     deadline: Option<Timestamp>,
     /// From then on nothing is offered; what has not begun to activate expires. A live rollout without an end stays in
-    /// force for every device that matches later; UTC
-    #[arg(long, value_name = "TIME")]
+    /// force for every device that matches later
+    #[arg(long, value_name = "TIME", value_parser = moment::instant)]
     ends_at: Option<Timestamp>,
     /// For the policy on-connect: an absence of so long makes a new connection [default: 1h]
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
@@ -234,7 +234,7 @@ mod tests {
             "--selector",
             "region = northeast",
             "--start-at",
-            "2026-11-23T02:00:00Z",
+            "2026-11-22T21:00:00-05:00",
             "--window",
             "mon 02:00 +120m site",
             "--phase",
@@ -261,7 +261,10 @@ mod tests {
             (&["a", "--release", "p@1"], "--policy (immediate, scheduled, progressive or on-connect) is missing"),
             (&["a", "-f", "x.toml", "--policy", "immediate"], "cannot be used with"),
             (&["a", "-f", "x.yaml"], "cannot read x.yaml"),
-            (&["a", "--release", "p@1", "--policy", "immediate", "--start-at", "tomorrow"], "RFC 3339 in UTC"),
+            (
+                &["a", "--release", "p@1", "--policy", "immediate", "--start-at", "tomorrow"],
+                "\"tomorrow\" is not a time",
+            ),
             (&["a", "--release", "p@1", "--policy", "immediate", "--window", "noon +1h"], "\"noon\" is not a day"),
             (&["a", "--release", "p@1", "--policy", "on-connect", "--min-absence", "9999999d"], "too long"),
         ] {

@@ -19,7 +19,7 @@ use rustls_pki_types::{CertificateDer, pem::PemObject as _};
 use serde::Serialize;
 
 use crate::{
-    cli::{exit::BadInput, key, show, table},
+    cli::{exit::BadInput, key, moment, show, table},
     config::PublicUrl,
     durable::{self, Access},
 };
@@ -52,7 +52,7 @@ pub(crate) struct InitArgs {
     #[arg(long, value_name = "FILE")]
     server_ca: PathBuf,
     /// No new installs under this root from then on, such as 2028-05-31T00:00:00Z [default: in 18 months]
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", value_parser = moment::instant)]
     expires: Option<Timestamp>,
     /// Where to write the signed root
     #[arg(long, value_name = "FILE", default_value = "root.json")]
