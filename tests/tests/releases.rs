@@ -175,3 +175,29 @@ fn releases_are_listed_newest_first_and_unknown_ones_are_said_to_be() {
         refused(&server.api().try_get("releases/pos-app"), Code::Invalid, "a digest or product@version is wanted");
     });
 }
+
+#[test]
+fn releases_of_one_moment_are_listed_by_product_and_counter_on_pages_of_any_size() {
+    on_both(|server| {
+        // The clock stands still, so all of these have the same time of publication.
+        for (product, version, counter) in
+            [("pos-app", "2.0.9", 9), ("os", "12", 1), ("pos-app", "2.0.10", 10), ("drivers", "7", 3), ("os", "13", 2)]
+        {
+            NewRelease::new(product, version, counter).publish(server);
+        }
+        server.advance(Duration::from_secs(1));
+        NewRelease::new("os", "14", 3).publish(server);
+        let listed = |path: &str| -> Vec<String> {
+            let all: Vec<Release> = server.api().list(path);
+            all.iter().map(|release| format!("{} {}", release.product, release.version)).collect()
+        };
+        let wanted = ["os 14", "drivers 7", "os 13", "os 12", "pos-app 2.0.10", "pos-app 2.0.9"];
+        for limit in 1..=7 {
+            assert_eq!(listed(&format!("releases?limit={limit}")), wanted, "pages of {limit}");
+        }
+        assert_eq!(listed("releases?product=os&limit=1"), ["os 14", "os 13", "os 12"]);
+        let unknown = Digest::of(b"no release");
+        let answer = server.api().try_get(&format!("releases?after={unknown}"));
+        refused(&answer, Code::BadRequest, "`next` of the page before is wanted");
+    });
+}

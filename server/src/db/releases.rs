@@ -1,7 +1,7 @@
 //! Published releases, as the bytes that were received.
 
 use callboard_proto::{digest::Digest, ids::Product, release, time::Timestamp, version::Version};
-use diesel::{ExpressionMethods, QueryDsl, QueryResult, Queryable};
+use diesel::{BoolExpressionMethods, ExpressionMethods, QueryDsl, QueryResult, Queryable};
 
 use super::{
     conn::{DbConn, execute, find, load},
@@ -57,23 +57,50 @@ pub(crate) fn newest(conn: &mut DbConn, product: &Product) -> QueryResult<Option
     Ok(find::<_, (i64, i64)>(conn, query)?.map(|(epoch, counter)| (to_u32(epoch), to_u64(counter))))
 }
 
-/// A page of releases, newest first, of one product or of all. `before` is the digest of the last one seen.
+/// Where a release stands in the list.
+#[derive(Clone, Debug, Queryable)]
+pub(crate) struct Place {
+    published_at: Ms,
+    product: String,
+    epoch: i64,
+    counter: i64,
+}
+
+impl Place {
+    /// Before the first of the list.
+    pub(crate) fn top() -> Self {
+        let published_at = Timestamp::from_millis(i64::MAX).into();
+        Self { published_at, product: String::new(), epoch: i64::MAX, counter: i64::MAX }
+    }
+}
+
+/// Where a release stands in the list; `None` if there is no such release.
+pub(crate) fn place(conn: &mut DbConn, sha256: Digest) -> QueryResult<Option<Place>> {
+    let columns = (releases::published_at, releases::product, releases::epoch, releases::counter);
+    find(conn, releases::table.find(Sha(sha256)).select(columns))
+}
+
+/// A page of releases, of one product or of all, behind `after`: newest first, those of one moment by product, and the
+/// newest of each product first.
 pub(crate) fn list(
     conn: &mut DbConn,
     product: Option<&Product>,
-    before: Option<Digest>,
+    after: Place,
     limit: i64,
 ) -> QueryResult<Vec<Published>> {
-    let start: Option<Ms> = match before {
-        Some(sha256) => find(conn, releases::table.find(Sha(sha256)).select(releases::published_at))?,
-        None => None,
-    };
-    let at = start.unwrap_or_else(|| Timestamp::from_millis(i64::MAX).into());
-    let tie = Sha(before.unwrap_or(Digest::from_bytes([0xff; 32])));
-    use diesel::BoolExpressionMethods;
+    let older =
+        releases::epoch.lt(after.epoch).or(releases::epoch.eq(after.epoch).and(releases::counter.lt(after.counter)));
+    let behind = releases::product.gt(after.product.clone()).or(releases::product.eq(after.product).and(older));
     let query = releases::table
-        .filter(releases::published_at.lt(at).or(releases::published_at.eq(at).and(releases::sha256.lt(tie))))
-        .order((releases::published_at.desc(), releases::sha256.desc()))
+        .filter(
+            releases::published_at.lt(after.published_at).or(releases::published_at.eq(after.published_at).and(behind)),
+        )
+        .order((
+            releases::published_at.desc(),
+            releases::product.asc(),
+            releases::epoch.desc(),
+            releases::counter.desc(),
+        ))
         .select(COLUMNS)
         .limit(limit);
     let rows: Vec<Row> = match product {

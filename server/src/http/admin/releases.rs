@@ -35,19 +35,34 @@ fn no_root() -> Error {
     Error::refused(Code::NotFound, "no root is published yet, so there are no releases")
 }
 
-/// Releases, newest first.
+fn no_page(sha256: Digest) -> Error {
+    Error::refused(
+        Code::BadRequest,
+        format!("after: there is no release {sha256}; `next` of the page before is wanted"),
+    )
+}
+
+/// Releases, newest first; those of one moment by product, the highest counter first.
 #[utoipa::path(get, path = "/releases", tag = "releases",
     params(("product" = Option<String>, Query), ("after" = Option<String>, Query), ("limit" = Option<u32>, Query)),
     responses((status = 200, body = Page<Release>)))]
 pub(crate) async fn list(_: Operator, app: Data<App>, query: Query<List>) -> ApiResult<Json<Page<Release>>> {
     let rows = page::rows(query.limit)?;
     let product: Option<Product> = params::parse_some("product", query.product.as_deref())?;
-    let before: Option<Digest> = params::parse_some("after", query.after.as_deref())?;
+    let after: Option<Digest> = params::parse_some("after", query.after.as_deref())?;
     let Some(root) = app.newest_root() else {
         return Ok(Json(Page { items: Vec::new(), next: None }));
     };
-    let found =
-        app.db.read(move |conn| Ok::<_, Error>(db::releases::list(conn, product.as_ref(), before, rows)?)).await?;
+    let found = app
+        .db
+        .read(move |conn| {
+            let after = match after {
+                Some(sha256) => db::releases::place(conn, sha256)?.ok_or_else(|| no_page(sha256))?,
+                None => db::releases::Place::top(),
+            };
+            Ok::<_, Error>(db::releases::list(conn, product.as_ref(), after, rows)?)
+        })
+        .await?;
     let page = page::page(found, rows, |release| release.sha256.to_string());
     let shown: Result<Vec<Release>, Error> =
         page.items.iter().map(|release| app::releases::show(&root.root, release)).collect();
