@@ -12,6 +12,7 @@ pub(crate) mod devices;
 pub(crate) mod eligibility;
 pub(crate) mod enrol;
 mod error;
+pub(crate) mod expiry;
 pub(crate) mod explain;
 pub(crate) mod grants;
 pub(crate) mod labels;
@@ -51,6 +52,8 @@ pub(crate) struct App {
     pub(crate) signer: OnlineSigner,
     pub(crate) server_ca_pem: String,
     pub(crate) public_url: String,
+    /// The listeners' certificates, as they were loaded.
+    pub(crate) certificates: Vec<expiry::Expiry>,
     pub(crate) poll_interval: Duration,
     pub(crate) metrics: Metrics,
     pub(crate) presence: Presence,

@@ -1,10 +1,10 @@
 //! What happens without a request: last-seen is flushed, gates that wait for time are looked at, other servers'
-//! changes are followed, old history is dropped. Nothing here assigns anything to a device.
+//! changes are followed, old history is dropped, what expires soon is said. Nothing here assigns anything to a device.
 
 use std::{sync::Arc, time::Duration};
 
 use crate::{
-    app::{App, Error, presence, rollouts::advance::advance_by_time},
+    app::{App, Error, expiry, presence, rollouts::advance::advance_by_time},
     db,
 };
 
@@ -14,6 +14,8 @@ const FLUSH_EVERY: Duration = Duration::from_secs(1);
 const FOLLOW_EVERY: Duration = Duration::from_millis(500);
 const GATES_EVERY: Duration = Duration::from_secs(5);
 const PURGE_EVERY: Duration = Duration::from_secs(3600);
+/// The first time at the start, which is when whoever has just made a certificate looks at the log.
+const WARN_EVERY: Duration = Duration::from_secs(86_400);
 /// Every server reads changes within seconds.
 const KEEP_CHANGES: Duration = Duration::from_secs(3600);
 
@@ -22,6 +24,10 @@ pub(crate) fn start(app: &Arc<App>, retention: Duration) {
     every(app, FLUSH_EVERY, "flush last-seen", |app| async move { presence::flush(&app).await.map_err(Error::from) });
     every(app, GATES_EVERY, "look at gates", |app| async move { advance_by_time(&app).await });
     every(app, PURGE_EVERY, "drop old history", move |app| async move { purge(&app, retention).await });
+    every(app, WARN_EVERY, "look at what expires", |app| async move {
+        expiry::warn(&app);
+        Ok(())
+    });
     if app.db.is_shared() {
         let app = app.clone();
         tokio::spawn(async move { follow(&app).await });

@@ -32,6 +32,7 @@ pub(crate) struct Metrics {
     statements: Family<PurposeLabel, Counter>,
     devices: Family<StatusLabel, Gauge>,
     assignments: Family<StateLabel, Gauge>,
+    remaining: Family<WhatLabel, Gauge>,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -54,6 +55,11 @@ struct StateLabel {
     state: String,
 }
 
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct WhatLabel {
+    what: &'static str,
+}
+
 impl Metrics {
     pub(crate) fn new() -> Self {
         let mut registry = Registry::with_prefix("callboard");
@@ -69,6 +75,7 @@ impl Metrics {
             statements: Family::default(),
             devices: Family::default(),
             assignments: Family::default(),
+            remaining: Family::default(),
             registry: Registry::default(),
         };
         registry.register("check_ins", "Check-ins answered, by action", metrics.check_ins.clone());
@@ -84,6 +91,8 @@ impl Metrics {
         registry.register("database_statements", "Statements run, by purpose", metrics.statements.clone());
         registry.register("devices", "Devices in service, by status", metrics.devices.clone());
         registry.register("assignments", "Assignments that are not final, by state", metrics.assignments.clone());
+        let help = "Time until a certificate or the root expires; negative afterwards";
+        registry.register_with_unit("expiry_remaining", help, Unit::Seconds, metrics.remaining.clone());
         Self { registry, ..metrics }
     }
 
@@ -107,8 +116,15 @@ impl Metrics {
         self.enrolments.inc();
     }
 
-    /// Everything in the OpenMetrics text format.
-    pub(crate) fn encode(&self, overview: &Overview) -> Result<String, fmt::Error> {
+    /// Everything in the OpenMetrics text format; `remaining` is what expires, with the seconds left.
+    pub(crate) fn encode(
+        &self,
+        overview: &Overview,
+        remaining: impl Iterator<Item = (&'static str, i64)>,
+    ) -> Result<String, fmt::Error> {
+        for (what, seconds) in remaining {
+            self.remaining.get_or_create(&WhatLabel { what }).set(seconds);
+        }
         catch_up(&self.served, self.bytes_served.load(Ordering::Relaxed));
         for purpose in Purpose::ALL {
             let label = PurposeLabel { purpose: purpose.as_str() };

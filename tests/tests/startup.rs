@@ -12,7 +12,7 @@ use callboard_tests::{
 };
 use diesel::{Connection as _, connection::SimpleConnection as _};
 use serde_json::json;
-use std::{fs, net::TcpListener};
+use std::{fs, net::TcpListener, time::Duration};
 
 use crate::{BINARIES, on_both, on_both_with};
 
@@ -210,5 +210,46 @@ fn the_server_says_where_it_listens_while_it_runs() {
         wait::until("the file is gone", || !file.exists());
         server.serve();
         assert!(file.exists());
+    });
+}
+
+#[test]
+fn what_expires_soon_is_warned_of_and_measured() {
+    /// How long `init` makes certificate and root valid, in days.
+    const CERTIFICATE: u64 = 5 * 365;
+    const ROOT: u64 = 548;
+    on_both(|server| {
+        let start = server.clock.now();
+        let days = |n: u64| Duration::from_secs(n * 86_400);
+        let mut at = |n: u64| {
+            server.stop();
+            let before = server.log().len();
+            server.clock.set(start + days(n));
+            server.serve();
+            let left = |what: &str| server.api().metric("callboard_expiry_remaining_seconds", what) / 86_400.0;
+            let (root, certificate) = (left("root"), left("server_certificate"));
+            let log =
+                server.log()[before..].lines().filter(|line| line.contains("expire")).collect::<Vec<_>>().join("\n");
+            (certificate, root, log)
+        };
+        assert_eq!(at(1), (1824.0, 547.0, String::new()));
+        let (_, root, log) = at(ROOT - 60);
+        assert_eq!(root, 60.0);
+        assert!(log.contains("WARN the root expires at 2028-07-13T12:00:00Z, in 60 days: from then on"), "{log}");
+        let (certificate, root, log) = at(CERTIFICATE - 30);
+        assert_eq!((certificate, root), (30.0, -1247.0));
+        assert!(log.contains("ERROR the root has expired at 2028-07-13T12:00:00Z"), "{log}");
+        assert!(log.contains("WARN the server certificate expires at 2032-01-11T12:00:00Z, in 30 days"), "{log}");
+        assert!(log.contains("make another with: callboard init --dir DIR --public-url URL"), "{log}");
+        let (certificate, _, log) = at(CERTIFICATE + 1);
+        assert_eq!(certificate, -1.0);
+        assert!(log.contains("ERROR the server certificate has expired at 2032-01-11T12:00:00Z"), "{log}");
+        let now = server.clock.now().to_string();
+        let renew = ["init", "--fixed-clock", &now, "--public-url", "https://localhost:8443", "--dir"];
+        let dir = server.dir();
+        server.cli(renew.iter().copied().chain([dir.to_str().unwrap()])).ok();
+        server.stop();
+        server.serve();
+        assert_eq!(server.api().metric("callboard_expiry_remaining_seconds", "server_certificate"), 1825.0 * 86_400.0);
     });
 }

@@ -20,7 +20,12 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::exit::BadInput;
 use crate::{
-    app::{App, catalog, presence, presence::Presence},
+    app::{
+        App, catalog,
+        expiry::{self, Expiry},
+        presence,
+        presence::Presence,
+    },
     ca::{self, DeviceCa},
     clock::Clock,
     config::{FILE, Fragment, Settings},
@@ -176,7 +181,8 @@ pub(crate) async fn start(settings: Settings, clock: Clock) -> anyhow::Result<Ru
         None => None,
     };
     let scheme = if admin_tls.is_some() { "https" } else { "http" };
-    let app = Arc::new(open(&settings, clock, device_ca, public_url).await?);
+    let certificates = expiries(&settings)?;
+    let app = Arc::new(open(&settings, clock, device_ca, public_url, certificates).await?);
     jobs::start(&app, settings.event_retention);
     let device_server = serve_devices(&settings, &app, devices, device_tls)?;
     let admin_server = serve_admin(&app, admin, admin_tls)?;
@@ -204,7 +210,26 @@ impl Running {
     }
 }
 
-async fn open(settings: &Settings, clock: Clock, device_ca: Arc<DeviceCa>, public_url: String) -> anyhow::Result<App> {
+/// When the certificates of both listeners end.
+fn expiries(settings: &Settings) -> anyhow::Result<Vec<Expiry>> {
+    let end = |path: &Path| -> anyhow::Result<Timestamp> {
+        let pem = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+        ca::not_after(&pem).with_context(|| format!("cannot read {}", path.display()))
+    };
+    let mut found = vec![expiry::server_certificate(end(&settings.dir.join(ca::SERVER_CERT))?)];
+    if let Some((certificate, _)) = &settings.admin_tls {
+        found.push(expiry::admin_certificate(end(certificate)?));
+    }
+    Ok(found)
+}
+
+async fn open(
+    settings: &Settings,
+    clock: Clock,
+    device_ca: Arc<DeviceCa>,
+    public_url: String,
+    certificates: Vec<Expiry>,
+) -> anyhow::Result<App> {
     let db = Db::open(settings.database.clone()).context("cannot open the database")?;
     let store = Store::prepare(&settings.dir.join("payloads"), settings.max_payload_bytes)
         .context("cannot prepare the payload directory")?;
@@ -228,6 +253,7 @@ async fn open(settings: &Settings, clock: Clock, device_ca: Arc<DeviceCa>, publi
         signer,
         server_ca_pem,
         public_url,
+        certificates,
         poll_interval: settings.poll_interval,
         metrics: Metrics::new(),
         presence: Presence::default(),

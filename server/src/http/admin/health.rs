@@ -3,7 +3,7 @@
 use actix_web::{HttpResponse, web::Data};
 
 use crate::{
-    app::{self, App, Error},
+    app::{self, App, Error, expiry},
     db,
     http::problem::ApiResult,
 };
@@ -22,6 +22,9 @@ pub(crate) async fn ready(app: Data<App>) -> ApiResult<HttpResponse> {
 /// Counters and gauges for Prometheus.
 pub(crate) async fn metrics(app: Data<App>) -> ApiResult<HttpResponse> {
     let overview = app::overview::overview(&app).await?;
-    let text = app.metrics.encode(&overview).map_err(|source| Error::Unexpected(source.to_string()))?;
+    let now = app.clock.now();
+    let expiries = expiry::all(&app).into_iter();
+    let remaining = expiries.map(|expiry| (expiry.what, expiry::seconds_until(expiry.at, now)));
+    let text = app.metrics.encode(&overview, remaining).map_err(|source| Error::Unexpected(source.to_string()))?;
     Ok(HttpResponse::Ok().content_type("application/openmetrics-text; version=1.0.0; charset=utf-8").body(text))
 }
