@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use crate::{on_both, refused};
 
+const OPENAPI: &str = include_str!("../../proto-docs/openapi.json");
 const METHODS: [&str; 5] = ["GET", "HEAD", "POST", "PUT", "DELETE"];
 
 /// Every path that `before` introduces in the route table.
@@ -54,6 +55,8 @@ fn every_admin_route_wants_a_token() {
         assert!(paths.len() > 25, "{paths:?}");
         let api = server.api();
         // The description of the API holds nothing that the project's pages do not show.
+        let description = api.send_raw(Request::get("/api/v1/openapi.json")).json::<serde_json::Value>();
+        assert_eq!(description, serde_json::from_str::<serde_json::Value>(OPENAPI).unwrap());
         for path in paths.into_iter().filter(|path| path != "/openapi.json") {
             let path = path.replace(['{', '}'], "");
             for method in METHODS {

@@ -1,4 +1,6 @@
 //! The OpenAPI document of the admin API, generated from the handlers.
+//!
+//! It needs no token: it says nothing about this server, and programs want it before they have one.
 
 use actix_web::HttpResponse;
 use utoipa::OpenApi;
@@ -23,7 +25,7 @@ use super::admin::{devices, events, overview, payloads, releases, rollouts, site
         rollouts::pause, rollouts::resume, rollouts::cancel, rollouts::progress, rollouts::assignments,
         events::list,
     ),
-    modifiers(&Bearer),
+    modifiers(&Bearer, &Names),
     security(("bearer" = []))
 )]
 pub(crate) struct Document;
@@ -38,7 +40,23 @@ impl utoipa::Modify for Bearer {
     }
 }
 
-/// `GET /api/v1/openapi.json`.
+/// Operations are named after module and handler (`devices_list`); handlers alone would not be unique.
+struct Names;
+
+impl utoipa::Modify for Names {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        for item in document.paths.paths.values_mut() {
+            let all = [&mut item.get, &mut item.put, &mut item.post, &mut item.delete];
+            for operation in all.into_iter().flatten() {
+                let tag = operation.tags.iter().flatten().next();
+                operation.operation_id =
+                    tag.zip(operation.operation_id.as_ref()).map(|(tag, handler)| format!("{tag}_{handler}"));
+            }
+        }
+    }
+}
+
+/// `GET /api/v1/openapi.json`, for anybody who reaches the listener.
 pub(crate) async fn get() -> HttpResponse {
     HttpResponse::Ok().json(Document::openapi())
 }
@@ -46,6 +64,17 @@ pub(crate) async fn get() -> HttpResponse {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_operation_has_a_name_of_its_own() {
+        let document = serde_json::to_value(Document::openapi()).unwrap();
+        let paths = document["paths"].as_object().unwrap().values();
+        let operations: Vec<_> = paths.flat_map(|item| item.as_object().unwrap().values()).collect();
+        let names: std::collections::BTreeSet<&str> =
+            operations.iter().map(|operation| operation["operationId"].as_str().unwrap()).collect();
+        assert_eq!(names.len(), operations.len(), "{names:?}");
+        assert!(names.contains("devices_list") && names.contains("rollouts_preview_new"), "{names:?}");
+    }
 
     /// `CALLBOARD_UPDATE=1 cargo test -p callboard-server openapi` writes it anew.
     #[test]
