@@ -32,6 +32,8 @@ fn selectors_have_one_canonical_text() {
     check("not (a = b or c = d)", "not (a = b or c = d)");
     check("not not a = b", "not not a = b");
     check("exists(region) or exists version(os)", r#"exists region or exists version("os")"#);
+    // A product is a word, so its quotes may be left out, as everywhere.
+    check("version(pos-app) < 2.2.0", r#"version("pos-app") < 2.2.0"#);
     check("label.region = x", "region = x");
     check("label.version = x", "label.version = x");
     check("label.\"a b\" != \"x \\\" \\\\ y\"", "label.\"a b\" != \"x \\\" \\\\ y\"");
