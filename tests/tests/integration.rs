@@ -34,6 +34,7 @@ mod progressive;
 mod releases;
 mod reports;
 mod retries;
+mod rollout_files;
 mod scheduled;
 mod selectors;
 mod startup;

@@ -137,6 +137,9 @@ pub struct Phase {
     pub max_wait_min: Option<u32>,
 }
 
+/// The JSON Schema of rollout files: what [`RolloutSpec`] reads.
+pub const ROLLOUT_SCHEMA: &str = include_str!("../../rollout.schema.json");
+
 /// Body of `POST /rollouts` and `POST /rollouts/preview`; also the format of rollout files.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]

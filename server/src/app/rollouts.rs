@@ -54,10 +54,13 @@ pub(crate) async fn create(app: &App, wanted: RolloutSpec) -> Result<Record> {
             let plan = spec::plan(&wanted, release)?;
             check_times(&plan, now)?;
             if let Some(known) = db::rollouts::by_name(conn, wanted.name.as_str())? {
-                if known.spec == wanted {
+                // The release may be named by its version or by its digest.
+                let same = RolloutSpec { release: known.spec.release.clone(), ..wanted } == known.spec;
+                if same && known.release == release {
                     return Ok(known);
                 }
-                let detail = format!("rollout {} exists with another specification; choose another name", wanted.name);
+                let name = &known.spec.name;
+                let detail = format!("rollout {name} exists with another specification; choose another name");
                 return Err(Error::refused(Code::Conflict, detail));
             }
             let record = Record {

@@ -1,17 +1,21 @@
 //! `callboard rollout`: one release, one selector, one policy.
 
+use std::path::PathBuf;
+
 use callboard_proto::{
-    admin::{Assignment, Because, Page, Preview, Rollout, RolloutState},
+    admin::{Assignment, Because, Page, Preview, ROLLOUT_SCHEMA, Rollout, RolloutState},
     ids::RolloutName,
 };
 
 use super::{
     Context,
     api::{Api, PageArgs, Path},
-    exit::BadInput,
+    exit::{BadInput, EndedBadly},
     show,
 };
 
+mod diff;
+mod file;
 mod phase;
 mod spec;
 mod status;
@@ -43,6 +47,21 @@ pub(crate) enum RolloutCommand {
         #[command(flatten)]
         spec: Box<SpecArgs>,
     },
+    /// Print a rollout as a file that `create --file` takes
+    Export {
+        /// Its name or id
+        rollout: String,
+    },
+    /// Show where a file differs from the rollout on the server; exit code 1 if it does
+    Diff {
+        /// The rollout's name or id, if it is not the file's
+        rollout: Option<String>,
+        /// A .toml or .json file (- is TOML from standard input)
+        #[arg(short, long, value_name = "FILE")]
+        file: PathBuf,
+    },
+    /// Print the JSON Schema of rollout files
+    Schema,
     /// Start a rollout
     Start(ChangeArgs),
     /// Make no more grants; devices that have begun to switch finish
@@ -119,6 +138,15 @@ pub(crate) fn run(command: RolloutCommand, context: &Context) -> anyhow::Result<
     match command {
         RolloutCommand::Create { name, spec, start } => create(name, *spec, start, context),
         RolloutCommand::Preview { rollout, spec } => preview(rollout, *spec, context),
+        RolloutCommand::Export { rollout } => {
+            let rollout: Rollout = context.api()?.get(&Path::new(["rollouts", &rollout]))?;
+            match context.format {
+                show::Format::Json => show::value(context.format, &rollout.spec, |_| String::new()),
+                show::Format::Table => show::line(&file::to_toml(&rollout.spec)?),
+            }
+        }
+        RolloutCommand::Diff { rollout, file } => differences(rollout, &file, context),
+        RolloutCommand::Schema => show::line(ROLLOUT_SCHEMA.trim_end()),
         RolloutCommand::Start(args) => change("start", args, false, context),
         RolloutCommand::Pause(args) => change("pause", args, false, context),
         RolloutCommand::Resume { change: args, acknowledge_failures } => {
@@ -151,6 +179,19 @@ fn create(name: Option<RolloutName>, spec: SpecArgs, start: bool, context: &Cont
         rollout = tell(&api, rollout.spec.name.as_str(), "start", &Because::default())?;
     }
     show::value(context.format, &rollout, status::details)
+}
+
+/// Compares a file with the server: nothing is changed.
+fn differences(rollout: Option<String>, path: &std::path::Path, context: &Context) -> anyhow::Result<()> {
+    let wanted = file::read(path)?;
+    let reference = rollout.unwrap_or_else(|| wanted.name.to_string());
+    let known: Rollout = context.api()?.get(&Path::new(["rollouts", &reference]))?;
+    let found = diff::between(&known.spec, &wanted)?;
+    if found.is_empty() {
+        return show::value(context.format, &found, |_| format!("rollout {reference} is what {} says", path.display()));
+    }
+    show::value(context.format, &found, |found| diff::rows(found))?;
+    Err(EndedBadly(format!("{} differs from rollout {reference} in {} settings", path.display(), found.len())).into())
 }
 
 fn preview(rollout: Option<String>, spec: SpecArgs, context: &Context) -> anyhow::Result<()> {

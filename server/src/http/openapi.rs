@@ -63,6 +63,10 @@ pub(crate) async fn get() -> HttpResponse {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use serde_json::{Value, json};
+
     use super::*;
 
     #[test]
@@ -76,15 +80,54 @@ mod tests {
         assert!(names.contains("devices_list") && names.contains("rollouts_preview_new"), "{names:?}");
     }
 
-    /// `CALLBOARD_UPDATE=1 cargo test -p callboard-server openapi` writes it anew.
+    /// `CALLBOARD_UPDATE=1 cargo test -p callboard-server openapi` writes the committed files anew.
+    fn check(file: &str, generated: &str) {
+        let path = format!("{}/../proto-docs/{file}", env!("CARGO_MANIFEST_DIR"));
+        let generated = format!("{generated}\n");
+        if std::env::var_os("CALLBOARD_UPDATE").is_some() {
+            std::fs::write(&path, &generated).unwrap();
+        }
+        let committed = std::fs::read_to_string(&path).unwrap_or_default();
+        assert!(committed == generated, "proto-docs/{file} is stale; run this test with CALLBOARD_UPDATE=1");
+    }
+
     #[test]
     fn the_committed_document_is_the_generated_one() {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../proto-docs/openapi.json");
-        let generated = format!("{}\n", Document::openapi().to_pretty_json().unwrap());
-        if std::env::var_os("CALLBOARD_UPDATE").is_some() {
-            std::fs::write(path, &generated).unwrap();
+        check("openapi.json", &Document::openapi().to_pretty_json().unwrap());
+    }
+
+    #[test]
+    fn the_committed_openapi_schema_of_rollout_files_is_the_generated_one() {
+        let document: Value = serde_json::from_str(&Document::openapi().to_json().unwrap()).unwrap();
+        let schemas = &document["components"]["schemas"];
+        let (mut wanted, mut parts) = (vec!["RolloutSpec".to_owned()], BTreeMap::new());
+        while let Some(name) = wanted.pop() {
+            let mut part = schemas[&name].clone();
+            if !parts.contains_key(&name) {
+                relink(&mut part, &mut wanted);
+            }
+            parts.entry(name).or_insert(part);
         }
-        let committed = std::fs::read_to_string(path).unwrap_or_default();
-        assert!(committed == generated, "proto-docs/openapi.json is stale; run this test with CALLBOARD_UPDATE=1");
+        let mut schema = parts.remove("RolloutSpec").unwrap();
+        schema["$schema"] = json!("https://json-schema.org/draft/2020-12/schema");
+        schema["title"] = json!("Callboard rollout file");
+        schema["$defs"] = json!(parts);
+        check("rollout.schema.json", &serde_json::to_string_pretty(&schema).unwrap());
+    }
+
+    /// Points references to `$defs`, and tells which parts are meant.
+    fn relink(value: &mut Value, wanted: &mut Vec<String>) {
+        match value {
+            Value::Object(map) => {
+                if let Some(Value::String(link)) = map.get_mut("$ref") {
+                    let name = link.rsplit('/').next().unwrap().to_owned();
+                    *link = format!("#/$defs/{name}");
+                    wanted.push(name);
+                }
+                map.values_mut().for_each(|value| relink(value, wanted));
+            }
+            Value::Array(list) => list.iter_mut().for_each(|value| relink(value, wanted)),
+            _ => {}
+        }
     }
 }

@@ -1,13 +1,7 @@
 //! What a rollout is to be, from flags or from a file.
 
-use std::{
-    fs,
-    io::Read as _,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{path::PathBuf, time::Duration};
 
-use anyhow::Context as _;
 use callboard_proto::{
     admin::{Audience, Phase, Policy, RolloutSpec, Unit, Window},
     ids::RolloutName,
@@ -15,7 +9,7 @@ use callboard_proto::{
 };
 use clap::ValueEnum;
 
-use super::{phase, window};
+use super::{file, phase, window};
 use crate::cli::{duration, exit::BadInput, moment};
 
 /// Flags that describe a rollout.
@@ -114,7 +108,7 @@ impl SpecArgs {
     /// The rollout called `name`; only a file may hold the name instead.
     pub(crate) fn build(self, name: Option<RolloutName>) -> anyhow::Result<RolloutSpec> {
         if let Some(file) = &self.file {
-            let mut spec = read(file)?;
+            let mut spec = file::read(file)?;
             spec.name = name.unwrap_or(spec.name);
             spec.release = self.release.unwrap_or(spec.release);
             return Ok(spec);
@@ -154,33 +148,6 @@ impl SpecArgs {
             allow_downgrade: self.allow_downgrade,
         })
     }
-}
-
-fn read(file: &Path) -> anyhow::Result<RolloutSpec> {
-    let name = file.display();
-    let (text, format) = if file == Path::new("-") {
-        let mut text = String::new();
-        std::io::stdin().read_to_string(&mut text).context("cannot read standard input")?;
-        (text, Some("toml"))
-    } else {
-        let text = fs::read_to_string(file).map_err(|error| BadInput(format!("cannot read {name}: {error}")))?;
-        (text, file.extension().and_then(|extension| extension.to_str()))
-    };
-    match format {
-        Some("toml") => parse_toml(&text).map_err(|what| BadInput(format!("{name}: {what}")).into()),
-        Some("json") => serde_json::from_str(&text).map_err(|error| BadInput(format!("{name}: {error}")).into()),
-        _ => Err(BadInput(format!("{name}: the name must end in .toml or .json")).into()),
-    }
-}
-
-/// The library's own message draws a picture over several lines; ours fits into one.
-fn parse_toml(text: &str) -> Result<RolloutSpec, String> {
-    toml::from_str(text).map_err(|error: toml::de::Error| {
-        let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
-        let line = before.matches('\n').count() + 1;
-        let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
-        format!("line {line}, column {column}: {}", error.message())
-    })
 }
 
 #[cfg(test)]
@@ -223,7 +190,7 @@ mod tests {
     fn flags_and_files_say_the_same() {
         let dir = tempfile::tempdir().expect("a directory");
         let file = dir.path().join("patch.toml");
-        fs::write(&file, TOML).expect("written");
+        std::fs::write(&file, TOML).expect("written");
         let file = file.to_str().expect("a path");
         let flags = build(&[
             "patch",
@@ -249,7 +216,7 @@ mod tests {
 
     #[test]
     fn defaults_are_the_contracts() {
-        let contract = parse_toml("name = \"a\"\nrelease = \"p@1\"\npolicy = \"on_connect\"");
+        let contract = file::parse_toml("name = \"a\"\nrelease = \"p@1\"\npolicy = \"on_connect\"");
         assert_eq!(build(&["a", "--release", "p@1", "--policy", "on-connect"]), contract);
     }
 
@@ -271,11 +238,5 @@ mod tests {
             let said = build(args).expect_err("a refusal");
             assert!(said.contains(what), "{args:?}: {said}");
         }
-    }
-
-    #[test]
-    fn a_bad_file_is_told_by_line_and_column() {
-        let said = parse_toml("name = \"a\"\nrelease = \"p@1\"\npolicy = \"sometimes\"\n").expect_err("a policy");
-        assert!(said.starts_with("line 3, column 10: unknown variant `sometimes`"), "{said}");
     }
 }

@@ -1,0 +1,112 @@
+//! Rollouts as files: read from TOML or JSON, written as TOML that says no more than it must.
+
+use std::{fs, io::Read as _, path::Path};
+
+use anyhow::Context as _;
+use callboard_proto::admin::{Phase, RolloutSpec, Window};
+use serde::{Serialize, de::DeserializeOwned};
+use toml::{Table, Value};
+
+use crate::cli::exit::BadInput;
+
+/// Reads a file whose name ends in `.toml` or `.json`; `-` is TOML from standard input.
+pub(super) fn read(file: &Path) -> anyhow::Result<RolloutSpec> {
+    let name = file.display();
+    let (text, format) = if file == Path::new("-") {
+        let mut text = String::new();
+        std::io::stdin().read_to_string(&mut text).context("cannot read standard input")?;
+        (text, Some("toml"))
+    } else {
+        let text = fs::read_to_string(file).map_err(|error| BadInput(format!("cannot read {name}: {error}")))?;
+        (text, file.extension().and_then(|extension| extension.to_str()))
+    };
+    match format {
+        Some("toml") => parse_toml(&text).map_err(|what| BadInput(format!("{name}: {what}")).into()),
+        Some("json") => serde_json::from_str(&text).map_err(|error| BadInput(format!("{name}: {error}")).into()),
+        _ => Err(BadInput(format!("{name}: the name must end in .toml or .json")).into()),
+    }
+}
+
+/// The library's own message draws a picture over several lines; ours fits into one.
+pub(super) fn parse_toml(text: &str) -> Result<RolloutSpec, String> {
+    toml::from_str(text).map_err(|error: toml::de::Error| {
+        let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+        let line = before.matches('\n').count() + 1;
+        let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+        format!("line {line}, column {column}: {}", error.message())
+    })
+}
+
+/// The file of a rollout: what the defaults say already is left out.
+pub(super) fn to_toml(spec: &RolloutSpec) -> anyhow::Result<String> {
+    Ok(toml::to_string_pretty(&sparse(spec)?)?.trim_end().to_owned())
+}
+
+/// What a rollout says beyond the defaults, with what it must say.
+pub(super) fn sparse(spec: &RolloutSpec) -> anyhow::Result<Table> {
+    let mut whole = beyond_defaults::<RolloutSpec>(Table::try_from(spec)?, &["name", "release", "policy"])?;
+    parts::<Window>(&mut whole, "windows", &["duration_min"])?;
+    parts::<Phase>(&mut whole, "phases", &["name"])?;
+    Ok(whole)
+}
+
+fn parts<T: Serialize + DeserializeOwned>(whole: &mut Table, key: &str, needed: &[&str]) -> anyhow::Result<()> {
+    let list = whole.get_mut(key).and_then(Value::as_array_mut);
+    for part in list.into_iter().flatten().filter_map(Value::as_table_mut) {
+        *part = beyond_defaults::<T>(std::mem::take(part), needed)?;
+    }
+    Ok(())
+}
+
+/// Leaves out what reading the needed keys alone would give.
+fn beyond_defaults<T: Serialize + DeserializeOwned>(mut whole: Table, needed: &[&str]) -> anyhow::Result<Table> {
+    let mut least = whole.clone();
+    least.retain(|key, _| needed.contains(&key));
+    let defaults = Table::try_from(least.try_into::<T>()?)?;
+    whole.retain(|key, value| needed.contains(&key) || defaults.get(key) != Some(value));
+    Ok(whole)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FILE: &str = r#"
+name = "patch"
+release = "pos-app@2.4.0"
+policy = "progressive"
+selector = "region = northeast"
+priority = 900
+
+[[windows]]
+start = "02:00"
+duration_min = 120
+
+[[phases]]
+name = "canary"
+percent = 10
+
+[[phases]]
+name = "all"
+percent = 100
+success_percent = 99
+"#;
+
+    #[test]
+    fn what_is_written_is_what_was_read_and_says_no_more() {
+        let spec = parse_toml(FILE).expect("a rollout");
+        let written = to_toml(&spec).expect("a file");
+        assert_eq!(parse_toml(&written).expect("the same"), spec);
+        let mut lines: Vec<&str> = written.lines().collect();
+        let mut expected: Vec<&str> = FILE.trim().lines().collect();
+        lines.sort_unstable();
+        expected.sort_unstable();
+        assert_eq!(lines, expected);
+    }
+
+    #[test]
+    fn a_bad_file_is_told_by_line_and_column() {
+        let said = parse_toml("name = \"a\"\nrelease = \"p@1\"\npolicy = \"sometimes\"\n").expect_err("a policy");
+        assert!(said.starts_with("line 3, column 10: unknown variant `sometimes`"), "{said}");
+    }
+}
