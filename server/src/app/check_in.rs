@@ -155,13 +155,14 @@ fn answer(
 
 /// Whether the registry has these facts already.
 fn same_facts(device: &Device, facts: &Facts) -> bool {
-    let mut installed = facts.installed.clone();
-    installed.sort_by(|a, b| a.product.cmp(&b.product));
+    // The registry keeps them in the order of the products, of which each stands once.
+    let installed = device.installed.len() == facts.installed.len()
+        && facts.installed.iter().all(|one| device.installed.contains(one));
     device.hw == facts.hw
         && device.arch == facts.arch
         && device.agent == facts.agent
         && device.tz.map(|tz| tz.name()) == db::devices::known_zone(facts.tz.as_deref())
         && device.channels == facts.channels
         && device.attributes == facts.attributes
-        && device.installed == installed
+        && installed
 }

@@ -27,8 +27,15 @@ impl Target {
         self.pids.iter().map(|pid| measure::cpu_s(*pid)).sum()
     }
 
-    /// Runs what `workers` do and says what it cost the server.
+    /// Runs what `workers` do and says what it cost the server. The load never sleeps meanwhile: a server that is
+    /// slower than it would pay for waking it with every answer, and a faster one would not.
     async fn sample(&self, mut workers: JoinSet<anyhow::Result<u64>>) -> anyhow::Result<Sample> {
+        let mut awake: JoinSet<()> = JoinSet::new();
+        awake.spawn(async {
+            loop {
+                tokio::task::yield_now().await;
+            }
+        });
         let (cpu_s, began) = (self.cpu_s()?, Instant::now());
         let mut done = 0;
         while let Some(worker) = workers.join_next().await {
