@@ -9,11 +9,13 @@ use clap::Parser;
 
 mod api;
 mod connection;
+mod days;
 mod demo;
 mod device;
 mod duration;
 mod event;
 mod exit;
+mod hours;
 mod import;
 mod init;
 mod key;

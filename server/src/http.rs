@@ -72,6 +72,7 @@ fn api_routes(config: &mut ServiceConfig) {
     at("/sites", vec![get().to(sites::list)]);
     at("/sites/import", vec![post().to(sites::import)]);
     at("/sites/{site}", vec![get().to(sites::get)]);
+    at("/sites/{site}/trading-hours", vec![put().to(sites::set_trading_hours)]);
     at("/devices", vec![get().to(devices::list)]);
     at("/devices/import", vec![post().to(devices::import)]);
     at("/devices/labels", vec![post().to(devices::edit_labels)]);

@@ -39,6 +39,7 @@ mod scheduled;
 mod selectors;
 mod startup;
 mod structure;
+mod trading;
 
 /// The thin binaries of this package.
 const BINARIES: Binaries =

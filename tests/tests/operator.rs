@@ -108,6 +108,7 @@ fn every_list_and_detail_is_shown_as_table_and_as_json() {
         server.cli(["rollout", "create", "r", "--release", "pos-app@2.4.0", "--policy", "immediate"]).ok();
         for command in [
             "site list",
+            "site show NYC-001",
             "device list",
             "device show pos-nyc-001",
             "device explain pos-nyc-001",

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use callboard_policy::{
-    device::{Connectivity, Device},
+    device::{Connectivity, Device, SiteRules},
     selector::{Seen, Selector},
 };
 use callboard_proto::{
@@ -85,6 +85,7 @@ fn known(shown: &admin::Device, number: u32, sites: &[Site]) -> (Device, Connect
         name: shown.name.clone(),
         site: shown.site.clone(),
         site_tz: site.map(|site| site.tz.parse().unwrap()),
+        site_rules: SiteRules::default(),
         labels: shown.labels.clone(),
         hw: shown.hw.clone(),
         arch: shown.arch.clone(),

@@ -9,7 +9,8 @@ CREATE TABLE sites (
     id TEXT COLLATE "C" NOT NULL PRIMARY KEY,
     name TEXT COLLATE "C" NOT NULL,
     tz TEXT COLLATE "C" NOT NULL,
-    labels TEXT COLLATE "C" NOT NULL -- JSON object
+    labels TEXT COLLATE "C" NOT NULL, -- JSON object
+    trading TEXT COLLATE "C" NOT NULL -- JSON array of weekly spans
 );
 
 CREATE TABLE devices (

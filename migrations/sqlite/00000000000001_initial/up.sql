@@ -9,7 +9,8 @@ CREATE TABLE sites (
     id TEXT NOT NULL PRIMARY KEY,
     name TEXT NOT NULL,
     tz TEXT NOT NULL,
-    labels TEXT NOT NULL -- JSON object
+    labels TEXT NOT NULL, -- JSON object
+    trading TEXT NOT NULL -- JSON array of weekly spans
 ) STRICT;
 
 CREATE TABLE devices (

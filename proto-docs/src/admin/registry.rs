@@ -32,6 +32,32 @@ pub struct Site {
     /// Inherited by its devices.
     #[serde(default)]
     pub labels: Labels,
+    /// When it trades: nothing is activated then. An import without them leaves those that are there.
+    #[serde(default)]
+    pub trading_hours: Option<Vec<TradingHours>>,
+}
+
+/// A weekly span of trading, by the clock of the site's zone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct TradingHours {
+    /// `mon` to `sun`; all days by default.
+    #[serde(default)]
+    pub days: Vec<String>,
+    /// Local time of day, such as `08:00`.
+    pub opens: String,
+    /// Local time of day, on the next one if it is not after `opens`; `24:00` is the end of the day.
+    pub closes: String,
+}
+
+/// Body of `PUT /sites/{site}/trading-hours`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct SetTradingHours {
+    /// All of them; none for a site that never trades.
+    pub trading_hours: Vec<TradingHours>,
 }
 
 /// Body of `POST /sites/import`.

@@ -180,9 +180,12 @@ pub struct RolloutSpec {
     /// Times at which it may work; always by default.
     #[serde(default)]
     pub windows: Vec<Window>,
-    /// Minutes that an installation takes: it does not begin with less of the window left.
+    /// Minutes that an installation takes: it does not begin with less of the window left, or before the site trades.
     #[serde(default)]
     pub expected_install_min: u32,
+    /// Whether installations may begin while the site trades.
+    #[serde(default)]
+    pub during_trading: bool,
     /// The zone of devices of which none is known; `UTC` by default.
     #[serde(default)]
     pub default_tz: Option<String>,

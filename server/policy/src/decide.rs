@@ -14,6 +14,7 @@
 //! A [`Step`] is a proposal: the server takes it in a transaction that finds the catalog's generation and the device
 //! unchanged, or decides again.
 
+mod admission;
 mod judge;
 mod verdict;
 mod walk;

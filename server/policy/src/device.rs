@@ -14,6 +14,8 @@ use callboard_proto::{
 };
 use chrono_tz::Tz;
 
+use crate::trading::TradingHours;
+
 /// Silence after which a device counts as abandoned, unless configured otherwise.
 pub const DEFAULT_ABANDONED_AFTER: Duration = Duration::from_secs(30 * 24 * 3600);
 
@@ -30,6 +32,8 @@ pub struct Device {
     pub site: Option<SiteId>,
     /// The site's time zone.
     pub site_tz: Option<Tz>,
+    /// What its site imposes on it.
+    pub site_rules: SiteRules,
     /// Effective labels: its own over its site's.
     pub labels: BTreeMap<String, String>,
     /// Reported hardware model; empty until it reported.
@@ -57,6 +61,13 @@ pub struct Device {
     pub assignments: Vec<Assignment>,
     /// Releases that rolled back on it. An explicit retry takes the release off this list.
     pub bad_releases: Vec<Digest>,
+}
+
+/// What a site imposes on its devices.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SiteRules {
+    /// When it trades: nothing is activated then.
+    pub trading: TradingHours,
 }
 
 /// Why and until when a device is left as it is.

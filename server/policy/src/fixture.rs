@@ -11,7 +11,7 @@ use callboard_proto::{
 };
 
 use crate::{
-    device::{Assignment, Contact, Device},
+    device::{Assignment, Contact, Device, SiteRules},
     release::Release,
     rollout::{Membership, PolicyKind, Spec, Unit},
     selector::Glob,
@@ -35,6 +35,7 @@ pub(crate) fn till(n: u32) -> Device {
         name: format!("till-{n}").parse().expect("a name"),
         site: Some("NYC-001".parse().expect("a name")),
         site_tz: Some(chrono_tz::America::New_York),
+        site_rules: SiteRules::default(),
         labels: BTreeMap::from([("region".to_owned(), "northeast".to_owned())]),
         hw: "verifone-m440".to_owned(),
         arch: "x86_64".to_owned(),
@@ -95,6 +96,7 @@ pub(crate) fn spec() -> Spec {
         max_attempts: 3,
         allow_downgrade: false,
         expected_install_min: 0,
+        during_trading: false,
         deadline: None,
         ends_at: None,
         default_tz: None,

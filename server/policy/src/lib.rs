@@ -14,10 +14,12 @@ pub mod catalog;
 pub mod decide;
 pub mod device;
 pub mod gate;
+pub mod openings;
 pub mod preview;
 pub mod release;
 pub mod rollout;
 pub mod selector;
+pub mod trading;
 pub mod window;
 
 #[cfg(test)]

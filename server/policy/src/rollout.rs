@@ -77,8 +77,10 @@ pub struct Plan {
     pub max_attempts: u32,
     /// Whether something older than what is installed is meant.
     pub allow_downgrade: bool,
-    /// Time that must be left in a window for an install to begin.
+    /// Time that must be left in a window, or before the site trades, for an install to begin.
     pub expected_install: Duration,
+    /// Whether installs may begin while the site trades.
+    pub during_trading: bool,
     /// From then on windows are ignored.
     pub deadline: Option<Timestamp>,
     /// From then on nothing is offered, and what is not activating expires. A live rollout without an end is a

@@ -7,7 +7,8 @@
 
 mod cron;
 mod spans;
-mod start;
+pub(crate) mod start;
+pub(crate) mod week;
 mod zone;
 
 use std::time::Duration;

@@ -255,7 +255,9 @@ fn edited(
     let mut labels = site.as_ref().map(|site| site.labels.clone()).unwrap_or_default();
     labels.extend(own.clone());
     let site_tz = site.as_ref().map(|site| site.tz);
-    Ok(Device { labels, site: site.map(|site| site.id), site_tz, ..old.device.clone() })
+    let rules = site.as_ref().map(|site| site.rules().map_err(Error::Unexpected)).transpose()?;
+    let site_rules = rules.unwrap_or_default();
+    Ok(Device { labels, site: site.map(|site| site.id), site_tz, site_rules, ..old.device.clone() })
 }
 
 fn wanted(conn: &mut DbConn, device: ImportDevice) -> Result<NewDevice> {

@@ -1,7 +1,7 @@
 //! Sites: imported as a whole list, again and again with the same result.
 
 use callboard_proto::{
-    admin::{self, ImportSites, Imported, MAX_IMPORT},
+    admin::{self, ImportSites, Imported, MAX_IMPORT, TradingHours},
     time::Timestamp,
 };
 use chrono_tz::Tz;
@@ -18,10 +18,14 @@ pub(crate) async fn import(app: &App, import: ImportSites) -> Result<Imported> {
     for site in import.sites {
         labels::check(&site.labels)?;
         let tz = zone(&site.tz).map_err(|detail| Error::invalid(format!("site {}: {detail}", site.id)))?;
-        if sites.iter().any(|other: &Site| other.id == site.id) {
+        if sites.iter().any(|(other, _): &(Site, _)| other.id == site.id) {
             return Err(Error::invalid(format!("site {} stands twice in the list", site.id)));
         }
-        sites.push(Site { id: site.id, name: site.name, tz, labels: site.labels });
+        if let Some(hours) = &site.trading_hours {
+            check_hours(hours).map_err(|detail| Error::invalid(format!("site {}: {detail}", site.id)))?;
+        }
+        let trading = site.trading_hours;
+        sites.push((Site { id: site.id, name: site.name, tz, labels: site.labels, trading: Vec::new() }, trading));
     }
     let (now, dry_run) = (app.clock.now(), import.dry_run);
     let catalog = app.catalog();
@@ -30,8 +34,12 @@ pub(crate) async fn import(app: &App, import: ImportSites) -> Result<Imported> {
         .write(move |conn| {
             let mut outcome = Imported { created: 0, updated: 0, unchanged: 0, dry_run, eligible: Vec::new() };
             let mut changed = Vec::new();
-            for site in &sites {
-                match db::sites::get(conn, &site.id)? {
+            for (site, trading) in &sites {
+                let old = db::sites::get(conn, &site.id)?;
+                // A list that does not speak of trading hours leaves them as they are.
+                let kept = old.as_ref().map(|old| old.trading.clone());
+                let site = &Site { trading: trading.clone().or(kept).unwrap_or_default(), ..site.clone() };
+                match old {
                     Some(old) if old == *site => outcome.unchanged += 1,
                     Some(old) => {
                         outcome.updated += 1;
@@ -65,6 +73,11 @@ fn put(conn: &mut DbConn, site: &Site, dry_run: bool, now: Timestamp) -> Result<
         return Ok(());
     }
     db::sites::put(conn, site)?;
+    touch_devices(conn, site, now)
+}
+
+/// What its devices are told may be otherwise from now on.
+fn touch_devices(conn: &mut DbConn, site: &Site, now: Timestamp) -> Result<()> {
     for device in db::devices::of_site(conn, site)? {
         db::devices::touch(conn, device, now)?;
     }
@@ -78,7 +91,59 @@ pub(crate) fn zone(text: &str) -> std::result::Result<Tz, String> {
     })
 }
 
+fn check_hours(hours: &[TradingHours]) -> std::result::Result<(), String> {
+    db::sites::hours(hours).map(drop).map_err(|detail| format!("trading_hours: {detail}"))
+}
+
+/// A site by its id.
+pub(crate) fn resolve(conn: &mut DbConn, reference: &str) -> Result<Site> {
+    let found = match reference.parse() {
+        Ok(id) => db::sites::get(conn, &id)?,
+        Err(_) => None,
+    };
+    found.ok_or_else(|| Error::not_found("site", reference))
+}
+
+/// Replaces the trading hours of a site.
+pub(crate) async fn set_trading(app: &App, reference: String, hours: Vec<TradingHours>) -> Result<Site> {
+    check_hours(&hours).map_err(Error::invalid)?;
+    change(app, reference, move |site| {
+        site.trading = hours;
+        let hours = db::sites::hours(&site.trading).map_err(Error::Unexpected)?;
+        let text = if hours.is_empty() { "it never trades".to_owned() } else { hours.to_string() };
+        Ok(NewEvent::general("site.trading_hours", format!("trading hours of site {}: {text}", site.id)))
+    })
+    .await
+}
+
+async fn change(
+    app: &App,
+    reference: String,
+    f: impl FnOnce(&mut Site) -> Result<NewEvent> + Send + 'static,
+) -> Result<Site> {
+    let now = app.clock.now();
+    let site = app
+        .db
+        .write(move |conn| {
+            let old = resolve(conn, &reference)?;
+            let mut site = old.clone();
+            let event = f(&mut site)?;
+            if site != old {
+                db::sites::put(conn, &site)?;
+                touch_devices(conn, &site, now)?;
+                db::counters::bump_generation(conn)?;
+                db::events::insert(conn, now, &event)?;
+            }
+            Ok::<_, Error>(site)
+        })
+        .await?;
+    app.forget_devices();
+    app.reload_catalog().await?;
+    Ok(site)
+}
+
 /// A site as operators see it.
 pub(crate) fn show(site: Site) -> admin::Site {
-    admin::Site { id: site.id, name: site.name, tz: site.tz.name().to_owned(), labels: site.labels }
+    let tz = site.tz.name().to_owned();
+    admin::Site { id: site.id, name: site.name, tz, labels: site.labels, trading_hours: Some(site.trading) }
 }

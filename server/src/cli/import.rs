@@ -19,6 +19,7 @@ use serde::Serialize;
 use super::{
     api::{self, Api},
     exit::BadInput,
+    hours::Hours,
 };
 
 mod csv;
@@ -131,7 +132,7 @@ fn parse<T: Row>(text: &str, format: Format) -> Result<Vec<T>, String> {
 
 impl Row for Site {
     const LIST: &'static str = "sites";
-    const COLUMNS: &'static [&'static str] = &["id", "name", "tz", "label."];
+    const COLUMNS: &'static [&'static str] = &["id", "name", "tz", "trading_hours", "label."];
     const REQUIRED: &'static [&'static str] = &["id", "tz"];
     type Body = ImportSites;
 
@@ -141,6 +142,7 @@ impl Row for Site {
             name: cells.text("name").unwrap_or_default().to_owned(),
             tz: cells.required("tz")?,
             labels: cells.map("label.")?,
+            trading_hours: cells.optional::<Hours>("trading_hours")?.map(|hours| hours.0),
         })
     }
 

@@ -18,7 +18,7 @@ use super::{
     conn::{DbConn, execute, find, load},
     counters,
     schema::{devices, sites},
-    sites::Site,
+    sites::{Site, rules},
     types::{Ms, Sha, Uid, from_json, parse, to_i64, to_json, to_u32},
 };
 
@@ -103,10 +103,11 @@ struct InstalledColumn {
     floor: u64,
 }
 
-type SiteColumns = (Option<String>, Option<String>);
+/// Zone, labels and trading hours.
+type SiteColumns = (Option<String>, Option<String>, Option<String>);
 
 impl Row {
-    fn into_record(self, (site_tz, site_labels): SiteColumns) -> QueryResult<Record> {
+    fn into_record(self, (site_tz, site_labels, trading): SiteColumns) -> QueryResult<Record> {
         let own_labels: BTreeMap<String, String> = from_json(&self.labels)?;
         let mut labels: BTreeMap<String, String> =
             site_labels.map_or_else(|| Ok(BTreeMap::new()), |text| from_json(&text))?;
@@ -117,6 +118,7 @@ impl Row {
             name: parse(&self.name)?,
             site: self.site_id.as_deref().map(parse).transpose()?,
             site_tz: site_tz.as_deref().map(parse).transpose()?,
+            site_rules: trading.as_deref().map(rules).transpose()?.unwrap_or_default(),
             labels,
             hw: self.hw,
             arch: self.arch,
@@ -181,7 +183,7 @@ fn load_by(conn: &mut DbConn, by: By) -> QueryResult<Vec<Record>> {
     let query = devices::table
         .left_join(sites::table)
         .order(devices::number)
-        .select((devices::all_columns, (sites::tz.nullable(), sites::labels.nullable())));
+        .select((devices::all_columns, (sites::tz.nullable(), sites::labels.nullable(), sites::trading.nullable())));
     let rows: Vec<(Row, SiteColumns)> = match by {
         By::Id(id) => load(conn, query.filter(devices::id.eq(Uid::from(id)))),
         By::Name(name) => load(conn, query.filter(devices::name.eq(name))),

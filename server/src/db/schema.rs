@@ -13,6 +13,7 @@ diesel::table! {
         name -> Text,
         tz -> Text,
         labels -> Text,
+        trading -> Text,
     }
 }
 

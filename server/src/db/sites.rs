@@ -2,9 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use callboard_proto::ids::SiteId;
+use callboard_policy::{
+    device::SiteRules,
+    trading::{HoursSpec, TradingHours},
+};
+use callboard_proto::{admin, ids::SiteId};
 use chrono_tz::Tz;
-use diesel::{ExpressionMethods, QueryDsl, QueryResult, Queryable};
+use diesel::{ExpressionMethods, QueryDsl, QueryResult, Queryable, result::Error};
 
 use super::{
     conn::{DbConn, execute, find, load},
@@ -19,6 +23,8 @@ pub(crate) struct Site {
     pub(crate) name: String,
     pub(crate) tz: Tz,
     pub(crate) labels: BTreeMap<String, String>,
+    /// As they were typed, and checked before they were written.
+    pub(crate) trading: Vec<admin::TradingHours>,
 }
 
 #[derive(Queryable)]
@@ -27,12 +33,42 @@ struct Row {
     name: String,
     tz: String,
     labels: String,
+    trading: String,
 }
 
 impl Row {
     fn into_site(self) -> QueryResult<Site> {
-        Ok(Site { id: parse(&self.id)?, name: self.name, tz: parse(&self.tz)?, labels: from_json(&self.labels)? })
+        Ok(Site {
+            id: parse(&self.id)?,
+            name: self.name,
+            tz: parse(&self.tz)?,
+            labels: from_json(&self.labels)?,
+            trading: from_json(&self.trading)?,
+        })
     }
+}
+
+impl Site {
+    /// What it imposes on its devices.
+    pub(crate) fn rules(&self) -> Result<SiteRules, String> {
+        Ok(SiteRules { trading: hours(&self.trading)? })
+    }
+}
+
+/// Understands trading hours.
+pub(crate) fn hours(typed: &[admin::TradingHours]) -> Result<TradingHours, String> {
+    let spec = |one: &admin::TradingHours| HoursSpec {
+        days: one.days.clone(),
+        opens: one.opens.clone(),
+        closes: one.closes.clone(),
+    };
+    TradingHours::read(&typed.iter().map(spec).collect::<Vec<_>>())
+}
+
+/// Reads what a site imposes on its devices from its columns.
+pub(super) fn rules(trading: &str) -> QueryResult<SiteRules> {
+    let trading = hours(&from_json::<Vec<_>>(trading)?).map_err(|what| Error::DeserializationError(what.into()))?;
+    Ok(SiteRules { trading })
 }
 
 /// One site.
@@ -48,9 +84,9 @@ pub(crate) fn list(conn: &mut DbConn, after: &str, limit: i64) -> QueryResult<Ve
 
 /// Writes a site, new or changed.
 pub(crate) fn put(conn: &mut DbConn, site: &Site) -> QueryResult<()> {
-    let labels = to_json(&site.labels)?;
+    let (labels, trading) = (to_json(&site.labels)?, to_json(&site.trading)?);
     let (id, tz) = (site.id.to_string(), site.tz.name());
-    let values = (sites::name.eq(&site.name), sites::tz.eq(tz), sites::labels.eq(&labels));
+    let values = (sites::name.eq(&site.name), sites::tz.eq(tz), sites::labels.eq(&labels), sites::trading.eq(&trading));
     let row = (sites::id.eq(id), values);
     execute(conn, diesel::insert_into(sites::table).values(row).on_conflict(sites::id).do_update().set(values))
         .map(drop)

@@ -14,7 +14,7 @@ use super::admin::{devices, events, overview, payloads, releases, rollouts, site
     servers((url = "/api/v1")),
     paths(
         overview::get,
-        sites::list, sites::get, sites::import,
+        sites::list, sites::get, sites::import, sites::set_trading_hours,
         devices::list, devices::get, devices::import, devices::edit_labels, devices::hold, devices::unhold,
         devices::decommission, devices::history, devices::explain,
         tokens::list, tokens::create, tokens::revoke,

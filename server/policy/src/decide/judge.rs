@@ -4,15 +4,16 @@ use callboard_proto::{ids::Product, state::AssignmentState, time::Timestamp};
 
 use super::{
     CancelWhy,
+    admission::{admitted, connects},
     verdict::{Admission, Verdict},
 };
 use crate::{
     catalog::Catalog,
     device::{Assignment, Connectivity, Contact, Device},
     release::{self, Fit, Release},
-    rollout::{Membership, Plan, Policy, Rollout, RolloutState},
+    rollout::{Membership, Rollout, RolloutState},
     selector::Seen,
-    window::{self, Gate, Mode, Span, WindowState},
+    window::Gate,
 };
 
 /// Everything a judgement looks at.
@@ -202,69 +203,6 @@ fn offer(case: &Case<'_>, rollout: &Rollout, place: &Place, assignment: Option<&
         Ok(_) => Verdict::Offer { phase: place.phase, admission: place.admission },
         Err(closed) => closed,
     }
-}
-
-/// Whether this is the first check-in of a connection, where the policy asks for it. A device that has an assignment
-/// was admitted when it connected, and is not asked again.
-fn connects(case: &Case<'_>, plan: &Plan) -> bool {
-    let Policy::OnConnect { min_absence } = plan.policy else {
-        return true;
-    };
-    let contact = case.contact;
-    contact.boot_changed || contact.last_seen.is_none_or(|seen| case.now.since(seen) >= min_absence)
-}
-
-/// Until when the windows let through what `gate` stands for: `Ok(None)` without limit.
-fn admitted(
-    case: &Case<'_>,
-    rollout: &Rollout,
-    gate: Gate,
-    assignment: Option<&Assignment>,
-) -> Result<Option<Timestamp>, Verdict> {
-    let plan = &rollout.plan;
-    if plan.deadline.is_some_and(|deadline| case.now >= deadline) {
-        return Ok(None);
-    }
-    let mut windows = plan.windows_for(gate, case.device, case.now);
-    let needed = match gate {
-        Gate::Download => std::time::Duration::ZERO,
-        Gate::Install => plan.expected_install,
-    };
-    match window::state_at(case.now, &windows, needed) {
-        None => Ok(None),
-        Some(WindowState::Open { until, .. }) => Ok(Some(until)),
-        Some(WindowState::Closed { opens, zone }) => {
-            windows.retain(|(window, _)| window.mode == Mode::BestEffort);
-            match window::last_closed(case.now, &windows) {
-                Some(missed) if slept_through(case, rollout, missed, assignment) => Ok(None),
-                _ => Err(Verdict::WindowClosed { gate, opens, zone }),
-            }
-        }
-    }
-}
-
-/// Whether the device was away for all of `missed`, as it could be seen at this check-in or at the one that made the
-/// assignment.
-fn slept_through(case: &Case<'_>, rollout: &Rollout, missed: Span, assignment: Option<&Assignment>) -> bool {
-    let began = rollout.begins_at().is_some_and(|begins| begins < missed.end);
-    let away = |seen: Option<Timestamp>| seen.is_none_or(|seen| seen < missed.start);
-    let at_offer = assignment.is_some_and(|one| one.offered_at >= missed.end && away(one.seen_before_offer));
-    began && (away(case.contact.last_seen) || at_offer)
-}
-
-/// Until when an activation that was granted may begin. It may have passed.
-pub(super) fn activation_ends(case: &Case<'_>, rollout: &Rollout, assignment: &Assignment) -> Option<Timestamp> {
-    let last = match admitted(case, rollout, Gate::Install, Some(assignment)) {
-        Ok(until) => until?,
-        Err(_) => {
-            let windows = rollout.plan.windows_for(Gate::Install, case.device, case.now);
-            match window::state_at(case.now, &windows, std::time::Duration::ZERO) {
-                Some(WindowState::Open { until, .. }) => until,
-                _ => window::last_closed(case.now, &windows)?.end,
-            }
-        }
-    };
-    Some(last - rollout.plan.expected_install)
 }
 
 /// The product that an assignment is about, if its release is known.

@@ -72,6 +72,15 @@ pub enum Verdict {
         /// Whose clock that is.
         zone: Zone,
     },
+    /// The site trades, or begins to before an install could be done.
+    Trading {
+        /// `None` if it trades now.
+        begins: Option<Timestamp>,
+        /// When installing is possible; `None` if no time for it comes soon.
+        opens: Option<Span>,
+        /// Whose clock that is.
+        zone: Zone,
+    },
     /// The device went silent after its activation grant.
     TimedOut,
     /// The device is to download.
@@ -135,7 +144,7 @@ impl Verdict {
     pub(super) fn changes_at(&self) -> Option<Span> {
         match *self {
             Self::NotBegun { at } | Self::RetryLater { at, .. } => Some(Span { start: at, end: at }),
-            Self::WindowClosed { opens, .. } => opens,
+            Self::WindowClosed { opens, .. } | Self::Trading { opens, .. } => opens,
             _ => None,
         }
     }
@@ -160,6 +169,7 @@ impl Verdict {
             Self::InSession => "waits_for_connect",
             Self::WindowClosed { gate: Gate::Download, .. } => "download_window_closed",
             Self::WindowClosed { gate: Gate::Install, .. } => "install_window_closed",
+            Self::Trading { .. } => "trading_hours",
             Self::TimedOut => "timed_out",
             Self::Offer { .. } => "offered",
             Self::Downloading { .. } => "downloading",
@@ -263,9 +273,25 @@ fn waiting(verdict: &Verdict, subject: &Subject<'_>) -> Option<String> {
                 None => format!("no window for {what} opens any more ({zone})"),
             }
         }
+        Verdict::Trading { begins, opens, zone } => trading(subject, begins, opens, zone),
         Verdict::TimedOut => "the device went silent while it installed; a late report or a retry decides".to_owned(),
         _ => return None,
     })
+}
+
+fn trading(subject: &Subject<'_>, begins: Option<Timestamp>, opens: Option<Span>, zone: Zone) -> String {
+    let hours = &subject.device.site_rules.trading;
+    let what = match begins {
+        None => format!("the site trades ({hours}; {zone})"),
+        Some(at) => {
+            let minutes = subject.rollout.plan.expected_install.as_secs() / 60;
+            format!("the site begins to trade at {at} ({hours}; {zone}), and installing takes {minutes} minutes")
+        }
+    };
+    match opens {
+        Some(span) => format!("{what}; installing is possible from {}", span.start),
+        None => format!("{what}; no time for installing is in sight"),
+    }
 }
 
 fn superseded(subject: &Subject<'_>) -> String {

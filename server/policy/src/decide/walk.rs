@@ -5,7 +5,7 @@ use std::time::Duration;
 use callboard_proto::{instruction::Reason, state::AssignmentState, time::Timestamp};
 
 use super::{
-    CancelWhy, Considered, Decision, MAX_SPREAD, SOON, Step,
+    CancelWhy, Considered, Decision, MAX_SPREAD, SOON, Step, admission,
     judge::{self, Case, Claims},
     verdict::{self, Subject, Verdict},
 };
@@ -93,7 +93,7 @@ fn before_rollouts<'a>(case: &Case<'a>) -> Option<Choice<'a>> {
     }
     if let Some(assignment) = open.find(|one| judge::is_activating(one.state)) {
         let rollout = case.catalog.rollout(assignment.rollout);
-        let not_after = rollout.and_then(|rollout| judge::activation_ends(case, rollout, assignment));
+        let not_after = rollout.and_then(|rollout| admission::activation_ends(case, rollout, assignment));
         let cause = match rollout {
             Some(rollout) => Cause::Rollout(rollout, Verdict::Activating),
             None => Cause::Other("activating", "a release is being installed".to_owned()),

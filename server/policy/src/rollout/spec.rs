@@ -51,8 +51,10 @@ pub struct Spec {
     pub max_attempts: u32,
     /// Whether something older than what is installed is meant.
     pub allow_downgrade: bool,
-    /// Minutes that must be left in a window for an install to begin.
+    /// Minutes that must be left in a window, or before the site trades, for an install to begin.
     pub expected_install_min: u32,
+    /// Whether installs may begin while the site trades.
+    pub during_trading: bool,
     /// From then on windows are ignored.
     pub deadline: Option<Timestamp>,
     /// From then on nothing is offered.
@@ -156,6 +158,7 @@ impl Spec {
                 max_attempts: self.max_attempts,
                 allow_downgrade: self.allow_downgrade,
                 expected_install,
+                during_trading: self.during_trading,
                 deadline: self.deadline,
                 ends_at: self.ends_at,
                 default_tz,

@@ -15,7 +15,7 @@ pub(super) fn at_or_before(start: &Start, tz: Tz, now: Timestamp) -> Option<Time
     let utc = now.utc();
     // While clocks repeat an hour, later times of day than the present one have been already.
     let repeated = offset(utc.checked_sub_signed(LONGEST_FOLD)?) - offset(utc);
-    let latest = local(tz, utc)?.checked_add_signed(Delta::seconds(repeated.max(0)))?;
+    let latest = local(tz, now)?.checked_add_signed(Delta::seconds(repeated.max(0)))?;
     let mut face = start.face_at_or_before(latest)?;
     loop {
         match instant(tz, face) {
@@ -27,7 +27,7 @@ pub(super) fn at_or_before(start: &Start, tz: Tz, now: Timestamp) -> Option<Time
 
 /// The first opening after `now`.
 pub(super) fn after(start: &Start, tz: Tz, now: Timestamp) -> Option<Timestamp> {
-    let mut face = local(tz, now.utc())?;
+    let mut face = local(tz, now)?;
     loop {
         face = start.face_after(face)?;
         if let Some(at) = instant(tz, face).filter(|at| *at > now) {
@@ -36,15 +36,24 @@ pub(super) fn after(start: &Start, tz: Tz, now: Timestamp) -> Option<Timestamp> 
     }
 }
 
-fn local(tz: Tz, at: DateTime<Utc>) -> Option<NaiveDateTime> {
-    let offset = tz.offset_from_utc_datetime(&at.naive_utc()).fix();
-    at.naive_utc().checked_add_offset(offset)
+/// What a local clock shows.
+pub(crate) fn local(tz: Tz, at: Timestamp) -> Option<NaiveDateTime> {
+    let utc = at.utc().naive_utc();
+    utc.checked_add_offset(tz.offset_from_utc_datetime(&utc).fix())
 }
 
 /// The instant at which a local clock shows `face`: the first of two, or the end of the gap that swallows it.
-pub(super) fn instant(tz: Tz, face: NaiveDateTime) -> Option<Timestamp> {
+pub(crate) fn instant(tz: Tz, face: NaiveDateTime) -> Option<Timestamp> {
     match tz.from_local_datetime(&face) {
         LocalResult::Single(at) | LocalResult::Ambiguous(at, _) => Some(at.to_utc().into()),
+        LocalResult::None => after_gap(tz, face),
+    }
+}
+
+/// The same, but the last of two.
+pub(crate) fn last_instant(tz: Tz, face: NaiveDateTime) -> Option<Timestamp> {
+    match tz.from_local_datetime(&face) {
+        LocalResult::Single(at) | LocalResult::Ambiguous(_, at) => Some(at.to_utc().into()),
         LocalResult::None => after_gap(tz, face),
     }
 }
@@ -57,7 +66,7 @@ fn after_gap(tz: Tz, face: NaiveDateTime) -> Option<Timestamp> {
     let mut after = around.checked_add_signed(Delta::days(2))?.timestamp();
     while after - before > 1 {
         let middle = before + (after - before) / 2;
-        if local(tz, DateTime::from_timestamp(middle, 0)?)? < face {
+        if local(tz, DateTime::from_timestamp(middle, 0)?.into())? < face {
             before = middle;
         } else {
             after = middle;

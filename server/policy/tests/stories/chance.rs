@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use callboard_policy::{
     decide::{Admission, Decision, Step},
+    device::Device,
     gate::PhaseCounts,
     rollout::{Membership, RolloutState},
     window::{self, Gate, Mode, WindowState},
@@ -12,7 +13,9 @@ use callboard_policy::{
 use callboard_proto::{
     report::{Event, FailureClass},
     state::AssignmentState,
+    time::Timestamp,
 };
+use chrono::{Datelike, Timelike};
 use proptest::prelude::*;
 
 use crate::{command, report, world::World};
@@ -30,6 +33,7 @@ device n3 site=NYC-001 pos-app=1.0 os=1 never-seen
 device l0 site=LA-001 pos-app=1.0 os=1
 device l1 site=LA-001 pos-app=1.0 os=1 seen=3d
 device l2 site=LA-001 hw=ipad pos-app=1.0 os=1
+trades LA-001 mon,tue,wed,thu,fri 09:00-17:00
 release pos-app 2.0
 release pos-app 2.1 hw=verifone-*
 release os 2
@@ -74,6 +78,7 @@ fn check_grant(world: &World, name: &str, decision: &Decision) {
             let hard = windows.iter().all(|(window, _)| window.mode == Mode::Hard);
             let closed = matches!(state, Some(WindowState::Closed { .. }));
             assert!(!(closed && hard), "{name}: activated outside of its windows");
+            assert!(!trades(device, world.now), "{name}: activated while the shop is open");
             running
         }
         _ => return,
@@ -82,6 +87,13 @@ fn check_grant(world: &World, name: &str, decision: &Decision) {
     assert!(device.held.is_none(), "{name}: a grant under a hold");
     let busy = |state| matches!(state, AssignmentState::Activating | AssignmentState::Verifying);
     assert!(!device.assignments.iter().any(|one| busy(one.state)), "{name} is activating already");
+}
+
+/// The shop in Los Angeles, by the clock on its wall.
+fn trades(device: &Device, now: Timestamp) -> bool {
+    let face = now.utc().with_timezone(&chrono_tz::America::Los_Angeles);
+    let weekday = !matches!(face.weekday(), chrono::Weekday::Sat | chrono::Weekday::Sun);
+    device.site.as_ref().is_some_and(|site| site.as_str() == "LA-001") && weekday && (9..17).contains(&face.hour())
 }
 
 /// Counters are what a recount gives.

@@ -5,6 +5,7 @@
 //! now 2026-11-23T12:00:00Z              set the clock
 //! wait 5m                               move it on (s, m, h, d)
 //! site NYC-001 America/New_York region=northeast
+//! trades NYC-001 mon,tue 08:00-20:00; sun 10:00-18:00     trading hours of a site, for its devices so far
 //! device till-1 site=NYC-001 pos-app=2.1.0 canary=true [never-seen | seen=2h] [unreported]
 //! release pos-app 2.2.0 [hw=model] [agent=0.4.0]     later lines are newer releases
 //! rollout NAME PRODUCT VERSION          then indented: policy, selector, phase, window, ...
@@ -25,11 +26,12 @@ use std::{collections::BTreeMap, time::Duration};
 
 use callboard_policy::{
     decide::{self, Step},
-    device::{Device, Hold},
+    device::{Device, Hold, SiteRules},
     preview::preview,
     release::Release,
     rollout::{Membership, PhaseSpec, PolicyKind, Rollout, RolloutState, Spec, Unit as Moves, WindowSpec},
     selector::Glob,
+    trading::{HoursSpec, TradingHours},
     window::{Gates, Mode},
 };
 use callboard_proto::{
@@ -86,6 +88,13 @@ fn command(world: &mut World, words: &[&str], details: &[&str]) -> Vec<String> {
         ["site", name, tz, labels @ ..] => {
             let labels = labels.iter().map(|label| pair(label)).collect();
             world.sites.insert((*name).to_owned(), (tz.parse().expect("a zone"), labels));
+        }
+        ["trades", site, hours @ ..] => {
+            let hours = trading(&hours.join(" "));
+            let units = world.units.values_mut().map(|unit| &mut unit.device);
+            for device in units.filter(|device| device.site.as_ref().is_some_and(|id| id.as_str() == *site)) {
+                device.site_rules.trading = hours.clone();
+            }
         }
         ["device", name, facts @ ..] => device(world, name, facts),
         ["release", product, version, facts @ ..] => release(world, product, version, facts),
@@ -175,6 +184,7 @@ fn device(world: &mut World, name: &str, facts: &[&str]) {
         name: name.parse().expect("a name"),
         site: None,
         site_tz: None,
+        site_rules: SiteRules::default(),
         labels: BTreeMap::new(),
         hw: "verifone-m440".to_owned(),
         arch: "x86_64".to_owned(),
@@ -260,6 +270,7 @@ fn rollout(world: &mut World, name: &str, product: &str, version: &str, details:
         max_attempts: 3,
         allow_downgrade: false,
         expected_install_min: 0,
+        during_trading: false,
         deadline: None,
         ends_at: None,
         default_tz: None,
@@ -298,6 +309,7 @@ fn set(spec: &mut Spec, key: &str, value: &str) {
         "max_attempts" => spec.max_attempts = value.parse().unwrap(),
         "allow_downgrade" => spec.allow_downgrade = value == "true",
         "expected_install_min" => spec.expected_install_min = value.parse().unwrap(),
+        "during_trading" => spec.during_trading = value == "true",
         "deadline" => spec.deadline = Some(value.parse().unwrap()),
         "ends_at" => spec.ends_at = Some(value.parse().unwrap()),
         "phase" => spec.phases.push(phase(value)),
@@ -341,6 +353,17 @@ fn window(text: &str) -> WindowSpec {
         gates: Gates { download: gates.contains("download"), install: gates.contains("install") },
         mode: if facts.get("mode").is_some_and(|mode| mode == "best_effort") { Mode::BestEffort } else { Mode::Hard },
     }
+}
+
+/// `mon,tue 08:00-20:00; sun 10:00-18:00`; no days are all of them.
+fn trading(text: &str) -> TradingHours {
+    let span = |text: &str| {
+        let (days, times) = text.trim().rsplit_once(' ').unwrap_or(("", text.trim()));
+        let days = days.split(',').filter(|day| !day.is_empty()).map(str::to_owned).collect();
+        let (opens, closes) = times.split_once('-').expect("two times");
+        HoursSpec { days, opens: opens.to_owned(), closes: closes.to_owned() }
+    };
+    TradingHours::read(&text.split(';').map(span).collect::<Vec<_>>()).unwrap()
 }
 
 fn reported(event: &str) -> Event {

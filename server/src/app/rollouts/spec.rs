@@ -49,6 +49,7 @@ fn spec(wire: &RolloutSpec, release: Digest) -> Spec {
         max_attempts: wire.max_attempts,
         allow_downgrade: wire.allow_downgrade,
         expected_install_min: wire.expected_install_min,
+        during_trading: wire.during_trading,
         deadline: wire.deadline,
         ends_at: wire.ends_at,
         default_tz: wire.default_tz.clone(),

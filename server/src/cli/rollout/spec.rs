@@ -19,7 +19,7 @@ pub(crate) struct SpecArgs {
     /// Read the rollout from a .toml or .json file (- is TOML from standard input); --release and the name given
     /// here replace the file's
     #[arg(short, long, value_name = "FILE", conflicts_with_all = ["policy", "selector", "audience", "unit", "start_at",
-        "deadline", "ends_at", "min_absence", "windows", "expected_install", "default_tz", "phases", "priority", "max_attempts",
+        "deadline", "ends_at", "min_absence", "windows", "expected_install", "during_trading", "default_tz", "phases", "priority", "max_attempts",
         "allow_downgrade"])]
     pub(crate) file: Option<PathBuf>,
     /// The release: PRODUCT@VERSION or its digest
@@ -53,9 +53,12 @@ pub(crate) struct SpecArgs {
     #[arg(long = "window", value_name = "WINDOW", value_parser = window::parse,
         help = format!("A time at which it may work; may be repeated: {}", window::SYNTAX))]
     windows: Vec<Window>,
-    /// How long an installation takes: it does not begin with less of the window left
+    /// How long an installation takes: it does not begin with less of the window left, or before the site trades
     #[arg(long, value_name = "DURATION", value_parser = duration::minutes)]
     expected_install: Option<u32>,
+    /// Installations may begin in the trading hours of a site
+    #[arg(long)]
+    during_trading: bool,
     /// The zone of devices of which none is known [default: UTC]
     #[arg(long, value_name = "ZONE")]
     default_tz: Option<String>,
@@ -141,6 +144,7 @@ impl SpecArgs {
             min_absence_s: min_absence_s.ok().ok_or_else(|| BadInput::new("--min-absence is too long"))?,
             windows: self.windows,
             expected_install_min: self.expected_install.unwrap_or(0),
+            during_trading: self.during_trading,
             default_tz: self.default_tz,
             phases: self.phases,
             priority: self.priority,

@@ -2,9 +2,7 @@
 
 use callboard_proto::admin::{Window, WindowGate, WindowMode};
 
-use crate::cli::duration;
-
-const DAYS: [&str; 7] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
+use crate::cli::{days, duration};
 
 /// How a window is written, for `--help` and for errors.
 pub(crate) const SYNTAX: &str = "[DAYS] HH:MM +DURATION [ZONE] [gates=download,install] [best-effort], such as \
@@ -17,7 +15,7 @@ pub(crate) const SYNTAX: &str = "[DAYS] HH:MM +DURATION [ZONE] [gates=download,i
 /// Says which word is wrong and what would be right.
 pub(crate) fn parse(text: &str) -> Result<Window, String> {
     let mut words = text.split_whitespace().peekable();
-    let (mut days, mut start, mut cron) = (Vec::new(), None, None);
+    let (mut chosen, mut start, mut cron) = (Vec::new(), None, None);
     if words.next_if_eq(&"cron").is_some() {
         let fields: Vec<&str> = words.by_ref().take(5).collect();
         if fields.len() < 5 || fields.iter().any(|field| field.starts_with('+')) {
@@ -26,7 +24,7 @@ pub(crate) fn parse(text: &str) -> Result<Window, String> {
         cron = Some(fields.join(" "));
     } else {
         if let Some(word) = words.next_if(|word| word.starts_with(|c: char| c.is_ascii_alphabetic())) {
-            days = parse_days(word)?;
+            chosen = days::parse(word)?;
         }
         let word = words.next().unwrap_or_default();
         if !is_time(word) {
@@ -39,7 +37,7 @@ pub(crate) fn parse(text: &str) -> Result<Window, String> {
     let duration_min = duration::minutes(length)?;
     let mut window = Window {
         tz: "site".to_owned(),
-        days,
+        days: chosen,
         start,
         cron,
         duration_min,
@@ -79,29 +77,6 @@ fn parse_gate(word: &str) -> Result<WindowGate, String> {
     }
 }
 
-/// `daily`, `mon`, `mon-fri`, `fri-mon` and lists of them; no days mean every day.
-fn parse_days(word: &str) -> Result<Vec<String>, String> {
-    if word == "daily" {
-        return Ok(Vec::new());
-    }
-    let index = |day: &str| {
-        let found = DAYS.iter().position(|known| *known == day);
-        found.ok_or_else(|| format!("{day:?} is not a day: mon, tue, wed, thu, fri, sat, sun or daily"))
-    };
-    let mut chosen = [false; 7];
-    for part in word.split(',') {
-        let (from, to) = part.split_once('-').unwrap_or((part, part));
-        let (from, to) = (index(from)?, index(to)?);
-        // fri-mon goes over the week's end.
-        for n in from..=(if from <= to { to } else { to + 7 }) {
-            if let Some(day) = chosen.get_mut(n % 7) {
-                *day = true;
-            }
-        }
-    }
-    Ok(DAYS.iter().zip(chosen).filter(|(_, chosen)| *chosen).map(|(day, _)| (*day).to_owned()).collect())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -127,15 +102,6 @@ mod tests {
             shown("cron 0 2 * * 1-5 +90m"),
             r#"{"tz":"site","days":[],"start":null,"cron":"0 2 * * 1-5","duration_min":90,"gates":["install"],"mode":"hard"}"#
         );
-    }
-
-    #[test]
-    fn days_are_single_lists_and_ranges() {
-        let days = |word: &str| parse(&format!("{word} 02:00 +1h")).map(|window| window.days.join(" "));
-        assert_eq!(days("daily").as_deref(), Ok(""));
-        assert_eq!(days("sun,wed").as_deref(), Ok("wed sun"));
-        assert_eq!(days("fri-mon").as_deref(), Ok("mon fri sat sun"));
-        assert_eq!(days("mon-tue,sat").as_deref(), Ok("mon tue sat"));
     }
 
     #[test]

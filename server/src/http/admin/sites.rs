@@ -2,8 +2,8 @@
 
 use actix_web::web::{Data, Json, Path, Query};
 use callboard_proto::{
-    admin::{ImportSites, Imported, Page, Site},
-    ids::SiteId,
+    admin::{ImportSites, Imported, Page, SetTradingHours, Site},
+    problem::Problem,
 };
 
 use crate::{
@@ -31,19 +31,29 @@ pub(crate) async fn list(_: Operator, app: Data<App>, query: Query<Paging>) -> A
 
 /// One site.
 #[utoipa::path(get, path = "/sites/{site}", tag = "sites", params(("site" = String, Path)),
-    responses((status = 200, body = Site), (status = 404, body = callboard_proto::problem::Problem)))]
+    responses((status = 200, body = Site), (status = 404, body = Problem)))]
 pub(crate) async fn get(_: Operator, app: Data<App>, path: Path<String>) -> ApiResult<Json<Site>> {
-    let id = path.into_inner();
-    let found = match id.parse::<SiteId>() {
-        Ok(id) => app.db.read(move |conn| Ok::<_, Error>(db::sites::get(conn, &id)?)).await?,
-        Err(_) => None,
-    };
-    Ok(Json(app::sites::show(found.ok_or_else(|| Error::not_found("site", id))?)))
+    let found = app.db.read(move |conn| app::sites::resolve(conn, &path)).await?;
+    Ok(Json(app::sites::show(found)))
+}
+
+/// Replaces the trading hours of a site: nothing is activated in them.
+#[utoipa::path(put, path = "/sites/{site}/trading-hours", tag = "sites", params(("site" = String, Path)),
+    request_body = SetTradingHours,
+    responses((status = 200, body = Site), (status = 404, body = Problem), (status = 422, body = Problem)))]
+pub(crate) async fn set_trading_hours(
+    _: Operator,
+    app: Data<App>,
+    path: Path<String>,
+    body: Json<SetTradingHours>,
+) -> ApiResult<Json<Site>> {
+    let site = app::sites::set_trading(&app, path.into_inner(), body.into_inner().trading_hours).await?;
+    Ok(Json(app::sites::show(site)))
 }
 
 /// Takes a list of sites, again and again with the same result.
 #[utoipa::path(post, path = "/sites/import", tag = "sites", request_body = ImportSites,
-    responses((status = 200, body = Imported), (status = 422, body = callboard_proto::problem::Problem)))]
+    responses((status = 200, body = Imported), (status = 422, body = Problem)))]
 pub(crate) async fn import(_: Operator, app: Data<App>, body: Json<ImportSites>) -> ApiResult<Json<Imported>> {
     Ok(Json(app::sites::import(&app, body.into_inner()).await?))
 }

@@ -2,21 +2,10 @@
 
 use std::time::Duration;
 
-use chrono::{NaiveTime, Weekday};
 use chrono_tz::Tz;
 
 use super::{Errors, MAX_PARTS, WindowSpec, minutes};
-use crate::window::{CronStart, Gate, MAX_WINDOW, Start, Window, WindowTz};
-
-const DAYS: [(&str, Weekday); 7] = [
-    ("mon", Weekday::Mon),
-    ("tue", Weekday::Tue),
-    ("wed", Weekday::Wed),
-    ("thu", Weekday::Thu),
-    ("fri", Weekday::Fri),
-    ("sat", Weekday::Sat),
-    ("sun", Weekday::Sun),
-];
+use crate::window::{CronStart, Gate, MAX_WINDOW, Start, Window, WindowTz, week};
 
 pub(super) fn read(specs: &[WindowSpec], errors: &mut Errors) -> Vec<Window> {
     if specs.len() > MAX_PARTS {
@@ -68,23 +57,17 @@ pub(super) fn zone(name: &str) -> Result<Tz, String> {
 }
 
 fn weekly(days: &[String], at: &str, path: &str, errors: &mut Errors) -> Option<Start> {
-    let time = NaiveTime::parse_from_str(at, "%H:%M")
-        .ok()
-        .ok_or_else(|| format!("{at:?} is no time of day; HH:MM such as 02:00 is wanted"));
-    let time = errors.keep(format!("{path}.start"), time);
+    let time = errors.keep(format!("{path}.start"), week::time(at));
     let mut found = Vec::new();
-    for day in days {
-        match DAYS.iter().find(|(name, _)| name == day) {
-            Some((_, weekday)) if !found.contains(weekday) => found.push(*weekday),
-            Some(_) => {}
-            None => errors.add(
-                format!("{path}.days"),
-                format!("{day:?} is no day; mon, tue, wed, thu, fri, sat or sun is wanted"),
-            ),
+    for name in days {
+        if let Some(day) = errors.keep(format!("{path}.days"), week::day(name))
+            && !found.contains(&day)
+        {
+            found.push(day);
         }
     }
     if days.is_empty() {
-        found.extend(DAYS.iter().map(|(_, weekday)| *weekday));
+        found = week::every_day();
     }
     Some(Start::Weekly { days: found, at: time? })
 }

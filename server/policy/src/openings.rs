@@ -1,0 +1,144 @@
+//! When something may be done, everything taken together: inside the windows, and outside of what forbids it.
+
+use std::time::Duration;
+
+use callboard_proto::time::Timestamp;
+use chrono_tz::Tz;
+
+use crate::{
+    trading::{Trading, TradingHours},
+    window::{self, Span, Window, WindowState, Zone},
+};
+
+/// Stretches that are tried before giving up: a month of nights that are all forbidden. What comes later than that is
+/// found when it is nearer.
+const MAX_STEPS: usize = 64;
+
+/// Everything that says when.
+#[derive(Clone, Debug, Default)]
+pub struct Openings<'a> {
+    /// Only inside these; none means always.
+    pub windows: Vec<(&'a Window, Zone)>,
+    /// Not while the site trades.
+    pub trading: Option<(&'a TradingHours, Tz)>,
+}
+
+/// A stretch in which nothing is in the way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Opening {
+    /// First instant; the one that was asked for, if it lies in the stretch.
+    pub start: Timestamp,
+    /// First instant after it; `None` if nothing ends it.
+    pub end: Option<Timestamp>,
+}
+
+impl Opening {
+    /// The same with an end: devices that wait for something without one come back within a day of it.
+    pub fn span(self) -> Span {
+        Span { start: self.start, end: self.end.unwrap_or(self.start + Duration::from_secs(86_400)) }
+    }
+}
+
+impl Openings<'_> {
+    /// The first stretch at or after `from` that has `needed` left in it; `None` if none comes soon.
+    pub fn next(&self, from: Timestamp, needed: Duration) -> Option<Opening> {
+        let mut at = from;
+        for _ in 0..MAX_STEPS {
+            match self.around(at) {
+                Ok(end) if end.is_none_or(|end| at + needed <= end) => return Some(Opening { start: at, end }),
+                Ok(end) => at = end?,
+                Err(later) => at = later?,
+            }
+        }
+        None
+    }
+
+    /// The end of the stretch that holds `at`, or when to look again.
+    fn around(&self, at: Timestamp) -> Result<Option<Timestamp>, Option<Timestamp>> {
+        let trading = self.trading.map(|(hours, tz)| hours.at(at, tz));
+        let begins = match trading {
+            Some(Trading::Open { until, .. }) => return Err(until),
+            Some(Trading::Closed { opens }) => opens,
+            None => None,
+        };
+        let closes = match window::state_at(at, &self.windows, Duration::ZERO) {
+            Some(WindowState::Closed { opens, .. }) => return Err(opens.map(|span| span.start)),
+            Some(WindowState::Open { until, .. }) => Some(until),
+            None => None,
+        };
+        Ok([begins, closes].into_iter().flatten().min())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::{NaiveTime, Weekday};
+
+    use super::*;
+    use crate::{
+        fixture::at,
+        trading::HoursSpec,
+        window::{Gates, Mode, Start, WindowTz, ZoneSource},
+    };
+
+    const UTC: Zone = Zone { tz: Tz::UTC, source: ZoneSource::Window, mismatch: None };
+
+    fn window(time: &str, minutes: u64) -> Window {
+        let at = NaiveTime::parse_from_str(time, "%H:%M").expect("a time of day");
+        let days = [Weekday::Mon, Weekday::Tue, Weekday::Wed, Weekday::Thu, Weekday::Fri, Weekday::Sat, Weekday::Sun];
+        Window {
+            tz: WindowTz::Zone(Tz::UTC),
+            start: Start::Weekly { days: days.to_vec(), at },
+            duration: Duration::from_secs(minutes * 60),
+            gates: Gates { download: false, install: true },
+            mode: Mode::Hard,
+        }
+    }
+
+    fn hours(opens: &str, closes: &str) -> TradingHours {
+        let spec = HoursSpec { days: Vec::new(), opens: opens.to_owned(), closes: closes.to_owned() };
+        TradingHours::read(&[spec]).expect("hours")
+    }
+
+    fn say(windows: &[Window], hours: Option<&TradingHours>, now: &str, needed_min: u64) -> String {
+        let openings = Openings {
+            windows: windows.iter().map(|window| (window, UTC)).collect(),
+            trading: hours.map(|hours| (hours, Tz::UTC)),
+        };
+        match openings.next(at(now), Duration::from_secs(needed_min * 60)) {
+            Some(Opening { start, end: Some(end) }) => format!("{start} to {end}"),
+            Some(Opening { start, end: None }) => format!("{start} for ever"),
+            None => "never".to_owned(),
+        }
+    }
+
+    #[test]
+    fn without_anything_in_the_way_it_is_always_open() {
+        assert_eq!(say(&[], None, "2026-11-23T12:00:00Z", 600), "2026-11-23T12:00:00Z for ever");
+    }
+
+    #[test]
+    fn trading_cuts_a_window() {
+        let (night, day) = ([window("02:00", 240)], hours("05:00", "22:00"));
+        let check = |now, needed, wanted| assert_eq!(say(&night, Some(&day), now, needed), wanted, "{now}");
+        check("2026-11-23T00:00:00Z", 0, "2026-11-23T02:00:00Z to 2026-11-23T05:00:00Z");
+        check("2026-11-23T03:00:00Z", 120, "2026-11-23T03:00:00Z to 2026-11-23T05:00:00Z");
+        check("2026-11-23T03:00:00Z", 121, "2026-11-24T02:00:00Z to 2026-11-24T05:00:00Z");
+        check("2026-11-23T05:00:00Z", 0, "2026-11-24T02:00:00Z to 2026-11-24T05:00:00Z");
+    }
+
+    #[test]
+    fn a_window_may_open_while_the_shop_trades_and_is_used_from_its_closing_on() {
+        let late = [window("21:00", 120)];
+        let check = |now, wanted| assert_eq!(say(&late, Some(&hours("08:00", "22:00")), now, 15), wanted, "{now}");
+        check("2026-11-23T12:00:00Z", "2026-11-23T22:00:00Z to 2026-11-23T23:00:00Z");
+        check("2026-11-23T22:50:00Z", "2026-11-24T22:00:00Z to 2026-11-24T23:00:00Z");
+    }
+
+    #[test]
+    fn a_window_that_lies_in_trading_hours_never_comes() {
+        let noon = [window("12:00", 60)];
+        assert_eq!(say(&noon, Some(&hours("08:00", "22:00")), "2026-11-23T00:00:00Z", 0), "never");
+        assert_eq!(say(&[], Some(&hours("00:00", "24:00")), "2026-11-23T00:00:00Z", 0), "never");
+    }
+}
