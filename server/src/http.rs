@@ -20,7 +20,6 @@ const MAX_ADMIN_JSON: usize = 8 * 1024 * 1024;
 
 /// Routes of the device listener. Every one but enrolment and trust documents needs a client certificate.
 pub(crate) fn device_routes(config: &mut ServiceConfig) {
-    let only = |resource: actix_web::Resource| resource.default_service(web::to(method_not_allowed));
     config
         .service(only(
             resource("/v1/enrol").app_data(body_limit(enrol::MAX_BYTES)).route(post().to(device::enrol::post)),
@@ -52,17 +51,16 @@ pub(crate) fn admin_routes(config: &mut ServiceConfig) {
         )
         .app_data(web::QueryConfig::default().error_handler(|error, _| problem::from_actix(&error.into()).into()))
         .app_data(web::PathConfig::default().error_handler(|error, _| problem::from_actix(&error.into()).into()))
-        .service(resource("/").route(get().to(crate::ui::overview::get)))
-        .service(resource("/healthz").route(get().to(admin::health::live)))
-        .service(resource("/readyz").route(get().to(admin::health::ready)))
-        .service(resource("/metrics").route(get().to(admin::health::metrics)))
+        .service(only(resource("/").route(get().to(crate::ui::overview::get))))
+        .service(only(resource("/healthz").route(get().to(admin::health::live))))
+        .service(only(resource("/readyz").route(get().to(admin::health::ready))))
+        .service(only(resource("/metrics").route(get().to(admin::health::metrics))))
         .service(web::scope("/api/v1").configure(api_routes).default_service(web::to(not_found)))
         .default_service(web::to(not_found));
 }
 
 fn api_routes(config: &mut ServiceConfig) {
     use admin::{clock, devices, events, overview, payloads, releases, rollouts, sites, tokens, trust};
-    let only = |resource: actix_web::Resource| resource.default_service(web::to(method_not_allowed));
     let mut at = |path: &str, routes: Vec<actix_web::Route>| {
         config.service(only(routes.into_iter().fold(resource(path), actix_web::Resource::route)));
     };
@@ -99,6 +97,11 @@ fn api_routes(config: &mut ServiceConfig) {
     at("/rollouts/{rollout}/progress", vec![get().to(rollouts::progress)]);
     at("/rollouts/{rollout}/assignments", vec![get().to(rollouts::assignments)]);
     at("/events", vec![get().to(events::list)]);
+}
+
+/// Says in our words that a path does not have a method.
+fn only(resource: actix_web::Resource) -> actix_web::Resource {
+    resource.default_service(web::to(method_not_allowed))
 }
 
 fn body_limit(bytes: usize) -> web::PayloadConfig {

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     io::{self, BufReader, Read, Write},
-    net::{SocketAddr, TcpStream},
+    net::{IpAddr, SocketAddr, TcpStream},
 };
 
 use callboard_proto::problem::{Code, MEDIA_TYPE, Problem};
@@ -17,7 +17,20 @@ impl<T: Read + Write + Send> Stream for T {}
 
 /// Opens a connection on which nothing waits for ever.
 pub fn connect(address: SocketAddr) -> io::Result<TcpStream> {
-    let stream = TcpStream::connect_timeout(&address, LIMIT)?;
+    ready(TcpStream::connect_timeout(&address, LIMIT)?)
+}
+
+/// The same from an address of this machine that is not the one that the system would choose.
+pub fn connect_from(source: IpAddr, address: SocketAddr) -> io::Result<TcpStream> {
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, socket_with};
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let socket = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    bind(&socket, &SocketAddr::new(source, 0))?;
+    connect(&socket, &address)?;
+    ready(socket.into())
+}
+
+fn ready(stream: TcpStream) -> io::Result<TcpStream> {
     stream.set_read_timeout(Some(LIMIT))?;
     stream.set_write_timeout(Some(LIMIT))?;
     stream.set_nodelay(true)?;
@@ -49,7 +62,7 @@ impl Write for Plain {
     }
 }
 
-/// What is asked.
+/// What is asked. The host is `localhost` unless a header says otherwise.
 #[derive(Clone, Debug)]
 pub struct Request {
     pub method: String,
@@ -86,7 +99,10 @@ impl Request {
     }
 
     fn head(&self) -> String {
-        let mut head = format!("{} {} HTTP/1.1\r\nhost: localhost\r\n", self.method, self.path);
+        let mut head = format!("{} {} HTTP/1.1\r\n", self.method, self.path);
+        if !self.has("host") {
+            head.push_str("host: localhost\r\n");
+        }
         for (name, value) in &self.headers {
             head.push_str(&format!("{name}: {value}\r\n"));
         }

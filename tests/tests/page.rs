@@ -1,0 +1,284 @@
+//! The page at `/`: what it shows, that nothing in it can do harm, and who may look.
+
+use std::{collections::BTreeSet, net::UdpSocket};
+
+use callboard_proto::{
+    admin::{Device, Imported},
+    digest::Digest,
+    instruction::Action,
+    problem::Code,
+};
+use callboard_tests::{
+    clock::START,
+    device::{FakeDevice, Health, anonymous},
+    http::{Request, Response},
+    release::NewRelease,
+    server::TestServer,
+    wait,
+    world::rollout,
+};
+use data_encoding::BASE64;
+use serde_json::json;
+
+use crate::{on_both, refused};
+
+/// The page as a browser at the server itself gets it.
+#[track_caller]
+fn page(server: &TestServer) -> Response {
+    let page = server.api().send_raw(Request::get("/"));
+    assert_eq!((page.status, page.header("content-type")), (200, Some("text/html; charset=utf-8")), "{}", page.text());
+    page
+}
+
+/// What a reader sees, line by line.
+fn text(page: &Response) -> String {
+    let html = page.text();
+    let (_head, body) = html.split_once("<body>").unwrap();
+    let line = |line: &str| {
+        let words = line.split('<').map(|part| part.split_once('>').map_or(part, |(_tag, words)| words));
+        words.filter(|words| !words.trim().is_empty()).map(str::trim).collect::<Vec<_>>().join(" | ")
+    };
+    body.lines().map(line).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("\n")
+}
+
+/// The words that begin a tag, and those that are attributes.
+fn vocabulary(page: &Response) -> (BTreeSet<String>, BTreeSet<String>) {
+    let html = page.text();
+    let (mut tags, mut attributes) = (BTreeSet::new(), BTreeSet::new());
+    for part in html.split('<').skip(1).filter(|part| !part.starts_with(['/', '!'])) {
+        let tag = part.split('>').next().unwrap();
+        let mut outside_quotes = tag.split('"').step_by(2).flat_map(str::split_whitespace);
+        tags.insert(outside_quotes.next().unwrap().to_owned());
+        attributes.extend(outside_quotes.map(|word| word.trim_end_matches(['=', '/']).to_owned()));
+    }
+    attributes.remove("");
+    (tags, attributes)
+}
+
+/// Two tills that have checked in among ten, one of them in the first phase of a rollout.
+fn shop(server: &TestServer) -> Vec<FakeDevice> {
+    server.import_fleet();
+    NewRelease::new("pos-app", "2.4.0", 1).publish(server);
+    let mut tills: Vec<FakeDevice> = ["pos-nyc-001", "pos-denver-001"].map(|name| server.switch_on(name)).into();
+    tills.iter_mut().for_each(|till| drop(till.check_in()));
+    let first = json!({ "name": "first", "selector": "name = pos-denver-001", "success_percent": 100 });
+    let phases = json!([first, { "name": "all", "percent": 100 }]);
+    server.roll_out(&rollout("spring", "pos-app@2.4.0", &json!({ "policy": "progressive", "phases": phases })));
+    wait::until("the check-ins are written", || text(&page(server)).contains("2 | online"));
+    tills
+}
+
+#[test]
+fn the_page_shows_devices_by_status_and_rollouts_with_their_progress() {
+    on_both(|server| {
+        let mut tills = shop(server);
+        server.api().try_put("devices/pos-la-001/hold", &json!({ "reason": "audit" })).ok();
+        server.api().post::<Device>("devices/pos-miami-001/decommission", &json!({ "reason": "sold" }));
+        assert_eq!(tills[1].check_in().action, Action::Download);
+        insta::assert_snapshot!(text(&page(server)), @r"
+        Callboard
+        0 | abandoned | 0 | offline | 2 | online | 7 | unknown
+        server time 2027-01-12T12:00:00Z
+        Rollouts
+        spring | pos-app@2.4.0 · running
+        first
+        0 of 1, 1 at work | phase first: 0 of 1 completed, 1 are needed
+        all
+        0 of 8
+        Devices
+        Name | Site | Status | Installed | Last seen | Labels
+        pos-nyc-001 | NYC-001 | online | pos-app 2.3.1 | 2027-01-12T12:00:00Z | priority=high, region=northeast, type=flagship
+        pos-nyc-002 | NYC-001 | unknown | pos-app 2.3.1 | never | priority=high, region=northeast, type=flagship
+        pos-la-001 | LA-001 | held | pos-app 2.2.5 | never | priority=medium, region=west, type=standard
+        pos-chicago-001 | CHI-001 | unknown | pos-app 2.1.0 | never | priority=medium, region=midwest, type=standard
+        pos-chicago-002 | CHI-001 | unknown | pos-app 2.1.0 | never | priority=medium, region=midwest, type=standard
+        pos-miami-001 | MIA-001 | decommissioned | pos-app 2.3.0 | never | priority=low, region=southeast, type=seasonal
+        pos-seattle-001 | SEA-001 | unknown | pos-app 2.0.5 | never | priority=medium, region=northwest, type=standard
+        pos-austin-001 | AUS-001 | unknown | pos-app 2.3.1 | never | priority=medium, region=southwest, type=standard
+        pos-boston-001 | BOS-001 | unknown | pos-app 2.2.8 | never | priority=high, region=northeast, type=flagship
+        pos-denver-001 | DEN-001 | online | pos-app 2.1.5 | 2027-01-12T12:00:00Z | priority=low, region=mountain, type=standard
+        ");
+    });
+}
+
+#[test]
+fn the_page_loads_itself_again_and_follows_the_rollout() {
+    on_both(|server| {
+        let mut tills = shop(server);
+        assert!(page(server).text().contains("<meta http-equiv=\"refresh\" content=\"2\">"));
+        assert!(text(&page(server)).contains("0 of 1"), "{}", text(&page(server)));
+        tills[1].settle(Health::Good);
+        assert!(text(&page(server)).contains("1 of 1"), "{}", text(&page(server)));
+        tills[0].settle(Health::Bad);
+        assert!(text(&page(server)).contains("1 failed"), "{}", text(&page(server)));
+        server.tell_rollout("spring", "cancel");
+        assert!(text(&page(server)).contains("cancelled: by first admin: a test"), "{}", text(&page(server)));
+    });
+}
+
+#[test]
+fn an_empty_fleet_gets_a_page_that_says_how_to_begin() {
+    on_both(|server| {
+        let text = text(&page(server));
+        for wanted in ["callboard rollout create --help", "callboard device import --help"] {
+            assert!(text.contains(wanted), "{text}");
+        }
+    });
+}
+
+/// What an attacker would like to have on an operator's page.
+const HOSTILE: [&str; 4] = [
+    "<script>alert(1)</script>",
+    "\"><img src=x onerror=alert(1)>",
+    "'></svg><svg onload=alert(1)>",
+    "</td></table><iframe src=//evil.example.com>",
+];
+
+#[test]
+fn hostile_names_and_labels_are_text_on_the_page() {
+    on_both(|server| {
+        shop(server);
+        let plain = vocabulary(&page(server));
+        for name in HOSTILE {
+            let device = json!({ "devices": [{ "name": name }] });
+            refused(&server.api().try_post("devices/import", &device), Code::BadRequest, "is not a device name");
+            let spec = json!({ "name": name, "release": "pos-app@2.4.0", "policy": "immediate" });
+            refused(&server.api().try_post("rollouts", &spec), Code::BadRequest, "is not a rollout name");
+        }
+        let labels = json!({ "a": HOSTILE[0], "b": HOSTILE[1], "c": HOSTILE[2], "d": HOSTILE[3] });
+        let device = json!({ "devices": [{ "name": "hostile", "description": HOSTILE[0], "labels": labels }] });
+        server.api().post::<Imported>("devices/import", &device);
+        let mut till = FakeDevice::enrol(server, "till-1").runs("pos-app", "1.0\"><b>x</b>");
+        till.facts.hw = HOSTILE[1].to_owned();
+        till.check_in();
+        let phase = |name: &str, percent: u32| json!({ "name": name, "percent": percent });
+        let phases = json!([phase(HOSTILE[0], 10), phase(HOSTILE[1], 50), phase(HOSTILE[2], 100)]);
+        server.roll_out(&rollout("r", "pos-app@2.4.0", &json!({ "policy": "progressive", "phases": phases })));
+        let reason = json!({ "reason": HOSTILE[3] });
+        server.api().try_post("rollouts/r/pause", &reason).ok();
+
+        let shown = page(server);
+        assert_eq!(vocabulary(&shown), plain, "{}", shown.text());
+        let text = shown.text();
+        for hostile in HOSTILE {
+            assert!(!text.contains(hostile), "{text}");
+            let escaped: String = hostile.chars().map(escaped).collect();
+            assert!(text.contains(&escaped), "{escaped} is not in {text}");
+        }
+        assert!(text.contains("1.0&#34;&#62;&#60;b&#62;x"), "{text}");
+    });
+}
+
+fn escaped(c: char) -> String {
+    match c {
+        '<' | '>' | '"' | '\'' | '&' => format!("&#{};", u32::from(c)),
+        c => c.to_string(),
+    }
+}
+
+#[test]
+fn a_browser_may_neither_run_nor_fetch_nor_keep_nor_frame_anything() {
+    on_both(|server| {
+        shop(server);
+        let page = page(server);
+        let html = page.text();
+        let style = html.split_once("<style>").unwrap().1.split_once("</style>").unwrap().0;
+        let digest = BASE64.encode(Digest::of(style.as_bytes()).as_bytes());
+        let wanted = format!(
+            "default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'; \
+             frame-ancestors 'none'"
+        );
+        assert_eq!(page.header("content-security-policy"), Some(wanted.as_str()));
+        assert_eq!(page.header("x-content-type-options"), Some("nosniff"));
+        assert_eq!(page.header("cache-control"), Some("no-store"));
+        // What that policy forbids is not there either.
+        let (tags, attributes) = vocabulary(&page);
+        assert!(!["script", "img", "link", "iframe", "form", "a"].iter().any(|tag| tags.contains(*tag)), "{tags:?}");
+        assert!(!attributes.iter().any(|name| name == "style" || name.starts_with("on")), "{attributes:?}");
+    });
+}
+
+fn looks(server: &TestServer, headers: &[(&str, &str)]) -> Response {
+    let request = headers.iter().fold(Request::get("/"), |request, (name, value)| request.header(name, *value));
+    server.api().send_raw(request)
+}
+
+#[test]
+fn a_page_elsewhere_that_points_its_name_here_gets_nothing_without_a_token() {
+    on_both(|server| {
+        let port = server.api().address.port();
+        let own = |name: &str| [name.to_owned(), format!("{name}:{port}")];
+        for host in ["localhost", "127.0.0.1", "[::1]"].into_iter().flat_map(own) {
+            assert_eq!(looks(server, &[("host", &host)]).status, 200, "{host}");
+        }
+        let foreign = ["evil.example.com", "localhost.evil.example.com", "127.0.0.1.evil.example.com", "localhostx"];
+        for host in foreign.into_iter().flat_map(own).chain(["".to_owned()]) {
+            let answer = looks(server, &[("host", &host)]);
+            refused(&answer, Code::Unauthorized, "send Authorization: Bearer and an API token");
+            assert_eq!(answer.header("www-authenticate"), Some("Basic realm=\"callboard\""), "{host}");
+        }
+        // A proxy speaks for somebody who is not here.
+        for passed_on in ["forwarded", "x-forwarded-for", "via"] {
+            looks(server, &[(passed_on, "203.0.113.9")]).problem(Code::Unauthorized);
+        }
+    });
+}
+
+#[test]
+fn with_a_token_the_page_is_shown_under_any_name() {
+    on_both(|server| {
+        let token = server.api().token;
+        let basic = |token: &str| format!("Basic {}", BASE64.encode(format!("me:{token}").as_bytes()));
+        let with = |authorization: &str| {
+            looks(server, &[("host", "callboard.example.com"), ("authorization", authorization)]).status
+        };
+        assert_eq!(with(&format!("Bearer {token}")), 200);
+        // What a browser sends when it has asked for a password.
+        assert_eq!(with(&basic(&token)), 200);
+        for wrong in
+            [basic("wrong"), basic(&token[..token.len() - 1]), "Basic x".to_owned(), format!("Bearer {token}x")]
+        {
+            assert_eq!(with(&wrong), 401, "{wrong}");
+        }
+    });
+}
+
+#[test]
+fn who_is_not_at_the_server_needs_a_token_whatever_name_he_uses() {
+    on_both(|server| {
+        // The address that this machine would use towards others; nothing is sent.
+        let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+        let Some(here) = socket.connect("192.0.2.1:9").ok().and_then(|()| socket.local_addr().ok()) else {
+            eprintln!("skipped: needs a network");
+            return;
+        };
+        server.stop();
+        let (dir, url) = (server.dir(), format!("https://{}:8443", here.ip()));
+        server.cli(["init", "--fixed-clock", START, "--public-url", &url, "--dir", dir.to_str().unwrap()]).ok();
+        server.configure(&["admin_tls_cert = \"server.pem\"", "admin_tls_key = \"server.key\""]);
+        server.listen_for_operators_on("0.0.0.0:0");
+        server.serve();
+        let port = server.api().address.port();
+        let get = |ip: std::net::IpAddr, authorization: &str| {
+            let mut wire = anonymous(server);
+            wire.reconnect_to((ip, port).into());
+            wire.send(&Request::get("/").header("authorization", authorization))
+        };
+        assert_eq!(get([127, 0, 0, 1].into(), "").status, 200);
+        get(here.ip(), "").problem(Code::Unauthorized);
+        let token = format!("Bearer {}", server.api().token);
+        assert_eq!(get(here.ip(), &token).status, 200);
+    });
+}
+
+#[test]
+fn the_page_can_be_looked_at_and_nothing_else() {
+    on_both(|server| {
+        for path in ["/", "/healthz", "/readyz", "/metrics"] {
+            for method in ["POST", "PUT", "DELETE"] {
+                let answer = server.api().send(Request::new(method, path));
+                refused(&answer, Code::MethodNotAllowed, "but not with this method");
+            }
+        }
+    });
+}
