@@ -16,6 +16,8 @@ const GATES_EVERY: Duration = Duration::from_secs(5);
 const PURGE_EVERY: Duration = Duration::from_secs(3600);
 /// The first time at the start, which is when whoever has just made a certificate looks at the log.
 const WARN_EVERY: Duration = Duration::from_secs(86_400);
+/// Events that one transaction drops, so that nobody's write waits long behind it.
+const PURGE_AT_ONCE: i64 = 500;
 /// Every server reads changes within seconds.
 const KEEP_CHANGES: Duration = Duration::from_secs(3600);
 
@@ -56,13 +58,20 @@ async fn purge(app: &App, retention: Duration) -> Result<(), Error> {
     let now = app.clock.now();
     app.db
         .write(move |conn| {
-            db::Purpose::Jobs.of(|| {
-                db::events::purge(conn, now - retention)?;
-                db::counters::purge_changes(conn, now - KEEP_CHANGES)?;
-                Ok(())
-            })
+            db::Purpose::Jobs.of(|| Ok::<_, Error>(db::counters::purge_changes(conn, now - KEEP_CHANGES)?))
         })
-        .await
+        .await?;
+    loop {
+        let dropped = app
+            .db
+            .write(move |conn| {
+                db::Purpose::Jobs.of(|| Ok::<_, Error>(db::events::purge(conn, now - retention, PURGE_AT_ONCE)?))
+            })
+            .await?;
+        if dropped == 0 {
+            return Ok(());
+        }
+    }
 }
 
 /// Follows the changes that other servers on the same database make.

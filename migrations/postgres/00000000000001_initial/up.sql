@@ -160,5 +160,6 @@ CREATE TABLE events (
     rollout_id BYTEA,
     text TEXT COLLATE "C" NOT NULL
 );
+CREATE INDEX events_at ON events (at);
 CREATE INDEX events_device ON events (device_id, seq);
 CREATE INDEX events_rollout ON events (rollout_id, seq);

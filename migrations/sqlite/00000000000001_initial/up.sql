@@ -160,5 +160,6 @@ CREATE TABLE events (
     rollout_id BLOB,
     text TEXT NOT NULL
 ) STRICT;
+CREATE INDEX events_at ON events (at);
 CREATE INDEX events_device ON events (device_id, seq);
 CREATE INDEX events_rollout ON events (rollout_id, seq);

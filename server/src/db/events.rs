@@ -95,7 +95,9 @@ pub(crate) fn list(conn: &mut DbConn, filter: Filter) -> QueryResult<Vec<Event>>
     Ok(rows.into_iter().map(event).collect())
 }
 
-/// Forgets events from before `before`.
-pub(crate) fn purge(conn: &mut DbConn, before: Timestamp) -> QueryResult<usize> {
-    execute(conn, diesel::delete(events::table.filter(events::at.lt(Ms::from(before)))))
+/// Forgets events from before `before`, oldest first and at most `limit`; says how many.
+pub(crate) fn purge(conn: &mut DbConn, before: Timestamp, limit: i64) -> QueryResult<usize> {
+    let old = events::table.filter(events::at.lt(Ms::from(before))).order(events::at).limit(limit).select(events::seq);
+    let old: Vec<i64> = load(conn, old)?;
+    execute(conn, diesel::delete(events::table.filter(events::seq.eq_any(old))))
 }
