@@ -22,7 +22,7 @@ use callboard_proto::{
 };
 pub use enrol::{Key, enrolment, try_enrol};
 pub use update::Health;
-pub use wire::{Wire, anonymous, with_certificate};
+pub use wire::{Wire, anonymous, speaking, with_certificate};
 
 use crate::{
     clock::TestClock,

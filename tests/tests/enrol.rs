@@ -3,11 +3,14 @@
 use callboard_proto::{
     admin::{Device, Imported, Token},
     enrol::{Enrol, Enrolled},
+    paths,
     problem::Code,
 };
 use callboard_tests::{
-    device::{FakeDevice, Key, enrolment, try_enrol},
+    device::{FakeDevice, Key, anonymous, enrolment, try_enrol},
+    http::Request,
     server::TestServer,
+    wait,
 };
 use serde_json::json;
 use std::time::Duration;
@@ -241,5 +244,41 @@ fn an_enrolment_that_is_too_large_or_of_wrong_types_is_refused() {
         refused(&with("name", json!("../etc")), Code::BadRequest, "is not a device name");
         refused(&try_enrol(server, &json!([])), Code::BadRequest, "the body");
         assert_eq!(devices(server), 0);
+    });
+}
+
+#[test]
+fn who_guesses_is_slowed_down_and_whoever_has_a_token_enrols_as_before() {
+    on_both(|server| {
+        let mut known = FakeDevice::enrol(server, "till-1");
+        let request = enrolment(&server.enrolment_token(&json!({})), &Key::new()).named("till-2");
+        let mut guesser = anonymous(server);
+        let guess = Request::post(paths::ENROL).json(&enrolment("cbe_x_y", &Key::new()).body);
+        let mut answer = guesser.send(&guess);
+        for _ in 0..5000 {
+            if answer.status == Code::TooManyRequests.row().2 {
+                break;
+            }
+            refused(&answer, Code::TokenInvalid, "the token is unknown");
+            answer = guesser.send(&guess);
+        }
+        refused(&answer, Code::TooManyRequests, "more than 120 enrolments a minute from one address");
+        let wait_s: u64 = answer.header("retry-after").unwrap().parse().unwrap();
+        assert!((1..=60).contains(&wait_s), "{wait_s}");
+        // Enrolled devices do not notice, and neither does another address.
+        known.check_in();
+        let mut elsewhere = anonymous(server).from([127, 0, 0, 2].into());
+        elsewhere.send(&Request::post(paths::ENROL).json(&request.body)).ok();
+        // Places come back one by one: nobody is locked out for longer than was said.
+        let third = enrolment(&server.enrolment_token(&json!({})), &Key::new()).named("till-3");
+        wait::until("the limit lets the next one in", || match try_enrol(server, &third.body).status {
+            200 => true,
+            status => {
+                assert_eq!(status, Code::TooManyRequests.row().2);
+                false
+            }
+        });
+        let uses: Vec<u32> = server.api().list::<Token>("tokens").iter().map(|token| token.uses).collect();
+        assert_eq!((devices(server), uses), (3, vec![1, 1, 1]));
     });
 }

@@ -2,17 +2,19 @@
 
 use callboard_proto::{admin::Device, paths, problem::Code};
 use callboard_tests::{
-    device::{FakeDevice, Key, anonymous, enrolment, with_certificate},
+    device::{FakeDevice, Key, Wire, anonymous, enrolment, speaking, with_certificate},
     http::Request,
     server::TestServer,
 };
-use rustls::HandshakeKind;
+use rustls::{AlertDescription, HandshakeKind};
 use serde_json::json;
 use std::time::Duration;
 
 use crate::{on_both, refused};
 
 const OPENAPI: &str = include_str!("../../proto-docs/openapi.json");
+/// How long a device's certificate lasts.
+const DAYS: u64 = 180;
 const METHODS: [&str; 5] = ["GET", "HEAD", "POST", "PUT", "DELETE"];
 
 /// Every path that `before` introduces in the route table.
@@ -82,13 +84,42 @@ fn neither_listener_has_the_other_ones_routes() {
     });
 }
 
+/// The server ends the handshake, and says why.
+#[track_caller]
+fn fails_the_handshake(wire: Wire, alert: AlertDescription) {
+    let error = wire.shake_hands().unwrap_err();
+    let reason = error.get_ref().and_then(|source| source.downcast_ref::<rustls::Error>());
+    assert_eq!(reason, Some(&rustls::Error::AlertReceived(alert)), "{error}");
+}
+
+#[test]
+fn devices_speak_tls_1_3_and_nothing_older() {
+    on_both(|server| {
+        fails_the_handshake(speaking(server, &rustls::version::TLS12), AlertDescription::ProtocolVersion);
+        speaking(server, &rustls::version::TLS13).send(&Request::get(paths::ROOT)).ok();
+    });
+}
+
 #[test]
 fn a_certificate_of_another_authority_fails_the_handshake() {
     on_both(|server| {
         let other = TestServer::start(server.binaries(), callboard_tests::server::Engine::Sqlite, &[]).unwrap();
         let stranger = FakeDevice::enrol(&other, "till-1");
-        let mut forged = with_certificate(server, &stranger.key, &stranger.certificate_pem);
-        assert!(forged.try_send(&Request::get(paths::ROOT)).is_err());
+        let forged = with_certificate(server, &stranger.key, &stranger.certificate_pem);
+        // Both authorities have the same name: it is the signature that is wrong.
+        fails_the_handshake(forged, AlertDescription::DecryptError);
+        // Without it the same client is heard.
+        anonymous(server).send(&Request::get(paths::ROOT)).ok();
+    });
+}
+
+#[test]
+fn a_certificate_without_its_key_fails_the_handshake() {
+    on_both(|server| {
+        let mut device = FakeDevice::enrol(server, "till-1");
+        let thief = with_certificate(server, &Key::new(), &device.certificate_pem);
+        fails_the_handshake(thief, AlertDescription::DecryptError);
+        device.check_in();
     });
 }
 
@@ -97,9 +128,13 @@ fn an_expired_certificate_fails_the_handshake() {
     on_both(|server| {
         let mut device = FakeDevice::enrol(server, "till-1");
         device.check_in();
-        server.advance(Duration::from_secs(181 * 86_400));
-        let mut fresh = with_certificate(server, &device.key, &device.certificate_pem);
-        assert!(fresh.try_send(&Request::get(paths::ROOT)).is_err());
+        let lasts = Duration::from_secs(DAYS * 86_400);
+        server.advance(lasts);
+        with_certificate(server, &device.key, &device.certificate_pem).send(&Request::get(paths::ROOT)).ok();
+        server.advance(Duration::from_secs(1));
+        let late = with_certificate(server, &device.key, &device.certificate_pem);
+        fails_the_handshake(late, AlertDescription::CertificateExpired);
+        anonymous(server).send(&Request::get(paths::ROOT)).ok();
     });
 }
 

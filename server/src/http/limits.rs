@@ -1,6 +1,10 @@
 //! Limits by source address, where no identity is known yet, and of the time that a request may take to arrive.
 
-use std::{net::IpAddr, num::NonZeroU32, time::Duration};
+use std::{
+    net::{IpAddr, Ipv6Addr},
+    num::NonZeroU32,
+    time::Duration,
+};
 
 use actix_web::{
     body::MessageBody,
@@ -46,11 +50,33 @@ impl EnrolLimit {
         if self.0.len() > 10_000 {
             self.0.retain_recent();
         }
-        self.0.check_key(&source).map_err(|until| {
+        self.0.check_key(&network(source)).map_err(|until| {
             let wait = until.wait_time_from(governor::clock::QuantaClock::default().now());
             let seconds = u32::try_from(wait.as_secs()).unwrap_or(60).saturating_add(1);
             let detail = format!("more than {ENROLMENTS_PER_MINUTE} enrolments a minute from one address");
             ApiProblem::retry_after(Code::TooManyRequests, detail, seconds)
         })
+    }
+}
+
+/// Whose quota an address counts against: with IPv6 a single machine has a whole /64 of addresses.
+fn network(source: IpAddr) -> IpAddr {
+    match source.to_canonical() {
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64)).into(),
+        v4 @ IpAddr::V4(_) => v4,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_machine_with_many_addresses_has_one_quota() {
+        let network = |text: &str| network(text.parse().unwrap()).to_string();
+        assert_eq!(network("192.0.2.7"), "192.0.2.7");
+        assert_eq!(network("::ffff:192.0.2.7"), "192.0.2.7");
+        assert_eq!(network("2001:db8:1:2:3:4:5:6"), "2001:db8:1:2::");
+        assert_ne!(network("2001:db8:1:2::1"), network("2001:db8:1:3::1"));
     }
 }

@@ -1,10 +1,16 @@
 //! A device's connection: TLS with or without its certificate, kept alive until told otherwise.
 
-use std::{io, net::SocketAddr, sync::Arc};
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use rustls::{
-    ClientConfig, ClientConnection, HandshakeKind, RootCertStore, StreamOwned,
+    ClientConfig, ClientConnection, HandshakeKind, RootCertStore, StreamOwned, SupportedProtocolVersion,
+    client::{ResolvesClientCert, WantsClientCert},
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject as _},
+    sign::{CertifiedKey, SigningKey},
 };
 
 use super::Key;
@@ -18,6 +24,7 @@ type Tls = StreamOwned<ClientConnection, std::net::TcpStream>;
 /// A connection to the device listener, opened when it is needed.
 pub struct Wire {
     address: SocketAddr,
+    source: Option<IpAddr>,
     config: Arc<ClientConfig>,
     stream: Option<Tls>,
     /// How the last handshake went.
@@ -26,32 +33,65 @@ pub struct Wire {
 
 /// A client without a certificate.
 pub fn anonymous(server: &TestServer) -> Wire {
-    let config = builder(server).with_no_client_auth();
-    Wire::new(server.device_address(), config)
+    speaking(server, &rustls::version::TLS13)
+}
+
+/// A client without a certificate that speaks one version of TLS and no other.
+pub fn speaking(server: &TestServer, version: &'static SupportedProtocolVersion) -> Wire {
+    Wire::new(server.device_address(), builder(server, version).with_no_client_auth())
 }
 
 /// A client with a device's certificate.
 pub fn with_certificate(server: &TestServer, key: &Key, certificate_pem: &str) -> Wire {
     let chain = vec![CertificateDer::from_pem_slice(certificate_pem.as_bytes()).unwrap()];
-    let private = PrivateKeyDer::from_pem_slice(key.pem().as_bytes()).unwrap();
-    let config = builder(server).with_client_auth_cert(chain, private).unwrap();
+    // Whether the key is the certificate's is for the server to find out.
+    let shown = Shown(Arc::new(CertifiedKey::new(chain, signing_key(key))));
+    let config = builder(server, &rustls::version::TLS13).with_client_cert_resolver(Arc::new(shown));
     Wire::new(server.device_address(), config)
 }
 
-fn builder(server: &TestServer) -> rustls::ConfigBuilder<ClientConfig, rustls::client::WantsClientCert> {
+/// Shows one certificate, whatever is asked for.
+#[derive(Debug)]
+struct Shown(Arc<CertifiedKey>);
+
+impl ResolvesClientCert for Shown {
+    fn resolve(&self, _issuers: &[&[u8]], _schemes: &[rustls::SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        Some(self.0.clone())
+    }
+
+    fn has_certs(&self) -> bool {
+        true
+    }
+}
+
+fn signing_key(key: &Key) -> Arc<dyn SigningKey> {
+    let private = PrivateKeyDer::from_pem_slice(key.pem().as_bytes()).unwrap();
+    rustls::crypto::ring::sign::any_supported_type(&private).unwrap()
+}
+
+fn builder(
+    server: &TestServer,
+    version: &'static SupportedProtocolVersion,
+) -> rustls::ConfigBuilder<ClientConfig, WantsClientCert> {
     let mut roots = RootCertStore::empty();
     let ca = CertificateDer::from_pem_file(server.dir().join("server-ca.pem")).unwrap();
     roots.add(ca).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     ClientConfig::builder_with_details(provider, Arc::new(server.clock.clone()))
-        .with_protocol_versions(&[&rustls::version::TLS13])
+        .with_protocol_versions(&[version])
         .unwrap()
         .with_root_certificates(roots)
 }
 
 impl Wire {
     fn new(address: SocketAddr, config: ClientConfig) -> Self {
-        Self { address, config: Arc::new(config), stream: None, handshake: None }
+        Self { address, source: None, config: Arc::new(config), stream: None, handshake: None }
+    }
+
+    /// The same, coming from another address of this machine.
+    pub const fn from(mut self, source: IpAddr) -> Self {
+        self.source = Some(source);
+        self
     }
 
     /// Where it connects to.
@@ -83,7 +123,21 @@ impl Wire {
     pub fn open(&self) -> io::Result<Tls> {
         let name = ServerName::IpAddress(self.address.ip().into());
         let conn = ClientConnection::new(self.config.clone(), name).map_err(io::Error::other)?;
-        Ok(StreamOwned::new(conn, http::connect(self.address)?))
+        let stream = match self.source {
+            None => http::connect(self.address)?,
+            Some(source) => http::connect_from(source, self.address)?,
+        };
+        Ok(StreamOwned::new(conn, stream))
+    }
+
+    /// The handshake alone. A client of TLS 1.3 is through before the server has judged its certificate; so this waits
+    /// for what the server says next, a ticket or an alert. Whoever sent a request meanwhile might not get to see it.
+    pub fn shake_hands(&self) -> io::Result<()> {
+        let StreamOwned { mut conn, mut sock } = self.open()?;
+        while conn.is_handshaking() {
+            conn.complete_io(&mut sock)?;
+        }
+        conn.complete_io(&mut sock).map(drop)
     }
 
     /// Whether a connection is open.
