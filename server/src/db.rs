@@ -43,11 +43,15 @@ impl Db {
     /// Connects, brings the schema up to date and starts the writer.
     pub(crate) fn open(url: DbUrl) -> Result<Self, DbError> {
         let mut conn = url.open()?;
+        if !conn.takes_writes()? {
+            return Err(DbError::ReadOnly);
+        }
         conn.migrate()?;
         let readers = Pool::builder()
             .max_size(READERS)
             .min_idle(Some(1))
-            .test_on_check_out(false)
+            // A PostgreSQL that was restarted has ended every connection, and the library notices only when it asks.
+            .test_on_check_out(url.is_shared())
             .connection_timeout(Duration::from_secs(10))
             .build(Readers(url.clone()))
             .map_err(|source| DbError::Unavailable(source.to_string()))?;
@@ -57,7 +61,7 @@ impl Db {
 
     /// Whether other servers may share this database.
     pub(crate) fn is_shared(&self) -> bool {
-        matches!(*self.url, DbUrl::Postgres(_))
+        self.url.is_shared()
     }
 
     /// Runs `f` on a reader, off the async threads.
@@ -122,8 +126,12 @@ pub(crate) enum DbError {
     Url(String),
     #[error("connect to the database: {0}")]
     Connect(#[from] diesel::ConnectionError),
+    #[error("the file {path} cannot be used; the server must be able to write there, with some space left: {source}")]
+    File { path: String, source: Box<dyn std::error::Error + Send + Sync> },
+    #[error("it takes no writes: default_transaction_read_only is on, or it is a replica")]
+    ReadOnly,
     #[error("run a statement: {0}")]
-    Query(#[from] diesel::result::Error),
+    Query(#[from] QueryError),
     #[error("bring the schema up to date: {0}")]
     Migrate(Box<dyn std::error::Error + Send + Sync>),
     #[error(
@@ -134,6 +142,70 @@ pub(crate) enum DbError {
     Unavailable(String),
     #[error("commit: {0}")]
     Commit(Arc<str>),
+    #[error("commit, and what became of it is not known: {0}")]
+    Unknown(Arc<str>),
     #[error("start the writer: {0}")]
     Thread(#[from] std::io::Error),
+}
+
+/// What a failure means for whoever asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Trouble {
+    /// There is no space, or the disk takes no writes.
+    Disk,
+    /// Reads are answered, writes are refused.
+    ReadOnly,
+    /// It cannot be asked at present.
+    Away,
+    /// A statement is wrong, or nobody knows what was stored.
+    Unexpected,
+}
+
+impl DbError {
+    /// What this means for whoever asked.
+    pub(crate) fn trouble(&self) -> Trouble {
+        let text = self.to_string();
+        let says = |known: &[&str]| known.iter().any(|known| text.contains(known));
+        match self {
+            Self::Unknown(_) => Trouble::Unexpected,
+            _ if says(&["disk is full", "readonly database", "disk I/O error", "No space left"]) => Trouble::Disk,
+            Self::ReadOnly => Trouble::ReadOnly,
+            Self::Query(source) if is_connection_lost(source) => Trouble::Away,
+            _ if says(&["read-only transaction"]) => Trouble::ReadOnly,
+            Self::Connect(_) | Self::Unavailable(_) | Self::Commit(_) | Self::File { .. } => Trouble::Away,
+            _ => Trouble::Unexpected,
+        }
+    }
+}
+
+/// Whether the connection broke, rather than that the statement was refused.
+fn is_connection_lost(source: &QueryError) -> bool {
+    use diesel::result::DatabaseErrorKind::{ClosedConnection, UnableToSendCommand};
+    matches!(source, QueryError::DatabaseError(ClosedConnection | UnableToSendCommand, _))
+}
+
+#[cfg(test)]
+mod tests {
+    use diesel::result::DatabaseErrorKind;
+
+    use super::*;
+
+    #[test]
+    fn failures_that_pass_are_told_from_those_that_do_not() {
+        let query =
+            |kind, text: &str| DbError::Query(QueryError::DatabaseError(kind, Box::new(text.to_owned()))).trouble();
+        let unknown = DatabaseErrorKind::Unknown;
+        assert_eq!(query(unknown, "database or disk is full"), Trouble::Disk);
+        assert_eq!(query(unknown, "attempt to write a readonly database"), Trouble::Disk);
+        assert_eq!(query(unknown, "could not extend file \"base/1\": No space left on device"), Trouble::Disk);
+        let read_only = DatabaseErrorKind::ReadOnlyTransaction;
+        assert_eq!(query(read_only, "cannot execute INSERT in a read-only transaction"), Trouble::ReadOnly);
+        assert_eq!(query(DatabaseErrorKind::ClosedConnection, "terminating connection"), Trouble::Away);
+        assert_eq!(query(DatabaseErrorKind::UnableToSendCommand, "no connection to the server"), Trouble::Away);
+        assert_eq!(query(DatabaseErrorKind::UniqueViolation, "devices_name_key"), Trouble::Unexpected);
+        assert_eq!(DbError::Commit("database or disk is full".into()).trouble(), Trouble::Disk);
+        assert_eq!(DbError::Commit("server closed the connection".into()).trouble(), Trouble::Away);
+        assert_eq!(DbError::Unknown("server closed the connection".into()).trouble(), Trouble::Unexpected);
+        assert_eq!(DbError::Unavailable("timed out".to_owned()).trouble(), Trouble::Away);
+    }
 }

@@ -1,11 +1,13 @@
 //! A real server as a child process, on SQLite or on PostgreSQL.
 
 mod cli;
+mod launch;
+mod small_disk;
+mod sql;
 
 use std::{
     fs,
     net::SocketAddr,
-    os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::Arc,
@@ -14,6 +16,7 @@ use std::{
 
 use callboard_proto::{digest::Digest, root::Root, signed::Verified, time::Timestamp};
 pub use cli::Output;
+pub use launch::{set_writable, tree};
 use serde::Deserialize;
 
 use crate::{
@@ -22,6 +25,7 @@ use crate::{
     postgres::{self, Database},
     wait,
 };
+use small_disk::SmallDisk;
 
 /// The thin binaries, which only an integration test knows.
 #[derive(Clone, Copy, Debug)]
@@ -42,7 +46,9 @@ pub struct TestServer {
     pub engine: Engine,
     pub clock: TestClock,
     binaries: Binaries,
+    admin_listen: String,
     home: tempfile::TempDir,
+    disk: Option<SmallDisk>,
     database: Option<Arc<Database>>,
     running: Option<Running>,
 }
@@ -51,6 +57,9 @@ struct Running {
     child: Child,
     file: ServeFile,
 }
+
+/// Loopback, and a port that the system gives.
+const ANY_PORT: &str = "127.0.0.1:0";
 
 /// `run/serve.json`.
 #[derive(Deserialize)]
@@ -82,9 +91,13 @@ impl TestServer {
             Engine::Sqlite => None,
             Engine::Postgres => Some(Arc::new(postgres::database()?)),
         };
+        Some(Self::of(binaries, engine, database, TestClock::starting()))
+    }
+
+    fn of(binaries: Binaries, engine: Engine, database: Option<Arc<Database>>, clock: TestClock) -> Self {
         let home = tempfile::Builder::new().prefix("callboard-test-").tempdir().unwrap();
-        let clock = TestClock::starting();
-        Some(Self { engine, clock, binaries, home, database, running: None })
+        let admin_listen = ANY_PORT.to_owned();
+        Self { engine, clock, binaries, admin_listen, home, disk: None, database, running: None }
     }
 
     /// A new data directory and a server on it, ready; `None` if the engine is not there.
@@ -99,9 +112,7 @@ impl TestServer {
 
     /// Another server on the same database, with the same keys and a payload directory of its own.
     pub fn second(&self) -> Self {
-        let home = tempfile::Builder::new().prefix("callboard-test-").tempdir().unwrap();
-        let (database, clock) = (self.database.clone(), self.clock.clone());
-        let mut second = Self { engine: self.engine, clock, binaries: self.binaries, home, database, running: None };
+        let mut second = Self::of(self.binaries, self.engine, self.database.clone(), self.clock.clone());
         fs::create_dir(second.dir()).unwrap();
         for entry in fs::read_dir(self.dir()).unwrap().map(Result::unwrap).filter(|entry| entry.path().is_file()) {
             fs::copy(entry.path(), second.dir().join(entry.file_name())).unwrap();
@@ -121,8 +132,18 @@ impl TestServer {
         fs::write(&path, format!("{text}\n{}\n", settings.join("\n"))).unwrap();
     }
 
+    /// Where operators reach the server from the next start on.
+    pub fn listen_for_operators_on(&mut self, address: &str) {
+        self.admin_listen = address.to_owned();
+    }
+
     /// The data directory.
     pub fn dir(&self) -> PathBuf {
+        self.disk.as_ref().map_or_else(|| self.servers_dir(), SmallDisk::seen_from_outside)
+    }
+
+    /// The data directory by the name that the server knows.
+    fn servers_dir(&self) -> PathBuf {
         self.home.path().join("data")
     }
 
@@ -145,7 +166,7 @@ impl TestServer {
 
     /// Starts the server and waits until it is ready.
     pub fn serve(&mut self) {
-        let child = self.serve_command().spawn().unwrap();
+        let child = self.serve_where_the_disk_is().spawn().unwrap();
         self.wait_ready(child);
     }
 
@@ -164,64 +185,10 @@ impl TestServer {
     /// `callboard serve` as the tests run it.
     pub fn serve_command(&self) -> Command {
         let mut command = self.command();
-        command.args(["serve", "--device-listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--fixed-clock"]);
-        command.arg(self.clock.now().to_string()).arg("--dir").arg(self.dir());
+        command.args(["serve", "--device-listen", ANY_PORT, "--admin-listen", &self.admin_listen, "--fixed-clock"]);
+        command.arg(self.clock.now().to_string()).arg("--dir").arg(self.servers_dir());
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(self.log_file());
         command
-    }
-
-    /// Starts the server from a shell, after `prelude`.
-    pub fn serve_under(&mut self, prelude: &str) {
-        let plain = self.serve_command();
-        let mut shell = Command::new("sh");
-        shell.env_clear().envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))));
-        shell.args(["-c", &format!("{prelude}; exec \"$@\""), "sh"]).arg(plain.get_program()).args(plain.get_args());
-        let child = shell.stdin(Stdio::null()).stdout(Stdio::null()).stderr(self.log_file()).spawn().unwrap();
-        self.wait_ready(child);
-    }
-
-    /// Starts the server as a user who may write only what is his. Whoever runs the tests as root stands above the
-    /// rights of files, so the data directory but for `theirs` becomes nobody's, and the server runs as nobody.
-    pub fn serve_without_rights_to(&mut self, theirs: &Path) {
-        if !rustix::process::geteuid().is_root() {
-            fs::set_permissions(theirs, fs::Permissions::from_mode(0o500)).unwrap();
-            return self.serve();
-        }
-        let (uid, gid) = postgres::unprivileged_user().unwrap();
-        fs::set_permissions(self.home.path(), fs::Permissions::from_mode(0o755)).unwrap();
-        let mut paths = vec![self.dir()];
-        while let Some(path) = paths.pop() {
-            if path == theirs {
-                continue;
-            }
-            rustix::fs::chown(&path, Some(rustix::fs::Uid::from_raw(uid)), Some(rustix::fs::Gid::from_raw(gid)))
-                .unwrap();
-            if path.is_dir() {
-                paths.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
-            }
-        }
-        // The build directory may be closed to others.
-        let program = self.home.path().join("callboard");
-        fs::copy(self.binaries.callboard, &program).unwrap();
-        let plain = self.serve_command();
-        let mut command = Command::new(program);
-        command
-            .env_clear()
-            .envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))))
-            .args(plain.get_args());
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(self.log_file()).current_dir("/").uid(uid).gid(gid);
-        let child = command.spawn().unwrap();
-        self.wait_ready(child);
-    }
-
-    /// Runs `serve` with more arguments, which is expected to end by itself; gives exit code and messages.
-    pub fn serve_refused(&self, more: &[&str]) -> Output {
-        let mut command = self.command();
-        command.arg("serve").arg("--dir").arg(self.dir()).args(more);
-        for flag in ["--device-listen", "--admin-listen"].into_iter().filter(|flag| !more.contains(flag)) {
-            command.args([flag, "127.0.0.1:0"]);
-        }
-        Output::of(command.output().unwrap())
     }
 
     fn log_file(&self) -> fs::File {
@@ -280,8 +247,8 @@ impl TestServer {
 
     /// The admin API, as the first admin.
     pub fn api(&self) -> Api {
-        let address = self.running().file.admin_url.strip_prefix("http://").unwrap().parse().unwrap();
-        Api { address, token: self.token() }
+        let (_scheme, address) = self.running().file.admin_url.split_once("://").unwrap();
+        Api { address: address.parse().unwrap(), token: self.token() }
     }
 
     fn token(&self) -> String {

@@ -8,12 +8,13 @@ use callboard_proto::{
 };
 use callboard_tests::{
     device::{FakeDevice, Health},
+    http::Response,
     release::{NewRelease, bytes},
-    server::{Engine, TestServer},
+    server::{Engine, TestServer, set_writable},
     world::rollout,
 };
 use serde_json::json;
-use std::{fs, os::unix::fs::PermissionsExt as _};
+use std::{collections::BTreeSet, fs};
 
 use crate::{BINARIES, on_both, refused};
 
@@ -51,14 +52,15 @@ fn a_payload_directory_that_cannot_be_written_is_said_and_everything_else_goes_o
         server.api().upload(&stored).ok();
         let mut device = FakeDevice::enrol(server, "till-1");
         server.stop();
-        let uploads = server.dir().join("payloads/tmp");
-        server.serve_without_rights_to(&uploads);
+        let uploads = [server.dir().join("payloads/tmp")];
+        set_writable(&uploads, false);
+        server.serve_unprivileged();
         let answer = server.api().upload(&bytes("x", 1000));
         refused(&answer, Code::StorageFull, "tmp\" is not writable");
         device.follow(server);
         assert_eq!(device.check_in().action, Action::None);
         assert!(device.fetch_range(Digest::of(&stored), "bytes=0-").body == stored);
-        fs::set_permissions(&uploads, fs::Permissions::from_mode(0o777)).unwrap();
+        set_writable(&uploads, true);
         server.api().upload(&bytes("x", 1000)).ok();
     });
 }
@@ -98,6 +100,101 @@ fn when_the_database_cannot_grow_what_was_acknowledged_is_kept_and_the_rest_is_r
     server.roll_out(&rollout("r", &release.sha256.to_string(), &json!({ "selector": "name = till-1" })));
     device.settle(Health::Good);
     assert_eq!(device.version_of("pos-app"), Some("2.0.0"));
+}
+
+/// A server on a disk of a few MiB. Where no namespace can be made, the tests with limited files have to do.
+fn on_small_disks(test: impl Fn(&mut TestServer)) {
+    on_both(|server| {
+        server.stop();
+        if !server.move_to_small_disk(24 << 20) {
+            eprintln!("skipped: needs unshare");
+            return;
+        }
+        server.serve();
+        test(server);
+    });
+}
+
+fn import(server: &TestServer, name: &str) -> Response {
+    let device = json!({ "name": name, "description": "x".repeat(1000) });
+    server.api().try_post("devices/import", &json!({ "devices": [device] }))
+}
+
+fn names(server: &TestServer) -> BTreeSet<String> {
+    server.api().list::<Device>("devices").into_iter().map(|device| device.name.to_string()).collect()
+}
+
+#[test]
+fn on_a_full_disk_an_upload_leaves_nothing_and_goes_through_when_there_is_space() {
+    on_small_disks(|server| {
+        let (small, large) = (bytes("small", 100_000), bytes("large", 3 << 20));
+        server.api().upload(&small).ok();
+        let mut device = FakeDevice::enrol(server, "till-1");
+        let files = server.payload_files();
+        for free in [1 << 20, 0] {
+            server.fill_disk(free);
+            for _ in 0..3 {
+                refused(&server.api().upload(&large), Code::StorageFull, "the disk that holds the payloads is full");
+                assert_eq!(server.payload_files(), files);
+            }
+            server.api().try_get(&format!("payloads/{}/info", Digest::of(&large))).problem(Code::NotFound);
+            assert_eq!(device.check_in().action, Action::None);
+            assert!(device.fetch_range(Digest::of(&small), "bytes=0-").body == small);
+            server.free_disk();
+        }
+        server.api().upload(&large).ok();
+        assert!(device.fetch_range(Digest::of(&large), "bytes=0-").body == large);
+    });
+}
+
+#[test]
+fn on_a_full_disk_nothing_is_acknowledged_that_is_not_written_and_all_goes_on_when_there_is_space() {
+    on_small_disks(|server| {
+        if server.engine == Engine::Postgres {
+            // Its disk is another one.
+            return;
+        }
+        let mut device = FakeDevice::enrol(server, "till-1");
+        server.fill_disk(256 << 10);
+        let mut taken = BTreeSet::from(["till-1".to_owned()]);
+        let problem = loop {
+            let name = format!("bulk-{}", taken.len());
+            let answer = import(server, &name);
+            if answer.status != 200 {
+                break answer;
+            }
+            taken.insert(name);
+        };
+        refused(&problem, Code::StorageFull, "the server cannot write to its disk; nothing was changed");
+        assert_eq!(problem.header("retry-after"), Some("60"));
+        assert_eq!(names(server), taken);
+        assert_eq!(device.check_in().action, Action::None);
+        server.free_disk();
+        import(server, "late").ok();
+        taken.insert("late".to_owned());
+        server.restart_after_kill();
+        assert_eq!(names(server), taken);
+    });
+}
+
+#[test]
+fn a_start_on_a_full_disk_is_said_and_loses_nothing() {
+    on_small_disks(|server| {
+        import(server, "till-1").ok();
+        server.stop();
+        server.fill_disk(0);
+        let message = server.serve_fails();
+        let said = match server.engine {
+            Engine::Sqlite => {
+                "callboard.db cannot be used; the server must be able to write there, with some space left"
+            }
+            Engine::Postgres => "serve.json: No space left on device",
+        };
+        assert!(message.refused(1).contains(said), "{}", message.stderr);
+        server.free_disk();
+        server.serve();
+        assert_eq!(names(server), BTreeSet::from(["till-1".to_owned()]));
+    });
 }
 
 #[test]

@@ -100,6 +100,24 @@ fn a_kill_loses_nothing_of_last_seen_but_what_was_not_yet_flushed() {
 }
 
 #[test]
+fn a_check_in_is_in_the_database_soon_and_outlives_a_kill() {
+    on_both(|server| {
+        let mut device = FakeDevice::enrol(server, "till-1");
+        for _ in 0..3 {
+            server.advance(Duration::from_secs(60));
+            device.check_in();
+            let now = server.clock.now();
+            // Another connection sees only what is committed.
+            wait::until("the check-in is committed", || {
+                server.sql_number("SELECT last_seen AS number FROM devices") == Some(now.millis())
+            });
+            kill(server, &mut device);
+            assert_eq!(server.api().get::<Device>("devices/till-1").last_seen, Some(now));
+        }
+    });
+}
+
+#[test]
 fn an_orderly_stop_loses_nothing() {
     on_both(|server| {
         let mut device = FakeDevice::enrol(server, "till-1");

@@ -7,12 +7,17 @@ use callboard_proto::{
 use callboard_tests::{
     clock::START,
     device::FakeDevice,
-    server::{Engine, TestServer},
+    server::{Engine, TestServer, set_writable, tree},
     wait,
 };
-use diesel::{Connection as _, connection::SimpleConnection as _};
 use serde_json::json;
-use std::{fs, net::TcpListener, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fs,
+    net::TcpListener,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use crate::{BINARIES, on_both, on_both_with};
 
@@ -66,28 +71,17 @@ fn a_lock_does_not_outlive_a_killed_server() {
     });
 }
 
-fn run_sql(server: &TestServer, sql: &str) {
-    let url = server.database_url();
-    match server.engine {
-        Engine::Sqlite => {
-            let path = url.strip_prefix("sqlite:").unwrap();
-            diesel::SqliteConnection::establish(path).unwrap().batch_execute(sql).unwrap();
-        }
-        Engine::Postgres => diesel::PgConnection::establish(&url).unwrap().batch_execute(sql).unwrap(),
-    }
-}
-
 #[test]
 fn a_newer_schema_is_left_alone() {
     on_both(|server| {
         remember(server);
         server.stop();
-        run_sql(server, "INSERT INTO __diesel_schema_migrations (version) VALUES ('99999999999999')");
+        server.run_sql("INSERT INTO __diesel_schema_migrations (version) VALUES ('99999999999999')");
         let message = server.serve_refused(&[]);
         let wanted = "the database has migration 99999999999999, which this version does not know; \
                       run the version that made it, or a newer one";
         assert!(message.refused(1).contains(wanted), "{}", message.stderr);
-        run_sql(server, "DELETE FROM __diesel_schema_migrations WHERE version = '99999999999999'");
+        server.run_sql("DELETE FROM __diesel_schema_migrations WHERE version = '99999999999999'");
         server.serve();
         remembers(server);
     });
@@ -252,4 +246,78 @@ fn what_expires_soon_is_warned_of_and_measured() {
         server.serve();
         assert_eq!(server.api().metric("callboard_expiry_remaining_seconds", "server_certificate"), 1825.0 * 86_400.0);
     });
+}
+
+/// Everything that lies in a directory.
+fn contents(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let read = |path: PathBuf| {
+        let bytes = if path.is_dir() { Vec::new() } else { fs::read(&path).unwrap() };
+        (path, bytes)
+    };
+    tree(dir).into_iter().map(read).collect()
+}
+
+/// A server that may not write some files says so and leaves everything as it is; it starts when it may write again.
+fn refuses_to_start_without(server: &mut TestServer, files: impl Fn(&Path) -> Vec<PathBuf>, said: &str) {
+    remember(server);
+    server.stop();
+    let paths = &files(&server.dir());
+    set_writable(paths, false);
+    let before = contents(&server.dir());
+    let message = server.unprivileged_refused();
+    assert_eq!(contents(&server.dir()).keys().collect::<Vec<_>>(), before.keys().collect::<Vec<_>>());
+    assert!(contents(&server.dir()) == before, "something was changed");
+    set_writable(paths, true);
+    assert!(message.refused(1).contains(said), "{}", message.stderr);
+    assert_eq!(message.stderr.trim().lines().count(), 1, "{}", message.stderr);
+    server.serve();
+    remembers(server);
+}
+
+#[test]
+fn a_data_directory_on_a_read_only_disk_is_said_and_left_alone() {
+    on_both(|server| {
+        let said = format!("cannot write in {}: Permission denied", server.dir().join("run").display());
+        refuses_to_start_without(server, tree, &said);
+    });
+}
+
+fn unusable(file: &Path) -> String {
+    format!("the file {} cannot be used; the server must be able to write there", file.display())
+}
+
+#[test]
+fn a_database_file_that_cannot_be_written_is_said_and_left_alone() {
+    let mut server = TestServer::start(BINARIES, Engine::Sqlite, &[]).unwrap();
+    let file = server.dir().join("callboard.db");
+    let said = format!("cannot open the database: {}", unusable(&file));
+    refuses_to_start_without(&mut server, |_| vec![file.clone()], &said);
+}
+
+#[test]
+fn a_database_directory_that_cannot_be_written_is_said_and_left_alone() {
+    let mut server = TestServer::start(BINARIES, Engine::Sqlite, &[]).unwrap();
+    let said = format!("cannot open the database: {}", unusable(&server.dir().join("callboard.db")));
+    refuses_to_start_without(&mut server, |dir| vec![dir.to_owned()], &said);
+}
+
+#[test]
+fn a_database_that_takes_no_writes_is_said_and_left_alone() {
+    let Some(mut server) = TestServer::start(BINARIES, Engine::Postgres, &[]) else {
+        eprintln!("skipped: needs postgres");
+        return;
+    };
+    remember(&server);
+    server.stop();
+    let message = server.serve_refused(&["--database-url", &read_only(&server.database_url())]);
+    let said = "cannot open the database: it takes no writes";
+    assert!(message.refused(1).contains(said), "{}", message.stderr);
+    server.serve();
+    remembers(&server);
+}
+
+/// The same database, for a session that may only read.
+fn read_only(url: &str) -> String {
+    let separator = if url.contains('?') { '&' } else { '?' };
+    format!("{url}{separator}options=-c%20default_transaction_read_only%3Don")
 }

@@ -69,10 +69,20 @@ pub(crate) fn finish(result: anyhow::Result<()>) -> u8 {
     }
 }
 
-/// All causes in one line, without anything that a terminal would obey.
+/// All causes in one line, without anything that a terminal would obey. A message that has its cause in it already is
+/// not told twice.
 pub(crate) fn one_line(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(|cause| cause.to_string()) {
+        if text.is_empty() {
+            text = cause;
+        } else if !text.ends_with(&cause) {
+            // Writing to a String cannot fail.
+            let _ = write!(text, ": {cause}");
+        }
+    }
     let mut line = String::new();
-    for c in format!("{error:#}").trim().chars() {
+    for c in text.trim().chars() {
         match c {
             '\n' | '\t' => line.push(' '),
             c if c.is_control() => {
@@ -125,5 +135,11 @@ mod tests {
     fn an_error_is_one_line_that_no_terminal_obeys() {
         let error = anyhow::anyhow!("device \u{1b}[2J said\nmany\tthings\n");
         assert_eq!(one_line(&error), "device \\u{1b}[2J said many things");
+    }
+
+    #[test]
+    fn no_cause_is_told_twice() {
+        let inner = anyhow::anyhow!("no such host").context("connect to the database: no such host");
+        assert_eq!(one_line(&inner.context("cannot start")), "cannot start: connect to the database: no such host");
     }
 }

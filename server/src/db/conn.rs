@@ -11,7 +11,9 @@ use std::{
 use diesel::{
     Connection, PgConnection, QueryResult, RunQueryDsl, SqliteConnection,
     connection::SimpleConnection,
+    dsl::sql,
     query_dsl::methods::{ExecuteDsl, LoadQuery},
+    sql_types::Bool,
 };
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
@@ -114,6 +116,11 @@ impl DbUrl {
         Ok(Self::Postgres(url.to_owned()))
     }
 
+    /// Whether it is a server that others may use as well.
+    pub(super) const fn is_shared(&self) -> bool {
+        matches!(self, Self::Postgres(_))
+    }
+
     /// Opens a connection that only reads.
     pub(crate) fn open_reader(&self) -> Result<DbConn, DbError> {
         let mut conn = self.open()?;
@@ -127,13 +134,7 @@ impl DbUrl {
     pub(crate) fn open(&self) -> Result<DbConn, DbError> {
         Ok(match self {
             Self::Sqlite(path) => {
-                let mut conn = SqliteConnection::establish(path)?;
-                // FULL: what was acknowledged survives a power cut.
-                conn.batch_execute(
-                    "PRAGMA busy_timeout = 10000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
-                     PRAGMA foreign_keys = ON;",
-                )?;
-                DbConn::Sqlite(conn)
+                DbConn::Sqlite(open_file(path).map_err(|source| DbError::File { path: path.clone(), source })?)
             }
             Self::Postgres(url) => {
                 let mut conn = PgConnection::establish(url)?;
@@ -144,7 +145,33 @@ impl DbUrl {
     }
 }
 
+fn open_file(path: &str) -> Result<SqliteConnection, Box<dyn std::error::Error + Send + Sync>> {
+    // What it may not write SQLite would read, and leave files beside it that nobody may write either.
+    if let Err(source) = std::fs::File::options().write(true).open(path)
+        && source.kind() != std::io::ErrorKind::NotFound
+    {
+        return Err(source.into());
+    }
+    let mut conn = SqliteConnection::establish(path)?;
+    // FULL: what was acknowledged survives a power cut.
+    conn.batch_execute(
+        "PRAGMA busy_timeout = 10000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;",
+    )?;
+    Ok(conn)
+}
+
 impl DbConn {
+    /// Whether this session may write. PostgreSQL can be told to refuse; and a replica always does.
+    pub(super) fn takes_writes(&mut self) -> QueryResult<bool> {
+        match self {
+            // It was opened for that, or not at all.
+            Self::Sqlite(_) => Ok(true),
+            Self::Postgres(conn) => {
+                diesel::select(sql::<Bool>("current_setting('transaction_read_only') = 'off'")).get_result(conn)
+            }
+        }
+    }
+
     /// Brings the schema up to date; refuses one that is newer than this program.
     pub(crate) fn migrate(&mut self) -> Result<(), DbError> {
         match self {

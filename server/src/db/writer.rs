@@ -11,7 +11,7 @@ use std::{
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::{DbConn, DbError, DbUrl};
+use super::{DbConn, DbError, DbUrl, QueryError, is_connection_lost};
 
 /// Operations that may wait; more are refused, because their devices would have given up before their turn.
 const QUEUE: usize = 4096;
@@ -19,9 +19,27 @@ const QUEUE: usize = 4096;
 const BATCH: usize = 256;
 
 /// Tells one caller what became of its operation; `Some` when the transaction failed.
-type Answer = Box<dyn FnOnce(Option<Arc<str>>) + Send>;
+type Answer = Box<dyn FnOnce(Option<Failed>) + Send>;
 /// Runs one operation, or turns it down with a reason; says whether it is to be kept.
 type Operation = Box<dyn FnOnce(Result<&mut DbConn, Arc<str>>) -> (bool, Answer) + Send>;
+
+/// How a transaction failed.
+#[derive(Clone)]
+enum Failed {
+    /// Nothing of it is stored.
+    Undone(Arc<str>),
+    /// The connection broke while it was committing.
+    Unknown(Arc<str>),
+}
+
+impl From<Failed> for DbError {
+    fn from(failed: Failed) -> Self {
+        match failed {
+            Failed::Undone(why) => Self::Commit(why),
+            Failed::Unknown(why) => Self::Unknown(why),
+        }
+    }
+}
 
 /// A handle on the writer's thread.
 pub(super) struct Writer {
@@ -53,7 +71,7 @@ impl Writer {
             let keep = result.is_ok();
             let tell: Answer = Box::new(move |failed| {
                 let result = match failed {
-                    Some(why) if keep => Err(DbError::Commit(why).into()),
+                    Some(failed) if keep => Err(DbError::from(failed).into()),
                     _ => result,
                 };
                 // A caller that has gone away needs no answer.
@@ -99,11 +117,19 @@ fn run(url: &DbUrl, conn: DbConn, mut queue: mpsc::Receiver<Operation>) {
             }
         };
         match commit(&mut live, batch) {
-            Ok(()) => conn = Some(live),
+            Ok(Ended::AllKept) => conn = Some(live),
+            // A session that became read-only stays so, whatever the database allows meanwhile.
+            Ok(Ended::SomeRefused) => conn = live.takes_writes().is_ok_and(|writes| writes).then_some(live),
             // The connection may be broken; the next batch gets a new one.
             Err(source) => tracing::error!(error = %source, "a batch of writes was lost"),
         }
     }
+}
+
+/// How a batch went that was committed.
+enum Ended {
+    AllKept,
+    SomeRefused,
 }
 
 /// Tells callers that their operations did not run.
@@ -115,14 +141,19 @@ fn decline(batch: Vec<Operation>, source: &dyn std::error::Error) {
     }
 }
 
-fn commit(conn: &mut DbConn, batch: Vec<Operation>) -> Result<(), diesel::result::Error> {
+fn commit(conn: &mut DbConn, batch: Vec<Operation>) -> Result<Ended, QueryError> {
     if let Err(source) = conn.begin() {
         decline(batch, &source);
         return Err(source);
     }
     let mut answers = Vec::with_capacity(batch.len());
-    let ended = run_all(conn, batch, &mut answers).and_then(|()| conn.batch("COMMIT"));
-    let failed = ended.as_ref().err().map(|source| Arc::<str>::from(source.to_string()));
+    let ran = run_all(conn, batch, &mut answers);
+    let committing = ran.is_ok();
+    let ended = ran.and_then(|ended| conn.batch("COMMIT").map(|()| ended));
+    let failed = ended.as_ref().err().map(|source| {
+        let why = Arc::<str>::from(source.to_string());
+        if committing && is_connection_lost(source) { Failed::Unknown(why) } else { Failed::Undone(why) }
+    });
     if failed.is_some() {
         // The transaction may be gone already.
         let _ = conn.batch("ROLLBACK");
@@ -133,12 +164,16 @@ fn commit(conn: &mut DbConn, batch: Vec<Operation>) -> Result<(), diesel::result
     ended
 }
 
-fn run_all(conn: &mut DbConn, batch: Vec<Operation>, answers: &mut Vec<Answer>) -> Result<(), diesel::result::Error> {
+fn run_all(conn: &mut DbConn, batch: Vec<Operation>, answers: &mut Vec<Answer>) -> Result<Ended, QueryError> {
+    let mut ended = Ended::AllKept;
     for operation in batch {
         conn.batch("SAVEPOINT operation")?;
         let (keep, answer) = operation(Ok(conn));
         answers.push(answer);
         conn.batch(if keep { "RELEASE operation" } else { "ROLLBACK TO operation; RELEASE operation" })?;
+        if !keep {
+            ended = Ended::SomeRefused;
+        }
     }
-    Ok(())
+    Ok(ended)
 }

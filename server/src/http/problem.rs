@@ -9,7 +9,10 @@ use actix_web::{
 use callboard_proto::problem::{Code, MEDIA_TYPE, Problem};
 use uuid::Uuid;
 
-use crate::{app, db::DbError};
+use crate::{
+    app,
+    db::{DbError, Trouble},
+};
 
 /// An answer of 400 and above.
 #[derive(Debug)]
@@ -59,26 +62,25 @@ impl From<app::Error> for ApiProblem {
     fn from(error: app::Error) -> Self {
         match error {
             app::Error::Refused { code, detail } => Self::new(code, detail),
-            app::Error::Db(source) if is_full(&source) => {
-                tracing::error!(error = %source, "the database cannot write");
-                Self::retry_after(Code::StorageFull, "the server cannot write to its disk; nothing was changed", 60)
-            }
-            app::Error::Db(source @ (DbError::Unavailable(_) | DbError::Commit(_))) => {
-                tracing::warn!(error = %source, "the database is not available");
-                Self::retry_after(
-                    Code::Unavailable,
-                    "the database is busy or stopping; nothing was changed, try again",
-                    5,
-                )
-            }
-            other => Self::unexpected(&other),
+            app::Error::Db(source) => database(&source),
+            other @ app::Error::Unexpected(_) => Self::unexpected(&other),
         }
     }
 }
 
-fn is_full(source: &DbError) -> bool {
-    let text = source.to_string();
-    ["disk is full", "readonly database", "disk I/O error", "No space left"].iter().any(|known| text.contains(known))
+fn database(source: &DbError) -> ApiProblem {
+    let (code, detail, seconds) = match source.trouble() {
+        Trouble::Disk => (Code::StorageFull, "the server cannot write to its disk; nothing was changed", 60),
+        Trouble::ReadOnly => {
+            (Code::Unavailable, "the database takes no writes now; nothing was changed, try again", 30)
+        }
+        Trouble::Away => {
+            (Code::Unavailable, "the database is busy, stopping or not there; nothing was changed, try again", 5)
+        }
+        Trouble::Unexpected => return ApiProblem::unexpected(source),
+    };
+    tracing::warn!(error = %source, "the database did not do what it was asked");
+    ApiProblem::retry_after(code, detail, seconds)
 }
 
 impl fmt::Display for ApiProblem {

@@ -2,6 +2,7 @@
 
 use std::{
     ffi::OsStr,
+    panic::AssertUnwindSafe,
     path::PathBuf,
     process::{Command, Stdio},
 };
@@ -9,6 +10,7 @@ use std::{
 use serde::de::DeserializeOwned;
 
 use super::{Engine, TestServer};
+use crate::wait;
 
 /// What a command said, and its exit code.
 #[derive(Clone, Debug)]
@@ -25,6 +27,20 @@ impl Output {
             stdout: String::from_utf8(output.stdout).unwrap(),
             stderr: String::from_utf8(output.stderr).unwrap(),
         }
+    }
+
+    /// Of a command that has to end by itself and might not.
+    #[track_caller]
+    pub(super) fn of_ending(command: &mut Command) -> Self {
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let ended = std::panic::catch_unwind(AssertUnwindSafe(|| {
+            wait::until("the command ends", || child.try_wait().unwrap().is_some());
+        }));
+        if let Err(panic) = ended {
+            child.kill().unwrap();
+            std::panic::resume_unwind(panic);
+        }
+        Self::of(child.wait_with_output().unwrap())
     }
 
     #[track_caller]
