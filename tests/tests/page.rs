@@ -82,9 +82,9 @@ fn the_page_shows_devices_by_status_and_rollouts_with_their_progress() {
         Rollouts
         spring | pos-app@2.4.0 · running
         first
-        0 of 1, 1 at work | phase first: 0 of 1 completed, 1 are needed
+        0 succeeded, 0 failed of 1, 1 at work | phase first: 0 of 1 completed, 1 are needed
         all
-        0 of 8
+        0 succeeded, 0 failed of 8
         Devices
         Name | Site | Status | Installed | Last seen | Labels
         pos-nyc-001 | NYC-001 | online | pos-app 2.3.1 | 2027-01-12T12:00:00Z | priority=high, region=northeast, type=flagship
@@ -106,11 +106,11 @@ fn the_page_loads_itself_again_and_follows_the_rollout() {
     on_both(|server| {
         let mut tills = shop(server);
         assert!(page(server).text().contains("<meta http-equiv=\"refresh\" content=\"2\">"));
-        assert!(text(&page(server)).contains("0 of 1"), "{}", text(&page(server)));
+        assert!(text(&page(server)).contains("0 succeeded, 0 failed of 1"), "{}", text(&page(server)));
         tills[1].settle(Health::Good);
-        assert!(text(&page(server)).contains("1 of 1"), "{}", text(&page(server)));
+        assert!(text(&page(server)).contains("1 succeeded, 0 failed of 1"), "{}", text(&page(server)));
         tills[0].settle(Health::Bad);
-        assert!(text(&page(server)).contains("1 failed"), "{}", text(&page(server)));
+        assert!(text(&page(server)).contains("0 succeeded, 1 failed of 9"), "{}", text(&page(server)));
         server.tell_rollout("spring", "cancel");
         assert!(text(&page(server)).contains("cancelled: by first admin: a test"), "{}", text(&page(server)));
     });
