@@ -1,16 +1,17 @@
 #!/bin/sh
-# Makes this machine a device: installs callboard-agent, its configuration and its systemd unit, enrols, starts.
+# Makes this machine a device: enrols it, installs callboard-agent, its configuration and its systemd unit, starts it.
 #
 # Needs the enrolment bundle and, beside this script, the program callboard-agent. May be run again at any time:
-# what is there already stays, a newer program replaces the older one, an enrolled device stays enrolled. If a step
-# fails, what ran before keeps running.
+# what is there already stays, a newer program replaces the older one, an enrolled device stays enrolled and needs no
+# bundle. If a step fails, what ran before keeps running. A failed enrolment leaves nothing behind but the device's
+# key, so that a repeated one is the same device's.
 set -eu
 
 usage() {
     cat <<'END'
 usage: install-agent.sh --bundle FILE [options]
 
-  --bundle FILE        the enrolment bundle (callboard token create --bundle FILE)
+  --bundle FILE        the enrolment bundle (callboard token create --bundle FILE); not for a device that is enrolled
   --name NAME          the name the device would like to have
   --product NAME=DIR   a product to be updated and its directory; may be repeated; used for a new agent.toml only
   --hw MODEL           the hardware model; used for a new agent.toml only
@@ -69,31 +70,77 @@ while [ $# -gt 0 ]; do
     shift 2
 done
 
-[ -n "$bundle" ] || bad 'the enrolment bundle is missing; see --help'
-[ -r "$bundle" ] || bad "cannot read the bundle $bundle"
-[ -x "$program" ] || bad "there is no program at $program; put callboard-agent beside this script or name it with --program"
+case $program in
+    /*) ;;
+    *) program=$PWD/$program ;;
+esac
+[ -z "$bundle" ] || [ -r "$bundle" ] || bad "cannot read the bundle $bundle"
+if [ ! -f "$program" ] || [ ! -x "$program" ]; then
+    bad "there is no program at $program; put callboard-agent beside this script or name it with --program"
+fi
 [ -z "$config" ] || [ -r "$config" ] || bad "cannot read the configuration $config"
 if [ -z "$root" ] && [ "$(id -u)" -ne 0 ]; then
     bad 'run this as root, or with --root DIR'
 fi
-"$program" --version >/dev/null 2>&1 || fail "$program does not run on this machine (another architecture?)"
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+trap 'exit 1' HUP INT TERM
+
+# Shells take a program of another architecture for a script, so it is tried where it can do no harm.
+version=$(cd "$work" && "$program" --version 2>/dev/null </dev/null) || version=
+case $version in
+    'callboard-agent '*) ;;
+    *) fail "$program does not run on this machine (another architecture?); nothing was changed" ;;
+esac
 
 bin=$root/usr/local/bin/callboard-agent
 etc=$root/etc/callboard
 unit=$root/etc/systemd/system/callboard-agent.service
+dropin=$unit.d/products.conf
 state=$root/var/lib/callboard
 
-# Puts a file in place by one rename: there is never half of it. Says whether it changed anything.
+# Puts a file in place by one rename: there is never none and never half of it. An earlier one is kept until all is well.
 put() { # FROM TO MODE
     if [ -f "$2" ] && cmp -s "$1" "$2"; then
-        return 1
+        chmod "$3" "$2"
+        return
     fi
-    mkdir -p "$(dirname "$2")"
-    cp "$1" "$2.new"
-    chmod "$3" "$2.new"
-    sync "$2.new" 2>/dev/null || sync
+    if ! { mkdir -p "$(dirname "$2")" && cp "$1" "$2.new" && chmod "$3" "$2.new" && written "$2.new" && keep "$2"; }; then
+        rm -f "$2.new"
+        undo
+        fail "cannot write $2; nothing was installed. Run this again when there is space, and a right to write there"
+    fi
     mv -f "$2.new" "$2"
+    changed=yes
     say "installed $2"
+}
+
+written() {
+    sync "$1" 2>/dev/null || sync
+}
+
+keep() {
+    if [ -f "$1" ]; then
+        ln -f "$1" "$1.old" 2>/dev/null || cp -p "$1" "$1.old"
+    else
+        : >"$work/made.$(basename "$1")"
+    fi
+}
+
+# Takes back what `put` has done.
+undo() {
+    for file in "$etc/agent.toml" "$bin" "$unit" "$dropin"; do
+        if [ -f "$file.old" ]; then
+            mv -f "$file.old" "$file"
+        elif [ -f "$work/made.$(basename "$file")" ]; then
+            rm -f "$file"
+        fi
+    done
+}
+
+forget() {
+    rm -f "$bin.old" "$unit.old" "$dropin.old"
 }
 
 generated() {
@@ -105,9 +152,6 @@ generated() {
 }
 
 changed=no
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-trap 'exit 1' HUP INT TERM
 
 # The configuration first: a program that cannot read its configuration must never replace one that can.
 if [ -f "$etc/agent.toml" ]; then
@@ -118,50 +162,59 @@ else
     generated >"$work/agent.toml"
 fi
 "$program" config check --config "$work/agent.toml" >/dev/null || fail 'the configuration is not valid; nothing was changed'
-mkdir -p "$etc" "$(dirname "$bin")" "$(dirname "$unit")"
-if [ ! -f "$etc/agent.toml" ]; then
-    put "$work/agent.toml" "$etc/agent.toml" 0644 || true
+
+# Then the enrolment: what is not enrolled is not installed either.
+if [ -n "$root" ]; then
+    say "nothing is enrolled below $root; on the device itself: callboard-agent enrol --bundle FILE"
+elif known=$("$program" status --config "$work/agent.toml" 2>/dev/null); then
+    say "enrolled already: $(printf '%s\n' "$known" | sed -n -e 's/^device  *//p' -e 's/^server  *//p' | paste -s -d ' ' -)"
+else
+    [ -n "$bundle" ] || bad 'this device is not enrolled, and the enrolment bundle is missing; see --help'
+    "$program" enrol --config "$work/agent.toml" --bundle "$bundle" ${name:+--name "$name"} ||
+        fail 'enrolment failed, see above; nothing was installed. Run this again when the cause is gone'
 fi
-if put "$program" "$bin" 0755; then changed=yes; fi
+
+forget
+if [ ! -f "$etc/agent.toml" ]; then
+    put "$work/agent.toml" "$etc/agent.toml" 0644
+fi
+put "$program" "$bin" 0755
 if [ -f "$here/callboard-agent.service" ]; then
-    if put "$here/callboard-agent.service" "$unit" 0644; then changed=yes; fi
+    put "$here/callboard-agent.service" "$unit" 0644
 fi
 # The unit may write below /opt only; products elsewhere need a word of their own.
-dropin=$unit.d/products.conf
 if [ -n "$products" ]; then
     {
         printf '[Service]\n'
         for product in $products; do printf 'ReadWritePaths=-%s\n' "${product#*=}"; done
     } >"$work/products.conf"
-    if put "$work/products.conf" "$dropin" 0644; then changed=yes; fi
+    put "$work/products.conf" "$dropin" 0644
 fi
 mkdir -p "$state"
 chmod 0700 "$state"
 
-if [ -n "$root" ]; then
-    say "installed below $root; enrol on the device itself: callboard-agent enrol --bundle FILE"
-    exit 0
-fi
-
-if [ -f "$state/device.json" ]; then
-    say 'enrolled already'
-else
-    "$bin" enrol --config "$etc/agent.toml" --bundle "$bundle" ${name:+--name "$name"} ||
-        fail 'enrolment failed, see above; run this again when the cause is gone'
-fi
-
-if [ "$start" = no ]; then
+if [ -n "$root" ] || [ "$start" = no ]; then
+    forget
     exit 0
 fi
 if ! command -v systemctl >/dev/null 2>&1 || [ ! -d /run/systemd/system ]; then
+    forget
     say "systemd does not run here; start it yourself: callboard-agent run --config $etc/agent.toml"
     exit 0
 fi
 systemctl daemon-reload
 systemctl enable --quiet callboard-agent.service
-if [ "$changed" = yes ]; then
-    systemctl restart callboard-agent.service
-else
+if [ "$changed" = no ]; then
     systemctl start callboard-agent.service
+elif ! systemctl restart callboard-agent.service; then
+    if [ -f "$bin.old" ] || [ -f "$unit.old" ]; then
+        undo
+        systemctl daemon-reload
+        systemctl restart callboard-agent.service ||
+            fail 'neither the new agent starts nor the earlier one, which is back; journalctl -u callboard-agent says why'
+        fail 'the new agent does not start (journalctl -u callboard-agent says why); the earlier one runs again'
+    fi
+    fail 'the agent does not start; journalctl -u callboard-agent says why'
 fi
+forget
 say 'the agent runs; see: callboard-agent status'

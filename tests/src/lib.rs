@@ -16,6 +16,7 @@ pub mod api;
 pub mod clock;
 pub mod device;
 pub mod http;
+pub mod machine;
 pub mod postgres;
 pub mod proxy;
 pub mod release;

@@ -26,6 +26,7 @@ use crate::{
     wait,
 };
 use small_disk::SmallDisk;
+pub(crate) use small_disk::namespaces;
 
 /// The thin binaries, which only an integration test knows.
 #[derive(Clone, Copy, Debug)]

@@ -27,6 +27,7 @@ mod enrol;
 mod examples;
 mod identity;
 mod immediate;
+mod install;
 mod on_connect;
 mod operator;
 mod page;

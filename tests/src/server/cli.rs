@@ -21,7 +21,7 @@ pub struct Output {
 }
 
 impl Output {
-    pub(super) fn of(output: std::process::Output) -> Self {
+    pub(crate) fn of(output: std::process::Output) -> Self {
         Self {
             code: output.status.code(),
             stdout: String::from_utf8(output.stdout).unwrap(),

@@ -28,7 +28,7 @@ impl SmallDisk {
     /// Mounts a disk on a directory, for those who enter; `None` where that is not allowed.
     fn mount(on: &Path, bytes: u64) -> Option<Self> {
         let mut holder = Command::new("unshare")
-            .args(if is_root() { &["--mount"][..] } else { &["--mount", "--user", "--map-root-user"] })
+            .args(namespaces())
             .args(["sh", "-c", HOLDER, "sh"])
             .arg(on)
             .arg(bytes.to_string())
@@ -61,6 +61,11 @@ impl SmallDisk {
         let root = PathBuf::from(format!("/proc/{}/root", self.holder.id()));
         root.join(self.mounted_on.strip_prefix("/").unwrap())
     }
+}
+
+/// What `unshare` is asked for by whoever wants to mount something.
+pub(crate) fn namespaces() -> &'static [&'static str] {
+    if is_root() { &["--mount"] } else { &["--mount", "--user", "--map-root-user"] }
 }
 
 /// Root needs no namespace of users, in which the files of others would be out of reach.
