@@ -149,17 +149,28 @@ pub struct Release {
     pub published_at: Timestamp,
 }
 
-/// Body of `POST /rollouts/{rollout}/pause`, `resume` and `cancel`.
+/// Body of `POST /rollouts/{rollout}/start`, `pause`, `resume`, `cancel`, `approve` and `skip-soak`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Because {
-    /// For the event log.
+    /// For the event log; `skip-soak` needs one.
     #[serde(default)]
     pub reason: String,
     /// For `resume`: gates look past the failures so far.
     #[serde(default)]
     pub acknowledge_failures: bool,
+}
+
+/// Body of `POST /rollouts/{rollout}/open-phase`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct OpenPhase {
+    /// The name of the phase; it must be the next one.
+    pub phase: String,
+    /// Why, for the event log; not empty.
+    pub reason: String,
 }
 
 /// The fleet in numbers, for the overview page and `GET /overview`.

@@ -94,6 +94,9 @@ fn api_routes(config: &mut ServiceConfig) {
     at("/rollouts/{rollout}/pause", vec![post().to(rollouts::pause)]);
     at("/rollouts/{rollout}/resume", vec![post().to(rollouts::resume)]);
     at("/rollouts/{rollout}/cancel", vec![post().to(rollouts::cancel)]);
+    at("/rollouts/{rollout}/approve", vec![post().to(rollouts::approve)]);
+    at("/rollouts/{rollout}/skip-soak", vec![post().to(rollouts::skip_soak)]);
+    at("/rollouts/{rollout}/open-phase", vec![post().to(rollouts::open_phase)]);
     at("/rollouts/{rollout}/progress", vec![get().to(rollouts::progress)]);
     at("/rollouts/{rollout}/assignments", vec![get().to(rollouts::assignments)]);
     at("/events", vec![get().to(events::list)]);

@@ -33,6 +33,7 @@ mod operator;
 mod page;
 mod parallel;
 mod payloads;
+mod phases;
 mod progressive;
 mod releases;
 mod reports;

@@ -117,6 +117,10 @@ CREATE TABLE phases (
     name TEXT COLLATE "C" NOT NULL,
     members BYTEA NOT NULL, -- roaring set of device numbers
     opened_at BIGINT,
+    met_at BIGINT, -- since when the gate is met without a break
+    soak_skipped_at BIGINT,
+    approved_at BIGINT,
+    approved_by TEXT COLLATE "C",
     size BIGINT NOT NULL,
     excluded BIGINT NOT NULL,
     queued BIGINT NOT NULL,

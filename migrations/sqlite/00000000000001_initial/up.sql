@@ -117,6 +117,10 @@ CREATE TABLE phases (
     name TEXT NOT NULL,
     members BLOB NOT NULL, -- roaring set of device numbers
     opened_at INTEGER,
+    met_at INTEGER, -- since when the gate is met without a break
+    soak_skipped_at INTEGER,
+    approved_at INTEGER,
+    approved_by TEXT,
     size INTEGER NOT NULL,
     excluded INTEGER NOT NULL,
     queued INTEGER NOT NULL,

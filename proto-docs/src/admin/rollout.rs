@@ -135,6 +135,24 @@ pub struct Phase {
     /// After so many minutes `min_completed` is enough.
     #[serde(default)]
     pub max_wait_min: Option<u32>,
+    /// Minutes for which it must stay healthy after its gate is met; none by default, at most 90 days.
+    #[serde(default)]
+    pub soak_min: u32,
+    /// Who opens the next phase then.
+    #[serde(default)]
+    pub approval: Approval,
+}
+
+/// Who opens the next phase.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Approval {
+    /// The rollout, by itself.
+    #[default]
+    Auto,
+    /// A person, by `approve`.
+    Manual,
 }
 
 /// The JSON Schema of rollout files: what [`RolloutSpec`] reads.
@@ -251,7 +269,7 @@ pub struct Rollout {
 }
 
 /// How a phase stands.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct PhaseProgress {
@@ -260,10 +278,30 @@ pub struct PhaseProgress {
     /// When it opened.
     #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, format = DateTime))]
     pub opened_at: Option<Timestamp>,
-    /// How its gate stands, for the last open phase unless it is the last of all.
+    /// What the next phase waits for, said of the last open phase. Of the last of all only if it has a soak.
     pub gate: Option<Reason>,
+    /// Since when its gate is met without a break; the soak runs from then on.
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, format = DateTime))]
+    pub gate_met_at: Option<Timestamp>,
+    /// When an operator ended its soak.
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, format = DateTime))]
+    pub soak_skipped_at: Option<Timestamp>,
+    /// Who approved it.
+    pub approved: Option<Approved>,
     /// Its devices, counted.
     pub counts: Counts,
+}
+
+/// Somebody's approval.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Approved {
+    /// The name of the API token.
+    pub by: String,
+    /// When.
+    #[cfg_attr(feature = "openapi", schema(value_type = String, format = DateTime))]
+    pub at: Timestamp,
 }
 
 /// Devices of a phase, counted by state.

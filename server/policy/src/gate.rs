@@ -1,23 +1,66 @@
 //! The gate behind a phase: does what happened so far allow more devices to be touched?
 //!
-//! All arithmetic is in whole numbers. There is no soak time and no approval behind a gate that is met yet.
+//! ```text
+//! waiting -> met: soaking -> (manual: waiting for approval) -> the next phase opens
+//!    ^___________|_______________________|  success fell below what is asked for: the soak begins anew
+//! ```
+//!
+//! All arithmetic is in whole numbers.
 
+mod by_hand;
 mod counts;
+mod words;
 
+pub use by_hand::{Deed, Word, by_hand};
 use callboard_proto::{instruction::Reason, time::Timestamp};
 pub use counts::PhaseCounts;
 
-use crate::rollout::{Membership, Phase, Rollout, RolloutState};
+use crate::rollout::{Approval, Membership, Phase, Rollout, RolloutState};
+
+/// When things happened to a phase that is open.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PhaseTimes {
+    /// When it was opened.
+    pub opened_at: Timestamp,
+    /// Since when its gate is met without a break; the soak runs from then on.
+    pub met_at: Option<Timestamp>,
+    /// Whether an operator ended the soak.
+    pub soak_skipped: bool,
+    /// Whether somebody approved.
+    pub approved: bool,
+}
 
 /// Where a gate stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum GateVerdict {
     /// The next phase may open.
     Met(Reason),
+    /// It is met, but must stay so for some time.
+    Soaking {
+        /// How long.
+        until: Timestamp,
+        /// In words.
+        reason: Reason,
+    },
+    /// It is met and soaked, and somebody has to approve.
+    Unapproved(Reason),
     /// Not yet.
     Waiting(Reason),
     /// Never, as things are: somebody has to look.
     Impossible(Reason),
+}
+
+impl GateVerdict {
+    /// In words.
+    pub fn into_reason(self) -> Reason {
+        match self {
+            Self::Met(reason)
+            | Self::Soaking { reason, .. }
+            | Self::Unapproved(reason)
+            | Self::Waiting(reason)
+            | Self::Impossible(reason) => reason,
+        }
+    }
 }
 
 /// What a rollout is to do after something happened in it.
@@ -25,6 +68,10 @@ pub enum GateVerdict {
 pub enum Advance {
     /// Nothing.
     Stay(Reason),
+    /// Write down that the gate of the open phase is met since now.
+    Meet(Reason),
+    /// Forget that it was met, and that it was approved: too many devices have failed since.
+    Unmeet(Reason),
     /// Open this phase.
     Open {
         /// Its index.
@@ -38,36 +85,87 @@ pub enum Advance {
     Complete(Reason),
 }
 
-/// Judges the gate behind `phase`, which was opened at `opened_at`.
-pub fn evaluate(phase: &Phase, counts: &PhaseCounts, opened_at: Timestamp, now: Timestamp) -> GateVerdict {
-    let size = counts.counted_size();
-    let (completed, failures) = (counts.completed(), counts.failures());
-    let name = &phase.name;
-    if size == 0 {
-        return GateVerdict::Met(reason("phase_empty", format!("phase {name} has no device to wait for")));
+/// One gate at one time.
+pub(crate) struct Gate<'a> {
+    pub(crate) phase: &'a Phase,
+    /// What opens; `None` behind the last phase.
+    pub(crate) next: Option<&'a Phase>,
+    pub(crate) counts: &'a PhaseCounts,
+    pub(crate) times: PhaseTimes,
+    pub(crate) now: Timestamp,
+}
+
+/// Judges the gate behind phase `idx` of `phases`; `None` if there is no such phase.
+pub fn evaluate(
+    phases: &[Phase],
+    idx: usize,
+    counts: &PhaseCounts,
+    times: PhaseTimes,
+    now: Timestamp,
+) -> Option<GateVerdict> {
+    Some(Gate { phase: phases.get(idx)?, next: phases.get(idx + 1), counts, times, now }.verdict())
+}
+
+impl Gate<'_> {
+    fn verdict(&self) -> GateVerdict {
+        let size = self.counts.counted_size();
+        if size == 0 {
+            // Nothing was learned, so there is nothing to soak. A person who wants to be asked is asked all the same.
+            let text = format!("phase {} has no device to wait for", self.phase.name);
+            return if self.wants_approval() {
+                GateVerdict::Unapproved(reason("gate_approval", self.approval_text(&text)))
+            } else {
+                GateVerdict::Met(reason("phase_empty", text))
+            };
+        }
+        // The best that can still come: everything that has not failed for good succeeds.
+        if !enough(size.saturating_sub(self.counts.final_failures()), size, self.phase.success_percent) {
+            return GateVerdict::Impossible(reason("gate_impossible", self.impossible_text()));
+        }
+        let complete = self.times.met_at.is_some() || self.counts.completed() >= self.needed();
+        if !complete || !self.is_healthy() {
+            return GateVerdict::Waiting(reason("gate_waiting", self.waiting_text()));
+        }
+        if let Some(until) = self.soaks_until() {
+            return GateVerdict::Soaking { until, reason: reason("gate_soaking", self.soaking_text(until)) };
+        }
+        if self.wants_approval() {
+            return GateVerdict::Unapproved(reason("gate_approval", self.approval_text(&self.success_text())));
+        }
+        GateVerdict::Met(reason("gate_met", self.success_text()))
     }
-    // The best that can still come: everything that has not failed for good succeeds.
-    let best = size.saturating_sub(counts.final_failures());
-    if !enough(best, size, phase.success_percent) {
-        let text = format!(
-            "phase {name}: {failures} of {size} failed, so {} % success cannot be reached any more",
-            phase.success_percent
-        );
-        return GateVerdict::Impossible(reason("gate_impossible", text));
+
+    /// Completed devices that it takes at this time.
+    fn needed(&self) -> u64 {
+        let size = self.counts.counted_size();
+        let least = u64::from(self.phase.min_completed).min(size);
+        let share = share_of(size, self.phase.completed_percent);
+        let patient = self.patient_until().is_none_or(|until| self.now < until);
+        if patient { least.max(share) } else { least }
     }
-    let least = u64::from(phase.min_completed).min(size);
-    let share = share_of(size, phase.completed_percent);
-    let patient = phase.max_wait.is_none_or(|wait| now < opened_at + wait);
-    let needed = if patient { least.max(share) } else { least };
-    if completed < needed {
-        let text = format!("phase {name}: {completed} of {size} completed, {needed} are needed");
-        return GateVerdict::Waiting(reason("gate_waiting", text));
+
+    /// From when on the least number of completed devices is enough.
+    fn patient_until(&self) -> Option<Timestamp> {
+        self.phase.max_wait.map(|wait| self.times.opened_at + wait)
     }
-    let text = format!("phase {name}: {} of {completed} completed devices succeeded", completed - failures);
-    if enough(completed - failures, completed, phase.success_percent) {
-        GateVerdict::Met(reason("gate_met", text))
-    } else {
-        GateVerdict::Waiting(reason("gate_waiting", format!("{text}, {} % are needed", phase.success_percent)))
+
+    fn successes(&self) -> u64 {
+        self.counts.completed().saturating_sub(self.counts.failures())
+    }
+
+    /// Whether enough of the completed devices have succeeded.
+    fn is_healthy(&self) -> bool {
+        enough(self.successes(), self.counts.completed(), self.phase.success_percent)
+    }
+
+    /// Until when it must stay healthy, if that is not over.
+    fn soaks_until(&self) -> Option<Timestamp> {
+        let until = self.times.met_at.unwrap_or(self.now) + self.phase.soak;
+        (!self.times.soak_skipped && self.now < until).then_some(until)
+    }
+
+    fn wants_approval(&self) -> bool {
+        self.phase.approval == Approval::Manual && !self.times.approved
     }
 }
 
@@ -83,31 +181,43 @@ pub fn finished(rollout: &Rollout, totals: &PhaseCounts, now: Timestamp) -> Opti
         .then(|| reason("rollout_completed", format!("{} of {} devices are done", totals.done(), totals.size)))
 }
 
-/// What to do after a report, a grant, an exclusion, or because time has passed. `counts` holds one entry a phase;
-/// `opened_at` is when the last open phase was opened.
+/// What to do after a report, a grant, an exclusion, an operator's word, or because time has passed. `counts` holds one
+/// entry a phase; `times` is about the last open phase.
 ///
-/// Repeat it after [`Advance::Open`]: the phase that opened may be empty.
-pub fn advance(rollout: &Rollout, counts: &[PhaseCounts], opened_at: Timestamp, now: Timestamp) -> Advance {
+/// Repeat it after every step but [`Advance::Stay`]: the phase that opened may be empty.
+pub fn advance(rollout: &Rollout, counts: &[PhaseCounts], times: PhaseTimes, now: Timestamp) -> Advance {
     if !rollout.state.is_active() {
         return Advance::Stay(reason("not_active", format!("the rollout is {}", rollout.state.as_str())));
     }
+    let phases = &rollout.plan.phases;
+    let judged = counts.get(rollout.open_phase).and_then(|open| evaluate(phases, rollout.open_phase, open, times, now));
     let totals = counts.iter().copied().sum();
-    if let Some(reason) = finished(rollout, &totals, now) {
+    let done = finished(rollout, &totals, now);
+    // The last phase may have a soak too: then the rollout is not over before that.
+    let soaks = done.as_ref().is_some_and(|done| done.code == "rollout_completed")
+        && phases.last().is_some_and(|last| !last.soak.is_zero())
+        && !matches!(judged, Some(GateVerdict::Met(_)));
+    if let Some(reason) = done.filter(|_| !soaks) {
         return Advance::Complete(reason);
     }
-    if rollout.state == RolloutState::Paused {
-        return Advance::Stay(reason("paused", "the rollout is paused".to_owned()));
-    }
-    let (Some(phase), Some(open)) = (rollout.plan.phases.get(rollout.open_phase), counts.get(rollout.open_phase))
-    else {
+    let Some(verdict) = judged else {
         return Advance::Stay(reason("no_phase", "the open phase has no counts".to_owned()));
     };
-    match evaluate(phase, open, opened_at, now) {
+    match verdict {
+        GateVerdict::Waiting(reason) | GateVerdict::Impossible(reason) if times.met_at.is_some() => {
+            Advance::Unmeet(reason)
+        }
+        GateVerdict::Soaking { reason, .. } | GateVerdict::Unapproved(reason) if times.met_at.is_none() => {
+            Advance::Meet(reason)
+        }
+        _ if rollout.state == RolloutState::Paused => {
+            Advance::Stay(reason("paused", "the rollout is paused".to_owned()))
+        }
         GateVerdict::Impossible(reason) => Advance::Pause(reason),
-        GateVerdict::Met(reason) if rollout.open_phase + 1 < rollout.plan.phases.len() => {
+        GateVerdict::Met(reason) if rollout.open_phase + 1 < phases.len() => {
             Advance::Open { phase: rollout.open_phase + 1, reason }
         }
-        GateVerdict::Met(reason) | GateVerdict::Waiting(reason) => Advance::Stay(reason),
+        verdict => Advance::Stay(verdict.into_reason()),
     }
 }
 

@@ -142,6 +142,20 @@ pub struct Phase {
     pub min_completed: u32,
     /// After that, `min_completed` alone is enough.
     pub max_wait: Option<Duration>,
+    /// How long the phase must stay healthy after its gate is met. A device that regresses meanwhile is a failure.
+    pub soak: Duration,
+    /// Who opens the next phase when gate and soak allow it.
+    pub approval: Approval,
+}
+
+/// Who opens the next phase.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Approval {
+    /// The rollout does, by itself.
+    #[default]
+    Auto,
+    /// A person says so.
+    Manual,
 }
 
 /// Which slice of the audience a phase is.

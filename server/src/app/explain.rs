@@ -1,12 +1,20 @@
 //! Why a device gets what it gets: the decision of its next check-in, with every rollout that was looked at.
 
-use callboard_policy::{decide, device::Contact};
-use callboard_proto::admin::{Considered, Explanation};
+use callboard_policy::{
+    decide::{self, Decision, Verdict},
+    device::Contact,
+};
+use callboard_proto::{
+    admin::{Considered, Explanation},
+    time::Timestamp,
+};
 
 use super::{
     App, Error, Result,
     devices::{self, resolve},
+    rollouts,
 };
+use crate::db;
 
 /// Explains what the next check-in of a device would bring.
 pub(crate) async fn explain(app: &App, reference: String) -> Result<Explanation> {
@@ -15,7 +23,8 @@ pub(crate) async fn explain(app: &App, reference: String) -> Result<Explanation>
     let (now, last, snapshot) = (app.clock.now(), known.contact(), app.catalog());
     let device = &known.record.device;
     let contact = Contact { last_seen: last.last_seen, boot_changed: false, poll_interval: app.poll_interval };
-    let decision = decide::explain(now, &snapshot.catalog, device, &contact);
+    let mut decision = decide::explain(now, &snapshot.catalog, device, &contact);
+    say_what_phases_wait_for(app, &mut decision, now).await?;
     let rollouts = decision.considered.into_iter().filter_map(|considered| {
         let rollout = snapshot.catalog.rollout(considered.rollout)?;
         Some(Considered {
@@ -33,4 +42,23 @@ pub(crate) async fn explain(app: &App, reference: String) -> Result<Explanation>
         agent_state: last.state,
         last_error: last.last_error,
     })
+}
+
+/// Adds to "its phase is not open" what the next phase waits for. Counters are not in the catalog.
+async fn say_what_phases_wait_for(app: &App, decision: &mut Decision, now: Timestamp) -> Result<()> {
+    for one in &mut decision.considered {
+        let Verdict::PhaseNotOpen { .. } = one.verdict else {
+            continue;
+        };
+        let id = one.rollout;
+        let record = app.db.read(move |conn| Ok::<_, Error>(db::rollouts::lean(conn, id)?)).await?;
+        if let Some(waits_for) = record.and_then(|record| rollouts::waits_for(&record, now)) {
+            let told = decision.reason == one.reason;
+            one.reason.text = format!("{}; {}", one.reason.text, waits_for.text);
+            if told {
+                decision.reason.text.clone_from(&one.reason.text);
+            }
+        }
+    }
+    Ok(())
 }

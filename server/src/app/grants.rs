@@ -96,10 +96,10 @@ fn grant_download(conn: &mut DbConn, basis: &Basis, rollout: RolloutId, phase: u
             old.assignment.state = transition(state, Event::DownloadGranted).map_err(unexpected)?;
             old.assignment.not_before = None;
             db::assignments::update(conn, &old, basis.now)?;
-            return Ok(db::rollouts::count(conn, rollout, phase, Some(state), Some(old.assignment.state))?);
+            return Ok(db::phases::count(conn, rollout, phase, Some(state), Some(old.assignment.state))?);
         }
         // Of the device's former life, before it enrolled anew.
-        db::rollouts::count(conn, rollout, old.assignment.phase, Some(state), None)?;
+        db::phases::count(conn, rollout, old.assignment.phase, Some(state), None)?;
         db::assignments::delete(conn, old.assignment.id)?;
     }
     let new = Assignment {
@@ -114,7 +114,7 @@ fn grant_download(conn: &mut DbConn, basis: &Basis, rollout: RolloutId, phase: u
         seen_before_offer: basis.last_seen,
     };
     db::assignments::insert(conn, basis.device.id, &new, basis.now)?;
-    Ok(db::rollouts::count(conn, rollout, phase, None, Some(new.state))?)
+    Ok(db::phases::count(conn, rollout, phase, None, Some(new.state))?)
 }
 
 fn unexpected(source: callboard_policy::assignment::IllegalTransition) -> Error {
@@ -165,5 +165,5 @@ pub(crate) fn move_to(
         record.seq = 0;
     }
     db::assignments::update(conn, record, now)?;
-    Ok(db::rollouts::count(conn, record.assignment.rollout, record.assignment.phase, Some(old), Some(new))?)
+    Ok(db::phases::count(conn, record.assignment.rollout, record.assignment.phase, Some(old), Some(new))?)
 }

@@ -1,30 +1,21 @@
 //! Rollouts: made as drafts, started, paused, resumed and cancelled by operators; advanced by what devices report.
 
 pub(crate) mod advance;
+pub(crate) mod by_hand;
 pub(crate) mod members;
 pub(crate) mod preview;
+mod show;
 pub(crate) mod spec;
 mod start;
 
-use callboard_policy::{
-    gate::{self, GateVerdict, PhaseCounts},
-    rollout::{Plan, RolloutState},
-};
-use callboard_proto::{
-    admin::{self, Counts, RolloutSpec},
-    ids::RolloutId,
-    problem::Code,
-    time::Timestamp,
-};
+use callboard_policy::rollout::{Plan, RolloutState};
+use callboard_proto::{admin::RolloutSpec, ids::RolloutId, problem::Code, time::Timestamp};
 use roaring::RoaringBitmap;
 use uuid::Uuid;
 
 use super::{App, Error, Result, releases};
-use crate::db::{
-    self, DbConn,
-    events::NewEvent,
-    rollouts::{Phase, Record},
-};
+use crate::db::{self, DbConn, events::NewEvent, rollouts::Record};
+pub(crate) use show::{gate_counts, show, show_assignment, waits_for};
 pub(crate) use start::start;
 
 /// Who changes a rollout's state, and why.
@@ -119,7 +110,7 @@ pub(crate) async fn change_state(app: &App, reference: String, to: RolloutState,
             db::rollouts::update(conn, &record)?;
             if to == RolloutState::Running {
                 if because.acknowledge_failures {
-                    db::rollouts::acknowledge_failures(conn, record.id)?;
+                    db::phases::acknowledge_failures(conn, record.id)?;
                 }
                 refuse_to_pause_again(conn, record.id, now)?;
             }
@@ -153,69 +144,4 @@ fn refuse_to_pause_again(conn: &mut DbConn, id: RolloutId, now: Timestamp) -> Re
 fn said(because: &Because) -> String {
     let Because { operator, reason, .. } = because;
     if reason.trim().is_empty() { format!("by {operator}") } else { format!("by {operator}: {}", reason.trim()) }
-}
-
-/// The counters of a phase as gates read them.
-pub(crate) fn gate_counts(counts: &Counts) -> PhaseCounts {
-    PhaseCounts {
-        size: u64::from(counts.size.saturating_sub(counts.excluded)),
-        queued: counts.queued.into(),
-        downloading: counts.downloading.into(),
-        staged: counts.staged.into(),
-        activating: counts.activating.into(),
-        verifying: counts.verifying.into(),
-        succeeded: counts.succeeded.into(),
-        rolled_back: counts.rolled_back.into(),
-        failed: counts.failed.into(),
-        timed_out: counts.timed_out.into(),
-        cancelled: counts.cancelled.into(),
-        acknowledged: counts.acknowledged.into(),
-        ..PhaseCounts::default()
-    }
-}
-
-/// A rollout as operators see it.
-pub(crate) fn show(app: &App, record: Record) -> admin::Rollout {
-    let now = app.clock.now();
-    let plan = spec::plan(&record.spec, record.release).ok();
-    let phases = record.phases.iter().enumerate();
-    let phases = phases.map(|(idx, phase)| show_phase(idx, phase, plan.as_ref(), record.open_phase, now)).collect();
-    admin::Rollout {
-        id: record.id,
-        spec: record.spec,
-        release: record.release,
-        state: spec::state_to_wire(record.state),
-        state_reason: record.state_reason,
-        created_at: record.created_at,
-        started_at: record.started_at,
-        ended_at: record.ended_at,
-        phases,
-    }
-}
-
-fn show_phase(idx: usize, phase: &Phase, plan: Option<&Plan>, open: usize, now: Timestamp) -> admin::PhaseProgress {
-    let last = plan.is_none_or(|plan| idx + 1 >= plan.phases.len());
-    let gate = match (plan.and_then(|plan| plan.phases.get(idx)), phase.opened_at) {
-        (Some(planned), Some(opened_at)) if idx == open && !last => {
-            Some(match gate::evaluate(planned, &gate_counts(&phase.counts), opened_at, now) {
-                GateVerdict::Met(reason) | GateVerdict::Waiting(reason) | GateVerdict::Impossible(reason) => reason,
-            })
-        }
-        _ => None,
-    };
-    admin::PhaseProgress { name: phase.name.clone(), opened_at: phase.opened_at, gate, counts: phase.counts }
-}
-
-/// An assignment as operators see it.
-pub(crate) fn show_assignment(record: db::assignments::Record, device: &str) -> Option<admin::Assignment> {
-    Some(admin::Assignment {
-        id: record.assignment.id,
-        // Names were checked when they were written.
-        device: device.parse().ok()?,
-        phase: u32::try_from(record.assignment.phase).unwrap_or(u32::MAX),
-        state: record.assignment.state,
-        attempt: record.assignment.attempt,
-        failure: record.failure,
-        updated_at: record.updated_at,
-    })
 }

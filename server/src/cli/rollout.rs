@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use callboard_proto::{
-    admin::{Assignment, Because, Page, Preview, ROLLOUT_SCHEMA, Rollout, RolloutState},
+    admin::{Assignment, Because, OpenPhase, Page, Preview, ROLLOUT_SCHEMA, Rollout, RolloutState},
     ids::RolloutName,
 };
 
@@ -76,6 +76,17 @@ pub(crate) enum RolloutCommand {
     },
     /// Call a rollout off
     Cancel(ChangeArgs),
+    /// Approve the open phase, for a phase with approval=manual: the next phase opens
+    Approve(ChangeArgs),
+    /// End the soak of the open phase
+    SkipSoak(ReasonedArgs),
+    /// Open the next phase now, whatever its gate says
+    OpenPhase {
+        #[command(flatten)]
+        change: ReasonedArgs,
+        /// The name of the phase
+        phase: String,
+    },
     /// Show how a rollout stands
     Status {
         /// Its name or id
@@ -109,6 +120,16 @@ pub(crate) struct ChangeArgs {
     rollout: String,
     /// Why, for the event log
     #[arg(long, default_value = "")]
+    reason: String,
+}
+
+/// Which rollout, and a reason that must be given.
+#[derive(clap::Args)]
+pub(crate) struct ReasonedArgs {
+    /// Its name or id
+    rollout: String,
+    /// Why, for the event log
+    #[arg(long)]
     reason: String,
 }
 
@@ -153,6 +174,15 @@ pub(crate) fn run(command: RolloutCommand, context: &Context) -> anyhow::Result<
             change("resume", args, acknowledge_failures, context)
         }
         RolloutCommand::Cancel(args) => change("cancel", args, false, context),
+        RolloutCommand::Approve(args) => change("approve", args, false, context),
+        RolloutCommand::SkipSoak(ReasonedArgs { rollout, reason }) => {
+            change("skip-soak", ChangeArgs { rollout, reason }, false, context)
+        }
+        RolloutCommand::OpenPhase { change: ReasonedArgs { rollout, reason }, phase } => {
+            let path = Path::new(["rollouts", &rollout, "open-phase"]);
+            let rollout: Rollout = context.api()?.post(&path, &OpenPhase { phase, reason })?;
+            show::value(context.format, &rollout, status::details)
+        }
         RolloutCommand::Status { rollout, watch: true, .. } => watch::run(&context.api()?, &rollout, context.format),
         RolloutCommand::Status { rollout, devices: true, state, page, .. } => {
             let path = Path::new(["rollouts", &rollout, "assignments"]).maybe("state", state);

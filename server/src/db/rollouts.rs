@@ -1,21 +1,15 @@
-//! Rollouts and their phases. Who is in a phase is one compressed set; how its devices stand is a row of counters
-//! that changes in the transaction that changes an assignment.
+//! Rollouts. How they stand is in their phases.
 
 use callboard_policy::rollout::RolloutState;
-use callboard_proto::{
-    admin::{Counts, RolloutSpec},
-    digest::Digest,
-    ids::RolloutId,
-    state::AssignmentState,
-    time::Timestamp,
-};
+use callboard_proto::{admin::RolloutSpec, digest::Digest, ids::RolloutId, time::Timestamp};
 use diesel::{ExpressionMethods, QueryDsl, QueryResult, Queryable};
 use roaring::RoaringBitmap;
 
 use super::{
     conn::{DbConn, execute, find, load},
-    schema::{phases, rollouts},
-    types::{Ms, Sha, Uid, from_json, from_set, to_i64, to_json, to_set, to_u32},
+    phases::{self, Phase},
+    schema::rollouts,
+    types::{Ms, Sha, Uid, from_json, from_set, to_i64, to_json, to_set},
 };
 
 /// A rollout as it is stored.
@@ -34,15 +28,6 @@ pub(crate) struct Record {
     pub(crate) phases: Vec<Phase>,
 }
 
-/// A phase as it is stored.
-#[derive(Clone, Debug)]
-pub(crate) struct Phase {
-    pub(crate) name: String,
-    pub(crate) members: RoaringBitmap,
-    pub(crate) opened_at: Option<Timestamp>,
-    pub(crate) counts: Counts,
-}
-
 #[derive(Queryable)]
 struct Row {
     id: Uid,
@@ -56,30 +41,6 @@ struct Row {
     ended_at: Option<Ms>,
     open_phase: i64,
     excluded: Vec<u8>,
-}
-
-#[derive(Queryable)]
-struct PhaseRow {
-    name: String,
-    opened_at: Option<Ms>,
-    counts: CountsRow,
-}
-
-#[derive(Queryable)]
-struct CountsRow {
-    size: i64,
-    excluded: i64,
-    queued: i64,
-    downloading: i64,
-    staged: i64,
-    activating: i64,
-    verifying: i64,
-    succeeded: i64,
-    rolled_back: i64,
-    failed: i64,
-    timed_out: i64,
-    cancelled: i64,
-    acknowledged: i64,
 }
 
 impl Row {
@@ -101,78 +62,15 @@ impl Row {
     }
 }
 
-impl PhaseRow {
-    fn into_phase(self, members: RoaringBitmap) -> Phase {
-        let c = self.counts;
-        let mut counts = Counts {
-            size: to_u32(c.size),
-            excluded: to_u32(c.excluded),
-            queued: to_u32(c.queued),
-            downloading: to_u32(c.downloading),
-            staged: to_u32(c.staged),
-            activating: to_u32(c.activating),
-            verifying: to_u32(c.verifying),
-            succeeded: to_u32(c.succeeded),
-            rolled_back: to_u32(c.rolled_back),
-            failed: to_u32(c.failed),
-            timed_out: to_u32(c.timed_out),
-            cancelled: to_u32(c.cancelled),
-            acknowledged: to_u32(c.acknowledged),
-            unreached: 0,
-        };
-        let assigned: i64 = [
-            c.queued,
-            c.downloading,
-            c.staged,
-            c.activating,
-            c.verifying,
-            c.succeeded,
-            c.rolled_back,
-            c.failed,
-            c.timed_out,
-            c.cancelled,
-        ]
-        .iter()
-        .sum();
-        counts.unreached = to_u32((c.size - c.excluded - assigned).max(0));
-        Phase { name: self.name, members, opened_at: self.opened_at.map(Into::into), counts }
-    }
-}
-
 fn column(state: RolloutState) -> i16 {
     let place = RolloutState::ALL.iter().position(|one| *one == state);
     place.and_then(|n| i16::try_from(n).ok()).unwrap_or_default()
 }
 
-fn load_phases(conn: &mut DbConn, id: Uid, with_members: bool) -> QueryResult<Vec<Phase>> {
-    let counts = (
-        phases::size,
-        phases::excluded,
-        phases::queued,
-        phases::downloading,
-        phases::staged,
-        phases::activating,
-        phases::verifying,
-        phases::succeeded,
-        phases::rolled_back,
-        phases::failed,
-        phases::timed_out,
-        phases::cancelled,
-        phases::acknowledged,
-    );
-    let columns = (phases::name, phases::opened_at, counts);
-    let query = phases::table.filter(phases::rollout_id.eq(id)).order(phases::idx);
-    let rows: Vec<PhaseRow> = load(conn, query.select(columns))?;
-    let members: Vec<Vec<u8>> = if with_members { load(conn, query.select(phases::members))? } else { Vec::new() };
-    let mut members = members.into_iter();
-    let set = |bytes: Option<Vec<u8>>| bytes.map_or_else(|| Ok(RoaringBitmap::new()), |bytes| from_set(&bytes));
-    rows.into_iter().map(|row| Ok(row.into_phase(set(members.next())?))).collect()
-}
-
 fn with_phases(conn: &mut DbConn, rows: Vec<Row>) -> QueryResult<Vec<Record>> {
     let mut records = Vec::with_capacity(rows.len());
     for row in rows {
-        let phases = load_phases(conn, row.id, true)?;
+        let phases = phases::load_all(conn, row.id, true)?;
         records.push(row.into_record(phases)?);
     }
     Ok(records)
@@ -198,7 +96,7 @@ pub(crate) fn lean(conn: &mut DbConn, id: RolloutId) -> QueryResult<Option<Recor
     else {
         return Ok(None);
     };
-    let phases = load_phases(conn, id, false)?;
+    let phases = phases::load_all(conn, id, false)?;
     let excluded = empty;
     let row = Row {
         id,
@@ -227,11 +125,8 @@ pub(crate) fn active(conn: &mut DbConn) -> QueryResult<Vec<Record>> {
     let states = [RolloutState::Running, RolloutState::Paused].map(column).to_vec();
     let rows = load(conn, rollouts::table.filter(rollouts::state.eq_any(states)))?;
     let mut records = with_phases(conn, rows)?;
-    let open = phases::queued + phases::downloading + phases::staged + phases::activating + phases::verifying;
-    let ids: Vec<Uid> = load(conn, phases::table.filter(open.gt(0)).select(phases::rollout_id).distinct())?;
-    for id in
-        ids.into_iter().map(Uid::id).filter(|id| !records.iter().any(|record| record.id == *id)).collect::<Vec<_>>()
-    {
+    let open = phases::rollouts_at_work(conn)?;
+    for id in open.into_iter().filter(|id| !records.iter().any(|record| record.id == *id)).collect::<Vec<_>>() {
         records.extend(get(conn, id)?);
     }
     Ok(records)
@@ -284,81 +179,4 @@ pub(crate) fn update(conn: &mut DbConn, record: &Record) -> QueryResult<()> {
 pub(crate) fn set_excluded(conn: &mut DbConn, id: RolloutId, excluded: &RoaringBitmap) -> QueryResult<()> {
     let row = diesel::update(rollouts::table.find(Uid::from(id)));
     execute(conn, row.set(rollouts::excluded.eq(to_set(excluded)?))).map(drop)
-}
-
-/// Writes a phase with its members, all of them unreached.
-pub(crate) fn insert_phase(conn: &mut DbConn, id: RolloutId, idx: usize, phase: &Phase) -> QueryResult<()> {
-    let row = (
-        phases::rollout_id.eq(Uid::from(id)),
-        phases::idx.eq(to_i64(idx)),
-        phases::name.eq(&phase.name),
-        phases::members.eq(to_set(&phase.members)?),
-        phases::opened_at.eq(phase.opened_at.map(Ms::from)),
-        (phases::size.eq(to_i64(phase.counts.size)), phases::excluded.eq(to_i64(phase.counts.excluded))),
-        (phases::queued.eq(0_i64), phases::downloading.eq(0_i64), phases::staged.eq(0_i64)),
-        (phases::activating.eq(0_i64), phases::verifying.eq(0_i64), phases::succeeded.eq(0_i64)),
-        (phases::rolled_back.eq(0_i64), phases::failed.eq(0_i64), phases::timed_out.eq(0_i64)),
-        (phases::cancelled.eq(0_i64), phases::acknowledged.eq(0_i64)),
-    );
-    execute(conn, diesel::insert_into(phases::table).values(row)).map(drop)
-}
-
-/// Opens a phase.
-pub(crate) fn open_phase(conn: &mut DbConn, id: RolloutId, idx: usize, now: Timestamp) -> QueryResult<()> {
-    let phase = diesel::update(phases::table.find((Uid::from(id), to_i64(idx))));
-    execute(conn, phase.set(phases::opened_at.eq(Some(Ms::from(now))))).map(drop)
-}
-
-/// Lets gates look past the failures so far.
-pub(crate) fn acknowledge_failures(conn: &mut DbConn, id: RolloutId) -> QueryResult<()> {
-    let row = diesel::update(phases::table.filter(phases::rollout_id.eq(Uid::from(id))));
-    execute(conn, row.set(phases::acknowledged.eq(phases::rolled_back + phases::failed))).map(drop)
-}
-
-/// Writes the members of a phase after somebody joined late, or left.
-pub(crate) fn set_members(
-    conn: &mut DbConn,
-    id: RolloutId,
-    idx: usize,
-    members: &RoaringBitmap,
-    excluded: u32,
-) -> QueryResult<()> {
-    let phase = diesel::update(phases::table.find((Uid::from(id), to_i64(idx))));
-    let values = (
-        phases::members.eq(to_set(members)?),
-        phases::size.eq(to_i64(members.len())),
-        phases::excluded.eq(to_i64(excluded)),
-    );
-    execute(conn, phase.set(values)).map(drop)
-}
-
-/// Moves one device of a phase from one counter to another; `None` is "without an assignment".
-pub(crate) fn count(
-    conn: &mut DbConn,
-    id: RolloutId,
-    idx: usize,
-    from: Option<AssignmentState>,
-    to: Option<AssignmentState>,
-) -> QueryResult<()> {
-    if from == to {
-        return Ok(());
-    }
-    let delta = |states: &[AssignmentState]| {
-        let has = |state: Option<AssignmentState>| i64::from(state.is_some_and(|state| states.contains(&state)));
-        has(to) - has(from)
-    };
-    use AssignmentState as S;
-    let values = (
-        phases::queued.eq(phases::queued + delta(&[S::Queued])),
-        phases::downloading.eq(phases::downloading + delta(&[S::Downloading])),
-        phases::staged.eq(phases::staged + delta(&[S::Staged])),
-        phases::activating.eq(phases::activating + delta(&[S::Activating])),
-        phases::verifying.eq(phases::verifying + delta(&[S::Verifying])),
-        phases::succeeded.eq(phases::succeeded + delta(&[S::Succeeded])),
-        phases::rolled_back.eq(phases::rolled_back + delta(&[S::RolledBack])),
-        phases::failed.eq(phases::failed + delta(&[S::Failed])),
-        phases::timed_out.eq(phases::timed_out + delta(&[S::TimedOut])),
-        phases::cancelled.eq(phases::cancelled + delta(&[S::Cancelled, S::Expired])),
-    );
-    execute(conn, diesel::update(phases::table.find((Uid::from(id), to_i64(idx)))).set(values)).map(drop)
 }

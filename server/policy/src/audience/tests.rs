@@ -5,7 +5,16 @@ use crate::fixture::{at, release, rollout_id, spec, till};
 use crate::selector::Selector;
 
 fn phase(share: Share) -> Phase {
-    Phase { name: "p".to_owned(), share, success_percent: 100, completed_percent: 80, min_completed: 1, max_wait: None }
+    Phase {
+        name: "p".to_owned(),
+        share,
+        success_percent: 100,
+        completed_percent: 80,
+        min_completed: 1,
+        max_wait: None,
+        soak: std::time::Duration::ZERO,
+        approval: crate::rollout::Approval::Auto,
+    }
 }
 
 fn percents(percents: &[u32]) -> Vec<Phase> {

@@ -4,7 +4,7 @@ use super::*;
 use crate::{
     decide::{Step, decide},
     fixture::{at, contact, installed, release, rollout_id, spec, till},
-    rollout::{PhaseSpec, PolicyKind, RolloutState, Spec},
+    rollout::{Approval, PhaseSpec, PolicyKind, RolloutState, Spec},
 };
 
 fn fleet() -> Vec<Device> {
@@ -25,6 +25,8 @@ fn progressive() -> Spec {
         completed_percent: 80,
         min_completed: 1,
         max_wait_min: None,
+        soak_min: 0,
+        approval: Approval::Auto,
     };
     let phases = vec![phase("canary", 10), phase("all", 100)];
     Spec { policy: PolicyKind::Progressive, phases, selector: "region = northeast".to_owned(), ..spec() }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use callboard_proto::{digest::Digest, ids::RolloutName, time::Timestamp};
 use chrono_tz::Tz;
 
-use super::{DEFAULT_MIN_ABSENCE, MAX_PRIORITY, Membership, Plan, Policy, Unit};
+use super::{Approval, DEFAULT_MIN_ABSENCE, MAX_PRIORITY, Membership, Plan, Policy, Unit};
 use crate::{
     selector::Selector,
     window::{Gates, Mode},
@@ -112,6 +112,10 @@ pub struct PhaseSpec {
     pub min_completed: u32,
     /// Minutes.
     pub max_wait_min: Option<u32>,
+    /// Minutes.
+    pub soak_min: u32,
+    /// Who opens the next phase.
+    pub approval: Approval,
 }
 
 /// One thing that is wrong with a spec.

@@ -25,6 +25,8 @@ fn phase(name: &str, percent: u32) -> PhaseSpec {
         completed_percent: 80,
         min_completed: 1,
         max_wait_min: None,
+        soak_min: 0,
+        approval: Approval::Auto,
     }
 }
 
@@ -93,6 +95,21 @@ fn phases_rise_to_a_hundred() {
             "phases[0].success_percent: is 101; 1 to 100 is allowed",
             "phases[0].completed_percent: is 0; 1 to 100 is allowed",
             "phases[0].max_wait_min: must be at least 1; leave it out to wait without limit",
+        ],
+    );
+}
+
+#[test]
+fn a_soak_is_of_a_sensible_length_and_the_last_phase_needs_no_approval() {
+    check(
+        |spec| {
+            let long = PhaseSpec { soak_min: 129_601, approval: Approval::Manual, ..phase("pilot", 10) };
+            let last = PhaseSpec { soak_min: 129_600, approval: Approval::Manual, ..phase("all", 100) };
+            progressive(spec, vec![long, last]);
+        },
+        &[
+            "phases[0].soak_min: is 129601; at most 129600 (90 days) is allowed",
+            "phases[1].approval: nothing opens after the last phase, so there is nothing to approve; leave it out",
         ],
     );
 }

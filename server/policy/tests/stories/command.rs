@@ -11,6 +11,8 @@
 //! rollout NAME PRODUCT VERSION          then indented: policy, selector, phase, window, ...
 //! preview NAME / start NAME / pause NAME / resume NAME / cancel NAME
 //! resume NAME acknowledging             and look past the failures so far
+//! approve NAME / skip-soak NAME         what the open phase waits for
+//! open-phase NAME PHASE                 whatever the gate says
 //! check-in DEVICE                       what is it told?
 //! explain DEVICE                        and what of every rollout?
 //! facts DEVICE hw=model ...             what it will say of itself from now on
@@ -27,9 +29,10 @@ use std::{collections::BTreeMap, time::Duration};
 use callboard_policy::{
     decide::{self, Step},
     device::{Device, Hold, SiteRules},
+    gate::{PhaseTimes, Word},
     preview::preview,
     release::Release,
-    rollout::{Membership, PhaseSpec, PolicyKind, Rollout, RolloutState, Spec, Unit as Moves, WindowSpec},
+    rollout::{Approval, Membership, PhaseSpec, PolicyKind, Rollout, RolloutState, Spec, Unit as Moves, WindowSpec},
     selector::Glob,
     trading::{HoursSpec, TradingHours},
     window::{Gates, Mode},
@@ -111,13 +114,18 @@ fn command(world: &mut World, words: &[&str], details: &[&str]) -> Vec<String> {
         ["resume", name] => world.set_state(name, RolloutState::Running),
         ["resume", name, "acknowledging"] => world.acknowledge_and_resume(name),
         ["cancel", name] => world.set_state(name, RolloutState::Cancelled),
+        ["approve", name] => world.by_hand(name, Word::Approve),
+        ["skip-soak", name] => world.by_hand(name, Word::SkipSoak),
+        ["open-phase", name, phase] => {
+            let phases = &world.running(name).rollout.plan.phases;
+            let wanted = phases.iter().position(|one| one.name == *phase).expect("a phase");
+            world.by_hand(name, Word::Open(wanted));
+        }
         ["check-in", name] => return vec![report::decision(&world.check_in(name))],
         ["explain", name] => {
             let contact = world.contact(name);
             let decision = decide::explain(world.now, &world.catalog(), &world.units[*name].device, &contact);
-            let mut lines = vec![report::decision(&decision)];
-            lines.extend(report::considered(&decision).into_iter().map(|line| format!("  {line}")));
-            return lines;
+            return report::explained(world, &decision);
         }
         ["facts", name, facts @ ..] => {
             for fact in facts {
@@ -282,7 +290,7 @@ fn rollout(world: &mut World, name: &str, product: &str, version: &str, details:
     match spec.plan() {
         Ok(plan) => {
             let rollout = Rollout::draft(id(name), plan);
-            world.rollouts.push(Running { rollout, counts: vec![], opened_at: world.now });
+            world.rollouts.push(Running { rollout, counts: vec![], times: PhaseTimes::default() });
             vec![]
         }
         Err(errors) => errors.iter().map(|error| format!("refused: {error}")).collect(),
@@ -318,7 +326,7 @@ fn set(spec: &mut Spec, key: &str, value: &str) {
     }
 }
 
-/// `NAME 10% success=95 [min=1] [completed=80] [max_wait=60]`, or `NAME selector=...` to the end of the line.
+/// `NAME 10% success=95 [min=1] [completed=80] [max_wait=60] [soak=60] [approval=manual]`, or `NAME selector=...` to the end of the line.
 fn phase(text: &str) -> PhaseSpec {
     let (text, selector) = match text.split_once(" selector=") {
         Some((name, selector)) => (name, Some(selector.to_owned())),
@@ -336,6 +344,8 @@ fn phase(text: &str) -> PhaseSpec {
         completed_percent: number("completed", 80),
         min_completed: number("min", 1),
         max_wait_min: facts.get("max_wait").map(|text| text.parse().unwrap()),
+        soak_min: number("soak", 0),
+        approval: if words.contains(&"approval=manual") { Approval::Manual } else { Approval::Auto },
     }
 }
 

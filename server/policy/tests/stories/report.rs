@@ -2,13 +2,13 @@
 
 use callboard_policy::{
     decide::{Decision, Step},
-    gate::PhaseCounts,
+    gate::{self, PhaseCounts},
     preview::Preview,
     rollout::RolloutState,
 };
 use callboard_proto::state::AssignmentState;
 
-use crate::world::World;
+use crate::world::{Running, World};
 
 pub(crate) fn decision(decision: &Decision) -> String {
     let what = match decision.step {
@@ -33,8 +33,29 @@ pub(crate) fn considered(decision: &Decision) -> Vec<String> {
     decision.considered.iter().map(|one| format!("[{}] {}", one.reason.code, one.reason.text)).collect()
 }
 
-pub(crate) fn status(world: &mut World, name: &str) -> Vec<String> {
-    let running = world.running(name);
+/// An explanation adds what the phase that comes next waits for.
+pub(crate) fn explained(world: &World, decision: &Decision) -> Vec<String> {
+    let mut lines = vec![self::decision(decision)];
+    for (one, line) in decision.considered.iter().zip(considered(decision)) {
+        lines.push(format!("  {line}"));
+        if one.reason.code == "phase_not_open" {
+            let running = world.rollouts.iter().find(|running| running.rollout.id == one.rollout).unwrap();
+            lines.push(format!("    {}", waits_for(world, running).unwrap()));
+        }
+    }
+    lines
+}
+
+/// What the next phase waits for.
+fn waits_for(world: &World, running: &Running) -> Option<String> {
+    let (plan, open) = (&running.rollout.plan, running.rollout.open_phase);
+    let last = open + 1 == plan.phases.len() && plan.phases[open].soak.is_zero();
+    let verdict = gate::evaluate(&plan.phases, open, &running.counts[open], running.times, world.now)?;
+    (!last && running.rollout.state.is_active()).then(|| verdict.into_reason().text)
+}
+
+pub(crate) fn status(world: &World, name: &str) -> Vec<String> {
+    let running = world.rollouts.iter().find(|one| one.rollout.plan.name.as_str() == name).unwrap();
     let (rollout, counts) = (&running.rollout, &running.counts);
     let open = &rollout.plan.phases[rollout.open_phase].name;
     let mut lines = vec![match rollout.state {
@@ -45,6 +66,7 @@ pub(crate) fn status(world: &mut World, name: &str) -> Vec<String> {
         let size = devices(usize::try_from(counts.size).unwrap());
         lines.push(format!("  {}: {size}: {}", phase.name, in_words(*counts)));
     }
+    lines.extend(waits_for(world, running).map(|text| format!("  {text}")));
     lines
 }
 

@@ -8,7 +8,7 @@ use callboard_policy::{
     catalog::Catalog,
     decide::{self, Admission, Decision, Step},
     device::{Assignment, Connectivity, Contact, DEFAULT_ABANDONED_AFTER, Device},
-    gate::{self, Advance, PhaseCounts},
+    gate::{self, Advance, Deed, PhaseCounts, PhaseTimes, Word},
     release::Release,
     rollout::{Rollout, RolloutState},
     selector::Seen,
@@ -45,7 +45,8 @@ pub(crate) struct Unit {
 pub(crate) struct Running {
     pub(crate) rollout: Rollout,
     pub(crate) counts: Vec<PhaseCounts>,
-    pub(crate) opened_at: Timestamp,
+    /// Of the open phase.
+    pub(crate) times: PhaseTimes,
 }
 
 pub(crate) fn id<K>(text: &str) -> Id<K> {
@@ -89,7 +90,7 @@ impl World {
         running.rollout.excluded = audience.excluded;
         running.rollout.state = RolloutState::Running;
         running.rollout.started_at = Some(now);
-        running.opened_at = now;
+        running.times = PhaseTimes { opened_at: now, ..PhaseTimes::default() };
         self.settle();
     }
 
@@ -235,16 +236,45 @@ impl World {
         });
     }
 
+    /// An operator's word about the open phase.
+    pub(crate) fn by_hand(&mut self, name: &str, word: Word) {
+        let now = self.now;
+        let running = self.running(name);
+        let open = running.rollout.open_phase;
+        match gate::by_hand(&running.rollout, &running.counts[open], running.times, now, word) {
+            Ok(Deed::Nothing) => {}
+            Ok(Deed::Note(times)) => running.times = times,
+            Ok(Deed::Open { phase, stood }) => {
+                running.rollout.open_phase = phase;
+                running.times = PhaseTimes { opened_at: now, ..PhaseTimes::default() };
+                let opened = running.rollout.plan.phases[phase].name.clone();
+                self.news.push(format!("{name} opens phase {opened} by hand; otherwise: {stood}"));
+            }
+            Err(why) => self.news.push(format!("refused: {why}")),
+        }
+        self.settle();
+    }
+
     /// Opens phases, pauses and completes, as the counters say.
     pub(crate) fn settle(&mut self) {
         let now = self.now;
-        for Running { rollout, counts, opened_at } in &mut self.rollouts {
+        for Running { rollout, counts, times } in &mut self.rollouts {
             let name = rollout.plan.name.to_string();
             loop {
-                match gate::advance(rollout, counts, *opened_at, now) {
+                let phase = &rollout.plan.phases[rollout.open_phase].name;
+                match gate::advance(rollout, counts, *times, now) {
                     Advance::Stay(_) => break,
+                    Advance::Meet(reason) => {
+                        times.met_at = Some(now);
+                        self.news.push(format!("{name}: the gate of phase {phase} is met: {}", reason.text));
+                    }
+                    Advance::Unmeet(reason) => {
+                        *times = PhaseTimes { opened_at: times.opened_at, ..PhaseTimes::default() };
+                        self.news.push(format!("{name}: the gate of phase {phase} is no longer met: {}", reason.text));
+                    }
                     Advance::Open { phase, reason } => {
-                        (rollout.open_phase, *opened_at) = (phase, now);
+                        rollout.open_phase = phase;
+                        *times = PhaseTimes { opened_at: now, ..PhaseTimes::default() };
                         let opened = &rollout.plan.phases[phase].name;
                         self.news.push(format!("{name} opens phase {opened} ({})", reason.text));
                     }

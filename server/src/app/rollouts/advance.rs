@@ -3,7 +3,7 @@
 //! Runs in the transaction in which it happened, so that no grant can slip in between.
 
 use callboard_policy::{
-    gate::{self, Advance},
+    gate::{self, Advance, PhaseTimes},
     rollout::RolloutState,
 };
 use callboard_proto::{ids::RolloutId, time::Timestamp};
@@ -11,7 +11,12 @@ use callboard_proto::{ids::RolloutId, time::Timestamp};
 use super::gate_counts;
 use crate::{
     app::{App, Error, Result, catalog},
-    db::{self, DbConn, events::NewEvent, rollouts::Record},
+    db::{
+        self, DbConn,
+        events::NewEvent,
+        phases::{Approval, Phase},
+        rollouts::Record,
+    },
 };
 
 /// Looks at the gates of a rollout; says whether the catalog has changed.
@@ -32,42 +37,82 @@ pub(crate) fn advance(conn: &mut DbConn, id: RolloutId, now: Timestamp) -> Resul
 /// One move; says whether there was one. After a phase has opened the next one may open at once, if it is empty.
 fn step(conn: &mut DbConn, record: &mut Record, now: Timestamp) -> Result<bool> {
     let counts: Vec<_> = record.phases.iter().map(|phase| gate_counts(&phase.counts)).collect();
-    let opened_at = record.phases.get(record.open_phase).and_then(|phase| phase.opened_at).unwrap_or(now);
+    let times = record.phases.get(record.open_phase).map(Phase::times).unwrap_or_default();
     let rollout = catalog::active(record.clone())?;
-    let event = match gate::advance(&rollout, &counts, opened_at, now) {
+    let event = match gate::advance(&rollout, &counts, times, now) {
         Advance::Stay(_) => return Ok(false),
+        Advance::Meet(reason) => {
+            let name = note(conn, record, PhaseTimes { met_at: Some(now), ..times }, None, now)?;
+            NewEvent::rollout(
+                "rollout.gate_met",
+                record.id,
+                format!("the gate of phase {name} is met: {}", reason.text),
+            )
+        }
+        Advance::Unmeet(reason) => {
+            let times = PhaseTimes { opened_at: times.opened_at, ..PhaseTimes::default() };
+            let name = note(conn, record, times, None, now)?;
+            let text = format!("the gate of phase {name} is no longer met: {}", reason.text);
+            NewEvent::rollout("rollout.gate_lost", record.id, text)
+        }
         Advance::Open { phase, reason } => {
-            record.open_phase = phase;
-            let name = record.phases.get_mut(phase).map(|phase| {
-                phase.opened_at = Some(now);
-                phase.name.clone()
-            });
-            db::rollouts::open_phase(conn, record.id, phase, now)?;
-            let text = format!("phase {} opened: {}", name.unwrap_or_default(), reason.text);
-            NewEvent::rollout("rollout.phase_opened", record.id, text)
+            let name = open(conn, record, phase, now)?;
+            NewEvent::rollout("rollout.phase_opened", record.id, format!("phase {name} opened: {}", reason.text))
         }
         Advance::Pause(reason) => {
             record.state = RolloutState::Paused;
             record.state_reason = Some(reason.text.clone());
+            db::rollouts::update(conn, record)?;
             NewEvent::rollout("rollout.paused", record.id, reason.text)
         }
         Advance::Complete(reason) => {
             record.state = RolloutState::Completed;
             record.ended_at = Some(now);
+            db::rollouts::update(conn, record)?;
             NewEvent::rollout("rollout.completed", record.id, reason.text)
         }
     };
-    db::rollouts::update(conn, record)?;
     db::events::insert(conn, now, &event)?;
     Ok(true)
 }
 
-/// Looks at the gates that time alone can move: those with a `max_wait`, and rollouts with an end.
+/// Opens a phase; gives its name.
+pub(super) fn open(conn: &mut DbConn, record: &mut Record, phase: usize, now: Timestamp) -> Result<String> {
+    record.open_phase = phase;
+    let opened = record.phases.get_mut(phase);
+    let opened = opened.ok_or_else(|| Error::Unexpected(format!("rollout {} has no phase {phase}", record.id)))?;
+    opened.opened_at = Some(now);
+    let name = opened.name.clone();
+    db::phases::open(conn, record.id, phase, now)?;
+    db::rollouts::update(conn, record)?;
+    Ok(name)
+}
+
+/// Writes the times of the open phase, with who approved it if it is approved; gives its name.
+pub(super) fn note(
+    conn: &mut DbConn,
+    record: &mut Record,
+    times: PhaseTimes,
+    by: Option<&str>,
+    now: Timestamp,
+) -> Result<String> {
+    let (id, idx) = (record.id, record.open_phase);
+    let phase = record.phases.get_mut(idx);
+    let phase = phase.ok_or_else(|| Error::Unexpected(format!("rollout {id} has no phase {idx}")))?;
+    phase.met_at = times.met_at;
+    phase.soak_skipped_at = times.soak_skipped.then(|| phase.soak_skipped_at.unwrap_or(now));
+    let approval = phase.approval.take().or_else(|| by.map(|by| Approval { at: now, by: by.to_owned() }));
+    phase.approval = approval.filter(|_| times.approved);
+    db::phases::set_times(conn, id, idx, phase)?;
+    Ok(phase.name.clone())
+}
+
+/// Looks at the gates that time alone can move: those with a `max_wait` or a soak, and rollouts with an end.
 pub(crate) async fn advance_by_time(app: &App) -> Result<()> {
     let now = app.clock.now();
     let snapshot = app.catalog();
     let timed = snapshot.catalog.rollouts.iter().filter(|rollout| {
-        let waits = rollout.plan.phases.iter().any(|phase| phase.max_wait.is_some());
+        let waits = rollout.plan.phases.iter().any(|phase| phase.max_wait.is_some() || !phase.soak.is_zero());
         rollout.state.is_active() && (waits || rollout.plan.ends_at.is_some_and(|end| now >= end))
     });
     let ids: Vec<RolloutId> = timed.map(|rollout| rollout.id).collect();

@@ -20,7 +20,7 @@ pub(crate) fn join(conn: &mut DbConn, id: RolloutId, phase: usize, number: u32) 
     };
     let mut members = stored.members.clone();
     if members.insert(number) {
-        db::rollouts::set_members(conn, id, phase, &members, stored.counts.excluded)?;
+        db::phases::set_members(conn, id, phase, &members, stored.counts.excluded)?;
     }
     Ok(())
 }
@@ -40,7 +40,7 @@ pub(crate) fn exclude(conn: &mut DbConn, id: RolloutId, phase: usize, number: u3
     // A device that joined in the same moment may be missing.
     members.insert(number);
     let delta = if excluded { stored.counts.excluded + 1 } else { stored.counts.excluded.saturating_sub(1) };
-    db::rollouts::set_members(conn, id, phase, &members, delta)?;
+    db::phases::set_members(conn, id, phase, &members, delta)?;
     db::rollouts::set_excluded(conn, id, &set)?;
     Ok(db::counters::bump_generation(conn)?)
 }
@@ -61,7 +61,7 @@ pub(crate) fn leave(conn: &mut DbConn, device: DeviceId, now: Timestamp) -> Resu
                 if let Ok(new) = transition(old, Event::Cancelled) {
                     assignment.assignment.state = new;
                     db::assignments::update(conn, &assignment, now)?;
-                    db::rollouts::count(conn, record.id, phase, Some(old), Some(new))?;
+                    db::phases::count(conn, record.id, phase, Some(old), Some(new))?;
                 }
             }
             None => exclude(conn, record.id, phase, number, true)?,

@@ -1,7 +1,7 @@
 //! From the rollout that was asked for to the plan that decisions are made of.
 
 use callboard_policy::{
-    rollout::{Membership, PhaseSpec, Plan, PolicyKind, RolloutState, Spec, Unit, WindowSpec},
+    rollout::{Approval, Membership, PhaseSpec, Plan, PolicyKind, RolloutState, Spec, Unit, WindowSpec},
     window::{Gates, Mode},
 };
 use callboard_proto::{
@@ -83,6 +83,11 @@ fn phase(wire: &admin::Phase) -> PhaseSpec {
         completed_percent: u32::from(wire.completed_percent),
         min_completed: wire.min_completed,
         max_wait_min: wire.max_wait_min,
+        soak_min: wire.soak_min,
+        approval: match wire.approval {
+            admin::Approval::Auto => Approval::Auto,
+            admin::Approval::Manual => Approval::Manual,
+        },
     }
 }
 

@@ -11,12 +11,7 @@ use callboard_proto::{admin::Counts, problem::Code, time::Timestamp};
 use super::{advance::advance, resolve, spec};
 use crate::{
     app::{ABANDONED_AFTER, App, Error, Result, devices::each, releases},
-    db::{
-        self, DbConn,
-        events::NewEvent,
-        rollouts::{Phase, Record},
-        selector::Context,
-    },
+    db::{self, DbConn, events::NewEvent, phases::Phase, rollouts::Record, selector::Context},
 };
 
 /// Starts a draft.
@@ -86,8 +81,8 @@ fn store(
         let counts = Counts { size: count(members.len()), excluded, ..Counts::default() };
         devices += members.len();
         let opened_at = (idx == 0).then_some(now);
-        let phase = Phase { name: planned.name.clone(), members, opened_at, counts };
-        db::rollouts::insert_phase(conn, record.id, idx, &phase)?;
+        let phase = Phase::new(planned.name.clone(), members, opened_at, counts);
+        db::phases::insert(conn, record.id, idx, &phase)?;
     }
     db::counters::bump_generation(conn)?;
     let text =

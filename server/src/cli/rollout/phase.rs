@@ -1,11 +1,12 @@
 //! A phase as people write it: `canary=10%,success=95` or `pilot={site = NYC-001},wait=60m`.
 
-use callboard_proto::admin::Phase;
+use callboard_proto::admin::{Approval, Phase};
 
 use crate::cli::duration;
 
 /// How a phase is written, for `--help` and for errors.
-pub(crate) const SYNTAX: &str = "NAME=SHARE[,success=P][,completed=P][,min=N][,wait=DURATION], where SHARE is a \
+pub(crate) const SYNTAX: &str = "NAME=SHARE[,success=P][,completed=P][,min=N][,wait=DURATION][,soak=DURATION]\
+    [,approval=manual], where SHARE is a \
     cumulative percentage such as 10% or a selector in braces, such as \"canary=10%,success=95\" or \
     \"pilot={site in (NYC-001, BOS-001)},wait=60m\"";
 
@@ -25,6 +26,8 @@ pub(crate) fn parse(text: &str) -> Result<Phase, String> {
         completed_percent: 80,
         min_completed: 1,
         max_wait_min: None,
+        soak_min: 0,
+        approval: Approval::Auto,
     };
     match share {
         Share::Percent(percent) => phase.percent = Some(percent),
@@ -37,7 +40,11 @@ pub(crate) fn parse(text: &str) -> Result<Phase, String> {
             "completed" => phase.completed_percent = percent(value)?,
             "min" => phase.min_completed = value.parse().map_err(|error| format!("min={value}: {error}"))?,
             "wait" => phase.max_wait_min = Some(duration::minutes(value)?),
-            _ => return Err(format!("{key:?} is none of success, completed, min, wait: {SYNTAX}")),
+            "soak" => phase.soak_min = duration::minutes(value)?,
+            "approval" => phase.approval = approval(value)?,
+            _ => {
+                return Err(format!("{key:?} is none of success, completed, min, wait, soak, approval: {SYNTAX}"));
+            }
         }
     }
     if phase.name.is_empty() {
@@ -73,6 +80,14 @@ fn percent(text: &str) -> Result<u8, String> {
     number.ok_or_else(|| format!("{text:?} is not a percentage of 1 to 100"))
 }
 
+fn approval(text: &str) -> Result<Approval, String> {
+    match text {
+        "auto" => Ok(Approval::Auto),
+        "manual" => Ok(Approval::Manual),
+        _ => Err(format!("approval={text}: auto or manual is wanted")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -87,12 +102,12 @@ mod tests {
     #[test]
     fn phases_as_people_write_them() {
         assert_eq!(
-            shown("canary=10%,success=100,completed=50%,min=2,wait=2h"),
-            r#"{"name":"canary","percent":10,"selector":null,"success_percent":100,"completed_percent":50,"min_completed":2,"max_wait_min":120}"#
+            shown("canary=10%,success=100,completed=50%,min=2,wait=2h,soak=3h,approval=manual"),
+            r#"{"name":"canary","percent":10,"selector":null,"success_percent":100,"completed_percent":50,"min_completed":2,"max_wait_min":120,"soak_min":180,"approval":"manual"}"#
         );
         assert_eq!(
             shown("pilot={site in (NYC-001, BOS-001)}, wait=60m"),
-            r#"{"name":"pilot","percent":null,"selector":"site in (NYC-001, BOS-001)","success_percent":95,"completed_percent":80,"min_completed":1,"max_wait_min":60}"#
+            r#"{"name":"pilot","percent":null,"selector":"site in (NYC-001, BOS-001)","success_percent":95,"completed_percent":80,"min_completed":1,"max_wait_min":60,"soak_min":0,"approval":"auto"}"#
         );
         assert_eq!(parse("all={name = \"a}b\"}").expect("a phase").selector.as_deref(), Some("name = \"a}b\""));
     }
@@ -114,7 +129,8 @@ mod tests {
             ("a={x = 1", "the selector has no end"),
             ("a={x = 1}success=3", "\"success=3\" follows the selector"),
             ("a=10%,success", "\"success\" has no value"),
-            ("a=10%,soak=5m", "\"soak\" is none of"),
+            ("a=10%,soap=5m", "\"soap\" is none of"),
+            ("a=10%,approval=yes", "approval=yes: auto or manual"),
             ("a=10%,min=x", "min=x: invalid digit"),
             ("a=10%,wait=90s", "\"90s\" is not a whole number of minutes"),
         ] {

@@ -28,16 +28,23 @@ pub(super) fn details(rollout: &Rollout) -> String {
         ("ended", table::or_empty(rollout.ended_at)),
     ]);
     let rows = rollout.phases.iter().map(|phase| {
-        let gate = phase.gate.as_ref().map(|gate| gate.text.clone()).unwrap_or_default();
         let counts = &phase.counts;
         let [succeeded, failed, wanted] = [counts.succeeded, counts.unsuccessful(), counts.wanted()];
         let [succeeded, failed, wanted] = [succeeded, failed, wanted].map(|n| n.to_string());
-        [phase.name.clone(), bar(counts, WIDTH), succeeded, failed, wanted, sentence(counts), gate]
+        [phase.name.clone(), bar(counts, WIDTH), succeeded, failed, wanted, sentence(counts), gate(phase)]
     });
     let headings = ["PHASE", "PROGRESS", "SUCCEEDED", "FAILED", "OF", "DEVICES", "GATE"];
     // Writing to a String cannot fail.
     let _ = write!(text, "\n\n{}", table::list(headings, rows));
     text
+}
+
+/// What the next phase waits for, or who let it open.
+fn gate(phase: &PhaseProgress) -> String {
+    let waits = phase.gate.as_ref().map(|gate| gate.text.clone());
+    let skipped = phase.soak_skipped_at.map(|at| format!("soak skipped at {at}"));
+    let approved = phase.approved.as_ref().map(|approval| format!("approved by {} at {}", approval.by, approval.at));
+    [waits, skipped, approved].into_iter().flatten().collect::<Vec<_>>().join("; ")
 }
 
 /// One phase as a line of text.
@@ -100,7 +107,7 @@ mod tests {
     #[test]
     fn success_and_failure_are_told_apart() {
         let counts = Counts { size: 10, excluded: 2, succeeded: 3, rolled_back: 1, staged: 4, ..Counts::default() };
-        let phase = PhaseProgress { name: "canary".to_owned(), opened_at: None, gate: None, counts };
+        let phase = PhaseProgress { name: "canary".to_owned(), counts, ..PhaseProgress::default() };
         assert_eq!(
             line(&phase),
             "canary: 3 succeeded, 1 failed of 8 (4 staged, 3 succeeded, 1 rolled back, 2 excluded)"

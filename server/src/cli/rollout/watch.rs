@@ -171,7 +171,7 @@ mod tests {
             created_at: Timestamp::default(),
             started_at: None,
             ended_at: None,
-            phases: vec![PhaseProgress { name: "all".to_owned(), opened_at: None, gate: None, counts }],
+            phases: vec![PhaseProgress { name: "all".to_owned(), counts, ..PhaseProgress::default() }],
         }
     }
 

@@ -6,7 +6,7 @@ use actix_web::{
 };
 use callboard_policy::rollout::RolloutState;
 use callboard_proto::{
-    admin::{self, Assignment, Because, Page, PhaseProgress, Preview, Rollout, RolloutSpec},
+    admin::{self, Assignment, Because, OpenPhase, Page, PhaseProgress, Preview, Rollout, RolloutSpec},
     ids::{AssignmentId, RolloutId},
     problem::Problem,
     state::AssignmentState,
@@ -131,6 +131,54 @@ pub(crate) async fn cancel(
     change(&operator, &app, path, body, RolloutState::Cancelled).await
 }
 
+/// Approves the open phase, whose gate is met and whose soak is over: the next phase opens.
+#[utoipa::path(post, path = "/rollouts/{rollout}/approve", tag = "rollouts", params(("rollout" = String, Path)),
+    request_body = Because, responses((status = 200, body = Rollout), (status = 409, body = Problem)))]
+pub(crate) async fn approve(
+    operator: Operator,
+    app: Data<App>,
+    path: Path<String>,
+    body: Json<Because>,
+) -> ApiResult<Json<Rollout>> {
+    let because = because(&operator, body.into_inner());
+    let record = rollouts::by_hand::approve(&app, path.into_inner(), because).await?;
+    Ok(Json(rollouts::show(&app, record)))
+}
+
+/// Ends the soak of the open phase; needs a reason.
+#[utoipa::path(post, path = "/rollouts/{rollout}/skip-soak", tag = "rollouts", params(("rollout" = String, Path)),
+    request_body = Because, responses((status = 200, body = Rollout), (status = 409, body = Problem)))]
+pub(crate) async fn skip_soak(
+    operator: Operator,
+    app: Data<App>,
+    path: Path<String>,
+    body: Json<Because>,
+) -> ApiResult<Json<Rollout>> {
+    let because = because(&operator, body.into_inner());
+    let record = rollouts::by_hand::skip_soak(&app, path.into_inner(), because).await?;
+    Ok(Json(rollouts::show(&app, record)))
+}
+
+/// Opens the next phase, whatever the gate says; needs a reason.
+#[utoipa::path(post, path = "/rollouts/{rollout}/open-phase", tag = "rollouts", params(("rollout" = String, Path)),
+    request_body = OpenPhase, responses((status = 200, body = Rollout), (status = 409, body = Problem)))]
+pub(crate) async fn open_phase(
+    operator: Operator,
+    app: Data<App>,
+    path: Path<String>,
+    body: Json<OpenPhase>,
+) -> ApiResult<Json<Rollout>> {
+    let OpenPhase { phase, reason } = body.into_inner();
+    let because = because(&operator, Because { reason, ..Because::default() });
+    let record = rollouts::by_hand::open_phase(&app, path.into_inner(), phase, because).await?;
+    Ok(Json(rollouts::show(&app, record)))
+}
+
+fn because(operator: &Operator, body: Because) -> app::rollouts::Because {
+    let Because { reason, acknowledge_failures } = body;
+    app::rollouts::Because { operator: operator.name.clone(), reason, acknowledge_failures }
+}
+
 async fn change(
     operator: &Operator,
     app: &App,
@@ -138,8 +186,7 @@ async fn change(
     body: Json<Because>,
     to: RolloutState,
 ) -> ApiResult<Json<Rollout>> {
-    let admin::Because { reason, acknowledge_failures } = body.into_inner();
-    let because = app::rollouts::Because { operator: operator.name.clone(), reason, acknowledge_failures };
+    let because = because(operator, body.into_inner());
     let record = rollouts::change_state(app, path.into_inner(), to, because).await?;
     Ok(Json(rollouts::show(app, record)))
 }

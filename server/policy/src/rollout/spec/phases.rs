@@ -1,10 +1,15 @@
 //! Phases as they were typed.
 
+use std::time::Duration;
+
 use super::{Errors, MAX_PARTS, MAX_PHASE_NAME, PhaseSpec, PolicyKind, Spec, minutes};
 use crate::{
-    rollout::{Membership, Phase, Share},
+    rollout::{Approval, Membership, Phase, Share},
     selector::Selector,
 };
+
+/// A soak that is longer is a mistake in the unit.
+const MAX_SOAK_MIN: u32 = 90 * 24 * 60;
 
 pub(super) fn read(spec: &Spec, errors: &mut Errors) -> Vec<Phase> {
     if spec.policy != PolicyKind::Progressive {
@@ -31,6 +36,12 @@ pub(super) fn read(spec: &Spec, errors: &mut Errors) -> Vec<Phase> {
         let message = "the last phase must be 100 percent, or devices would be left out for ever";
         errors.add(format!("phases[{last}].percent"), message);
     }
+    if let Some((last, phase)) = spec.phases.iter().enumerate().next_back()
+        && phase.approval == Approval::Manual
+    {
+        let message = "nothing opens after the last phase, so there is nothing to approve; leave it out";
+        errors.add(format!("phases[{last}].approval"), message);
+    }
     phases
 }
 
@@ -43,6 +54,8 @@ fn everyone() -> Phase {
         completed_percent: 100,
         min_completed: 0,
         max_wait: None,
+        soak: Duration::ZERO,
+        approval: Approval::Auto,
     }
 }
 
@@ -95,6 +108,10 @@ fn read_one(phase: &PhaseSpec, share: Share, path: &str, errors: &mut Errors) ->
     if phase.max_wait_min == Some(0) {
         errors.add(format!("{path}.max_wait_min"), "must be at least 1; leave it out to wait without limit");
     }
+    if phase.soak_min > MAX_SOAK_MIN {
+        let message = format!("is {}; at most {MAX_SOAK_MIN} (90 days) is allowed", phase.soak_min);
+        errors.add(format!("{path}.soak_min"), message);
+    }
     Phase {
         name: phase.name.clone(),
         share,
@@ -102,5 +119,7 @@ fn read_one(phase: &PhaseSpec, share: Share, path: &str, errors: &mut Errors) ->
         completed_percent: phase.completed_percent,
         min_completed: phase.min_completed,
         max_wait: phase.max_wait_min.map(minutes),
+        soak: minutes(phase.soak_min),
+        approval: phase.approval,
     }
 }
