@@ -4,6 +4,7 @@
 //! its name will do; wherever a rollout is named, its id or its name; wherever a release is named, its digest or
 //! `product@version`.
 
+mod freeze;
 mod registry;
 mod rollout;
 
@@ -19,6 +20,7 @@ use crate::{
     version::Version,
 };
 
+pub use freeze::*;
 pub use registry::*;
 pub use rollout::*;
 

@@ -35,6 +35,9 @@ pub mod kind {
     /// A permission to enrol.
     #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
     pub enum Token {}
+    /// Dates on which nothing is offered or installed.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+    pub enum Freeze {}
 
     impl Kind for Device {
         const NOUN: &'static str = "device";
@@ -53,6 +56,9 @@ pub mod kind {
     }
     impl Kind for Token {
         const NOUN: &'static str = "token";
+    }
+    impl Kind for Freeze {
+        const NOUN: &'static str = "freeze";
     }
 }
 
@@ -147,6 +153,8 @@ pub type SiteId = Name<kind::Site>;
 pub type Product = Name<kind::Product>;
 /// Name of a rollout.
 pub type RolloutName = Name<kind::Rollout>;
+/// Name of a freeze.
+pub type FreezeName = Name<kind::Freeze>;
 
 impl<K> Name<K> {
     /// The text.

@@ -14,6 +14,7 @@ pub(crate) mod enrol;
 mod error;
 pub(crate) mod expiry;
 pub(crate) mod explain;
+pub(crate) mod freezes;
 pub(crate) mod grants;
 pub(crate) mod labels;
 pub(crate) mod overview;

@@ -15,6 +15,7 @@ mod device;
 mod duration;
 mod event;
 mod exit;
+mod freeze;
 mod hours;
 mod import;
 mod init;
@@ -68,6 +69,9 @@ enum Command {
     /// Where devices stand
     #[command(subcommand)]
     Site(site::SiteCommand),
+    /// Dates on which nothing is offered or installed
+    #[command(subcommand)]
+    Freeze(freeze::FreezeCommand),
     /// Permissions to enrol
     #[command(subcommand)]
     Token(token::TokenCommand),
@@ -120,6 +124,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Release(command) => release::run(command, &context),
         Command::Device(command) => device::run(command, &context),
         Command::Site(command) => site::run(command, &context),
+        Command::Freeze(command) => freeze::run(command, &context),
         Command::Token(command) => token::run(command, &context),
         Command::Rollout(command) => rollout::run(command, &context),
         Command::Event(command) => event::run(command, &context),

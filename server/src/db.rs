@@ -12,6 +12,7 @@ pub(crate) mod conn;
 pub(crate) mod counters;
 pub(crate) mod devices;
 pub(crate) mod events;
+pub(crate) mod freezes;
 pub(crate) mod payloads;
 pub(crate) mod phases;
 pub(crate) mod releases;

@@ -60,7 +60,7 @@ pub(crate) fn admin_routes(config: &mut ServiceConfig) {
 }
 
 fn api_routes(config: &mut ServiceConfig) {
-    use admin::{clock, devices, events, overview, payloads, releases, rollouts, sites, tokens, trust};
+    use admin::{clock, devices, events, freezes, overview, payloads, releases, rollouts, sites, tokens, trust};
     let mut at = |path: &str, routes: Vec<actix_web::Route>| {
         config.service(only(routes.into_iter().fold(resource(path), actix_web::Resource::route)));
     };
@@ -79,6 +79,8 @@ fn api_routes(config: &mut ServiceConfig) {
     at("/devices/{device}/decommission", vec![post().to(devices::decommission)]);
     at("/devices/{device}/history", vec![get().to(devices::history)]);
     at("/devices/{device}/explain", vec![get().to(devices::explain)]);
+    at("/freezes", vec![get().to(freezes::list), post().to(freezes::create)]);
+    at("/freezes/{freeze}", vec![delete().to(freezes::delete)]);
     at("/tokens", vec![get().to(tokens::list), post().to(tokens::create)]);
     at("/tokens/{token}", vec![delete().to(tokens::revoke)]);
     at("/payloads/{sha256}", vec![put().to(payloads::put)]);

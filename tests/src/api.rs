@@ -41,6 +41,11 @@ impl Api {
         self.send(Request::new("PUT", format!("/api/v1/{path}")).json(body))
     }
 
+    /// `DELETE`, whatever the answer.
+    pub fn try_delete(&self, path: &str) -> Response {
+        self.send(Request::new("DELETE", format!("/api/v1/{path}")))
+    }
+
     #[track_caller]
     pub fn get<T: DeserializeOwned>(&self, path: &str) -> T {
         self.try_get(path).json()

@@ -25,6 +25,7 @@ mod disk;
 mod durability;
 mod enrol;
 mod examples;
+mod freezes;
 mod identity;
 mod immediate;
 mod install;

@@ -105,8 +105,10 @@ fn every_list_and_detail_is_shown_as_table_and_as_json() {
         fleet(server);
         release(server, "2.4.0", "100");
         till(server, "pos-nyc-001").check_in();
+        server.cli(["freeze", "create", "f", "--from", "2027-02-01", "--to", "2027-02-01", "--reason", "a test"]).ok();
         server.cli(["rollout", "create", "r", "--release", "pos-app@2.4.0", "--policy", "immediate"]).ok();
         for command in [
+            "freeze list",
             "site list",
             "site show NYC-001",
             "device list",

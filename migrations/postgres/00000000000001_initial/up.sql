@@ -13,6 +13,16 @@ CREATE TABLE sites (
     trading TEXT COLLATE "C" NOT NULL -- JSON array of weekly spans
 );
 
+CREATE TABLE freezes (
+    name TEXT COLLATE "C" NOT NULL PRIMARY KEY,
+    reason TEXT COLLATE "C" NOT NULL,
+    first_day TEXT COLLATE "C" NOT NULL, -- as in 2026-11-26, by each device's own clock
+    last_day TEXT COLLATE "C" NOT NULL,
+    selector TEXT COLLATE "C", -- every device without one
+    created_by TEXT COLLATE "C" NOT NULL,
+    created_at BIGINT NOT NULL
+);
+
 CREATE TABLE devices (
     id BYTEA NOT NULL PRIMARY KEY,
     number BIGINT NOT NULL UNIQUE, -- dense; the member of phase sets

@@ -13,6 +13,16 @@ CREATE TABLE sites (
     trading TEXT NOT NULL -- JSON array of weekly spans
 ) STRICT;
 
+CREATE TABLE freezes (
+    name TEXT NOT NULL PRIMARY KEY,
+    reason TEXT NOT NULL,
+    first_day TEXT NOT NULL, -- as in 2026-11-26, by each device's own clock
+    last_day TEXT NOT NULL,
+    selector TEXT, -- every device without one
+    created_by TEXT NOT NULL,
+    created_at INTEGER NOT NULL
+) STRICT;
+
 CREATE TABLE devices (
     id BLOB NOT NULL PRIMARY KEY,
     number INTEGER NOT NULL UNIQUE, -- dense; the member of phase sets

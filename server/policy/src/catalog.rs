@@ -4,7 +4,7 @@ use std::{cmp::Reverse, collections::HashMap};
 
 use callboard_proto::{digest::Digest, ids::RolloutId, time::Timestamp};
 
-use crate::{release::Release, rollout::Rollout};
+use crate::{freeze::Freeze, release::Release, rollout::Rollout};
 
 /// A snapshot of everything that is not about a single device.
 #[derive(Clone, Debug, Default)]
@@ -16,6 +16,8 @@ pub struct Catalog {
     pub rollouts: Vec<Rollout>,
     /// The releases of these rollouts.
     pub releases: HashMap<Digest, Release>,
+    /// Freezes that are not over.
+    pub freezes: Vec<Freeze>,
 }
 
 impl Catalog {
@@ -23,7 +25,12 @@ impl Catalog {
     pub fn new(generation: u64, mut rollouts: Vec<Rollout>, releases: impl IntoIterator<Item = Release>) -> Self {
         rollouts.sort_by_key(rank);
         let releases = releases.into_iter().map(|release| (release.digest, release)).collect();
-        Self { generation, rollouts, releases }
+        Self { generation, rollouts, releases, freezes: Vec::new() }
+    }
+
+    /// The same with these freezes.
+    pub fn with_freezes(self, freezes: Vec<Freeze>) -> Self {
+        Self { freezes, ..self }
     }
 
     /// The rollout with this id.

@@ -13,6 +13,7 @@ pub mod bucket;
 pub mod catalog;
 pub mod decide;
 pub mod device;
+pub mod freeze;
 pub mod gate;
 pub mod openings;
 pub mod preview;

@@ -21,6 +21,8 @@ pub struct Openings<'a> {
     pub windows: Vec<(&'a Window, Zone)>,
     /// Not while the site trades.
     pub trading: Option<(&'a TradingHours, Tz)>,
+    /// Not in these.
+    pub freezes: Vec<Span>,
 }
 
 /// A stretch in which nothing is in the way.
@@ -55,6 +57,9 @@ impl Openings<'_> {
 
     /// The end of the stretch that holds `at`, or when to look again.
     fn around(&self, at: Timestamp) -> Result<Option<Timestamp>, Option<Timestamp>> {
+        if let Some(end) = self.frozen(at).map(|span| span.end) {
+            return Err(Some(end));
+        }
         let trading = self.trading.map(|(hours, tz)| hours.at(at, tz));
         let begins = match trading {
             Some(Trading::Open { until, .. }) => return Err(until),
@@ -66,7 +71,17 @@ impl Openings<'_> {
             Some(WindowState::Open { until, .. }) => Some(until),
             None => None,
         };
-        Ok([begins, closes].into_iter().flatten().min())
+        Ok([begins, closes, self.freezes_from(at)].into_iter().flatten().min())
+    }
+
+    /// The freeze in force at `at`; of several, the one that ends last.
+    pub fn frozen(&self, at: Timestamp) -> Option<Span> {
+        self.freezes.iter().filter(|span| span.start <= at && at < span.end).max_by_key(|span| span.end).copied()
+    }
+
+    /// When the next freeze begins.
+    pub fn freezes_from(&self, at: Timestamp) -> Option<Timestamp> {
+        self.freezes.iter().map(|span| span.start).filter(|start| *start > at).min()
     }
 }
 
@@ -101,9 +116,20 @@ mod tests {
     }
 
     fn say(windows: &[Window], hours: Option<&TradingHours>, now: &str, needed_min: u64) -> String {
+        say_frozen(windows, hours, &[], now, needed_min)
+    }
+
+    fn say_frozen(
+        windows: &[Window],
+        hours: Option<&TradingHours>,
+        freezes: &[Span],
+        now: &str,
+        needed_min: u64,
+    ) -> String {
         let openings = Openings {
             windows: windows.iter().map(|window| (window, UTC)).collect(),
             trading: hours.map(|hours| (hours, Tz::UTC)),
+            freezes: freezes.to_vec(),
         };
         match openings.next(at(now), Duration::from_secs(needed_min * 60)) {
             Some(Opening { start, end: Some(end) }) => format!("{start} to {end}"),
@@ -140,5 +166,23 @@ mod tests {
         let noon = [window("12:00", 60)];
         assert_eq!(say(&noon, Some(&hours("08:00", "22:00")), "2026-11-23T00:00:00Z", 0), "never");
         assert_eq!(say(&[], Some(&hours("00:00", "24:00")), "2026-11-23T00:00:00Z", 0), "never");
+    }
+    #[test]
+    fn freezes_are_left_out_and_end_a_stretch() {
+        let span = |from: &str, to: &str| Span { start: at(from), end: at(to) };
+        // Two that overlap.
+        let freezes = [
+            span("2026-11-24T00:00:00Z", "2026-11-26T00:00:00Z"),
+            span("2026-11-25T00:00:00Z", "2026-12-24T02:30:00Z"),
+        ];
+        let check = |now, needed, wanted| {
+            let (night, day) = ([window("02:00", 120)], hours("03:30", "22:00"));
+            assert_eq!(say_frozen(&night, Some(&day), &freezes, now, needed), wanted, "{now}");
+        };
+        check("2026-11-24T02:00:00Z", 0, "2026-12-24T02:30:00Z to 2026-12-24T03:30:00Z");
+        check("2026-11-24T02:00:00Z", 61, "2026-12-25T02:00:00Z to 2026-12-25T03:30:00Z");
+        let always = |now, needed| say_frozen(&[], None, &freezes, now, needed);
+        assert_eq!(always("2026-11-23T23:00:00Z", 60), "2026-11-23T23:00:00Z to 2026-11-24T00:00:00Z");
+        assert_eq!(always("2026-11-23T23:00:00Z", 61), "2026-12-24T02:30:00Z for ever");
     }
 }

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use callboard_policy::{catalog::Catalog, rollout::Rollout};
 
-use super::{App, Error, Result, releases, rollouts::spec, trust::PublishedRoot};
+use super::{App, Error, Result, freezes, releases, rollouts::spec, trust::PublishedRoot};
 use crate::db::{self, DbConn, rollouts::Record};
 
-/// The active rollouts and their releases, and the root under which they were verified.
+/// The active rollouts and their releases, the freezes, and the root under which releases were verified.
 #[derive(Debug, Default)]
 pub(crate) struct Snapshot {
     pub(crate) catalog: Catalog,
@@ -58,7 +58,8 @@ pub(crate) fn read(conn: &mut DbConn) -> Result<Snapshot> {
         }
     }
     let rollouts = records.into_iter().map(active).collect::<Result<Vec<_>>>()?;
-    Ok(Snapshot { catalog: Catalog::new(generation, rollouts, known), root: Some(root) })
+    let catalog = Catalog::new(generation, rollouts, known).with_freezes(freezes::for_policy(conn)?);
+    Ok(Snapshot { catalog, root: Some(root) })
 }
 
 /// A stored rollout as decisions need it.

@@ -18,6 +18,18 @@ diesel::table! {
 }
 
 diesel::table! {
+    freezes (name) {
+        name -> Text,
+        reason -> Text,
+        first_day -> Text,
+        last_day -> Text,
+        selector -> Nullable<Text>,
+        created_by -> Text,
+        created_at -> BigInt,
+    }
+}
+
+diesel::table! {
     devices (id) {
         id -> Binary,
         number -> BigInt,

@@ -3,6 +3,7 @@
 pub(crate) mod clock;
 pub(crate) mod devices;
 pub(crate) mod events;
+pub(crate) mod freezes;
 pub(crate) mod health;
 pub(crate) mod overview;
 pub(crate) mod payloads;

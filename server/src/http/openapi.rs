@@ -5,7 +5,7 @@
 use actix_web::HttpResponse;
 use utoipa::OpenApi;
 
-use super::admin::{devices, events, overview, payloads, releases, rollouts, sites, tokens, trust};
+use super::admin::{devices, events, freezes, overview, payloads, releases, rollouts, sites, tokens, trust};
 
 /// The admin API.
 #[derive(OpenApi)]
@@ -17,6 +17,7 @@ use super::admin::{devices, events, overview, payloads, releases, rollouts, site
         sites::list, sites::get, sites::import, sites::set_trading_hours,
         devices::list, devices::get, devices::import, devices::edit_labels, devices::hold, devices::unhold,
         devices::decommission, devices::history, devices::explain,
+        freezes::list, freezes::create, freezes::delete,
         tokens::list, tokens::create, tokens::revoke,
         payloads::info, payloads::put,
         trust::root, trust::publish,

@@ -3,14 +3,16 @@
 use std::time::Duration;
 
 use callboard_proto::time::Timestamp;
+use chrono_tz::Tz;
 
 use super::{judge::Case, verdict::Verdict};
 use crate::{
-    device::Assignment,
+    device::{Assignment, Connectivity},
     openings::Openings,
     rollout::{Plan, Policy, Rollout},
+    selector::Seen,
     trading::Trading,
-    window::{self, Gate, Mode, Span, WindowState, WindowTz},
+    window::{self, Gate, Mode, Span, WindowState, WindowTz, Zone},
 };
 
 /// Whether this is the first check-in of a connection, where the policy asks for it. A device that has an assignment
@@ -33,6 +35,9 @@ pub(super) fn admitted(
     let needed = needed(&rollout.plan, gate);
     let openings = openings(case, rollout, gate, assignment);
     let opens = || openings.next(case.now, needed).map(|opening| opening.span());
+    if let Some((freeze, span, zone)) = frozen(case, rollout, needed) {
+        return Err(Verdict::Frozen { freeze, span, gate, opens: opens(), zone });
+    }
     let closes = match window::state_at(case.now, &openings.windows, needed) {
         None => None,
         Some(WindowState::Open { until, .. }) => Some(until),
@@ -44,12 +49,35 @@ pub(super) fn admitted(
         Some(Trading::Open { .. }) => return Err(trading(case, rollout, None, opens())),
         None => None,
     };
-    Ok([closes, trades].into_iter().flatten().min())
+    Ok([closes, trades, openings.freezes_from(case.now)].into_iter().flatten().min())
+}
+
+/// The freeze in force, of several the one that ends last; else one that begins before `needed` has passed.
+fn frozen(case: &Case<'_>, rollout: &Rollout, needed: Duration) -> Option<(usize, Span, Zone)> {
+    let zone = zone(case, rollout);
+    let in_force = freezes(case, zone.tz).filter(|(_, span)| span.start <= case.now);
+    let soon = || freezes(case, zone.tz).filter(|(_, span)| span.start < case.now + needed);
+    let found = in_force.max_by_key(|(_, span)| span.end).or_else(|| soon().min_by_key(|(_, span)| span.start));
+    found.map(|(freeze, span)| (freeze, span, zone))
+}
+
+/// The freezes for this device that are not over, each with its place in the catalog.
+fn freezes(case: &Case<'_>, tz: Tz) -> impl Iterator<Item = (usize, Span)> {
+    // Who is being answered is online; selectors that could tell the difference are not allowed in freezes.
+    let seen = Seen { last_seen: case.contact.last_seen, status: Connectivity::Online, now: case.now };
+    case.catalog.freezes.iter().enumerate().filter_map(move |(n, freeze)| {
+        let span = freeze.span(tz).filter(|span| case.now < span.end)?;
+        freeze.selector.matches(case.device, &seen).then_some((n, span))
+    })
+}
+
+/// The device's own zone.
+fn zone(case: &Case<'_>, rollout: &Rollout) -> Zone {
+    window::zone_of(WindowTz::Site, case.device, rollout.plan.default_tz, case.now)
 }
 
 fn trading(case: &Case<'_>, rollout: &Rollout, begins: Option<Timestamp>, opens: Option<Span>) -> Verdict {
-    let zone = window::zone_of(WindowTz::Site, case.device, rollout.plan.default_tz, case.now);
-    Verdict::Trading { begins, opens, zone }
+    Verdict::Trading { begins, opens, zone: zone(case, rollout) }
 }
 
 /// Time that must be left.
@@ -61,7 +89,7 @@ fn needed(plan: &Plan, gate: Gate) -> Duration {
 }
 
 /// Everything that restricts `gate` for this device now. Windows do not, once the deadline has passed or a device
-/// slept through one in best-effort mode; trading hours do even then.
+/// slept through one in best-effort mode; trading hours and freezes do even then.
 fn openings<'a>(case: &Case<'a>, rollout: &'a Rollout, gate: Gate, assignment: Option<&Assignment>) -> Openings<'a> {
     let plan = &rollout.plan;
     let mut windows = plan.windows_for(gate, case.device, case.now);
@@ -71,14 +99,15 @@ fn openings<'a>(case: &Case<'a>, rollout: &'a Rollout, gate: Gate, assignment: O
     }
     let hours = &case.device.site_rules.trading;
     let trading = case.device.site_tz.filter(|_| gate == Gate::Install && !plan.during_trading && !hours.is_empty());
-    Openings { windows, trading: trading.map(|tz| (hours, tz)) }
+    let freezes = freezes(case, zone(case, rollout).tz).map(|(_, span)| span).collect();
+    Openings { windows, trading: trading.map(|tz| (hours, tz)), freezes }
 }
 
 /// Whether the windows are closed, but the device was away for all of the last one in best-effort mode.
 fn makes_up(
     case: &Case<'_>,
     rollout: &Rollout,
-    windows: &[(&window::Window, window::Zone)],
+    windows: &[(&window::Window, Zone)],
     needed: Duration,
     assignment: Option<&Assignment>,
 ) -> bool {
@@ -121,5 +150,6 @@ fn passed(case: &Case<'_>, rollout: &Rollout, assignment: &Assignment) -> Option
         Some(Trading::Open { since, .. }) => Some(since),
         Some(Trading::Closed { opens }) => opens,
     };
-    [closed, traded].into_iter().flatten().min()
+    let frozen = openings.frozen(case.now).map(|span| span.start).or_else(|| openings.freezes_from(case.now));
+    [closed, traded, frozen].into_iter().flatten().min()
 }

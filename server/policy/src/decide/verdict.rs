@@ -10,6 +10,7 @@ use callboard_proto::{
 use super::CancelWhy;
 use crate::{
     device::{Connectivity, Contact, Device},
+    freeze::Freeze,
     release::{Misfit, Release},
     rollout::{Policy, Rollout},
     selector::Seen,
@@ -68,6 +69,19 @@ pub enum Verdict {
         /// For what.
         gate: Gate,
         /// When the next one is open; `None` if never.
+        opens: Option<Span>,
+        /// Whose clock that is.
+        zone: Zone,
+    },
+    /// A freeze is in force, or begins before an install could be done.
+    Frozen {
+        /// Its place in the catalog.
+        freeze: usize,
+        /// From when to when.
+        span: Span,
+        /// What it holds back.
+        gate: Gate,
+        /// When that is possible again; `None` if no time for it comes soon.
         opens: Option<Span>,
         /// Whose clock that is.
         zone: Zone,
@@ -144,7 +158,7 @@ impl Verdict {
     pub(super) fn changes_at(&self) -> Option<Span> {
         match *self {
             Self::NotBegun { at } | Self::RetryLater { at, .. } => Some(Span { start: at, end: at }),
-            Self::WindowClosed { opens, .. } | Self::Trading { opens, .. } => opens,
+            Self::WindowClosed { opens, .. } | Self::Frozen { opens, .. } | Self::Trading { opens, .. } => opens,
             _ => None,
         }
     }
@@ -169,6 +183,7 @@ impl Verdict {
             Self::InSession => "waits_for_connect",
             Self::WindowClosed { gate: Gate::Download, .. } => "download_window_closed",
             Self::WindowClosed { gate: Gate::Install, .. } => "install_window_closed",
+            Self::Frozen { .. } => "frozen",
             Self::Trading { .. } => "trading_hours",
             Self::TimedOut => "timed_out",
             Self::Offer { .. } => "offered",
@@ -189,6 +204,7 @@ pub(super) struct Subject<'a> {
     pub(super) contact: &'a Contact,
     /// The rollout that supersedes, where one does.
     pub(super) other: Option<&'a Rollout>,
+    pub(super) freezes: &'a [Freeze],
 }
 
 /// The verdict in words.
@@ -264,19 +280,43 @@ fn waiting(verdict: &Verdict, subject: &Subject<'_>) -> Option<String> {
             format!("it offers only when the device boots or comes back after {minutes} minutes")
         }
         Verdict::WindowClosed { gate, opens, zone } => {
-            let what = match gate {
-                Gate::Download => "downloading",
-                Gate::Install => "installing",
-            };
+            let what = doing(gate);
             match opens {
                 Some(span) => format!("the window for {what} opens at {} ({zone})", span.start),
                 None => format!("no window for {what} opens any more ({zone})"),
             }
         }
+        Verdict::Frozen { freeze, span, gate, opens, zone } => frozen(subject, freeze, span, gate, opens, zone),
         Verdict::Trading { begins, opens, zone } => trading(subject, begins, opens, zone),
         Verdict::TimedOut => "the device went silent while it installed; a late report or a retry decides".to_owned(),
         _ => return None,
     })
+}
+
+const fn doing(gate: Gate) -> &'static str {
+    match gate {
+        Gate::Download => "downloading",
+        Gate::Install => "installing",
+    }
+}
+
+fn frozen(subject: &Subject<'_>, freeze: usize, span: Span, gate: Gate, opens: Option<Span>, zone: Zone) -> String {
+    let Some(freeze) = subject.freezes.get(freeze) else {
+        return "a freeze is in force".to_owned();
+    };
+    let mut text = format!("freeze {} ({}) ", freeze.name, freeze.reason);
+    if span.start <= subject.now {
+        text += &format!("lasts until {} ({zone})", span.end);
+    } else {
+        let minutes = subject.rollout.plan.expected_install.as_secs() / 60;
+        text += &format!("begins at {} ({zone}), and installing takes {minutes} minutes", span.start);
+    }
+    match opens {
+        Some(opens) if opens.start == span.end => {}
+        Some(opens) => text += &format!("; {} is possible from {}", doing(gate), opens.start),
+        None => text += &format!("; no time for {} is in sight", doing(gate)),
+    }
+    text
 }
 
 fn trading(subject: &Subject<'_>, begins: Option<Timestamp>, opens: Option<Span>, zone: Zone) -> String {

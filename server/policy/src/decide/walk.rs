@@ -199,6 +199,7 @@ fn in_words(case: &Case<'_>, rollout: &Rollout, verdict: &Verdict) -> Reason {
         _ => None,
     };
     let release = case.catalog.releases.get(&rollout.plan.release);
-    let subject = Subject { now: case.now, rollout, release, device: case.device, contact: case.contact, other };
+    let (device, contact, freezes) = (case.device, case.contact, &case.catalog.freezes);
+    let subject = Subject { now: case.now, rollout, release, device, contact, other, freezes };
     verdict::reason(verdict, &subject)
 }

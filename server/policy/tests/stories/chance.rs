@@ -34,6 +34,7 @@ device l0 site=LA-001 pos-app=1.0 os=1
 device l1 site=LA-001 pos-app=1.0 os=1 seen=3d
 device l2 site=LA-001 hw=ipad pos-app=1.0 os=1
 trades LA-001 mon,tue,wed,thu,fri 09:00-17:00
+freeze inventory 2026-11-24 2026-11-24 inventory for region = northeast
 release pos-app 2.0
 release pos-app 2.1 hw=verifone-*
 release os 2
@@ -61,6 +62,9 @@ rollout gentle pos-app 2.1
 fn check_grant(world: &World, name: &str, decision: &Decision) {
     let device = &world.units[name].device;
     let of = |id| world.rollouts.iter().find(|running| running.rollout.id == id).unwrap();
+    if matches!(decision.step, Step::GrantDownload { .. } | Step::GrantActivation { .. }) {
+        assert!(!frozen(device, world.now), "{name}: a grant on a day of a freeze");
+    }
     let rollout = match decision.step {
         Step::GrantDownload { rollout, phase, admission } => {
             let running = &of(rollout).rollout;
@@ -94,6 +98,13 @@ fn trades(device: &Device, now: Timestamp) -> bool {
     let face = now.utc().with_timezone(&chrono_tz::America::Los_Angeles);
     let weekday = !matches!(face.weekday(), chrono::Weekday::Sat | chrono::Weekday::Sun);
     device.site.as_ref().is_some_and(|site| site.as_str() == "LA-001") && weekday && (9..17).contains(&face.hour())
+}
+
+/// The north-east takes inventory, by the calendar on its wall.
+fn frozen(device: &Device, now: Timestamp) -> bool {
+    let face = now.utc().with_timezone(&chrono_tz::America::New_York);
+    device.labels.get("region").is_some_and(|region| region == "northeast")
+        && face.date_naive().to_string() == "2026-11-24"
 }
 
 /// Counters are what a recount gives.

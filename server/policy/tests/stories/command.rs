@@ -6,6 +6,7 @@
 //! wait 5m                               move it on (s, m, h, d)
 //! site NYC-001 America/New_York region=northeast
 //! trades NYC-001 mon,tue 08:00-20:00; sun 10:00-18:00     trading hours of a site, for its devices so far
+//! freeze NAME 2026-11-26 2026-11-30 REASON [for SELECTOR] / unfreeze NAME
 //! device till-1 site=NYC-001 pos-app=2.1.0 canary=true [never-seen | seen=2h] [unreported]
 //! release pos-app 2.2.0 [hw=model] [agent=0.4.0]     later lines are newer releases
 //! rollout NAME PRODUCT VERSION          then indented: policy, selector, phase, window, ...
@@ -29,6 +30,7 @@ use std::{collections::BTreeMap, time::Duration};
 use callboard_policy::{
     decide::{self, Step},
     device::{Device, Hold, SiteRules},
+    freeze::FreezeSpec,
     gate::{PhaseTimes, Word},
     preview::preview,
     release::Release,
@@ -99,6 +101,8 @@ fn command(world: &mut World, words: &[&str], details: &[&str]) -> Vec<String> {
                 device.site_rules.trading = hours.clone();
             }
         }
+        ["freeze", name, from, to, rest @ ..] => freeze(world, name, from, to, &rest.join(" ")),
+        ["unfreeze", name] => world.freezes.retain(|freeze| freeze.name.as_str() != *name),
         ["device", name, facts @ ..] => device(world, name, facts),
         ["release", product, version, facts @ ..] => release(world, product, version, facts),
         ["rollout", name, product, version] => return rollout(world, name, product, version, details),
@@ -363,6 +367,16 @@ fn window(text: &str) -> WindowSpec {
         gates: Gates { download: gates.contains("download"), install: gates.contains("install") },
         mode: if facts.get("mode").is_some_and(|mode| mode == "best_effort") { Mode::BestEffort } else { Mode::Hard },
     }
+}
+
+fn freeze(world: &mut World, name: &str, from: &str, to: &str, text: &str) {
+    let (reason, selector) = match text.split_once(" for ") {
+        Some((reason, selector)) => (reason, Some(selector.to_owned())),
+        None => (text, None),
+    };
+    let (name, reason) = (name.parse().unwrap(), reason.to_owned());
+    let spec = FreezeSpec { name, reason, from: from.to_owned(), to: to.to_owned(), selector };
+    world.freezes.push(spec.read().unwrap());
 }
 
 /// `mon,tue 08:00-20:00; sun 10:00-18:00`; no days are all of them.

@@ -8,6 +8,7 @@ use callboard_policy::{
     catalog::Catalog,
     decide::{self, Admission, Decision, Step},
     device::{Assignment, Connectivity, Contact, DEFAULT_ABANDONED_AFTER, Device},
+    freeze::Freeze,
     gate::{self, Advance, Deed, PhaseCounts, PhaseTimes, Word},
     release::Release,
     rollout::{Rollout, RolloutState},
@@ -30,6 +31,7 @@ pub(crate) struct World {
     pub(crate) units: BTreeMap<String, Unit>,
     pub(crate) releases: Vec<Release>,
     pub(crate) rollouts: Vec<Running>,
+    pub(crate) freezes: Vec<Freeze>,
     /// What happened by itself since the last command.
     pub(crate) news: Vec<String>,
 }
@@ -57,7 +59,7 @@ impl World {
     pub(crate) fn catalog(&self) -> Catalog {
         let rollouts = self.rollouts.iter().map(|running| running.rollout.clone());
         let known = rollouts.filter(|rollout| !matches!(rollout.state, RolloutState::Draft | RolloutState::Completed));
-        Catalog::new(1, known.collect(), self.releases.clone())
+        Catalog::new(1, known.collect(), self.releases.clone()).with_freezes(self.freezes.clone())
     }
 
     pub(crate) fn running(&mut self, name: &str) -> &mut Running {

@@ -1,0 +1,49 @@
+//! `/api/v1/freezes`.
+
+use actix_web::{
+    HttpResponse,
+    web::{Data, Json, Path, Query},
+};
+use callboard_proto::{
+    admin::{Freeze, NewFreeze, Page},
+    problem::Problem,
+};
+
+use crate::{
+    app::{App, Error, freezes},
+    db,
+    http::{
+        auth::Operator,
+        page::{self, Paging},
+        problem::ApiResult,
+    },
+};
+
+/// Freezes by name, those that are over among them.
+#[utoipa::path(get, path = "/freezes", tag = "freezes",
+    params(("after" = Option<String>, Query, description = "`next` of the page before"),
+           ("limit" = Option<u32>, Query, description = "1 to 1000, 100 by default")),
+    responses((status = 200, body = Page<Freeze>)))]
+pub(crate) async fn list(_: Operator, app: Data<App>, query: Query<Paging>) -> ApiResult<Json<Page<Freeze>>> {
+    let rows = page::rows(query.limit)?;
+    let after = query.into_inner().after.unwrap_or_default();
+    let found = app.db.read(move |conn| Ok::<_, Error>(db::freezes::list(conn, &after, rows)?)).await?;
+    let found = found.into_iter().map(freezes::show).collect();
+    Ok(Json(page::page(found, rows, |freeze: &Freeze| freeze.name.to_string())))
+}
+
+/// Makes a freeze: on these dates nothing is offered or installed.
+#[utoipa::path(post, path = "/freezes", tag = "freezes", request_body = NewFreeze,
+    responses((status = 201, body = Freeze), (status = 409, body = Problem), (status = 422, body = Problem)))]
+pub(crate) async fn create(operator: Operator, app: Data<App>, body: Json<NewFreeze>) -> ApiResult<HttpResponse> {
+    let record = freezes::create(&app, operator.name, body.into_inner()).await?;
+    Ok(HttpResponse::Created().json(freezes::show(record)))
+}
+
+/// Calls a freeze off.
+#[utoipa::path(delete, path = "/freezes/{freeze}", tag = "freezes", params(("freeze" = String, Path)),
+    responses((status = 204), (status = 404, body = Problem)))]
+pub(crate) async fn delete(operator: Operator, app: Data<App>, path: Path<String>) -> ApiResult<HttpResponse> {
+    freezes::delete(&app, operator.name, path.into_inner()).await?;
+    Ok(HttpResponse::NoContent().finish())
+}
