@@ -6,6 +6,7 @@ use callboard_proto::{check_in, enrol, report};
 
 pub(crate) mod admin;
 pub(crate) mod auth;
+pub(crate) mod body;
 pub(crate) mod device;
 pub(crate) mod limits;
 pub(crate) mod openapi;

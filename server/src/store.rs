@@ -6,11 +6,14 @@
 
 use std::{
     fs::{self, File},
-    io,
+    io::{self, Read as _},
     path::{Path, PathBuf},
 };
 
-use callboard_proto::digest::Digest;
+use callboard_proto::{
+    digest::Digest,
+    payload::{CHUNK_SIZE, Chunker},
+};
 
 pub(crate) mod range;
 pub(crate) mod upload;
@@ -83,6 +86,22 @@ impl Store {
             Ok(metadata) => Ok(Some(metadata.len())),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(failed("read", &path)(error)),
+        }
+    }
+
+    /// Whether the bytes that are there are those of that digest: reads them all.
+    pub(crate) fn is_intact(&self, digest: Digest) -> Result<bool, StoreError> {
+        let Some(mut blob) = self.open(digest)? else {
+            return Ok(false);
+        };
+        let mut chunker = Chunker::new(CHUNK_SIZE);
+        let mut buffer = vec![0; 256 * 1024];
+        loop {
+            let read = blob.file.read(&mut buffer).map_err(failed("read", &self.path(digest)))?;
+            match buffer.get(..read) {
+                Some(bytes) if !bytes.is_empty() => chunker.update(bytes),
+                _ => return Ok(chunker.finish().sha256 == digest),
+            }
         }
     }
 
@@ -174,5 +193,21 @@ mod tests {
         assert!(store.open(Digest::of(b"x")).unwrap().is_none());
         assert!(store.open_cached(Digest::of(b"x")).is_none());
         assert_eq!(store.size(Digest::of(b"x")).unwrap(), None);
+        assert!(!store.is_intact(Digest::of(b"x")).unwrap());
+    }
+
+    #[test]
+    fn a_rotten_payload_is_told_from_a_sound_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::prepare(dir.path(), 1).unwrap();
+        let mut bytes = vec![7; 600_000];
+        let digest = Digest::of(&bytes);
+        let path = store.path(digest);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, &bytes).unwrap();
+        assert!(store.is_intact(digest).unwrap());
+        bytes[599_999] ^= 1;
+        fs::write(&path, &bytes).unwrap();
+        assert!(!store.is_intact(digest).unwrap());
     }
 }

@@ -4,6 +4,7 @@ use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
 
 use callboard_proto::{
     admin::Device,
+    digest::Digest,
     state::{AgentState, AssignmentState},
 };
 use callboard_tests::{
@@ -114,6 +115,36 @@ fn a_release_that_was_rolled_back_is_begun_again_only_when_an_operator_wants_it(
         let log = till.once();
         assert!(!log.ok().stderr.contains("work failed"), "{}", log.stderr);
         assert_eq!(server.assignment("to-1.1.0", &till).unwrap().attempt, 1);
+    });
+}
+
+#[test]
+fn a_payload_that_was_changed_on_the_server_never_runs_and_one_that_is_right_again_does() {
+    on_both(|server| {
+        let till = server.till("till-1");
+        NewRelease::new("pos-app", "1.1.0", 1).publish(server);
+        assert_eq!(roll_out(server, &till, "1.1.0"), AssignmentState::Succeeded);
+        let release = NewRelease::new("pos-app", "1.2.0", 2);
+        release.publish(server);
+        let file = server.payload_file(Digest::of(&release.payload));
+        let mut tampered = release.payload.clone();
+        tampered[1500] ^= 1;
+        fs::write(&file, &tampered).unwrap();
+        server.roll_out(&rollout("once", "pos-app@1.2.0", &json!({ "max_attempts": 1 })));
+        till.once().ok();
+        let outcome = server.outcome("once", &till);
+        assert_eq!((outcome.state, outcome.failure.unwrap().code.as_str()), (AssignmentState::Failed, "bad_chunk"));
+        assert!(till.status()["attacks"]["bad_chunk"].as_u64().unwrap() > 0);
+        till.once().ok();
+        assert_eq!((till.version().as_str(), till.state()), ("1.1.0", AgentState::Idle));
+        assert_eq!(till.runs("pos-app.bin").unwrap(), bytes("pos-app 1.1.0", 3000));
+        // An operator uploads it once more: the server looks at its own copy and does not take it for good.
+        server.api().upload(&release.payload).ok();
+        assert!(fs::read(&file).unwrap() == release.payload);
+        server.roll_out(&rollout("again", "pos-app@1.2.0", &json!({})));
+        till.once().ok();
+        assert_eq!(server.outcome("again", &till).state, AssignmentState::Succeeded);
+        assert_eq!(till.runs("pos-app.bin").unwrap(), release.payload);
     });
 }
 

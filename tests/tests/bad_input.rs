@@ -234,6 +234,56 @@ fn unknown_fields_wrong_types_and_oversize_bodies_are_errors_for_operators() {
     });
 }
 
+/// Every operation of the admin API: method, path with something that is there, whether its body is JSON of ours, and
+/// whether it has a query.
+fn operations() -> Vec<(String, String, bool, bool)> {
+    let document: Value = serde_json::from_str(include_str!("../../proto-docs/openapi.json")).unwrap();
+    let mut found = Vec::new();
+    for (path, methods) in document["paths"].as_object().unwrap() {
+        let path = path.replace("{device}", "pos-nyc-001").replace("{site}", "NYC-001").replace("{rollout}", "r");
+        for (method, operation) in methods.as_object().unwrap() {
+            let schema = &operation["requestBody"]["content"]["application/json"]["schema"];
+            let parameters = operation["parameters"].as_array();
+            let query = parameters.is_some_and(|all| all.iter().any(|one| one["in"] == "query"));
+            found.push((method.to_uppercase(), format!("/api/v1{path}"), schema["$ref"].is_string(), query));
+        }
+    }
+    found
+}
+
+#[test]
+fn every_operation_refuses_fields_that_it_does_not_know_and_bodies_of_other_types() {
+    on_both(|server| {
+        let operations = operations();
+        let (bodies, queries) = (operations.iter().filter(|one| one.2).count(), operations.iter().filter(|one| one.3));
+        assert!(bodies >= 12 && queries.count() >= 6, "{operations:?}");
+        nothing_changes(server, || {
+            for (method, path, has_body, has_query) in &operations {
+                let send = |body: Value| server.api().send(Request::new(method, path).json(&body));
+                if *has_body {
+                    refused(&send(json!({ "colour": "red" })), Code::BadRequest, "unknown field `colour`");
+                    for (body, kind) in [
+                        (json!([]), "sequence"),
+                        (json!([{}]), "sequence"),
+                        (json!("x"), "string \"x\""),
+                        (json!(7), "integer `7`"),
+                        (json!(null), "null"),
+                    ] {
+                        let said = format!("invalid type: {kind}, expected a JSON object");
+                        refused(&send(body), Code::BadRequest, &said);
+                    }
+                    let empty = Request::new(method, path).body("application/json", *b"");
+                    refused(&server.api().send(empty), Code::BadRequest, "EOF");
+                }
+                if *has_query {
+                    let asked = server.api().send(Request::new(method, format!("{path}?colour=red")));
+                    refused(&asked, Code::BadRequest, "unknown field `colour`");
+                }
+            }
+        });
+    });
+}
+
 #[test]
 fn limits_of_lists_and_tokens_are_said() {
     on_both(|server| {

@@ -203,6 +203,8 @@ fn a_payload_that_the_disk_lost_is_uploaded_again() {
         let payload = bytes("payload", 50_000);
         let stored: StoredPayload = server.api().upload(&payload).json();
         fs::remove_file(server.payload_file(stored.sha256)).unwrap();
+        // The command line looks before it uploads.
+        server.api().try_get(&format!("payloads/{}/info", stored.sha256)).problem(Code::NotFound);
         let again = server.api().upload(&payload);
         assert_eq!(again.status, 201);
         let mut device = FakeDevice::enrol(server, "till-1");

@@ -178,6 +178,58 @@ fn a_server_with_another_online_key_than_the_roots_does_not_start() {
 }
 
 #[test]
+fn a_file_of_the_data_directory_that_is_damaged_missing_or_anothers_is_named() {
+    on_both(|server| {
+        remember(server);
+        server.stop();
+        let other = TestServer::start(BINARIES, Engine::Sqlite, &[]).unwrap();
+        let anothers = |file: &str| Some(fs::read(other.dir().join(file)).unwrap());
+        for (file, instead, said) in [
+            ("server.key", anothers("server.key"), "cannot set up TLS for devices: use"),
+            ("server.key", None, "cannot set up TLS for devices: read"),
+            ("server.pem", Some(b"junk".to_vec()), "PEM is wanted: it holds no certificate"),
+            ("device-ca.key", anothers("device-ca.key"), "cannot load the device CA: use"),
+            ("device-ca.pem", Some(b"junk".to_vec()), "cannot load the device CA"),
+            ("online.key", Some(b"junk".to_vec()), "cannot load the online key"),
+            ("online.key", None, "cannot load the online key"),
+            ("server-ca.pem", None, "cannot read the server CA"),
+        ] {
+            let path = server.dir().join(file);
+            let good = fs::read(&path).unwrap();
+            match instead {
+                Some(bytes) => fs::write(&path, bytes).unwrap(),
+                None => fs::remove_file(&path).unwrap(),
+            }
+            let message = server.serve_refused(&[]);
+            let text = message.refused(1);
+            assert!(text.contains(said) && text.contains(file), "{file}: {text}");
+            assert_eq!(text.lines().count(), 1, "{text}");
+            fs::write(&path, good).unwrap();
+        }
+        server.serve();
+        remembers(server);
+    });
+}
+
+#[test]
+fn a_database_that_is_none_is_said_and_left_alone() {
+    let mut server = TestServer::start(BINARIES, Engine::Sqlite, &[]).unwrap();
+    remember(&server);
+    server.stop();
+    let file = server.dir().join("callboard.db");
+    let good = fs::read(&file).unwrap();
+    let letter = b"Dear Sir or Madam, ".repeat(500);
+    fs::write(&file, &letter).unwrap();
+    let message = server.serve_refused(&[]);
+    assert!(message.refused(1).contains("callboard.db cannot be used"), "{}", message.stderr);
+    assert!(message.refused(1).contains("file is not a database"), "{}", message.stderr);
+    assert!(fs::read(&file).unwrap() == letter);
+    fs::write(&file, good).unwrap();
+    server.serve();
+    remembers(&server);
+}
+
+#[test]
 fn a_database_that_is_not_there_is_said_and_health_tells_it_from_readiness() {
     let Some(server) = TestServer::start(BINARIES, Engine::Postgres, &[]) else {
         eprintln!("skipped: needs postgres");

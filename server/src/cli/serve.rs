@@ -233,9 +233,10 @@ async fn open(
     let db = Db::open(settings.database.clone()).context("cannot open the database")?;
     let store = Store::prepare(&settings.dir.join("payloads"), settings.max_payload_bytes)
         .context("cannot prepare the payload directory")?;
-    let signer = OnlineSigner::load(&settings.dir.join(ONLINE_KEY)).context("cannot load the online key")?;
-    let server_ca_pem =
-        std::fs::read_to_string(settings.dir.join(ca::SERVER_CA_CERT)).context("cannot read the server CA")?;
+    let (key, server_ca) = (settings.dir.join(ONLINE_KEY), settings.dir.join(ca::SERVER_CA_CERT));
+    let signer = OnlineSigner::load(&key).with_context(|| format!("cannot load the online key {}", key.display()))?;
+    let server_ca_pem = std::fs::read_to_string(&server_ca)
+        .with_context(|| format!("cannot read the server CA {}", server_ca.display()))?;
     let snapshot = db.read(catalog::read).await.context("cannot read rollouts and releases")?;
     if let Some(root) = &snapshot.root
         && !root.root.roles.online.keyids.contains(&signer.key_id())

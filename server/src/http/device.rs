@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 
 use super::{
     auth::Peer,
+    body::Object,
     params,
     problem::{ApiProblem, ApiResult},
 };
@@ -31,5 +32,6 @@ pub(crate) async fn get_payload(
 
 /// Reads a body by the protocol's rule: unknown fields are ignored.
 fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiProblem> {
-    serde_json::from_slice(body).map_err(|source| ApiProblem::new(Code::BadRequest, format!("the body: {source}")))
+    let read = serde_json::from_slice::<Object<T>>(body).map(|object| object.0);
+    read.map_err(|source| ApiProblem::new(Code::BadRequest, format!("the body: {source}")))
 }

@@ -1,15 +1,12 @@
 //! `PUT /api/v1/clock`: steps the clock of a server that was started for a demonstration or a test.
 
-use actix_web::{
-    HttpResponse,
-    web::{Data, Json},
-};
+use actix_web::{HttpResponse, web::Data};
 use callboard_proto::{problem::Code, time::Timestamp};
 use serde::Deserialize;
 
 use crate::{
     app::{App, Error},
-    http::{auth::Operator, problem::ApiResult},
+    http::{auth::Operator, body::Body, problem::ApiResult},
 };
 
 /// The time that it shall be.
@@ -19,7 +16,7 @@ pub(crate) struct Set {
     now: Timestamp,
 }
 
-pub(crate) async fn put(_: Operator, app: Data<App>, body: Json<Set>) -> ApiResult<HttpResponse> {
+pub(crate) async fn put(_: Operator, app: Data<App>, body: Body<Set>) -> ApiResult<HttpResponse> {
     if !app.clock.set(body.now) {
         return Err(Error::refused(Code::Forbidden, "this server's clock cannot be set").into());
     }

@@ -13,6 +13,7 @@ use crate::{
     db,
     http::{
         auth::Operator,
+        body::Body,
         page::{self, Paging},
         params,
         problem::ApiResult,
@@ -55,21 +56,21 @@ pub(crate) async fn get(_: Operator, app: Data<App>, path: Path<String>) -> ApiR
 /// Takes a list of devices, again and again with the same result.
 #[utoipa::path(post, path = "/devices/import", tag = "devices", request_body = ImportDevices,
     responses((status = 200, body = Imported), (status = 422, body = Problem), (status = 409, body = Problem)))]
-pub(crate) async fn import(_: Operator, app: Data<App>, body: Json<ImportDevices>) -> ApiResult<Json<Imported>> {
+pub(crate) async fn import(_: Operator, app: Data<App>, body: Body<ImportDevices>) -> ApiResult<Json<Imported>> {
     Ok(Json(app::devices::import(&app, body.into_inner()).await?))
 }
 
 /// Sets and removes labels of every device that a selector selects.
 #[utoipa::path(post, path = "/devices/labels", tag = "devices", request_body = EditLabels,
     responses((status = 200, body = Imported), (status = 422, body = Problem)))]
-pub(crate) async fn edit_labels(_: Operator, app: Data<App>, body: Json<EditLabels>) -> ApiResult<Json<Imported>> {
+pub(crate) async fn edit_labels(_: Operator, app: Data<App>, body: Body<EditLabels>) -> ApiResult<Json<Imported>> {
     Ok(Json(app::devices::edit_labels(&app, body.into_inner()).await?))
 }
 
 /// Holds a device: no rollout touches it.
 #[utoipa::path(put, path = "/devices/{device}/hold", tag = "devices", params(("device" = String, Path)),
     request_body = Hold, responses((status = 200, body = Device), (status = 404, body = Problem)))]
-pub(crate) async fn hold(_: Operator, app: Data<App>, path: Path<String>, body: Json<Hold>) -> ApiResult<Json<Device>> {
+pub(crate) async fn hold(_: Operator, app: Data<App>, path: Path<String>, body: Body<Hold>) -> ApiResult<Json<Device>> {
     let hold = policy::Hold { reason: body.reason.clone(), until: body.until };
     let record = app::devices::hold(&app, path.into_inner(), Some(hold)).await?;
     Ok(Json(app::devices::show(&app, record)))
@@ -90,7 +91,7 @@ pub(crate) async fn decommission(
     _: Operator,
     app: Data<App>,
     path: Path<String>,
-    body: Json<Decommission>,
+    body: Body<Decommission>,
 ) -> ApiResult<Json<Device>> {
     let record = app::devices::decommission(&app, path.into_inner(), body.into_inner().reason).await?;
     Ok(Json(app::devices::show(&app, record)))

@@ -38,16 +38,20 @@ async fn find(app: &App, sha256: Digest) -> ApiResult<Option<db::payloads::Paylo
     Ok(app.db.read(move |conn| Ok::<_, Error>(db::payloads::get(conn, sha256)?)).await?)
 }
 
-/// What is known of a stored payload.
+/// What is known of a stored payload. One that the disk has lost is not found, so that it is uploaded again.
 #[utoipa::path(get, path = "/payloads/{sha256}/info", tag = "payloads", params(("sha256" = String, Path)),
     responses((status = 200, body = StoredPayload), (status = 404, body = Problem)))]
 pub(crate) async fn info(_: Operator, app: Data<App>, path: Path<String>) -> ApiResult<Json<StoredPayload>> {
     let sha256 = params::parse("sha256", &path)?;
     let found = find(&app, sha256).await?.ok_or_else(|| Error::not_found("payload", sha256))?;
+    if app.store.size(sha256).map_err(problem)? != Some(found.size) {
+        return Err(Error::not_found("payload", sha256).into());
+    }
     Ok(Json(show(found)))
 }
 
-/// Uploads a payload. The digest in the path must be that of the bytes. Bytes that are there already are not read.
+/// Uploads a payload. The digest in the path must be that of the bytes. Bytes that are there already, and still are what
+/// they were, are not read.
 #[utoipa::path(put, path = "/payloads/{sha256}", tag = "payloads", params(("sha256" = String, Path)),
     request_body(content = Vec<u8>, content_type = "application/octet-stream"),
     responses((status = 200, body = StoredPayload), (status = 201, body = StoredPayload),
@@ -60,8 +64,9 @@ pub(crate) async fn put(
     body: web::Payload,
 ) -> ApiResult<HttpResponse> {
     let sha256 = params::parse("sha256", &path)?;
+    let store = app.store.clone();
     if let Some(known) = find(&app, sha256).await?
-        && app.store.size(sha256).map_err(problem)? == Some(known.size)
+        && blocking(move || store.is_intact(sha256)).await?
     {
         return Ok(HttpResponse::Ok().json(show(known)));
     }

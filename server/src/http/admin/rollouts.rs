@@ -17,7 +17,7 @@ use uuid::Uuid;
 use crate::{
     app::{self, App, Error, rollouts},
     db,
-    http::{auth::Operator, page, params, problem::ApiResult},
+    http::{auth::Operator, body::Body, page, params, problem::ApiResult},
 };
 
 /// Query of a list of rollouts.
@@ -63,7 +63,7 @@ pub(crate) async fn get(_: Operator, app: Data<App>, path: Path<String>) -> ApiR
 /// Makes a rollout, as a draft.
 #[utoipa::path(post, path = "/rollouts", tag = "rollouts", request_body = RolloutSpec,
     responses((status = 201, body = Rollout), (status = 422, body = Problem), (status = 409, body = Problem)))]
-pub(crate) async fn create(_: Operator, app: Data<App>, body: Json<RolloutSpec>) -> ApiResult<HttpResponse> {
+pub(crate) async fn create(_: Operator, app: Data<App>, body: Body<RolloutSpec>) -> ApiResult<HttpResponse> {
     let record = rollouts::create(&app, body.into_inner()).await?;
     Ok(HttpResponse::Created().json(rollouts::show(&app, record)))
 }
@@ -71,7 +71,7 @@ pub(crate) async fn create(_: Operator, app: Data<App>, body: Json<RolloutSpec>)
 /// What a rollout that does not exist yet would do now.
 #[utoipa::path(post, path = "/rollouts/preview", tag = "rollouts", request_body = RolloutSpec,
     responses((status = 200, body = Preview), (status = 422, body = Problem)))]
-pub(crate) async fn preview_new(_: Operator, app: Data<App>, body: Json<RolloutSpec>) -> ApiResult<Json<Preview>> {
+pub(crate) async fn preview_new(_: Operator, app: Data<App>, body: Body<RolloutSpec>) -> ApiResult<Json<Preview>> {
     Ok(Json(rollouts::preview::of_spec(&app, body.into_inner()).await?))
 }
 
@@ -89,7 +89,7 @@ pub(crate) async fn start(
     _: Operator,
     app: Data<App>,
     path: Path<String>,
-    _body: Json<Because>,
+    _body: Body<Because>,
 ) -> ApiResult<Json<Rollout>> {
     let record = rollouts::start(&app, path.into_inner()).await?;
     Ok(Json(rollouts::show(&app, record)))
@@ -102,7 +102,7 @@ pub(crate) async fn pause(
     operator: Operator,
     app: Data<App>,
     path: Path<String>,
-    body: Json<Because>,
+    body: Body<Because>,
 ) -> ApiResult<Json<Rollout>> {
     change(&operator, &app, path, body, RolloutState::Paused).await
 }
@@ -114,7 +114,7 @@ pub(crate) async fn resume(
     operator: Operator,
     app: Data<App>,
     path: Path<String>,
-    body: Json<Because>,
+    body: Body<Because>,
 ) -> ApiResult<Json<Rollout>> {
     change(&operator, &app, path, body, RolloutState::Running).await
 }
@@ -126,7 +126,7 @@ pub(crate) async fn cancel(
     operator: Operator,
     app: Data<App>,
     path: Path<String>,
-    body: Json<Because>,
+    body: Body<Because>,
 ) -> ApiResult<Json<Rollout>> {
     change(&operator, &app, path, body, RolloutState::Cancelled).await
 }
@@ -183,7 +183,7 @@ async fn change(
     operator: &Operator,
     app: &App,
     path: Path<String>,
-    body: Json<Because>,
+    body: Body<Because>,
     to: RolloutState,
 ) -> ApiResult<Json<Rollout>> {
     let because = because(operator, body.into_inner());

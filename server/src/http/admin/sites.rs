@@ -11,6 +11,7 @@ use crate::{
     db,
     http::{
         auth::Operator,
+        body::Body,
         page::{self, Paging},
         problem::ApiResult,
     },
@@ -45,7 +46,7 @@ pub(crate) async fn set_trading_hours(
     _: Operator,
     app: Data<App>,
     path: Path<String>,
-    body: Json<SetTradingHours>,
+    body: Body<SetTradingHours>,
 ) -> ApiResult<Json<Site>> {
     let site = app::sites::set_trading(&app, path.into_inner(), body.into_inner().trading_hours).await?;
     Ok(Json(app::sites::show(site)))
@@ -54,6 +55,6 @@ pub(crate) async fn set_trading_hours(
 /// Takes a list of sites, again and again with the same result.
 #[utoipa::path(post, path = "/sites/import", tag = "sites", request_body = ImportSites,
     responses((status = 200, body = Imported), (status = 422, body = Problem)))]
-pub(crate) async fn import(_: Operator, app: Data<App>, body: Json<ImportSites>) -> ApiResult<Json<Imported>> {
+pub(crate) async fn import(_: Operator, app: Data<App>, body: Body<ImportSites>) -> ApiResult<Json<Imported>> {
     Ok(Json(app::sites::import(&app, body.into_inner()).await?))
 }

@@ -16,6 +16,7 @@ use crate::{
     db,
     http::{
         auth::Operator,
+        body::Body,
         page::{self, Paging},
         params,
         problem::ApiResult,
@@ -48,7 +49,7 @@ pub(crate) async fn list(_: Operator, app: Data<App>, query: Query<Paging>) -> A
 /// Makes an enrolment token; the answer is the only time that it is shown.
 #[utoipa::path(post, path = "/tokens", tag = "tokens", request_body = NewToken,
     responses((status = 201, body = TokenCreated), (status = 422, body = Problem)))]
-pub(crate) async fn create(_: Operator, app: Data<App>, body: Json<NewToken>) -> ApiResult<HttpResponse> {
+pub(crate) async fn create(_: Operator, app: Data<App>, body: Body<NewToken>) -> ApiResult<HttpResponse> {
     Ok(HttpResponse::Created().json(app::tokens::create(&app, body.into_inner()).await?))
 }
 
