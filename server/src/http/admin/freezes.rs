@@ -14,6 +14,7 @@ use crate::{
     db,
     http::{
         auth::Operator,
+        body::Body,
         page::{self, Paging},
         problem::ApiResult,
     },
@@ -35,7 +36,7 @@ pub(crate) async fn list(_: Operator, app: Data<App>, query: Query<Paging>) -> A
 /// Makes a freeze: on these dates nothing is offered or installed.
 #[utoipa::path(post, path = "/freezes", tag = "freezes", request_body = NewFreeze,
     responses((status = 201, body = Freeze), (status = 409, body = Problem), (status = 422, body = Problem)))]
-pub(crate) async fn create(operator: Operator, app: Data<App>, body: Json<NewFreeze>) -> ApiResult<HttpResponse> {
+pub(crate) async fn create(operator: Operator, app: Data<App>, body: Body<NewFreeze>) -> ApiResult<HttpResponse> {
     let record = freezes::create(&app, operator.name, body.into_inner()).await?;
     Ok(HttpResponse::Created().json(freezes::show(record)))
 }

@@ -138,7 +138,7 @@ pub(crate) async fn approve(
     operator: Operator,
     app: Data<App>,
     path: Path<String>,
-    body: Json<Because>,
+    body: Body<Because>,
 ) -> ApiResult<Json<Rollout>> {
     let because = because(&operator, body.into_inner());
     let record = rollouts::by_hand::approve(&app, path.into_inner(), because).await?;
@@ -152,7 +152,7 @@ pub(crate) async fn skip_soak(
     operator: Operator,
     app: Data<App>,
     path: Path<String>,
-    body: Json<Because>,
+    body: Body<Because>,
 ) -> ApiResult<Json<Rollout>> {
     let because = because(&operator, body.into_inner());
     let record = rollouts::by_hand::skip_soak(&app, path.into_inner(), because).await?;
@@ -166,7 +166,7 @@ pub(crate) async fn open_phase(
     operator: Operator,
     app: Data<App>,
     path: Path<String>,
-    body: Json<OpenPhase>,
+    body: Body<OpenPhase>,
 ) -> ApiResult<Json<Rollout>> {
     let OpenPhase { phase, reason } = body.into_inner();
     let because = because(&operator, Because { reason, ..Because::default() });
