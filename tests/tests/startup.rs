@@ -267,13 +267,15 @@ fn what_expires_soon_is_warned_of_and_measured() {
     on_both(|server| {
         let start = server.clock.now();
         let days = |n: u64| Duration::from_secs(n * 86_400);
+        server.stop();
         let mut at = |n: u64| {
-            server.stop();
             let before = server.log().len();
             server.clock.set(start + days(n));
             server.serve();
             let left = |what: &str| server.api().metric("callboard_expiry_remaining_seconds", what) / 86_400.0;
             let (root, certificate) = (left("root"), left("server_certificate"));
+            // When it has ended it has said everything.
+            server.stop();
             let log =
                 server.log()[before..].lines().filter(|line| line.contains("expire")).collect::<Vec<_>>().join("\n");
             (certificate, root, log)
@@ -294,7 +296,6 @@ fn what_expires_soon_is_warned_of_and_measured() {
         let renew = ["init", "--fixed-clock", &now, "--public-url", "https://localhost:8443", "--dir"];
         let dir = server.dir();
         server.cli(renew.iter().copied().chain([dir.to_str().unwrap()])).ok();
-        server.stop();
         server.serve();
         assert_eq!(server.api().metric("callboard_expiry_remaining_seconds", "server_certificate"), 1825.0 * 86_400.0);
     });
