@@ -1,7 +1,7 @@
 //! The scheduled policy: windows in each shop's own zone, by a clock that the tests step.
 
 use callboard_proto::{
-    admin::{Imported, RolloutState},
+    admin::{Device, Imported, RolloutState},
     instruction::{Action, Instruction},
 };
 use callboard_tests::{
@@ -50,6 +50,9 @@ fn each_shop_installs_in_its_own_night_and_downloads_before() {
         insta::assert_snapshot!(west.check_in().reason.text, @"rollout night: the window for installing opens at 2027-01-13T10:00:00Z (America/Los_Angeles, the site's zone (the device reports America/New_York))");
         assert_eq!(at(server, "2027-01-13T06:59:59.999Z", &mut east).action, Action::Hold);
         let install = at(server, "2027-01-13T07:00:00Z", &mut east);
+        insta::assert_snapshot!(install.reason.text, @"rollout night: install pos-app 2.4.0; the window closes at 2027-01-13T09:00:00Z (America/New_York, the site's zone)");
+        let shown = |device: &FakeDevice| server.api().get::<Device>(&format!("devices/{}", device.name)).tz_mismatch;
+        assert_eq!([shown(&east), shown(&west)], [false, true]);
         assert_eq!((install.action, install.not_after), (Action::Install, Some(time("2027-01-13T09:00:00Z"))));
         assert_eq!(at(server, "2027-01-13T07:00:00Z", &mut west).action, Action::Hold);
         assert_eq!(at(server, "2027-01-13T09:59:59Z", &mut west).action, Action::Hold);
@@ -142,6 +145,29 @@ fn a_device_that_slept_through_the_window_is_admitted_in_best_effort_mode() {
         server.set_clock(time("2027-01-13T13:00:00Z"));
         west.settle(Health::Good);
         assert_eq!(west.version_of("pos-app"), Some("2.4.0"));
+    });
+}
+
+#[test]
+fn a_missed_window_is_made_up_for_as_long_as_the_device_stays() {
+    on_both(|server| {
+        let [mut east, _] = coasts(server);
+        server.roll_out(&rollout("night", "pos-app@2.4.0", &nightly(&json!({ "mode": "best_effort" }))));
+        // Offered in the evening, and switched off before it has fetched anything.
+        let offer = east.check_in();
+        assert_eq!(offer.action, Action::Download);
+        server.set_clock(time("2027-01-13T12:00:00Z"));
+        assert_eq!(east.check_in().action, Action::Download);
+        // It takes its time with the download; the server is started anew meanwhile.
+        server.set_clock(time("2027-01-13T12:05:00Z"));
+        east.obey(Health::Good);
+        server.stop();
+        server.serve();
+        east.follow(server);
+        server.set_clock(time("2027-01-13T12:10:00Z"));
+        let install = east.check_in();
+        assert_eq!(install.action, Action::Install);
+        insta::assert_snapshot!(install.reason.text, @"rollout night: install pos-app 2.4.0; it was away for the whole window from 2027-01-13T07:00:00Z to 2027-01-13T09:00:00Z (America/New_York, the site's zone)");
     });
 }
 

@@ -37,6 +37,8 @@ CREATE TABLE devices (
     enrol_token BYTEA,
     enrolled_at BIGINT,
     last_seen BIGINT,
+    away_since BIGINT, -- its last absence: last seen before it, and back
+    back_at BIGINT,
     boot_id TEXT COLLATE "C",
     hw TEXT COLLATE "C" NOT NULL,
     arch TEXT COLLATE "C" NOT NULL,
@@ -157,7 +159,6 @@ CREATE TABLE assignments (
     attempt BIGINT NOT NULL,
     seq BIGINT NOT NULL, -- of the last report of this attempt
     not_before BIGINT, -- of the next attempt
-    seen_before BIGINT, -- the check-in before the one that made this row
     failure TEXT COLLATE "C", -- JSON
     created_at BIGINT NOT NULL,
     updated_at BIGINT NOT NULL,

@@ -37,6 +37,8 @@ CREATE TABLE devices (
     enrol_token BLOB,
     enrolled_at INTEGER,
     last_seen INTEGER,
+    away_since INTEGER, -- its last absence: last seen before it, and back
+    back_at INTEGER,
     boot_id TEXT,
     hw TEXT NOT NULL,
     arch TEXT NOT NULL,
@@ -157,7 +159,6 @@ CREATE TABLE assignments (
     attempt INTEGER NOT NULL,
     seq INTEGER NOT NULL, -- of the last report of this attempt
     not_before INTEGER, -- of the next attempt
-    seen_before INTEGER, -- the check-in before the one that made this row
     failure TEXT, -- JSON
     created_at INTEGER NOT NULL,
     updated_at INTEGER NOT NULL,

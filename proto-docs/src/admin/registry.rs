@@ -164,6 +164,8 @@ pub struct Device {
     pub agent: String,
     /// Time zone it reports.
     pub tz: Option<String>,
+    /// Whether its clock shows another time than its site's; windows follow the site's.
+    pub tz_mismatch: bool,
     /// Anything else it reports.
     pub attributes: Labels,
     /// Held, and why.

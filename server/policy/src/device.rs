@@ -14,7 +14,7 @@ use callboard_proto::{
 };
 use chrono_tz::Tz;
 
-use crate::trading::TradingHours;
+use crate::{trading::TradingHours, window::Span};
 
 /// Silence after which a device counts as abandoned, unless configured otherwise.
 pub const DEFAULT_ABANDONED_AFTER: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -98,9 +98,6 @@ pub struct Assignment {
     pub not_before: Option<Timestamp>,
     /// When it was made, which is when the device was first offered the release.
     pub offered_at: Timestamp,
-    /// When the device had been seen last before that check-in. With `offered_at` it tells, for windows in
-    /// best-effort mode, which window the device slept through.
-    pub seen_before_offer: Option<Timestamp>,
 }
 
 /// What a check-in says about the connection.
@@ -108,10 +105,41 @@ pub struct Assignment {
 pub struct Contact {
     /// The check-in before this one.
     pub last_seen: Option<Timestamp>,
+    /// The last time in which the device was away. It may end with this check-in.
+    pub absence: Option<Absence>,
     /// Whether the device booted since then.
     pub boot_changed: bool,
     /// How often it is to check in.
     pub poll_interval: Duration,
+}
+
+/// A time in which a device was offline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Absence {
+    /// When it was seen last before; `None` if never.
+    pub since: Option<Timestamp>,
+    /// When it came back.
+    pub until: Timestamp,
+}
+
+impl Absence {
+    /// The last absence as a check-in at `now` shows it, if `known` was the last one before.
+    pub fn at(
+        now: Timestamp,
+        last_seen: Option<Timestamp>,
+        poll_interval: Duration,
+        known: Option<Self>,
+    ) -> Option<Self> {
+        match last_seen {
+            Some(seen) if now.since(seen) <= online_for(poll_interval) => known,
+            since => Some(Self { since, until: now }),
+        }
+    }
+
+    /// Whether the device was away for all of `span`.
+    pub fn covers(&self, span: Span) -> bool {
+        self.since.is_none_or(|since| since < span.start) && span.end <= self.until
+    }
 }
 
 /// Whether a device is there.

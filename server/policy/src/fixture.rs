@@ -113,7 +113,6 @@ pub(crate) fn assignment(rollout: RolloutId, release: &Release, state: Assignmen
         attempt: 1,
         not_before: None,
         offered_at: at("2026-11-23T00:00:00Z"),
-        seen_before_offer: Some(at("2026-11-22T23:55:00Z")),
     }
 }
 
@@ -121,6 +120,7 @@ pub(crate) fn assignment(rollout: RolloutId, release: &Release, state: Assignmen
 pub(crate) fn contact(now: Timestamp) -> Contact {
     Contact {
         last_seen: Some(now - Duration::from_secs(300)),
+        absence: None,
         boot_changed: false,
         poll_interval: Duration::from_secs(300),
     }

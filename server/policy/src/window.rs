@@ -133,8 +133,8 @@ pub fn state_at(now: Timestamp, windows: &[(&Window, Zone)], needed: Duration) -
     Some(WindowState::Closed { opens: next.map(|(span, _)| span), zone })
 }
 
-/// The last time that ended at or before `now`.
-pub fn last_closed(now: Timestamp, windows: &[(&Window, Zone)]) -> Option<Span> {
+/// The last time that ended at or before `now`, and whose clock it ended by.
+pub fn last_closed(now: Timestamp, windows: &[(&Window, Zone)]) -> Option<(Span, Zone)> {
     spans::last_closed(now, windows)
 }
 

@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Instant};
 
 use callboard_policy::{
     decide::{Decision, Step, decide},
-    device::{Contact, Device},
+    device::{Absence, Contact, Device},
 };
 use callboard_proto::{
     check_in::{CheckIn, Facts},
@@ -35,6 +35,7 @@ pub(crate) async fn check_in(app: &App, known: Arc<Known>, body: CheckIn, reques
     let before = known.contact();
     let contact = Contact {
         last_seen: before.last_seen,
+        absence: Absence::at(now, before.last_seen, app.poll_interval, before.absence),
         boot_changed: before.boot_id.as_ref().is_some_and(|boot| *boot != body.boot_id),
         poll_interval: app.poll_interval,
     };
@@ -47,9 +48,11 @@ pub(crate) async fn check_in(app: &App, known: Arc<Known>, body: CheckIn, reques
     };
     let (known, decision) = settle(app, known, &contact, now).await?;
     // Only now: a check-in that was not answered has not used up the offer of a new connection.
-    app.presence.note(known.record.device.id, Seen { at: now, boot_id: body.boot_id.clone() });
+    app.presence
+        .note(known.record.device.id, Seen { at: now, boot_id: body.boot_id.clone(), absence: contact.absence });
     known.set_contact(LastContact {
         last_seen: Some(now),
+        absence: contact.absence,
         boot_id: Some(body.boot_id.clone()),
         state: Some(body.state),
         progress: body.progress.clone(),
@@ -79,7 +82,6 @@ async fn settle(app: &App, mut known: Arc<Known>, contact: &Contact, now: Timest
             generation: snapshot.catalog.generation,
             revision: known.record.revision,
             device: device.clone(),
-            last_seen: contact.last_seen,
             now,
         };
         let outcome = grants::take(app, basis, decision.step, release).await?;

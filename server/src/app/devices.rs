@@ -6,8 +6,9 @@ use std::{
 };
 
 use callboard_policy::{
-    device::{Connectivity, Device, Hold},
+    device::{Absence, Connectivity, Device, Hold},
     selector::{Seen, Selector},
+    window::{self, WindowTz},
 };
 use callboard_proto::{
     admin::{self, EditLabels, ImportDevice, ImportDevices, Imported, MAX_IMPORT},
@@ -17,6 +18,7 @@ use callboard_proto::{
     state::AgentState,
     time::Timestamp,
 };
+use chrono_tz::Tz;
 use uuid::Uuid;
 
 use super::{ABANDONED_AFTER, App, Error, Result, eligibility, labels};
@@ -37,10 +39,11 @@ pub(crate) struct Known {
     pub(crate) contact: Mutex<LastContact>,
 }
 
-/// What a device said last; not in the database but for the first two.
+/// What a device said last; not in the database but for the first three.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct LastContact {
     pub(crate) last_seen: Option<Timestamp>,
+    pub(crate) absence: Option<Absence>,
     pub(crate) boot_id: Option<String>,
     pub(crate) state: Option<AgentState>,
     pub(crate) progress: Option<Progress>,
@@ -86,10 +89,12 @@ fn remember(app: &App, mut record: Record, mut contact: LastContact) -> Known {
     match app.presence.pending_for(record.device.id) {
         Some(seen) => {
             contact.last_seen = Some(seen.at);
+            contact.absence = seen.absence;
             contact.boot_id = Some(seen.boot_id);
         }
         None => {
             contact.last_seen = contact.last_seen.or(record.last_seen);
+            contact.absence = contact.absence.or(record.absence);
             contact.boot_id = contact.boot_id.or_else(|| record.boot_id.clone());
         }
     }
@@ -397,6 +402,7 @@ pub(crate) fn show(app: &App, record: Record) -> admin::Device {
     let seen = seen(app, &record);
     let device = record.device;
     let hold = device.hold_at(seen.now).cloned();
+    let zone = window::zone_of(WindowTz::Site, &device, Tz::UTC, seen.now);
     admin::Device {
         id: device.id,
         name: device.name,
@@ -417,6 +423,7 @@ pub(crate) fn show(app: &App, record: Record) -> admin::Device {
         arch: device.arch,
         agent: device.agent,
         tz: device.tz.map(|tz| tz.name().to_owned()),
+        tz_mismatch: zone.mismatch.is_some(),
         attributes: device.attributes,
         hold: hold.map(|hold| admin::Hold { reason: hold.reason, until: hold.until }),
         decommissioned: device.decommissioned,

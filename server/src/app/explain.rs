@@ -2,7 +2,7 @@
 
 use callboard_policy::{
     decide::{self, Decision, Verdict},
-    device::Contact,
+    device::{Absence, Contact},
 };
 use callboard_proto::{
     admin::{Considered, Explanation},
@@ -22,7 +22,9 @@ pub(crate) async fn explain(app: &App, reference: String) -> Result<Explanation>
     let known = devices::known(app, id).await?.ok_or_else(|| Error::not_found("device", id))?;
     let (now, last, snapshot) = (app.clock.now(), known.contact(), app.catalog());
     let device = &known.record.device;
-    let contact = Contact { last_seen: last.last_seen, boot_changed: false, poll_interval: app.poll_interval };
+    let (last_seen, poll_interval) = (last.last_seen, app.poll_interval);
+    let absence = Absence::at(now, last_seen, poll_interval, last.absence);
+    let contact = Contact { last_seen, absence, boot_changed: false, poll_interval };
     let mut decision = decide::explain(now, &snapshot.catalog, device, &contact);
     say_what_phases_wait_for(app, &mut decision, now).await?;
     let rollouts = decision.considered.into_iter().filter_map(|considered| {

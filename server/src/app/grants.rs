@@ -28,7 +28,6 @@ pub(crate) struct Basis {
     pub(crate) generation: u64,
     pub(crate) revision: i64,
     pub(crate) device: Device,
-    pub(crate) last_seen: Option<Timestamp>,
     pub(crate) now: Timestamp,
 }
 
@@ -111,7 +110,6 @@ fn grant_download(conn: &mut DbConn, basis: &Basis, rollout: RolloutId, phase: u
         attempt: 1,
         not_before: None,
         offered_at: basis.now,
-        seen_before_offer: basis.last_seen,
     };
     db::assignments::insert(conn, basis.device.id, &new, basis.now)?;
     Ok(db::phases::count(conn, rollout, phase, None, Some(new.state))?)

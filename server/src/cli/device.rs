@@ -158,6 +158,12 @@ fn status(device: &Device) -> String {
     status
 }
 
+/// The zone that it reports, and whether that is its site's time.
+fn zone(device: &Device) -> String {
+    let tz = device.tz.clone().unwrap_or_default();
+    if device.tz_mismatch { format!("{tz} (its site has another time, and windows follow the site)") } else { tz }
+}
+
 fn installed(device: &Device) -> String {
     let each = device.installed.iter().map(|one| format!("{} {}", one.product, one.version));
     each.collect::<Vec<_>>().join(", ")
@@ -181,7 +187,7 @@ fn details(device: &Device) -> String {
         ("hardware", device.hw.clone()),
         ("architecture", device.arch.clone()),
         ("agent", device.agent.clone()),
-        ("time zone", device.tz.clone().unwrap_or_default()),
+        ("time zone", zone(device)),
         ("labels", table::pairs(&device.labels)),
         ("attributes", table::pairs(&device.attributes)),
     ]);

@@ -37,7 +37,6 @@ struct Row {
     attempt: i64,
     seq: i64,
     not_before: Option<Ms>,
-    seen_before: Option<Ms>,
     failure: Option<String>,
     created_at: Ms,
     updated_at: Ms,
@@ -56,7 +55,6 @@ impl Row {
                 attempt: to_u32(self.attempt),
                 not_before: self.not_before.map(Into::into),
                 offered_at: self.created_at.into(),
-                seen_before_offer: self.seen_before.map(Into::into),
             },
             device: self.device_id.id(),
             seq: to_u32(self.seq),
@@ -136,7 +134,6 @@ pub(crate) fn insert(conn: &mut DbConn, device: DeviceId, new: &Assignment, now:
         assignments::state.eq(column(new.state)),
         assignments::attempt.eq(to_i64(new.attempt)),
         assignments::seq.eq(0_i64),
-        assignments::seen_before.eq(new.seen_before_offer.map(Ms::from)),
         assignments::created_at.eq(Ms::from(new.offered_at)),
         assignments::updated_at.eq(Ms::from(now)),
     );

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use callboard_policy::device::{Device, Hold};
+use callboard_policy::device::{Absence, Device, Hold};
 use callboard_proto::{
     check_in::{Facts, Installed},
     digest::Digest,
@@ -37,6 +37,7 @@ pub(crate) struct Record {
     pub(crate) certificate: Option<String>,
     pub(crate) enrol_token: Option<TokenId>,
     pub(crate) last_seen: Option<Timestamp>,
+    pub(crate) absence: Option<Absence>,
     pub(crate) boot_id: Option<String>,
 }
 
@@ -78,6 +79,8 @@ struct Row {
     enrol_token: Option<Uid>,
     enrolled_at: Option<Ms>,
     last_seen: Option<Ms>,
+    away_since: Option<Ms>,
+    back_at: Option<Ms>,
     boot_id: Option<String>,
     hw: String,
     arch: String,
@@ -143,6 +146,7 @@ impl Row {
             certificate: self.certificate,
             enrol_token: self.enrol_token.map(Uid::id),
             last_seen: self.last_seen.map(Into::into),
+            absence: self.back_at.map(|back| Absence { since: self.away_since.map(Into::into), until: back.into() }),
             boot_id: self.boot_id,
         })
     }
@@ -353,6 +357,7 @@ pub(crate) fn decommission(conn: &mut DbConn, id: DeviceId, now: Timestamp) -> Q
 pub(crate) struct Seen {
     pub(crate) at: Timestamp,
     pub(crate) boot_id: String,
+    pub(crate) absence: Option<Absence>,
 }
 
 /// Writes the last check-ins of many devices.
@@ -361,7 +366,12 @@ pub(crate) fn set_seen(conn: &mut DbConn, seen: &[(DeviceId, Seen)]) -> QueryRes
         let at = Ms::from(seen.at);
         let newer = devices::last_seen.is_null().or(devices::last_seen.le(at));
         let row = diesel::update(devices::table.find(Uid::from(*id)).filter(newer));
-        execute(conn, row.set((devices::last_seen.eq(Some(at)), devices::boot_id.eq(Some(seen.boot_id.as_str())))))?;
+        let absence = (
+            devices::away_since.eq(seen.absence.and_then(|absence| absence.since).map(Ms::from)),
+            devices::back_at.eq(seen.absence.map(|absence| Ms::from(absence.until))),
+        );
+        let values = (devices::last_seen.eq(Some(at)), devices::boot_id.eq(Some(seen.boot_id.as_str())), absence);
+        execute(conn, row.set(values))?;
     }
     Ok(())
 }

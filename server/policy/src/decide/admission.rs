@@ -5,14 +5,17 @@ use std::time::Duration;
 use callboard_proto::time::Timestamp;
 use chrono_tz::Tz;
 
-use super::{judge::Case, verdict::Verdict};
+use super::{
+    judge::Case,
+    verdict::{Grounds, Verdict},
+};
 use crate::{
-    device::{Assignment, Connectivity},
+    device::Connectivity,
     openings::Openings,
     rollout::{Plan, Policy, Rollout},
     selector::Seen,
     trading::Trading,
-    window::{self, Gate, Mode, Span, WindowState, WindowTz, Zone},
+    window::{self, Gate, Mode, Span, Window, WindowState, WindowTz, Zone},
 };
 
 /// Whether this is the first check-in of a connection, where the policy asks for it. A device that has an assignment
@@ -25,22 +28,24 @@ pub(super) fn connects(case: &Case<'_>, plan: &Plan) -> bool {
     contact.boot_changed || contact.last_seen.is_none_or(|seen| case.now.since(seen) >= min_absence)
 }
 
-/// Until when what `gate` stands for is let through: `Ok(None)` without limit.
-pub(super) fn admitted(
-    case: &Case<'_>,
-    rollout: &Rollout,
-    gate: Gate,
-    assignment: Option<&Assignment>,
-) -> Result<Option<Timestamp>, Verdict> {
+/// Something may be done.
+pub(super) struct Admitted {
+    /// Until then; without limit if there is none.
+    pub(super) until: Option<Timestamp>,
+    pub(super) grounds: Grounds,
+}
+
+/// Whether what `gate` stands for is let through.
+pub(super) fn admitted(case: &Case<'_>, rollout: &Rollout, gate: Gate) -> Result<Admitted, Verdict> {
     let needed = needed(&rollout.plan, gate);
-    let openings = openings(case, rollout, gate, assignment);
+    let (openings, exempt) = openings(case, rollout, gate);
     let opens = || openings.next(case.now, needed).map(|opening| opening.span());
     if let Some((freeze, span, zone)) = frozen(case, rollout, needed) {
         return Err(Verdict::Frozen { freeze, span, gate, opens: opens(), zone });
     }
-    let closes = match window::state_at(case.now, &openings.windows, needed) {
-        None => None,
-        Some(WindowState::Open { until, .. }) => Some(until),
+    let (closes, grounds) = match window::state_at(case.now, &openings.windows, needed) {
+        None => (None, exempt),
+        Some(WindowState::Open { until, zone }) => (Some(until), Grounds::Window { until, zone }),
         Some(WindowState::Closed { zone, .. }) => return Err(Verdict::WindowClosed { gate, opens: opens(), zone }),
     };
     let trades = match openings.trading.map(|(hours, tz)| hours.at(case.now, tz)) {
@@ -49,7 +54,8 @@ pub(super) fn admitted(
         Some(Trading::Open { .. }) => return Err(trading(case, rollout, None, opens())),
         None => None,
     };
-    Ok([closes, trades, openings.freezes_from(case.now)].into_iter().flatten().min())
+    let until = [closes, trades, openings.freezes_from(case.now)].into_iter().flatten().min();
+    Ok(Admitted { until, grounds })
 }
 
 /// The freeze in force, of several the one that ends last; else one that begins before `needed` has passed.
@@ -88,62 +94,56 @@ fn needed(plan: &Plan, gate: Gate) -> Duration {
     }
 }
 
-/// Everything that restricts `gate` for this device now. Windows do not, once the deadline has passed or a device
-/// slept through one in best-effort mode; trading hours and freezes do even then.
-fn openings<'a>(case: &Case<'a>, rollout: &'a Rollout, gate: Gate, assignment: Option<&Assignment>) -> Openings<'a> {
+/// Everything that restricts `gate` for this device now, and why windows do not where there are some: the deadline has
+/// passed, or the device slept through one in best-effort mode. Trading hours and freezes do even then.
+fn openings<'a>(case: &Case<'a>, rollout: &'a Rollout, gate: Gate) -> (Openings<'a>, Grounds) {
     let plan = &rollout.plan;
     let mut windows = plan.windows_for(gate, case.device, case.now);
-    let overdue = plan.deadline.is_some_and(|deadline| case.now >= deadline);
-    if overdue || makes_up(case, rollout, &windows, needed(plan, gate), assignment) {
+    let exempt = match plan.deadline.filter(|deadline| case.now >= *deadline && !windows.is_empty()) {
+        Some(deadline) => Grounds::Overdue { deadline },
+        None => missed(case, rollout, &windows, needed(plan, gate)),
+    };
+    if exempt != Grounds::Unrestricted {
         windows.clear();
     }
     let hours = &case.device.site_rules.trading;
     let trading = case.device.site_tz.filter(|_| gate == Gate::Install && !plan.during_trading && !hours.is_empty());
     let freezes = freezes(case, zone(case, rollout).tz).map(|(_, span)| span).collect();
-    Openings { windows, trading: trading.map(|tz| (hours, tz)), freezes }
+    (Openings { windows, trading: trading.map(|tz| (hours, tz)), freezes }, exempt)
 }
 
-/// Whether the windows are closed, but the device was away for all of the last one in best-effort mode.
-fn makes_up(
-    case: &Case<'_>,
-    rollout: &Rollout,
-    windows: &[(&window::Window, Zone)],
-    needed: Duration,
-    assignment: Option<&Assignment>,
-) -> bool {
+/// Whether the windows are closed now, but the device was away for all of the last one in best-effort mode.
+fn missed(case: &Case<'_>, rollout: &Rollout, windows: &[(&Window, Zone)], needed: Duration) -> Grounds {
     let closed = matches!(window::state_at(case.now, windows, needed), Some(WindowState::Closed { .. }));
-    let mut lenient = windows.to_vec();
-    lenient.retain(|(window, _)| window.mode == Mode::BestEffort);
-    closed
-        && window::last_closed(case.now, &lenient)
-            .is_some_and(|missed| slept_through(case, rollout, missed, assignment))
-}
-
-/// Whether the device was away for all of `missed`, as it could be seen at this check-in or at the one that made the
-/// assignment.
-fn slept_through(case: &Case<'_>, rollout: &Rollout, missed: Span, assignment: Option<&Assignment>) -> bool {
-    let began = rollout.begins_at().is_some_and(|begins| begins < missed.end);
-    let away = |seen: Option<Timestamp>| seen.is_none_or(|seen| seen < missed.start);
-    let at_offer = assignment.is_some_and(|one| one.offered_at >= missed.end && away(one.seen_before_offer));
-    began && (away(case.contact.last_seen) || at_offer)
+    let lenient: Vec<(&Window, Zone)> =
+        windows.iter().filter(|(window, _)| window.mode == Mode::BestEffort).copied().collect();
+    match window::last_closed(case.now, &lenient).filter(|_| closed) {
+        Some((span, zone))
+            if rollout.begins_at().is_some_and(|begins| begins < span.end)
+                && case.contact.absence.is_some_and(|absence| absence.covers(span)) =>
+        {
+            Grounds::MissedWindow { span, zone }
+        }
+        _ => Grounds::Unrestricted,
+    }
 }
 
 /// Until when an activation that was granted may begin. It may have passed.
-pub(super) fn activation_ends(case: &Case<'_>, rollout: &Rollout, assignment: &Assignment) -> Option<Timestamp> {
-    let last = match admitted(case, rollout, Gate::Install, Some(assignment)) {
-        Ok(until) => until?,
-        Err(_) => passed(case, rollout, assignment)?,
+pub(super) fn activation_ends(case: &Case<'_>, rollout: &Rollout) -> Option<Timestamp> {
+    let last = match admitted(case, rollout, Gate::Install) {
+        Ok(admitted) => admitted.until?,
+        Err(_) => passed(case, rollout)?,
     };
     Some(last - rollout.plan.expected_install)
 }
 
 /// When the last stretch ended in which an activation could begin, or ends that is too short now.
-fn passed(case: &Case<'_>, rollout: &Rollout, assignment: &Assignment) -> Option<Timestamp> {
-    let openings = openings(case, rollout, Gate::Install, Some(assignment));
+fn passed(case: &Case<'_>, rollout: &Rollout) -> Option<Timestamp> {
+    let (openings, _) = openings(case, rollout, Gate::Install);
     let closed = match window::state_at(case.now, &openings.windows, Duration::ZERO) {
         None => None,
         Some(WindowState::Open { until, .. }) => Some(until),
-        Some(WindowState::Closed { .. }) => window::last_closed(case.now, &openings.windows).map(|span| span.end),
+        Some(WindowState::Closed { .. }) => window::last_closed(case.now, &openings.windows).map(|(span, _)| span.end),
     };
     let traded = match openings.trading.map(|(hours, tz)| hours.at(case.now, tz)) {
         None => None,

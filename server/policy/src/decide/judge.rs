@@ -4,7 +4,7 @@ use callboard_proto::{ids::Product, state::AssignmentState, time::Timestamp};
 
 use super::{
     CancelWhy,
-    admission::{admitted, connects},
+    admission::{Admitted, admitted, connects},
     verdict::{Admission, Verdict},
 };
 use crate::{
@@ -177,30 +177,30 @@ fn next(case: &Case<'_>, rollout: &Rollout, place: &Place, assignment: Option<&A
         if !connects(case, &rollout.plan) {
             return Verdict::InSession;
         }
-        return offer(case, rollout, place, None);
+        return offer(case, rollout, place);
     };
     match assignment.state {
-        AssignmentState::Downloading => match admitted(case, rollout, Gate::Download, Some(assignment)) {
+        AssignmentState::Downloading => match admitted(case, rollout, Gate::Download) {
             Ok(_) => Verdict::Downloading { assignment: assignment.id },
             Err(closed) => closed,
         },
-        AssignmentState::Staged => match admitted(case, rollout, Gate::Install, Some(assignment)) {
-            Ok(until) => {
+        AssignmentState::Staged => match admitted(case, rollout, Gate::Install) {
+            Ok(Admitted { until, grounds }) => {
                 let not_after = until.map(|until| until - rollout.plan.expected_install);
-                Verdict::Activate { assignment: assignment.id, not_after }
+                Verdict::Activate { assignment: assignment.id, not_after, grounds }
             }
             Err(closed) => closed,
         },
         _ => match assignment.not_before {
             Some(at) if at > case.now => Verdict::RetryLater { at, attempt: assignment.attempt },
-            _ => offer(case, rollout, place, Some(assignment)),
+            _ => offer(case, rollout, place),
         },
     }
 }
 
-fn offer(case: &Case<'_>, rollout: &Rollout, place: &Place, assignment: Option<&Assignment>) -> Verdict {
-    match admitted(case, rollout, Gate::Download, assignment) {
-        Ok(_) => Verdict::Offer { phase: place.phase, admission: place.admission },
+fn offer(case: &Case<'_>, rollout: &Rollout, place: &Place) -> Verdict {
+    match admitted(case, rollout, Gate::Download) {
+        Ok(Admitted { grounds, .. }) => Verdict::Offer { phase: place.phase, admission: place.admission, grounds },
         Err(closed) => closed,
     }
 }

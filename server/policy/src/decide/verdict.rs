@@ -1,5 +1,7 @@
 //! What one rollout means for one device, and how that is said.
 
+use std::fmt;
+
 use callboard_proto::{
     ids::{AssignmentId, RolloutId},
     instruction::Reason,
@@ -103,6 +105,8 @@ pub enum Verdict {
         phase: usize,
         /// What this means for the membership sets.
         admission: Admission,
+        /// Why now.
+        grounds: Grounds,
     },
     /// It is downloading.
     Downloading {
@@ -115,6 +119,8 @@ pub enum Verdict {
         assignment: AssignmentId,
         /// Not to be begun after.
         not_after: Option<Timestamp>,
+        /// Why now.
+        grounds: Grounds,
     },
     /// It is activating.
     Activating,
@@ -136,6 +142,45 @@ pub enum Admission {
     Joins,
     /// It was excluded and can take the release now: take it off the excluded set.
     Returns,
+}
+
+/// Why something may be done now, as far as windows have to do with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Grounds {
+    /// None restricts it.
+    Unrestricted,
+    /// One is open.
+    Window {
+        /// Until then.
+        until: Timestamp,
+        /// Whose clock that is.
+        zone: Zone,
+    },
+    /// They are closed, but the device was away for all of this one, in best-effort mode.
+    MissedWindow {
+        /// From when to when it was open.
+        span: Span,
+        /// Whose clock that is.
+        zone: Zone,
+    },
+    /// They do not count any more.
+    Overdue {
+        /// Since then.
+        deadline: Timestamp,
+    },
+}
+
+impl fmt::Display for Grounds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unrestricted => Ok(()),
+            Self::Window { until, zone } => write!(f, "; the window closes at {until} ({zone})"),
+            Self::MissedWindow { span, zone } => {
+                write!(f, "; it was away for the whole window from {} to {} ({zone})", span.start, span.end)
+            }
+            Self::Overdue { deadline } => write!(f, "; since the deadline at {deadline} windows do not count"),
+        }
+    }
 }
 
 impl Verdict {
@@ -236,9 +281,11 @@ fn settled(verdict: &Verdict, subject: &Subject<'_>) -> String {
         Verdict::Finished(AssignmentState::Failed) => format!("{release} failed here; it needs attention"),
         Verdict::Finished(state) => format!("the assignment is {}", state.as_str()),
         Verdict::Regressed => format!("{release} was installed, but the device runs something older again"),
-        Verdict::Offer { phase, .. } => format!("download {release}{}", in_phase(subject.rollout, phase)),
+        Verdict::Offer { phase, grounds, .. } => {
+            format!("download {release}{}{grounds}", in_phase(subject.rollout, phase))
+        }
         Verdict::Downloading { .. } => format!("{release} is being downloaded"),
-        Verdict::Activate { .. } => format!("install {release}"),
+        Verdict::Activate { grounds, .. } => format!("install {release}{grounds}"),
         Verdict::Activating => format!("{release} is being installed"),
         Verdict::Drop { why, .. } => match why {
             CancelWhy::RolloutCancelled => "it was cancelled".to_owned(),

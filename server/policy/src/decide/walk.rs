@@ -93,7 +93,7 @@ fn before_rollouts<'a>(case: &Case<'a>) -> Option<Choice<'a>> {
     }
     if let Some(assignment) = open.find(|one| judge::is_activating(one.state)) {
         let rollout = case.catalog.rollout(assignment.rollout);
-        let not_after = rollout.and_then(|rollout| admission::activation_ends(case, rollout, assignment));
+        let not_after = rollout.and_then(|rollout| admission::activation_ends(case, rollout));
         let cause = match rollout {
             Some(rollout) => Cause::Rollout(rollout, Verdict::Activating),
             None => Cause::Other("activating", "a release is being installed".to_owned()),
@@ -126,12 +126,12 @@ fn before_rollouts<'a>(case: &Case<'a>) -> Option<Choice<'a>> {
 /// The choice that a verdict makes, if it calls for an answer now.
 fn active<'a>(case: &Case<'a>, rollout: &'a Rollout, verdict: Verdict) -> Option<Choice<'a>> {
     let step = match verdict {
-        Verdict::Offer { phase, admission } => match in_the_way(case, rollout) {
+        Verdict::Offer { phase, admission, .. } => match in_the_way(case, rollout) {
             Some(choice) => return Some(choice),
             None => Step::GrantDownload { rollout: rollout.id, phase, admission },
         },
         Verdict::Downloading { assignment } => Step::ContinueDownload { assignment },
-        Verdict::Activate { assignment, not_after } => Step::GrantActivation { assignment, not_after },
+        Verdict::Activate { assignment, not_after, .. } => Step::GrantActivation { assignment, not_after },
         Verdict::Drop { assignment, why } => Step::Cancel { assignment, why },
         _ => return None,
     };

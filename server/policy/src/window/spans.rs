@@ -49,14 +49,14 @@ pub(super) fn next_long_enough(now: Timestamp, windows: &Windows<'_>, needed: Du
 }
 
 /// The last stretch that ended at or before `now`.
-pub(super) fn last_closed(now: Timestamp, windows: &Windows<'_>) -> Option<Span> {
+pub(super) fn last_closed(now: Timestamp, windows: &Windows<'_>) -> Option<(Span, Zone)> {
     let at = match containing(now, windows) {
         // Strictly before, since a window that opens at that instant belongs to the stretch around it.
         Some((span, _)) => begin(span, windows).start - Duration::from_millis(1),
         None => now,
     };
-    let (span, _) = latest_ending(at, windows)?;
-    Some(begin(span, windows))
+    let (span, zone) = latest_ending(at, windows)?;
+    Some((begin(span, windows), zone))
 }
 
 /// Of the windows that opened last at or before `at`, the one that ends last.

@@ -15,6 +15,7 @@
 //! approve NAME / skip-soak NAME         what the open phase waits for
 //! open-phase NAME PHASE                 whatever the gate says
 //! check-in DEVICE                       what is it told?
+//! online DEVICE until TIME              it checks in every five minutes, without doing anything
 //! explain DEVICE                        and what of every rollout?
 //! facts DEVICE hw=model ...             what it will say of itself from now on
 //! runs DEVICE PRODUCT VERSION           it runs that release now, whatever it reported
@@ -49,7 +50,7 @@ use callboard_proto::{
 
 use crate::{
     report,
-    world::{Running, Unit, World, id},
+    world::{POLL, Running, Unit, World, id},
 };
 
 /// Runs a script and returns its transcript: every line of it, and below each command what came of it.
@@ -130,6 +131,13 @@ fn command(world: &mut World, words: &[&str], details: &[&str]) -> Vec<String> {
             let contact = world.contact(name);
             let decision = decide::explain(world.now, &world.catalog(), &world.units[*name].device, &contact);
             return report::explained(world, &decision);
+        }
+        ["online", name, "until", time] => {
+            let until = time.parse().expect("a time");
+            while world.now < until {
+                world.check_in(name);
+                world.now = (world.now + POLL).min(until);
+            }
         }
         ["facts", name, facts @ ..] => {
             for fact in facts {
@@ -230,7 +238,7 @@ fn device(world: &mut World, name: &str, facts: &[&str]) {
     if facts.contains(&"never-seen") {
         last_seen = None;
     }
-    world.units.insert(name.to_owned(), Unit { device, last_seen, booted: false, works_on: None });
+    world.units.insert(name.to_owned(), Unit { device, last_seen, absence: None, booted: false, works_on: None });
 }
 
 fn learn(device: &mut Device, key: &str, value: String) {

@@ -7,7 +7,7 @@ use callboard_policy::{
     audience::{self, Candidate},
     catalog::Catalog,
     decide::{self, Admission, Decision, Step},
-    device::{Assignment, Connectivity, Contact, DEFAULT_ABANDONED_AFTER, Device},
+    device::{Absence, Assignment, Connectivity, Contact, DEFAULT_ABANDONED_AFTER, Device},
     freeze::Freeze,
     gate::{self, Advance, Deed, PhaseCounts, PhaseTimes, Word},
     release::Release,
@@ -39,6 +39,7 @@ pub(crate) struct World {
 pub(crate) struct Unit {
     pub(crate) device: Device,
     pub(crate) last_seen: Option<Timestamp>,
+    pub(crate) absence: Option<Absence>,
     pub(crate) booted: bool,
     /// What it was told last to download or install.
     pub(crate) works_on: Option<AssignmentId>,
@@ -74,7 +75,8 @@ impl World {
 
     pub(crate) fn contact(&self, name: &str) -> Contact {
         let unit = &self.units[name];
-        Contact { last_seen: unit.last_seen, boot_changed: unit.booted, poll_interval: POLL }
+        let absence = Absence::at(self.now, unit.last_seen, POLL, unit.absence);
+        Contact { last_seen: unit.last_seen, absence, boot_changed: unit.booted, poll_interval: POLL }
     }
 
     /// Fixes the audience and opens the first phase.
@@ -121,6 +123,7 @@ impl World {
         let now = self.now;
         let unit = self.units.get_mut(name).unwrap();
         unit.last_seen = Some(now);
+        unit.absence = contact.absence;
         unit.booted = false;
         self.settle();
         decision
@@ -183,7 +186,6 @@ impl World {
             attempt: 1,
             not_before: None,
             offered_at: now,
-            seen_before_offer: unit.last_seen,
         });
     }
 
