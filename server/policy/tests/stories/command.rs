@@ -91,19 +91,6 @@ fn command(world: &mut World, words: &[&str], details: &[&str]) -> Vec<String> {
     match words {
         ["now", time] => world.now = time.parse().expect("a time"),
         ["wait", time] => world.now = world.now + span(time),
-        ["site", name, tz, labels @ ..] => {
-            let labels = labels.iter().map(|label| pair(label)).collect();
-            world.sites.insert((*name).to_owned(), (tz.parse().expect("a zone"), labels));
-        }
-        ["trades", site, hours @ ..] => {
-            let hours = trading(&hours.join(" "));
-            let units = world.units.values_mut().map(|unit| &mut unit.device);
-            for device in units.filter(|device| device.site.as_ref().is_some_and(|id| id.as_str() == *site)) {
-                device.site_rules.trading = hours.clone();
-            }
-        }
-        ["freeze", name, from, to, rest @ ..] => freeze(world, name, from, to, &rest.join(" ")),
-        ["unfreeze", name] => world.freezes.retain(|freeze| freeze.name.as_str() != *name),
         ["device", name, facts @ ..] => device(world, name, facts),
         ["release", product, version, facts @ ..] => release(world, product, version, facts),
         ["rollout", name, product, version] => return rollout(world, name, product, version, details),
@@ -161,10 +148,30 @@ fn command(world: &mut World, words: &[&str], details: &[&str]) -> Vec<String> {
         ["unhold", name] => world.units.get_mut(*name).unwrap().device.held = None,
         ["status", name] => return report::status(world, name),
         ["fleet"] => return report::fleet(world),
-        _ => panic!("no such command: {words:?}"),
+        _ => surroundings(world, words),
     }
     world.settle();
     vec![]
+}
+
+/// What is not about devices and rollouts themselves.
+fn surroundings(world: &mut World, words: &[&str]) {
+    match words {
+        ["site", name, tz, labels @ ..] => {
+            let labels = labels.iter().map(|label| pair(label)).collect();
+            world.sites.insert((*name).to_owned(), (tz.parse().expect("a zone"), labels));
+        }
+        ["trades", site, hours @ ..] => {
+            let hours = trading(&hours.join(" "));
+            let units = world.units.values_mut().map(|unit| &mut unit.device);
+            for device in units.filter(|device| device.site.as_ref().is_some_and(|id| id.as_str() == *site)) {
+                device.site_rules.trading = hours.clone();
+            }
+        }
+        ["freeze", name, from, to, rest @ ..] => freeze(world, name, from, to, &rest.join(" ")),
+        ["unfreeze", name] => world.freezes.retain(|freeze| freeze.name.as_str() != *name),
+        _ => panic!("no such command: {words:?}"),
+    }
 }
 
 /// A device that does as it is told until it is told nothing new.
