@@ -1,7 +1,8 @@
 //! Starts that fail: the message names the cause, the exit code is right, and the data is as it was.
 
 use callboard_proto::{
-    admin::{Device, Imported},
+    admin::{Device, Imported, Token},
+    problem::Code,
     signed::key_id,
 };
 use callboard_tests::{
@@ -19,7 +20,7 @@ use std::{
     time::Duration,
 };
 
-use crate::{BINARIES, on_both, on_both_with};
+use crate::{BINARIES, on_both, on_both_with, refused};
 
 /// A fact to be found again.
 fn remember(server: &TestServer) {
@@ -257,6 +258,34 @@ fn the_server_says_where_it_listens_while_it_runs() {
         server.serve();
         assert!(file.exists());
     });
+}
+
+#[test]
+fn without_a_root_there_are_no_tokens_and_no_releases_and_the_message_says_what_to_do() {
+    for engine in [Engine::Sqlite, Engine::Postgres] {
+        let Some(mut server) = TestServer::prepare(BINARIES, engine) else {
+            eprintln!("skipped: needs postgres");
+            continue;
+        };
+        server.cli(["init", "--no-try-out-keys", "--dir", server.dir().to_str().unwrap()]).ok();
+        assert!(!server.dir().join("try-out-keys").exists() && !server.dir().join("root.json").exists());
+        server.serve();
+        let token = server.cli(["token", "create"]);
+        assert!(token.refused(1).contains("publish one with callboard root publish"), "{}", token.stderr);
+        assert_eq!(server.api().list::<Token>("tokens"), [], "no token is left that nobody has seen");
+        let release = server.try_publish(b"{}");
+        refused(&release, Code::WrongState, "no root is published yet");
+        // The one that belongs to this server's key is taken, and then all is well.
+        for name in ["root.key", "release.key"] {
+            server.cli(["key", "new", "--out", name]).ok();
+        }
+        let made = ["root", "init", "--root-key", "root.key", "--release-key", "release.key.pub", "--server-url"];
+        let url =
+            ["https://localhost:8443", "--online-key", "data/online.key.pub", "--server-ca", "data/server-ca.pem"];
+        server.cli(made.iter().chain(&url)).ok();
+        server.cli(["root", "publish", "root.json"]).ok();
+        server.cli(["token", "create"]).ok();
+    }
 }
 
 #[test]

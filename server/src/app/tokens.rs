@@ -77,6 +77,10 @@ pub(crate) async fn create(app: &App, new: admin::NewToken) -> Result<admin::Tok
         return Err(Error::invalid("a token bound to a device has exactly one use"));
     }
     labels::check(&new.labels)?;
+    // Before the token is written: it is shown in the bundle and nowhere else.
+    let root = app.newest_root().ok_or_else(|| {
+        Error::refused(Code::WrongState, "no root is published yet; publish one with callboard root publish")
+    })?;
     let plain = generate(ENROL)?;
     let (id, text, expires_at) = (plain.id, plain.text.clone(), now + Duration::from_secs(ttl));
     app.db
@@ -95,9 +99,6 @@ pub(crate) async fn create(app: &App, new: admin::NewToken) -> Result<admin::Tok
             Ok::<_, Error>(db::events::insert(conn, now, &event)?)
         })
         .await?;
-    let root = app.newest_root().ok_or_else(|| {
-        Error::refused(Code::WrongState, "no root is published yet; publish one with callboard root publish")
-    })?;
     let root = serde_json::from_slice(&root.envelope).map_err(|source| Error::Unexpected(source.to_string()))?;
     let bundle = Bundle {
         v: 1,

@@ -14,7 +14,7 @@ pub(crate) mod init;
 pub(crate) enum RootCommand {
     /// Make the first root and sign it with its root keys; needs no server
     Init(init::InitArgs),
-    /// Publish a signed root; devices take it over at their next check-in
+    /// Publish the signed root, before the first device enrols: devices keep the one that their bundle brought
     Publish {
         /// The signed envelope
         #[arg(value_name = "FILE")]
