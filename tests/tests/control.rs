@@ -1,7 +1,7 @@
 //! What operators do to running rollouts, and how devices see it.
 
 use callboard_proto::{
-    admin::{Assignment, Device, RolloutState},
+    admin::{Assignment, Device, Event as Logged, RolloutState},
     instruction::{Action, Instruction},
     problem::Code,
     report::Event,
@@ -129,6 +129,28 @@ fn a_state_that_does_not_allow_it_is_said() {
         assert_eq!(server.api().post::<Value>("rollouts", &spec)["state"], "cancelled");
         let other = server.api().try_post("rollouts", &rollout("r", "pos-app@2.0.0", &json!({ "priority": 1 })));
         refused(&other, Code::Conflict, "rollout r exists with another specification");
+    });
+}
+
+#[test]
+fn who_changed_a_rollout_and_why_stands_in_the_log() {
+    on_both(|server| {
+        NewRelease::new("pos-app", "2.0.0", 1).publish(server);
+        server.api().post::<Value>("rollouts", &rollout("r", "pos-app@2.0.0", &json!({})));
+        for verb in ["start", "pause", "resume", "cancel"] {
+            let because = json!({ "reason": format!("{verb} it") });
+            server.api().post::<Value>(&format!("rollouts/r/{verb}"), &because);
+        }
+        let log: Vec<Logged> = server.api().list("events");
+        for (kind, said) in [
+            ("rollout.started", "by first admin: start it"),
+            ("rollout.paused", "by first admin: pause it"),
+            ("rollout.resumed", "by first admin: resume it"),
+            ("rollout.cancelled", "by first admin: cancel it"),
+        ] {
+            let event = log.iter().find(|event| event.kind == kind).unwrap();
+            assert!(event.text.ends_with(said), "{kind}: {}", event.text);
+        }
     });
 }
 

@@ -8,14 +8,14 @@ use callboard_policy::{
 };
 use callboard_proto::{admin::Counts, problem::Code, time::Timestamp};
 
-use super::{advance::advance, resolve, spec};
+use super::{Because, advance::advance, resolve, said, spec};
 use crate::{
     app::{ABANDONED_AFTER, App, Error, Result, devices::each, releases},
     db::{self, DbConn, events::NewEvent, phases::Phase, rollouts::Record, selector::Context},
 };
 
 /// Starts a draft.
-pub(crate) async fn start(app: &App, reference: String) -> Result<Record> {
+pub(crate) async fn start(app: &App, reference: String, because: Because) -> Result<Record> {
     let now = app.clock.now();
     let context = app.selector_context();
     let root = app.newest_root().ok_or_else(|| Error::not_found("root", "yet"))?;
@@ -48,7 +48,7 @@ pub(crate) async fn start(app: &App, reference: String) -> Result<Record> {
                 Ok(())
             })?;
             let audience = audience::assign(record.id, &plan.phases, candidates);
-            store(conn, &mut record, &plan, audience, now)?;
+            store(conn, &mut record, &plan, audience, &because, now)?;
             advance(conn, record.id, now)?;
             resolve(conn, &record.id.to_string())
         })
@@ -68,6 +68,7 @@ fn store(
     record: &mut Record,
     plan: &Plan,
     audience: audience::Audience,
+    because: &Because,
     now: Timestamp,
 ) -> Result<()> {
     record.state = RolloutState::Running;
@@ -85,7 +86,10 @@ fn store(
         db::phases::insert(conn, record.id, idx, &phase)?;
     }
     db::counters::bump_generation(conn)?;
-    let text =
-        format!("started for {devices} devices, {} of which need nothing or can have nothing", audience.excluded.len());
+    let text = format!(
+        "started for {devices} devices, {} of which need nothing or can have nothing, {}",
+        audience.excluded.len(),
+        said(because)
+    );
     Ok(db::events::insert(conn, now, &NewEvent::rollout("rollout.started", record.id, text))?)
 }

@@ -86,12 +86,12 @@ pub(crate) async fn preview(_: Operator, app: Data<App>, path: Path<String>) -> 
 #[utoipa::path(post, path = "/rollouts/{rollout}/start", tag = "rollouts", params(("rollout" = String, Path)),
     request_body = Because, responses((status = 200, body = Rollout), (status = 409, body = Problem)))]
 pub(crate) async fn start(
-    _: Operator,
+    operator: Operator,
     app: Data<App>,
     path: Path<String>,
-    _body: Body<Because>,
+    body: Body<Because>,
 ) -> ApiResult<Json<Rollout>> {
-    let record = rollouts::start(&app, path.into_inner()).await?;
+    let record = rollouts::start(&app, path.into_inner(), because(&operator, body.into_inner())).await?;
     Ok(Json(rollouts::show(&app, record)))
 }
 
