@@ -10,10 +10,12 @@ set -eu
 usage() {
     cat <<'END'
 usage: install-agent.sh --bundle FILE [options]
+       install-agent.sh --root DIR [options]
 
   --bundle FILE        the enrolment bundle (callboard token create --bundle FILE); not for a device that is enrolled
   --name NAME          the name the device would like to have
-  --product NAME=DIR   a product to be updated and its directory; may be repeated; used for a new agent.toml only
+  --product NAME=DIR   a product to be updated and its directory; may be repeated; used for a new agent.toml only, but
+                       the unit may write there from then on
   --hw MODEL           the hardware model; used for a new agent.toml only
   --config FILE        an agent.toml to install instead of a generated one; used if there is none yet
   --program FILE       the agent's program (default: callboard-agent beside this script)
@@ -185,8 +187,11 @@ fi
 # The unit may write below /opt only; products elsewhere need a word of their own.
 if [ -n "$products" ]; then
     {
-        printf '[Service]\n'
-        for product in $products; do printf 'ReadWritePaths=-%s\n' "${product#*=}"; done
+        if [ -f "$dropin" ]; then cat "$dropin"; else printf '[Service]\n'; fi
+        for product in $products; do
+            line="ReadWritePaths=-${product#*=}"
+            grep -q -x -F "$line" "$dropin" 2>/dev/null || printf '%s\n' "$line"
+        done
     } >"$work/products.conf"
     put "$work/products.conf" "$dropin" 0644
 fi

@@ -260,6 +260,14 @@ fn into_an_image_the_agent_is_installed_and_nothing_is_enrolled() {
     let before = times();
     assert!(install().status.success());
     assert_eq!(times(), before);
+
+    // Another product may be written besides, and the first one still.
+    let mut command = Command::new("sh");
+    command.arg(deploy("install-agent.sh")).args(["--program", BINARIES.agent, "--root"]).arg(image.path());
+    assert!(command.args(["--product", "os=/srv/os"]).status().unwrap().success());
+    let dropin = image.path().join("etc/systemd/system/callboard-agent.service.d/products.conf");
+    let both = "[Service]\nReadWritePaths=-/opt/pos-app\nReadWritePaths=-/srv/os\n";
+    assert_eq!(fs::read_to_string(dropin).unwrap(), both);
 }
 
 /// Runs a tool that finds fault with files; `None` where there is none.
