@@ -73,6 +73,18 @@ fn every_admin_route_wants_a_token() {
 }
 
 #[test]
+fn a_method_that_a_path_has_not_is_a_problem_on_both_listeners() {
+    on_both(|server| {
+        for path in ["/", "/healthz", "/readyz", "/metrics", "/api/v1/events"] {
+            let answer = server.api().send(Request::new("DELETE", path));
+            refused(&answer, Code::MethodNotAllowed, "but not with this method");
+        }
+        let answer = anonymous(server).send(&Request::new("DELETE", paths::ROOT));
+        refused(&answer, Code::MethodNotAllowed, "but not with this method");
+    });
+}
+
+#[test]
 fn neither_listener_has_the_other_ones_routes() {
     on_both(|server| {
         for path in ["/", "/healthz", "/readyz", "/metrics", "/api/v1/devices", "/api/v1/openapi.json"] {
