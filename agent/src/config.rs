@@ -251,4 +251,50 @@ mod tests {
         check("[products.a]\ndirectory='/o'\ntrial_tries=0", "products.a.trial_tries is 0, allowed is 1 to 10");
         check("[products.a]\ndirectory='/o'\ntrial_s=0", "accepted");
     }
+
+    /// The keys that a table may have, by the message about one that it may not have.
+    fn keys(table: &str) -> BTreeSet<String> {
+        let refused = Settings::parse(&format!("{table}\nno_such_key = 1")).expect_err("an unknown key");
+        let (_, known) = refused.split_once("expected one of ").expect("a list of keys");
+        known.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn the_commented_file_has_every_key_and_shows_the_defaults() {
+        let commented = include_str!("../../deploy/agent.toml");
+        assert!(Settings::parse(commented).is_ok());
+        let is_setting = |text: &str| {
+            let key = text.split_once(" = ").map_or("", |(key, _)| key);
+            text.starts_with('[') || (!key.is_empty() && key.bytes().all(|c| c.is_ascii_lowercase() || c == b'_'))
+        };
+        let lines = commented.lines().map(|line| match line.strip_prefix("# ") {
+            Some(text) if is_setting(text) => text,
+            _ => line,
+        });
+        let text = lines.collect::<Vec<_>>().join("\n");
+        let table: toml::Table = text.parse().expect("TOML");
+        let found = |table: &toml::Value| table.as_table().expect("a table").keys().cloned().collect::<BTreeSet<_>>();
+        assert_eq!(table.keys().cloned().collect::<BTreeSet<_>>(), keys(""));
+        assert_eq!(found(&table["polling"]), keys("[polling]"));
+        assert_eq!(found(&table["network"]), keys("[network]"));
+        assert_eq!(found(&table["products"]["pos-app"]), keys("[products.a]"));
+        let shown = Settings::parse(&text).expect("every line is a setting");
+        let default = Settings::parse("[products.pos-app]\ndirectory = '/opt/pos-app'").expect("valid");
+        assert_eq!(
+            (&shown.state_dir, &shown.hw, &shown.channels),
+            (&default.state_dir, &default.hw, &default.channels)
+        );
+        assert_eq!(
+            format!("{:?} {:?}", shown.polling, shown.network),
+            format!("{:?} {:?}", default.polling, default.network)
+        );
+        let examples = |product: &ProductSettings| ProductSettings {
+            service: None,
+            health: None,
+            factory_version: None,
+            ..product.clone()
+        };
+        let product = |settings: &Settings| settings.products.values().map(examples).collect::<Vec<_>>();
+        assert_eq!(product(&shown), product(&default));
+    }
 }
