@@ -4,15 +4,22 @@
 use std::{collections::BTreeSet, path::Path};
 
 use callboard_proto::{
-    check_in, enrol,
-    instruction::Instruction,
+    admin::{self, Phase, RolloutSpec},
+    check_in::{self, CheckIn},
+    digest::Digest,
+    enrol::{self, Enrol},
+    ids,
+    instruction::{Action, Instruction},
+    paths, payload,
     problem::Code,
-    release::Release,
+    release::{self, Release},
     report,
     root::Root,
-    signed::{Document, max_envelope},
+    signed::{self, Document, max_envelope},
     state::{AgentState, AssignmentState},
+    version,
 };
+use serde_json::Value;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
@@ -27,6 +34,21 @@ fn rows(page: &str, heading: &str) -> Vec<Vec<String>> {
     let rows = section.lines().filter(|line| line.starts_with("| `"));
     let cells = |row: &str| row.trim_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect();
     rows.map(cells).collect()
+}
+
+/// The fields in the first column of the first table below `heading`, without what follows a dot.
+fn fields(page: &str, heading: &str) -> BTreeSet<String> {
+    let (_, below) = page.split_once(&format!("{heading}\n")).unwrap();
+    let lines = below.lines().skip_while(|line| !line.starts_with('|')).skip(2);
+    let first = lines.take_while(|line| line.starts_with('|')).map(|row| row.split('|').nth(1).unwrap());
+    let words = first.flat_map(|cell| cell.split('`').skip(1).step_by(2));
+    words.map(|word| word.split('.').next().unwrap().to_owned()).collect()
+}
+
+/// Keys of an object in an example.
+fn keys(example: &str, pointer: &str) -> BTreeSet<String> {
+    let example: Value = serde_json::from_str(&page(&format!("examples/{example}.json"))).unwrap();
+    example.pointer(pointer).unwrap().as_object().unwrap().keys().cloned().collect()
 }
 
 fn quoted(text: impl std::fmt::Display) -> String {
@@ -85,6 +107,125 @@ fn the_table_of_admin_paths_is_the_openapi_document() {
     let found: BTreeSet<String> =
         rows(&page("admin-api.md"), "## Paths").into_iter().map(|row| row[0].clone()).collect();
     assert_eq!(found, wanted);
+}
+
+#[test]
+fn the_tables_of_fields_are_the_fields() {
+    let with_crit = |fields: &[&str]| fields.iter().chain(&["crit"]).map(|field| (*field).to_owned()).collect();
+    let (check_in, enrolment, states, signing) =
+        (page("check-in.md"), page("enrolment.md"), page("states.md"), page("signing.md"));
+    let documents: [(&str, &str, &[&str]); 5] = [
+        (&check_in, "## `POST /v1/checkin`", CheckIn::FIELDS),
+        (&check_in, "## The instruction", Instruction::FIELDS),
+        (&enrolment, "## `POST /v1/enrol`", Enrol::FIELDS),
+        (&signing, "## Root", Root::FIELDS),
+        (&signing, "## Release", Release::FIELDS),
+    ];
+    for (page, heading, known) in documents {
+        let known: BTreeSet<String> = with_crit(known);
+        assert_eq!(fields(page, heading), known, "{heading}");
+    }
+    // Types without a list of their fields: the examples have all of them.
+    assert_eq!(fields(&check_in, "\n`facts`:\n"), keys("check-in", "/facts"));
+    assert_eq!(fields(&enrolment, "## The bundle"), keys("bundle", ""));
+    assert_eq!(fields(&enrolment, "\nAnswer, status 200:\n"), keys("enrolled", ""));
+    assert_eq!(fields(&states, "## `POST /v1/reports`"), keys("reports", "/reports/1"));
+    assert_eq!(fields(&page("payload.md"), "## What a release says of a payload"), keys("release", "/payloads/0"));
+    let mut problem = keys("problem", "");
+    problem.insert("request_id".to_owned());
+    assert_eq!(fields(&page("errors.md"), "# Errors"), problem);
+}
+
+#[test]
+fn the_tables_of_words_are_the_words_of_the_wire() {
+    let words = |page: &str, heading: &str| -> Vec<String> {
+        let rows = rows(page, heading);
+        rows.iter().map(|row| row[0].trim_matches('`').to_owned()).collect()
+    };
+    fn reads<T: serde::de::DeserializeOwned>(words: impl IntoIterator<Item = String>, wanted: usize) {
+        let read: Vec<T> = words.into_iter().map(|word| serde_json::from_value(word.into()).unwrap()).collect();
+        assert_eq!(read.len(), wanted);
+    }
+    let events = page("states.md");
+    let (_, events) = events.split_once("| `event` | What happened |\n").unwrap();
+    let rows = events.lines().skip(1).take_while(|line| line.starts_with("| `"));
+    reads::<report::Event>(rows.map(|row| row.split('`').nth(1).unwrap().to_owned()), 9);
+    let check_in = page("check-in.md");
+    let (_, actions) = check_in.split_once("| `action` | The device |").unwrap();
+    let rows = actions.lines().skip(2).take_while(|line| line.starts_with("| `"));
+    reads::<Action>(rows.map(|row| row.split('`').nth(1).unwrap().to_owned()), 5);
+    let policies = page("../deploy/policies.md");
+    reads::<admin::RolloutState>(words(&policies, "## From draft to end"), 5);
+    let refused = words(&page("enrolment.md"), "## Errors").into_iter().flat_map(|cell| {
+        cell.split(['`', ',', ' ']).filter(|word| !word.is_empty()).map(str::to_owned).collect::<Vec<_>>()
+    });
+    for code in refused {
+        assert!(Code::ALL.iter().any(|known| known.as_str() == code), "{code}");
+    }
+}
+
+#[test]
+fn the_table_of_device_paths_is_the_paths() {
+    let digest = Digest::of(b"");
+    let named = |path: String| path.replace(&digest.to_string(), "{sha256}");
+    let wanted = [
+        format!("`POST {}`", paths::ENROL),
+        format!("`POST {}`", paths::CHECK_IN),
+        format!("`POST {}`", paths::REPORTS),
+        format!("`GET`, `HEAD {}`", named(paths::payload(digest))),
+        format!("`GET {}`", paths::ROOT),
+        format!("`GET {}`", paths::root(7).replace('7', "{version}")),
+        format!("`GET {}`", named(paths::release(digest))),
+    ];
+    let found = rows(&page("README.md"), "## Paths of the device listener");
+    assert_eq!(found.iter().map(|row| row[0].clone()).collect::<Vec<_>>(), wanted);
+}
+
+#[test]
+fn limits_in_the_pages_are_the_constants() {
+    let power = |n: u64| format!("2^{}", n.ilog2());
+    for (name, said) in [
+        ("README.md", format!("1 to {} of `A-Z a-z 0-9 . _ -`", ids::MAX_NAME_LEN)),
+        ("README.md", format!("1 to {} printable ASCII characters", version::MAX_VERSION_LEN)),
+        ("README.md", format!("UTF-8 without NUL | {} bytes", check_in::MAX_TEXT)),
+        ("check-in.md", format!("at most {}, one for each product", check_in::MAX_INSTALLED)),
+        ("check-in.md", format!("anything else; at most {}", check_in::MAX_ATTRIBUTES)),
+        ("enrolment.md", format!("a text of more than {} bytes", check_in::MAX_TEXT)),
+        ("states.md", format!("a list of at most {}", report::MAX_REPORTS)),
+        ("states.md", format!("more than {} reports", report::MAX_REPORTS)),
+        ("states.md", format!("at most {} KiB: the end of the output", report::MAX_FAILURE_TEXT / 1024)),
+        ("payload.md", format!("bytes, 1 to {}", power(release::MAX_PAYLOAD_BYTES))),
+        ("payload.md", format!("A release has 1 to {} payloads", release::MAX_PAYLOADS)),
+        ("payload.md", format!("chunks of {} MiB", payload::CHUNK_SIZE >> 20)),
+        ("payload.md", format!("{} KiB to {} MiB", payload::MIN_CHUNK_SIZE >> 10, payload::MAX_CHUNK_SIZE >> 20)),
+        ("signing.md", format!("1 to {}, with different names", release::MAX_PAYLOADS)),
+        ("signing.md", format!("more than {} signatures", signed::MAX_SIGNATURES)),
+        ("signing.md", format!("at most {} levels", signed::MAX_DEPTH)),
+        ("admin-api.md", format!("`limit` (1 to {}, {} by default)", admin::MAX_PAGE, admin::DEFAULT_PAGE)),
+        ("admin-api.md", format!("at most {} at a time", admin::MAX_IMPORT)),
+        ("admin-api.md", format!("at most {} of a device or site", admin::MAX_LABELS)),
+        ("admin-api.md", format!("at most {} bytes and no control characters", check_in::MAX_TEXT)),
+    ] {
+        let text = page(name).split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(text.contains(&said), "{name} does not say {said:?}");
+    }
+}
+
+#[test]
+fn defaults_in_the_operators_page_are_those_of_the_wire() {
+    let phase: Phase = serde_json::from_str(r#"{ "name": "all", "percent": 100 }"#).unwrap();
+    let spec: RolloutSpec =
+        serde_json::from_str(r#"{ "name": "a", "release": "a@1", "policy": "immediate" }"#).unwrap();
+    let text = page("../deploy/policies.md").split_whitespace().collect::<Vec<_>>().join(" ");
+    for said in [
+        format!("| `completed=P` | {} |", phase.completed_percent),
+        format!("| `min=N` | {} |", phase.min_completed),
+        format!("| `success=P` | {} |", phase.success_percent),
+        format!("`--max-attempts` is {} by default", spec.max_attempts),
+        format!("{} by default), highest first", spec.priority),
+    ] {
+        assert!(text.contains(&said), "deploy/policies.md does not say {said:?}");
+    }
 }
 
 #[test]

@@ -85,8 +85,8 @@ impl Metrics {
             Unit::Seconds,
             metrics.check_in_seconds.clone(),
         );
-        registry.register("reports", "Reports accepted", metrics.reports.clone());
-        registry.register("enrolments", "Certificates issued", metrics.enrolments.clone());
+        registry.register("reports", "Reports received", metrics.reports.clone());
+        registry.register("enrolments", "Enrolments answered with a certificate", metrics.enrolments.clone());
         registry.register_with_unit("payload_served", "Payload bytes sent", Unit::Bytes, metrics.served.clone());
         registry.register("database_statements", "Statements run, by purpose", metrics.statements.clone());
         registry.register("devices", "Devices in service, by status", metrics.devices.clone());
@@ -162,4 +162,33 @@ pub(crate) fn start_logging() {
         .with_target(false);
     // A second server in one process (tests) keeps the first one's subscriber.
     let _ = subscriber.try_init();
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn the_operators_page_lists_every_metric() {
+        let metrics = Metrics::new();
+        metrics.check_in(Action::None, Duration::from_millis(1));
+        let one = |key: &str| [(key.to_owned(), 1)].into();
+        let overview = Overview { devices: one("online"), assignments: one("staged") };
+        let text = metrics.encode(&overview, [("root", 1)].into_iter()).expect("text");
+        let exposed = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
+        let exposed: BTreeSet<(String, String)> = exposed
+            .map(|(name, kind)| (format!("{name}{}", if kind == "counter" { "_total" } else { "" }), kind.to_owned()))
+            .collect();
+        let page = include_str!("../../deploy/README.md");
+        let rows = page.lines().filter(|line| line.starts_with("| `callboard_"));
+        let listed: BTreeSet<(String, String)> = rows
+            .map(|row| {
+                let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+                (cells[1].trim_matches('`').to_owned(), cells[2].to_owned())
+            })
+            .collect();
+        assert_eq!(listed, exposed);
+    }
 }

@@ -22,6 +22,7 @@ mod cluster;
 mod control;
 mod database;
 mod disk;
+mod documentation;
 mod durability;
 mod enrol;
 mod examples;

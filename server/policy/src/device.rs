@@ -50,7 +50,7 @@ pub struct Device {
     pub installed: Vec<Installed>,
     /// Reported attributes.
     pub attributes: BTreeMap<String, String>,
-    /// When its certificate was first issued; `None` for a device that was imported and has not enrolled.
+    /// When it got its certificate; `None` for a device that was imported and has not enrolled.
     pub enrolled_at: Option<Timestamp>,
     /// Taken out of service for good.
     pub decommissioned: bool,

@@ -13,13 +13,15 @@
 //! term   = exists field | field op value | field ~ glob | field [not] in ( value, ... )
 //! op     = = | != | < | <= | > | >=
 //! field  = id | name | site | status | last_seen | enrolled | hw | arch | tz | agent
-//!        | version("product") | label.key | key | attr.key
+//!        | version( value ) | label.key | key | attr.key
+//! glob   = value
 //! value  = word | "text, with \" and \\ escaped"
 //! ```
 //!
-//! A word is made of `A-Z a-z 0-9 . _ - : + / @ * ?`; anything else needs quotes. Keys are made of
-//! `A-Z a-z 0-9 . _ -`, or quoted after `label.` and `attr.`. Key words and names of fields are lower case.
-//! A bare key that is no field is a label.
+//! A word is made of `A-Z a-z 0-9 . _ - : + / @ * ?`; anything else needs quotes. That rule has no exception: the product
+//! in `version(pos-app)` may do without, as every name of a product is a word. The canonical text quotes it, so that it
+//! is not taken for a key. Keys are made of `A-Z a-z 0-9 . _ -`, or quoted after `label.` and `attr.`. Key words and
+//! names of fields are lower case. A bare key that is no field is a label.
 //!
 //! # Meaning
 //!

@@ -63,7 +63,7 @@ pub enum Field {
     Status,
     /// Its last check-in.
     LastSeen,
-    /// Its first certificate.
+    /// When it got its certificate.
     Enrolled,
     /// Hardware model.
     Hw,
