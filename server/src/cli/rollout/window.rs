@@ -105,6 +105,18 @@ mod tests {
     }
 
     #[test]
+    fn the_windows_of_the_operators_page_are_understood() {
+        let page = include_str!("../../../../deploy/policies.md");
+        let section = page.split("\n## Windows\n").nth(1).expect("the section");
+        let block = section.split("```text\n").nth(1).and_then(|rest| rest.split("```").next()).expect("a block");
+        let windows: Vec<&str> = block.lines().filter_map(|line| line.split("  ").next()).collect();
+        assert!(windows.len() > 5, "{windows:?}");
+        for text in windows {
+            assert!(parse(text).is_ok(), "{text}");
+        }
+    }
+
+    #[test]
     fn bad_windows_are_explained() {
         for (text, what) in [
             ("", "\"\" is not a local time"),
