@@ -218,19 +218,26 @@ impl TestServer {
 
     /// Stops as an operator does.
     pub fn stop(&mut self) {
-        let mut running = self.running.take().expect("the server runs");
-        let pid = rustix::process::Pid::from_child(&running.child);
+        self.tell_to_stop();
+        self.wait_stopped();
+    }
+
+    /// Tells the server to stop, and does not wait for it.
+    pub fn tell_to_stop(&self) {
+        let pid = rustix::process::Pid::from_child(&self.running().child);
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
-        let status = running.child.wait().unwrap();
+    }
+
+    /// Waits until a server that was told to stop has ended well.
+    pub fn wait_stopped(&mut self) {
+        let status = self.running.take().expect("the server runs").child.wait().unwrap();
         assert!(status.success(), "{status}:\n{}", self.log());
     }
 
     /// Stops; that it could not write everything is no surprise.
     pub fn stop_whatever(&mut self) {
-        let mut running = self.running.take().expect("the server runs");
-        let pid = rustix::process::Pid::from_child(&running.child);
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
-        running.child.wait().unwrap();
+        self.tell_to_stop();
+        self.running.take().expect("the server runs").child.wait().unwrap();
     }
 
     pub fn restart_after_kill(&mut self) {

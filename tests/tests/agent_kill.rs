@@ -134,13 +134,18 @@ fn an_agent_killed_in_the_trial_goes_on_with_it_and_gives_up_after_three() {
 fn an_agent_killed_before_it_could_report_delivers_its_result_later_and_once() {
     on_both(|server| {
         let proxy = Proxy::to(server.device_address());
-        let mut till = server.till_via(proxy.address(), "till-1", "trial_s = 2\nfactory_version = \"1.0.0\"\n");
+        // The trial lasts until the test lets it end.
+        let go = server.home().join(format!("go-{:?}", server.engine));
+        let script = format!("until [ -e {} ] || ! kill -0 $PPID; do sleep 0.1; done", go.display());
+        let waiting = format!("{QUICK}health = [\"/bin/sh\", \"-c\", {script:?}]\nhealth_timeout_s = 600\n");
+        let mut till = server.till_via(proxy.address(), "till-1", &waiting);
         NewRelease::new("pos-app", "2.0.0", 1).publish(server);
         server.roll_out(&rollout("large", "pos-app@2.0.0", &json!({})));
         till.switch_on();
         wait::until("the trial", || till.state() == AgentState::Trial);
         proxy.set(Fault::Refuse);
         proxy.cut();
+        std::fs::write(go, "").unwrap();
         wait::until("the commit", || till.state() == AgentState::Committed);
         till.kill();
         till.switch_on();

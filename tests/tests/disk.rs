@@ -198,6 +198,20 @@ fn a_start_on_a_full_disk_is_said_and_loses_nothing() {
 }
 
 #[test]
+fn a_start_on_a_disk_that_is_mounted_read_only_is_said_and_loses_nothing() {
+    on_small_disks(|server| {
+        import(server, "till-1").ok();
+        server.stop();
+        server.remount_disk(false);
+        let message = server.serve_fails();
+        assert!(message.refused(1).contains("run: Read-only file system"), "{}", message.stderr);
+        server.remount_disk(true);
+        server.serve();
+        assert_eq!(names(server), BTreeSet::from(["till-1".to_owned()]));
+    });
+}
+
+#[test]
 fn a_payload_that_the_disk_lost_is_uploaded_again() {
     on_both(|server| {
         let payload = bytes("payload", 50_000);

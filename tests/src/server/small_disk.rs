@@ -115,6 +115,13 @@ impl TestServer {
         fs::remove_file(self.filler()).unwrap();
     }
 
+    /// Mounts the disk anew, such that it can be written or cannot.
+    pub fn remount_disk(&self, writable: bool) {
+        let option = if writable { "remount,rw" } else { "remount,ro" };
+        let disk = self.disk.as_ref().expect("there is a disk");
+        assert!(disk.enter().args(["mount", "-o", option]).arg(&disk.mounted_on).status().unwrap().success());
+    }
+
     fn filler(&self) -> PathBuf {
         self.dir().join("filler")
     }
