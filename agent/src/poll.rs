@@ -11,7 +11,7 @@ const LAST_BACK_OFF: Duration = Duration::from_secs(3600);
 /// Bounds of zero are for tests; even then nobody spins.
 const SHORTEST: Duration = Duration::from_millis(100);
 
-/// After boot: anywhere up to the shorter of interval and `first_max_s`. A shopping centre gets its power back all
+/// After the start: anywhere up to the shorter of `first_max_s` and `max_s`. A shopping centre gets its power back all
 /// at once.
 pub(crate) fn first(polling: Polling, roll: u32) -> Duration {
     part(polling.first_max.min(polling.max), roll)

@@ -1,4 +1,4 @@
-//! The admin API's shapes: what operators, the CLI and the pages exchange with the server under `/api/v1`.
+//! The admin API's shapes: what operators and the CLI exchange with the server under `/api/v1`.
 //!
 //! Unknown fields are errors. Lists are pages: pass `next` back as `after`. Wherever a device is named, its id or
 //! its name will do; wherever a rollout is named, its id or its name; wherever a release is named, its digest or

@@ -3,7 +3,7 @@
 //! Devices: TLS 1.3 only. A client certificate is asked for but not demanded, because enrolment and trust documents
 //! come before there is one; routes decide. A certificate that the device CA did not issue, or that has expired, fails
 //! the handshake. A resumed session brings the certificate of its first handshake along without checking it again,
-//! so whether a device is still welcome is asked of the database on every request, never of the handshake.
+//! so whether a device is still welcome is asked of the registry on every request, never of the handshake.
 //!
 //! Cost: the server's certificate is a single ECDSA P-256 leaf whose issuer the device has, so no intermediate travels;
 //! a full handshake is a fraction of a millisecond and resumption a bonus. 0-RTT stays off: it can be replayed.

@@ -401,7 +401,7 @@ pub struct Preview {
     pub already_installed: u32,
     /// Devices of each phase.
     pub phases: Vec<PreviewPhase>,
-    /// Devices that cannot have the release, and why.
+    /// Devices that cannot have the release, and why; the first thousand.
     pub incompatible: Vec<Incompatible>,
     /// Active rollouts of the same product with devices in common.
     pub conflicts: Vec<Eligible>,

@@ -35,8 +35,8 @@ use crate::{
     release::Misfit,
 };
 
-/// Until the next check-in when there is more to decide, but this answer was needed first. It is the shortest
-/// interval that agents accept.
+/// Until the next check-in when there is more to decide, but this answer was needed first. It is the shortest interval
+/// that agents accept unless they are told otherwise.
 pub const SOON: Duration = Duration::from_secs(10);
 /// Devices that wait for a window come back in its first part: a quarter of it, and at most this.
 pub const MAX_SPREAD: Duration = Duration::from_secs(600);

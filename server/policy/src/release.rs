@@ -17,7 +17,7 @@ pub struct Release {
     pub epoch: u32,
     /// With `epoch`, the order of releases of a product.
     pub counter: u64,
-    /// The floor it raises once committed. Not used for deciding; kept for those who show it.
+    /// The floor it raises once committed. Not used for deciding, but by whoever plays devices.
     pub min_floor: u64,
     /// Channels it is meant for.
     pub channels: Vec<String>,

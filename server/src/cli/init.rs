@@ -1,8 +1,8 @@
 //! `callboard init`: makes a data directory that `callboard serve` can run at once.
 //!
 //! Root and release keys for trying out are made beside it, marked as such; real ones are made elsewhere with
-//! `callboard key new` and never lie on the server. Running it again with another `--public-url` makes a new
-//! certificate and changes nothing else.
+//! `callboard key new` and never lie on the server. Running it again with a `--public-url` makes a new certificate,
+//! writes the URL into the settings, and changes nothing else.
 
 use std::{
     fs,

@@ -1,4 +1,4 @@
-//! Who is asking: an operator with a bearer token, or a device with a client certificate.
+//! Who is asking: an operator with an API token, or a device with a client certificate.
 //!
 //! A handler that takes [`Operator`] or [`Peer`] cannot run without one.
 

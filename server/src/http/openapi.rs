@@ -10,7 +10,7 @@ use super::admin::{devices, events, freezes, overview, payloads, releases, rollo
 /// The admin API.
 #[derive(OpenApi)]
 #[openapi(
-    info(title = "Callboard admin API", description = "What operators do: the CLI and the pages use nothing else."),
+    info(title = "Callboard admin API", description = "What operators do; the CLI uses nothing else."),
     servers((url = "/api/v1")),
     paths(
         overview::get,

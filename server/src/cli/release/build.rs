@@ -1,8 +1,8 @@
 //! `callboard release build`: a directory or file becomes a payload and a release that nobody has signed yet.
 //!
-//! The same input gives the same bytes, so that several signers can each build and compare digests. All of the input
-//! is on the command line and in the files, except the time of issue: `--issued-at`, else `SOURCE_DATE_EPOCH`, else the
-//! last change of a packed file. Copies that do not keep file times need one of the first two.
+//! The same input gives the same bytes, so that several signers can each build and compare digests. The input is the
+//! command line, the files, and the time of issue: `--issued-at`, else `SOURCE_DATE_EPOCH`, else the last change of a
+//! packed file. Copies that do not keep file times need one of the first two.
 
 use std::{
     fs,
