@@ -72,6 +72,10 @@ fn api_routes(config: &mut ServiceConfig) {
     at("/sites/import", vec![post().to(sites::import)]);
     at("/sites/{site}", vec![get().to(sites::get)]);
     at("/sites/{site}/trading-hours", vec![put().to(sites::set_trading_hours)]);
+    at("/sites/{site}/hold", vec![put().to(sites::hold), delete().to(sites::unhold)]);
+    at("/sites/{site}/suspend", vec![post().to(sites::suspend)]);
+    at("/sites/{site}/activate", vec![post().to(sites::activate)]);
+    at("/sites/{site}/close", vec![post().to(sites::close)]);
     at("/devices", vec![get().to(devices::list)]);
     at("/devices/import", vec![post().to(devices::import)]);
     at("/devices/labels", vec![post().to(devices::edit_labels)]);

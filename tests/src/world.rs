@@ -1,16 +1,18 @@
 //! The fleet of the examples: eight shops in four time zones and ten terminals, as two import files.
 
-use callboard_proto::admin::{ImportDevice, ImportDevices, ImportSites, Imported, Preview, Rollout, RolloutSpec, Site};
+use callboard_proto::admin::{
+    ImportDevice, ImportDevices, ImportSite, ImportSites, Imported, Preview, Rollout, RolloutSpec,
+};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::{device::FakeDevice, server::TestServer};
 
 /// The shops.
-pub fn sites() -> Vec<Site> {
+pub fn sites() -> Vec<ImportSite> {
     #[derive(Deserialize)]
     struct File {
-        sites: Vec<Site>,
+        sites: Vec<ImportSite>,
     }
     serde_json::from_str::<File>(include_str!("../fleet/sites.json")).unwrap().sites
 }

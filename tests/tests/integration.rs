@@ -44,6 +44,7 @@ mod retries;
 mod rollout_files;
 mod scheduled;
 mod selectors;
+mod site_state;
 mod startup;
 mod structure;
 mod trading;

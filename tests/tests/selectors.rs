@@ -6,8 +6,9 @@
 use std::collections::BTreeSet;
 
 use callboard_policy::{
-    device::{Connectivity, Device, SiteRules},
+    device::{Connectivity, Device},
     selector::{Seen, Selector},
+    site::SiteRules,
 };
 use callboard_proto::{
     admin::{self, DeviceStatus, Imported, Site},
@@ -50,6 +51,13 @@ fn populate(server: &TestServer, runner: &mut TestRunner) {
         let (name, drawn) = (any::name(n), one(&strategy));
         let import = json!({ "name": name, "site": drawn.site, "labels": drawn.labels, "installed": drawn.imported });
         server.api().post::<Imported>("devices/import", &json!({ "devices": [import] }));
+        // The silence of a suspended site does not count.
+        let site = any::SITES[n % any::SITES.len()];
+        match n {
+            10..13 => server.api().try_post(&format!("sites/{site}/suspend"), &json!({ "reason": "a test" })).ok(),
+            30 => server.api().try_post(&format!("sites/{site}/activate"), &json!({})).ok(),
+            _ => {}
+        };
         if n % 3 == 0 {
             continue;
         }

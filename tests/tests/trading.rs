@@ -86,7 +86,7 @@ fn changed_hours_hold_at_the_next_check_in() {
         server.set_clock(time("2027-01-12T18:00:00Z"));
         assert_eq!(device.check_in().action, Action::Hold);
         let shut: Site = server.api().try_put("sites/NYC-001/trading-hours", &json!({ "trading_hours": [] })).json();
-        assert_eq!(shut.trading_hours, Some(Vec::new()));
+        assert_eq!(shut.trading_hours, []);
         assert_eq!(device.obey(Health::Good).action, Action::Install);
         let events: Page<Event> = server.api().get("events?limit=100");
         let said: Vec<&str> =
@@ -102,7 +102,7 @@ fn changed_hours_hold_at_the_next_check_in() {
 fn an_import_sets_hours_and_one_that_does_not_speak_of_them_keeps_them() {
     on_both(|server| {
         let import = |site: Value| server.api().post::<Imported>("sites/import", &json!({ "sites": [site] }));
-        let hours = || server.api().get::<Site>("sites/A").trading_hours.unwrap();
+        let hours = || server.api().get::<Site>("sites/A").trading_hours;
         assert_eq!(import(json!({ "id": "A", "tz": "UTC", "trading_hours": weekdays() })).created, 1);
         assert_eq!(serde_json::to_value(hours()).unwrap(), weekdays());
         assert_eq!(import(json!({ "id": "A", "tz": "UTC" })).unchanged, 1);
@@ -128,7 +128,7 @@ fn hours_that_make_no_sense_are_refused() {
         refused(&server.api().try_post("sites/import", &import), Code::Invalid, "site A: trading_hours: span 1");
         let unknown = server.api().try_put("sites/nowhere/trading-hours", &json!({ "trading_hours": [] }));
         refused(&unknown, Code::NotFound, "there is no site nowhere");
-        assert_eq!(server.api().get::<Site>("sites/NYC-001").trading_hours, Some(Vec::new()));
+        assert_eq!(server.api().get::<Site>("sites/NYC-001").trading_hours, []);
     });
 }
 

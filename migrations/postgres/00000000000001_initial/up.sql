@@ -10,7 +10,13 @@ CREATE TABLE sites (
     name TEXT COLLATE "C" NOT NULL,
     tz TEXT COLLATE "C" NOT NULL,
     labels TEXT COLLATE "C" NOT NULL, -- JSON object
-    trading TEXT COLLATE "C" NOT NULL -- JSON array of weekly spans
+    trading TEXT COLLATE "C" NOT NULL, -- JSON array of weekly spans
+    state SMALLINT NOT NULL, -- 0 active, 1 suspended, 2 closed
+    state_reason TEXT COLLATE "C" NOT NULL,
+    suspended_at BIGINT, -- its last suspension, which may be over
+    resumed_at BIGINT,
+    hold_reason TEXT COLLATE "C",
+    hold_until BIGINT
 );
 
 CREATE TABLE freezes (

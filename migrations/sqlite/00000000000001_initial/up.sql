@@ -10,7 +10,13 @@ CREATE TABLE sites (
     name TEXT NOT NULL,
     tz TEXT NOT NULL,
     labels TEXT NOT NULL, -- JSON object
-    trading TEXT NOT NULL -- JSON array of weekly spans
+    trading TEXT NOT NULL, -- JSON array of weekly spans
+    state INTEGER NOT NULL, -- 0 active, 1 suspended, 2 closed
+    state_reason TEXT NOT NULL,
+    suspended_at INTEGER, -- its last suspension, which may be over
+    resumed_at INTEGER,
+    hold_reason TEXT,
+    hold_until INTEGER
 ) STRICT;
 
 CREATE TABLE freezes (

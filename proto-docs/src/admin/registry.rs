@@ -16,11 +16,11 @@ use crate::{
 
 use super::Labels;
 
-/// A site.
+/// A site that is to be known.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
-pub struct Site {
+pub struct ImportSite {
     /// Its id, chosen by people.
     #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub id: SiteId,
@@ -35,6 +35,53 @@ pub struct Site {
     /// When it trades: nothing is activated then. An import without them leaves those that are there.
     #[serde(default)]
     pub trading_hours: Option<Vec<TradingHours>>,
+}
+
+/// Whether a site is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum SiteState {
+    /// Rollouts are for its devices.
+    Active,
+    /// No rollout touches its devices for now, and their silence says nothing.
+    Suspended,
+    /// It will not open again: its devices are in no rollout.
+    Closed,
+}
+
+/// A site.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Site {
+    /// Its id.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub id: SiteId,
+    /// For people.
+    pub name: String,
+    /// IANA time zone.
+    pub tz: String,
+    /// Inherited by its devices.
+    pub labels: Labels,
+    /// When it trades: nothing is activated then.
+    pub trading_hours: Vec<TradingHours>,
+    /// Whether it is there.
+    pub state: SiteState,
+    /// Why it is suspended or closed.
+    pub state_reason: Option<String>,
+    /// Held, and why.
+    pub hold: Option<Hold>,
+}
+
+/// Body of `POST /sites/{site}/suspend`, `activate` and `close`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct ChangeSite {
+    /// Why; `activate` needs none.
+    #[serde(default)]
+    pub reason: String,
 }
 
 /// A weekly span of trading, by the clock of the site's zone.
@@ -66,7 +113,7 @@ pub struct SetTradingHours {
 #[serde(deny_unknown_fields)]
 pub struct ImportSites {
     /// All are taken, or none.
-    pub sites: Vec<Site>,
+    pub sites: Vec<ImportSite>,
     /// Only say what would happen.
     #[serde(default)]
     pub dry_run: bool,
@@ -174,7 +221,7 @@ pub struct Device {
     pub decommissioned: bool,
 }
 
-/// A hold: no rollout touches the device.
+/// A hold: no rollout touches the device, or any device of the site.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]

@@ -23,6 +23,7 @@ use crate::{
     release::{self, Fit, Release},
     rollout::{Phase, Plan, Share, Unit},
     selector::Seen,
+    site::SiteState,
 };
 
 /// The label that puts a device into the first phase, with the value `true`.
@@ -160,12 +161,13 @@ fn deal(phases: &[Phase], ranked: Vec<(bool, Bucket, UnitKey, Vec<u32>)>, audien
     }
 }
 
-/// Who matches a plan, out of devices in memory. Decommissioned devices never do.
+/// Who matches a plan, out of devices in memory. Decommissioned devices and those of closed sites never do.
 pub fn matching<'a>(
     plan: &Plan,
     devices: impl IntoIterator<Item = (&'a Device, Seen)>,
 ) -> impl Iterator<Item = (&'a Device, Seen)> {
-    devices.into_iter().filter(|(device, seen)| !device.decommissioned && plan.selector.matches(device, seen))
+    let there = |device: &Device| !device.decommissioned && device.site_rules.state != SiteState::Closed;
+    devices.into_iter().filter(move |(device, seen)| there(device) && plan.selector.matches(device, seen))
 }
 
 #[cfg(test)]

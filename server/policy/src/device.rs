@@ -14,7 +14,10 @@ use callboard_proto::{
 };
 use chrono_tz::Tz;
 
-use crate::{trading::TradingHours, window::Span};
+use crate::{
+    site::{self, SiteRules, Suspension},
+    window::Span,
+};
 
 /// Silence after which a device counts as abandoned, unless configured otherwise.
 pub const DEFAULT_ABANDONED_AFTER: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -61,13 +64,6 @@ pub struct Device {
     pub assignments: Vec<Assignment>,
     /// Releases that rolled back on it. An explicit retry takes the release off this list.
     pub bad_releases: Vec<Digest>,
-}
-
-/// What a site imposes on its devices.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct SiteRules {
-    /// When it trades: nothing is activated then.
-    pub trading: TradingHours,
 }
 
 /// Why and until when a device is left as it is.
@@ -159,18 +155,26 @@ impl Connectivity {
     /// Every value, in the order of their meaning.
     pub const ALL: [Self; 4] = [Self::Unknown, Self::Online, Self::Offline, Self::Abandoned];
 
-    /// Derives it.
+    /// Derives it; `suspension` is the last one of the device's site.
     pub fn of(
         now: Timestamp,
         last_seen: Option<Timestamp>,
         poll_interval: Duration,
         abandoned_after: Duration,
+        suspension: Option<Suspension>,
     ) -> Self {
-        match last_seen.map(|seen| now.since(seen)) {
-            None => Self::Unknown,
-            Some(silence) if silence <= online_for(poll_interval) => Self::Online,
-            Some(silence) if silence < abandoned_after => Self::Offline,
-            Some(_) => Self::Abandoned,
+        let Some(seen) = last_seen else {
+            return Self::Unknown;
+        };
+        let silence = now.since(seen);
+        // Nobody expects a sign of life from a suspended site.
+        let excused = suspension.map_or(Duration::ZERO, |suspension| suspension.within(seen, now));
+        if silence <= online_for(poll_interval) {
+            Self::Online
+        } else if silence.saturating_sub(excused) < abandoned_after {
+            Self::Offline
+        } else {
+            Self::Abandoned
         }
     }
 
@@ -208,7 +212,7 @@ impl Device {
 
     /// The hold in force at `now`.
     pub fn hold_at(&self, now: Timestamp) -> Option<&Hold> {
-        self.held.as_ref().filter(|hold| hold.until.is_none_or(|until| now < until))
+        site::in_force(self.held.as_ref(), now)
     }
 
     /// Whether it ever told its facts. Imported devices have not until their first check-in.
@@ -226,7 +230,7 @@ mod tests {
         let at = |s: i64| Timestamp::from_millis(s * 1000);
         let of = |seen: Option<i64>| {
             let poll = Duration::from_secs(300);
-            Connectivity::of(at(10_000_000), seen.map(at), poll, DEFAULT_ABANDONED_AFTER).as_str()
+            Connectivity::of(at(10_000_000), seen.map(at), poll, DEFAULT_ABANDONED_AFTER, None).as_str()
         };
         assert_eq!(of(None), "unknown");
         assert_eq!(of(Some(10_000_000)), "online");
@@ -234,5 +238,20 @@ mod tests {
         assert_eq!(of(Some(10_000_000 - 601)), "offline");
         assert_eq!(of(Some(10_000_000 - 30 * 86_400)), "abandoned");
         assert_eq!(of(Some(10_000_300)), "online", "a clock that went back does not make a device offline");
+    }
+
+    #[test]
+    fn a_suspended_site_abandons_nobody() {
+        let day = |n: i64| Timestamp::from_millis(n * 86_400_000);
+        let of = |seen, from, until: Option<i64>, now| {
+            let suspension = Some(Suspension { from: day(from), until: until.map(day) });
+            let poll = Duration::from_secs(300);
+            Connectivity::of(day(now), Some(day(seen)), poll, DEFAULT_ABANDONED_AFTER, suspension).as_str()
+        };
+        assert_eq!(of(0, 10, None, 300), "offline", "ten days were not excused");
+        assert_eq!(of(0, 30, None, 300), "abandoned", "it was before");
+        assert_eq!(of(0, 10, Some(200), 219), "offline");
+        assert_eq!(of(0, 10, Some(200), 220), "abandoned");
+        assert_eq!(of(210, 10, Some(200), 240), "abandoned", "the suspension was over before it fell silent");
     }
 }

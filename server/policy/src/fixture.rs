@@ -11,10 +11,11 @@ use callboard_proto::{
 };
 
 use crate::{
-    device::{Assignment, Contact, Device, SiteRules},
+    device::{Assignment, Contact, Device},
     release::Release,
     rollout::{Membership, PolicyKind, Spec, Unit},
     selector::Glob,
+    site::SiteRules,
 };
 
 pub(crate) fn at(text: &str) -> Timestamp {

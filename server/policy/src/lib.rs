@@ -20,6 +20,7 @@ pub mod preview;
 pub mod release;
 pub mod rollout;
 pub mod selector;
+pub mod site;
 pub mod trading;
 pub mod window;
 

@@ -26,7 +26,7 @@ use crate::db::{
     self, DbConn,
     devices::{NewDevice, Record},
     events::NewEvent,
-    selector::Slice,
+    selector::{Slice, Whom},
 };
 
 /// Devices read at a time while going through all of them.
@@ -129,7 +129,9 @@ pub(crate) fn last_seen(app: &App, record: &Record) -> Option<Timestamp> {
 pub(crate) fn seen(app: &App, record: &Record) -> Seen {
     let now = app.clock.now();
     let last_seen = last_seen(app, record);
-    Seen { last_seen, status: Connectivity::of(now, last_seen, app.poll_interval, ABANDONED_AFTER), now }
+    let suspension = record.device.site_rules.suspension;
+    let status = Connectivity::of(now, last_seen, app.poll_interval, ABANDONED_AFTER, suspension);
+    Seen { last_seen, status, now }
 }
 
 /// A page of devices in the order of their numbers.
@@ -137,23 +139,24 @@ pub(crate) async fn list(app: &App, selector: Selector, after: i64, limit: i64) 
     let context = app.selector_context();
     app.db
         .read(move |conn| {
-            let slice = Slice { after, limit, decommissioned: true };
+            let slice = Slice { after, limit, whom: Whom::Everybody };
             let numbers = db::selector::select(conn, &selector, &context, slice)?;
             Ok(db::devices::numbered(conn, numbers)?)
         })
         .await
 }
 
-/// Every device in service that `selector` selects, step by step.
+/// Every device of `whom` that `selector` selects, step by step.
 pub(crate) fn each(
     conn: &mut DbConn,
     selector: &Selector,
     context: &db::selector::Context,
+    whom: Whom,
     mut f: impl FnMut(&mut DbConn, Vec<Record>) -> Result<()>,
 ) -> Result<()> {
     let mut after = -1;
     loop {
-        let slice = Slice { after, limit: STEP, decommissioned: false };
+        let slice = Slice { after, limit: STEP, whom };
         let numbers = db::selector::select(conn, selector, context, slice)?;
         let Some(last) = numbers.last().copied() else {
             return Ok(());
@@ -311,7 +314,7 @@ pub(crate) async fn edit_labels(app: &App, edit: EditLabels) -> Result<Imported>
         .write(move |conn| {
             let mut outcome = Imported { created: 0, updated: 0, unchanged: 0, dry_run, eligible: Vec::new() };
             let (mut pairs, mut edits) = (Vec::new(), Vec::new());
-            each(conn, &selector, &context, |conn, records| {
+            each(conn, &selector, &context, Whom::InService, |conn, records| {
                 for old in records {
                     let mut own = old.own_labels.clone();
                     own.extend(edit.set.clone());
@@ -347,15 +350,8 @@ pub(crate) async fn edit_labels(app: &App, edit: EditLabels) -> Result<Imported>
 
 /// Holds a device, or lifts the hold.
 pub(crate) async fn hold(app: &App, reference: String, hold: Option<Hold>) -> Result<Record> {
-    if hold.as_ref().is_some_and(|hold| hold.reason.trim().is_empty()) {
-        return Err(Error::invalid("reason is empty; say why the device is held"));
-    }
     let now = app.clock.now();
-    if let Some(until) = hold.as_ref().and_then(|hold| hold.until)
-        && until <= now
-    {
-        return Err(Error::invalid(format!("until is {until}, which is past; it is {now}")));
-    }
+    check_hold(hold.as_ref(), now)?;
     change(app, reference, move |conn, id| {
         db::devices::set_hold(conn, id, hold.as_ref(), now)?;
         Ok(match &hold {
@@ -364,6 +360,17 @@ pub(crate) async fn hold(app: &App, reference: String, hold: Option<Hold>) -> Re
         })
     })
     .await
+}
+
+/// Refuses holds that say nothing or are over.
+pub(crate) fn check_hold(hold: Option<&Hold>, now: Timestamp) -> Result<()> {
+    if hold.is_some_and(|hold| hold.reason.trim().is_empty()) {
+        return Err(Error::invalid("reason is empty; say what the hold is for"));
+    }
+    match hold.and_then(|hold| hold.until) {
+        Some(until) if until <= now => Err(Error::invalid(format!("until is {until}, which is past; it is {now}"))),
+        _ => Ok(()),
+    }
 }
 
 /// Takes a device out of service for good.

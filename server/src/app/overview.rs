@@ -3,29 +3,29 @@
 use callboard_policy::device::online_for;
 use callboard_proto::admin::Overview;
 
-use super::{ABANDONED_AFTER, App, Error, Result};
+use super::{App, Error, Result};
 use crate::db;
 
 /// Devices by status, and assignments that are not final by state.
 pub(crate) async fn overview(app: &App) -> Result<Overview> {
-    let now = app.clock.now();
-    let online = now - online_for(app.poll_interval);
-    let offline = now - ABANDONED_AFTER;
+    let context = app.selector_context();
+    let online = context.now - online_for(context.poll_interval);
     let (devices, assignments) = app
         .db
         .read(move |conn| {
             db::Purpose::Metrics.of(|| {
-                let devices = db::devices::count_by_last_seen(conn, online, offline)?;
-                Ok::<_, Error>((devices, db::assignments::count_open(conn)?))
+                let [all, never, online] = db::devices::count_by_last_seen(conn, online)?;
+                let abandoned = db::selector::count_abandoned(conn, &context)?;
+                Ok::<_, Error>(([all, never, online, abandoned], db::assignments::count_open(conn)?))
             })
         })
         .await?;
-    let [all, never, online, recent] = devices.map(|n| u64::try_from(n).unwrap_or(0));
+    let [all, never, online, abandoned] = devices.map(|n| u64::try_from(n).unwrap_or(0));
     let by_status = [
         ("unknown", never),
         ("online", online),
-        ("offline", recent.saturating_sub(online)),
-        ("abandoned", all.saturating_sub(never).saturating_sub(recent)),
+        ("offline", all.saturating_sub(never).saturating_sub(online).saturating_sub(abandoned)),
+        ("abandoned", abandoned),
     ];
     Ok(Overview {
         devices: by_status.into_iter().map(|(status, n)| (status.to_owned(), n)).collect(),

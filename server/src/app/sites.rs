@@ -1,12 +1,17 @@
 //! Sites: imported as a whole list, again and again with the same result.
 
+use callboard_policy::{
+    device::Hold,
+    site::{self, SiteState, Suspension},
+};
 use callboard_proto::{
     admin::{self, ImportSites, Imported, MAX_IMPORT, TradingHours},
+    problem::Code,
     time::Timestamp,
 };
 use chrono_tz::Tz;
 
-use super::{App, Error, Result, eligibility, labels};
+use super::{App, Error, Result, devices, eligibility, labels, rollouts};
 use crate::db::{self, DbConn, events::NewEvent, sites::Site};
 
 /// Takes all sites of the list, or none.
@@ -24,8 +29,7 @@ pub(crate) async fn import(app: &App, import: ImportSites) -> Result<Imported> {
         if let Some(hours) = &site.trading_hours {
             check_hours(hours).map_err(|detail| Error::invalid(format!("site {}: {detail}", site.id)))?;
         }
-        let trading = site.trading_hours;
-        sites.push((Site { id: site.id, name: site.name, tz, labels: site.labels, trading: Vec::new() }, trading));
+        sites.push((Site::new(site.id, site.name, tz, site.labels), site.trading_hours));
     }
     let (now, dry_run) = (app.clock.now(), import.dry_run);
     let catalog = app.catalog();
@@ -36,9 +40,7 @@ pub(crate) async fn import(app: &App, import: ImportSites) -> Result<Imported> {
             let mut changed = Vec::new();
             for (site, trading) in &sites {
                 let old = db::sites::get(conn, &site.id)?;
-                // A list that does not speak of trading hours leaves them as they are.
-                let kept = old.as_ref().map(|old| old.trading.clone());
-                let site = &Site { trading: trading.clone().or(kept).unwrap_or_default(), ..site.clone() };
+                let site = &merged(site, trading.as_ref(), old.as_ref());
                 match old {
                     Some(old) if old == *site => outcome.unchanged += 1,
                     Some(old) => {
@@ -66,6 +68,13 @@ pub(crate) async fn import(app: &App, import: ImportSites) -> Result<Imported> {
         app.reload_catalog().await?;
     }
     Ok(imported)
+}
+
+/// What a list does not speak of stays as it is.
+fn merged(listed: &Site, trading: Option<&Vec<TradingHours>>, old: Option<&Site>) -> Site {
+    let Site { id, name, tz, labels, .. } = listed.clone();
+    let kept = old.cloned().unwrap_or_else(|| listed.clone());
+    Site { id, name, tz, labels, trading: trading.cloned().unwrap_or_else(|| kept.trading.clone()), ..kept }
 }
 
 fn put(conn: &mut DbConn, site: &Site, dry_run: bool, now: Timestamp) -> Result<()> {
@@ -107,7 +116,7 @@ pub(crate) fn resolve(conn: &mut DbConn, reference: &str) -> Result<Site> {
 /// Replaces the trading hours of a site.
 pub(crate) async fn set_trading(app: &App, reference: String, hours: Vec<TradingHours>) -> Result<Site> {
     check_hours(&hours).map_err(Error::invalid)?;
-    change(app, reference, move |site| {
+    change(app, reference, move |_, site| {
         site.trading = hours;
         let hours = db::sites::hours(&site.trading).map_err(Error::Unexpected)?;
         let text = if hours.is_empty() { "it never trades".to_owned() } else { hours.to_string() };
@@ -119,7 +128,7 @@ pub(crate) async fn set_trading(app: &App, reference: String, hours: Vec<Trading
 async fn change(
     app: &App,
     reference: String,
-    f: impl FnOnce(&mut Site) -> Result<NewEvent> + Send + 'static,
+    f: impl FnOnce(&mut DbConn, &mut Site) -> Result<NewEvent> + Send + 'static,
 ) -> Result<Site> {
     let now = app.clock.now();
     let site = app
@@ -127,7 +136,7 @@ async fn change(
         .write(move |conn| {
             let old = resolve(conn, &reference)?;
             let mut site = old.clone();
-            let event = f(&mut site)?;
+            let event = f(conn, &mut site)?;
             if site != old {
                 db::sites::put(conn, &site)?;
                 touch_devices(conn, &site, now)?;
@@ -142,8 +151,77 @@ async fn change(
     Ok(site)
 }
 
+/// Holds every device of a site, or lifts the hold.
+pub(crate) async fn hold(app: &App, operator: String, reference: String, hold: Option<Hold>) -> Result<Site> {
+    devices::check_hold(hold.as_ref(), app.clock.now())?;
+    change(app, reference, move |_, site| {
+        let (kind, text) = match &hold {
+            Some(hold) => ("site.held", format!("site {} is held by {operator}: {}", site.id, hold.reason)),
+            None => ("site.unheld", format!("the hold of site {} was lifted by {operator}", site.id)),
+        };
+        site.held = hold;
+        Ok(NewEvent::general(kind, text))
+    })
+    .await
+}
+
+/// Who changes a site's state, and why.
+pub(crate) struct Because {
+    pub(crate) operator: String,
+    pub(crate) reason: String,
+}
+
+/// Suspends, activates or closes a site.
+pub(crate) async fn change_state(app: &App, reference: String, to: SiteState, because: Because) -> Result<Site> {
+    let (now, reason) = (app.clock.now(), because.reason.trim().to_owned());
+    if reason.is_empty() && to != SiteState::Active {
+        return Err(Error::invalid(format!("reason is empty; say why the site is {}", to.as_str())));
+    }
+    change(app, reference, move |conn, site| {
+        if (site.state, to) == (SiteState::Closed, SiteState::Suspended) {
+            let detail = format!("site {} is closed; activate it first", site.id);
+            return Err(Error::refused(Code::WrongState, detail));
+        }
+        if to == SiteState::Closed {
+            for device in db::devices::of_site(conn, site)? {
+                rollouts::members::leave(conn, device, now)?;
+            }
+        }
+        site.suspension = match (site.state, to) {
+            (SiteState::Suspended, SiteState::Suspended) => site.suspension,
+            (_, SiteState::Suspended) => Some(Suspension { from: now, until: None }),
+            (SiteState::Suspended, _) => site.suspension.map(|last| Suspension { until: Some(now), ..last }),
+            _ => site.suspension,
+        };
+        let text = format!("site {} is {} by {}", site.id, to.as_str(), because.operator);
+        let said = if reason.is_empty() { text } else { format!("{text}: {reason}") };
+        site.state = to;
+        site.state_reason = if to == SiteState::Active { String::new() } else { reason };
+        let kind = match to {
+            SiteState::Active => "site.activated",
+            SiteState::Suspended => "site.suspended",
+            SiteState::Closed => "site.closed",
+        };
+        Ok(NewEvent::general(kind, said))
+    })
+    .await
+}
+
 /// A site as operators see it.
-pub(crate) fn show(site: Site) -> admin::Site {
-    let tz = site.tz.name().to_owned();
-    admin::Site { id: site.id, name: site.name, tz, labels: site.labels, trading_hours: Some(site.trading) }
+pub(crate) fn show(app: &App, site: Site) -> admin::Site {
+    let hold = site::in_force(site.held.as_ref(), app.clock.now()).cloned();
+    admin::Site {
+        id: site.id,
+        name: site.name,
+        tz: site.tz.name().to_owned(),
+        labels: site.labels,
+        trading_hours: site.trading,
+        state: match site.state {
+            SiteState::Active => admin::SiteState::Active,
+            SiteState::Suspended => admin::SiteState::Suspended,
+            SiteState::Closed => admin::SiteState::Closed,
+        },
+        state_reason: Some(site.state_reason).filter(|reason| !reason.is_empty()),
+        hold: hold.map(|hold| admin::Hold { reason: hold.reason, until: hold.until }),
+    }
 }

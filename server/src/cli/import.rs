@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::Context as _;
 use callboard_proto::{
-    admin::{Eligible, ImportDevice, ImportDevices, ImportSites, Imported, MAX_IMPORT, Site},
+    admin::{Eligible, ImportDevice, ImportDevices, ImportSite, ImportSites, Imported, MAX_IMPORT},
     ids::RolloutName,
 };
 use serde::Serialize;
@@ -130,7 +130,7 @@ fn parse<T: Row>(text: &str, format: Format) -> Result<Vec<T>, String> {
     Ok(rows.into_iter().map(|(_, row)| row).collect())
 }
 
-impl Row for Site {
+impl Row for ImportSite {
     const LIST: &'static str = "sites";
     const COLUMNS: &'static [&'static str] = &["id", "name", "tz", "trading_hours", "label."];
     const REQUIRED: &'static [&'static str] = &["id", "tz"];

@@ -1,6 +1,6 @@
 //! `callboard site`: where devices stand.
 
-use callboard_proto::admin::{Page, SetTradingHours, Site};
+use callboard_proto::admin::{ChangeSite, Hold, ImportSite, Page, SetTradingHours, Site};
 use ureq::http::Method;
 
 use super::{
@@ -9,8 +9,10 @@ use super::{
     device,
     hours::{self, Hours},
     import::{self, ImportArgs},
+    moment::{self, Moment},
     show, table,
 };
+use crate::clock::Clock;
 
 /// What to do with sites.
 #[derive(clap::Subcommand)]
@@ -37,44 +39,118 @@ pub(crate) enum SiteCommand {
         #[arg(help = format!("All of them, by the clock of the site's zone: {}", hours::SYNTAX))]
         hours: Hours,
     },
+    /// Keep all rollouts away from the devices of a site
+    Hold {
+        /// Its id
+        site: String,
+        /// Why, for everybody who looks at it
+        #[arg(long)]
+        reason: String,
+        /// Until when, such as 2h, 3d, 2026-11-23T02:00:00Z or 2026-11-22T21:00:00-05:00 [default: until it is
+        /// released]
+        #[arg(long, value_name = "TIME|DURATION", value_parser = moment::parse)]
+        until: Option<Moment>,
+    },
+    /// Let rollouts at a held site again
+    #[command(visible_alias = "unhold")]
+    ReleaseHold {
+        /// Its id
+        site: String,
+    },
+    /// Keep all rollouts away from a site for a while; that its devices are silent says nothing then
+    Suspend {
+        /// Its id
+        site: String,
+        /// Why, for everybody who looks at it
+        #[arg(long)]
+        reason: String,
+    },
+    /// Let rollouts at a suspended or closed site again
+    Activate {
+        /// Its id
+        site: String,
+        /// Why, for the event log
+        #[arg(long, default_value = "")]
+        reason: String,
+    },
+    /// Close a site for good: its devices leave every rollout
+    Close {
+        /// Its id
+        site: String,
+        /// Why, for everybody who looks at it
+        #[arg(long)]
+        reason: String,
+    },
 }
 
 /// Runs a command.
 pub(crate) fn run(command: SiteCommand, context: &Context) -> anyhow::Result<()> {
     let api = context.api()?;
     let one = |site: &str, more: &[&str]| Path::new(["sites", site].iter().chain(more).copied());
+    let shown = |site: &str| show::value(context.format, &api.get(&one(site, &[]))?, details);
+    let change = |site: &str, verb: &str, reason: String| {
+        api.tell(Method::POST, &one(site, &[verb]), &ChangeSite { reason })?;
+        shown(site)
+    };
     match command {
         SiteCommand::List { page } => {
             let sites: Page<Site> = api.list(&Path::new(["sites"]), &page)?;
             show::page(context.format, "sites", &sites, list)
         }
-        SiteCommand::Show { site } => show::value(context.format, &api.get(&one(&site, &[]))?, details),
+        SiteCommand::Show { site } => shown(&site),
         SiteCommand::Hours { site, hours } => {
             let body = SetTradingHours { trading_hours: hours.0 };
             api.tell(Method::PUT, &one(&site, &["trading-hours"]), &body)?;
-            show::value(context.format, &api.get(&one(&site, &[]))?, details)
+            shown(&site)
         }
-        SiteCommand::Import(args) => show::value(context.format, &import::run::<Site>(&api, &args)?, device::imported),
+        SiteCommand::Hold { site, reason, until } => {
+            let until = until.map(|moment| moment.at(Clock::system().now()));
+            api.tell(Method::PUT, &one(&site, &["hold"]), &Hold { reason, until })?;
+            shown(&site)
+        }
+        SiteCommand::ReleaseHold { site } => {
+            api.delete(&one(&site, &["hold"]))?;
+            shown(&site)
+        }
+        SiteCommand::Suspend { site, reason } => change(&site, "suspend", reason),
+        SiteCommand::Activate { site, reason } => change(&site, "activate", reason),
+        SiteCommand::Close { site, reason } => change(&site, "close", reason),
+        SiteCommand::Import(args) => {
+            show::value(context.format, &import::run::<ImportSite>(&api, &args)?, device::imported)
+        }
     }
 }
 
 fn list(sites: &[Site]) -> String {
     let rows = sites.iter().map(|site| {
-        [site.id.to_string(), site.name.clone(), site.tz.clone(), hours_of(site), table::pairs(&site.labels)]
+        let (id, hours) = (site.id.to_string(), hours::show(&site.trading_hours));
+        [id, site.name.clone(), state(site), site.tz.clone(), hours, table::pairs(&site.labels)]
     });
-    table::list(["ID", "NAME", "TIME ZONE", "TRADING HOURS", "LABELS"], rows)
+    table::list(["ID", "NAME", "STATE", "TIME ZONE", "TRADING HOURS", "LABELS"], rows)
 }
 
-fn hours_of(site: &Site) -> String {
-    hours::show(site.trading_hours.as_deref().unwrap_or_default())
+/// The state, with the hold that comes on top of it.
+fn state(site: &Site) -> String {
+    let state = table::word(&site.state);
+    if site.hold.is_some() { format!("{state}, held") } else { state }
 }
 
 fn details(site: &Site) -> String {
+    let hold = site.hold.as_ref().map(|hold| match hold.until {
+        Some(until) => format!("until {until}: {}", hold.reason),
+        None => hold.reason.clone(),
+    });
+    let state = match &site.state_reason {
+        Some(reason) => format!("{}: {reason}", table::word(&site.state)),
+        None => table::word(&site.state),
+    };
     table::fields([
         ("id", site.id.to_string()),
         ("name", site.name.clone()),
+        ("state", state),
+        ("held", hold.unwrap_or_default()),
         ("time zone", site.tz.clone()),
-        ("trading hours", hours_of(site)),
+        ("trading hours", hours::show(&site.trading_hours)),
         ("labels", table::pairs(&site.labels)),
     ])
 }

@@ -10,7 +10,10 @@ use callboard_proto::{
     time::Timestamp,
     version::Version,
 };
-use diesel::{BoolExpressionMethods, ExpressionMethods, NullableExpressionMethods, QueryDsl, QueryResult, Queryable};
+use diesel::{
+    BoolExpressionMethods, ExpressionMethods, NullableExpressionMethods, QueryDsl, QueryResult, Queryable,
+    result::Error,
+};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -18,7 +21,7 @@ use super::{
     conn::{DbConn, execute, find, load},
     counters,
     schema::{devices, sites},
-    sites::{Site, rules},
+    sites::{Row as SiteRow, Site},
     types::{Ms, Sha, Uid, from_json, parse, to_i64, to_json, to_u32},
 };
 
@@ -106,22 +109,21 @@ struct InstalledColumn {
     floor: u64,
 }
 
-/// Zone, labels and trading hours.
-type SiteColumns = (Option<String>, Option<String>, Option<String>);
-
 impl Row {
-    fn into_record(self, (site_tz, site_labels, trading): SiteColumns) -> QueryResult<Record> {
+    fn into_record(self, site: Option<Site>) -> QueryResult<Record> {
         let own_labels: BTreeMap<String, String> = from_json(&self.labels)?;
-        let mut labels: BTreeMap<String, String> =
-            site_labels.map_or_else(|| Ok(BTreeMap::new()), |text| from_json(&text))?;
+        let rules = site.as_ref().map(Site::rules).transpose();
+        let site_rules = rules.map_err(|what| Error::DeserializationError(what.into()))?.unwrap_or_default();
+        let site_tz = site.as_ref().map(|site| site.tz);
+        let mut labels = site.map(|site| site.labels).unwrap_or_default();
         labels.extend(own_labels.clone());
         let device = Device {
             id: self.id.id(),
             number: to_u32(self.number),
             name: parse(&self.name)?,
             site: self.site_id.as_deref().map(parse).transpose()?,
-            site_tz: site_tz.as_deref().map(parse).transpose()?,
-            site_rules: trading.as_deref().map(rules).transpose()?.unwrap_or_default(),
+            site_tz,
+            site_rules,
             labels,
             hw: self.hw,
             arch: self.arch,
@@ -187,15 +189,16 @@ fn load_by(conn: &mut DbConn, by: By) -> QueryResult<Vec<Record>> {
     let query = devices::table
         .left_join(sites::table)
         .order(devices::number)
-        .select((devices::all_columns, (sites::tz.nullable(), sites::labels.nullable(), sites::trading.nullable())));
-    let rows: Vec<(Row, SiteColumns)> = match by {
+        .select((devices::all_columns, sites::all_columns.nullable()));
+    let rows: Vec<(Row, Option<SiteRow>)> = match by {
         By::Id(id) => load(conn, query.filter(devices::id.eq(Uid::from(id)))),
         By::Name(name) => load(conn, query.filter(devices::name.eq(name))),
         By::Serial(serial) => load(conn, query.filter(devices::serial.eq(serial))),
         By::Spki(spki) => load(conn, query.filter(devices::spki.eq(Sha(spki)))),
         By::Numbers(numbers) => load(conn, query.filter(devices::number.eq_any(numbers))),
     }?;
-    rows.into_iter().map(|(row, site)| row.into_record(site)).collect()
+    let record = |(row, site): (Row, Option<SiteRow>)| row.into_record(site.map(SiteRow::into_site).transpose()?);
+    rows.into_iter().map(record).collect()
 }
 
 fn one(conn: &mut DbConn, by: By) -> QueryResult<Option<Record>> {
@@ -376,14 +379,13 @@ pub(crate) fn set_seen(conn: &mut DbConn, seen: &[(DeviceId, Seen)]) -> QueryRes
     Ok(())
 }
 
-/// How many devices there are, were never seen, were seen since `online` and since `offline`.
-pub(crate) fn count_by_last_seen(conn: &mut DbConn, online: Timestamp, offline: Timestamp) -> QueryResult<[i64; 4]> {
+/// How many devices there are, were never seen, and were seen since `online`.
+pub(crate) fn count_by_last_seen(conn: &mut DbConn, online: Timestamp) -> QueryResult<[i64; 3]> {
     let live = devices::table.filter(devices::decommissioned_at.is_null());
     let all: Option<i64> = find(conn, live.count())?;
     let never: Option<i64> = find(conn, live.filter(devices::last_seen.is_null()).count())?;
     let online: Option<i64> = find(conn, live.filter(devices::last_seen.ge(Ms::from(online))).count())?;
-    let recent: Option<i64> = find(conn, live.filter(devices::last_seen.ge(Ms::from(offline))).count())?;
-    Ok([all, never, online, recent].map(Option::unwrap_or_default))
+    Ok([all, never, online].map(Option::unwrap_or_default))
 }
 
 /// Devices of a site.

@@ -14,6 +14,12 @@ diesel::table! {
         tz -> Text,
         labels -> Text,
         trading -> Text,
+        state -> SmallInt,
+        state_reason -> Text,
+        suspended_at -> Nullable<BigInt>,
+        resumed_at -> Nullable<BigInt>,
+        hold_reason -> Nullable<Text>,
+        hold_until -> Nullable<BigInt>,
     }
 }
 

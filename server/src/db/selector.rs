@@ -31,8 +31,18 @@ pub(crate) struct Slice {
     /// Only devices with a higher number.
     pub(crate) after: i64,
     pub(crate) limit: i64,
-    /// Whether decommissioned devices count.
-    pub(crate) decommissioned: bool,
+    pub(crate) whom: Whom,
+}
+
+/// Which devices are looked at at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Whom {
+    /// All that ever were.
+    Everybody,
+    /// Not those that were decommissioned.
+    InService,
+    /// Nor those of closed sites: whom rollouts are for.
+    AtOpenSites,
 }
 
 #[derive(QueryableByName)]
@@ -60,15 +70,32 @@ pub(crate) fn select(conn: &mut DbConn, selector: &Selector, context: &Context, 
     let mut sql = Sql { text: String::new(), binds: Vec::new(), postgres, context };
     sql.push("SELECT d.number FROM devices d LEFT JOIN sites s ON s.id = d.site_id WHERE d.number > ");
     sql.bind(Bind::Int(slice.after));
-    if !slice.decommissioned {
-        sql.push(" AND d.decommissioned_at IS NULL");
-    }
+    sql.push(match slice.whom {
+        Whom::Everybody => "",
+        Whom::InService => " AND d.decommissioned_at IS NULL",
+        // 2 is closed.
+        Whom::AtOpenSites => " AND d.decommissioned_at IS NULL AND COALESCE(s.state, 0) <> 2",
+    });
     sql.push(" AND ");
     sql.expr(selector.expr());
     sql.push(" ORDER BY d.number LIMIT ");
     sql.bind(Bind::Int(slice.limit));
     let rows = sql.run(conn)?;
     Ok(rows.into_iter().map(|row| row.number).collect())
+}
+
+/// How many devices in service are abandoned, which is derived from more than one column.
+pub(crate) fn count_abandoned(conn: &mut DbConn, context: &Context) -> QueryResult<i64> {
+    let postgres = matches!(conn, DbConn::Postgres(_));
+    let mut sql = Sql { text: String::new(), binds: Vec::new(), postgres, context };
+    sql.push("SELECT COUNT(*) AS number FROM devices d LEFT JOIN sites s ON s.id = d.site_id ");
+    // Whoever is abandoned has been silent for so long; there is an index on it, and they are few.
+    sql.push("WHERE d.decommissioned_at IS NULL AND d.last_seen <= ");
+    sql.bind(Bind::Int((context.now - context.abandoned_after).millis()));
+    sql.push(" AND (");
+    sql.status();
+    sql.push(") = 3");
+    Ok(sql.run(conn)?.first().map_or(0, |row| row.number))
 }
 
 impl Sql<'_> {
@@ -213,9 +240,22 @@ impl Sql<'_> {
         let abandoned = now - self.context.abandoned_after;
         self.push("CASE WHEN d.last_seen IS NULL THEN 0 WHEN d.last_seen >= ");
         self.bind(Bind::Int(online.millis()));
-        self.push(" THEN 1 WHEN d.last_seen > ");
+        self.push(" THEN 1 WHEN d.last_seen + ");
+        self.excused();
+        self.push(" > ");
         self.bind(Bind::Int(abandoned.millis()));
         self.push(" THEN 2 ELSE 3 END");
+    }
+
+    /// How much of the silence the last suspension of the site covers: its end, or now, less its beginning, or the
+    /// last sign of life.
+    fn excused(&mut self) {
+        let now = self.context.now.millis();
+        self.push("CASE WHEN s.suspended_at IS NULL OR COALESCE(s.resumed_at, ");
+        self.bind(Bind::Int(now));
+        self.push(") <= d.last_seen THEN 0 ELSE COALESCE(s.resumed_at, ");
+        self.bind(Bind::Int(now));
+        self.push(") - CASE WHEN s.suspended_at > d.last_seen THEN s.suspended_at ELSE d.last_seen END END");
     }
 
     fn value(&mut self, value: &Value) {

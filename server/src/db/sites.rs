@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use callboard_policy::{
-    device::SiteRules,
+    device::Hold,
+    site::{SiteRules, SiteState, Suspension},
     trading::{HoursSpec, TradingHours},
 };
 use callboard_proto::{admin, ids::SiteId};
@@ -13,7 +14,7 @@ use diesel::{ExpressionMethods, QueryDsl, QueryResult, Queryable, result::Error}
 use super::{
     conn::{DbConn, execute, find, load},
     schema::sites,
-    types::{from_json, parse, to_json},
+    types::{Ms, from_json, parse, to_json},
 };
 
 /// A place where devices stand.
@@ -25,33 +26,61 @@ pub(crate) struct Site {
     pub(crate) labels: BTreeMap<String, String>,
     /// As they were typed, and checked before they were written.
     pub(crate) trading: Vec<admin::TradingHours>,
+    pub(crate) state: SiteState,
+    pub(crate) state_reason: String,
+    pub(crate) suspension: Option<Suspension>,
+    pub(crate) held: Option<Hold>,
 }
 
 #[derive(Queryable)]
-struct Row {
+pub(super) struct Row {
     id: String,
     name: String,
     tz: String,
     labels: String,
     trading: String,
+    state: i16,
+    state_reason: String,
+    suspended_at: Option<Ms>,
+    resumed_at: Option<Ms>,
+    hold_reason: Option<String>,
+    hold_until: Option<Ms>,
 }
 
 impl Row {
-    fn into_site(self) -> QueryResult<Site> {
+    pub(super) fn into_site(self) -> QueryResult<Site> {
+        let state = usize::try_from(self.state).ok().and_then(|n| SiteState::ALL.get(n)).copied();
+        let suspension = |from: Ms| Suspension { from: from.into(), until: self.resumed_at.map(Into::into) };
         Ok(Site {
             id: parse(&self.id)?,
             name: self.name,
             tz: parse(&self.tz)?,
             labels: from_json(&self.labels)?,
             trading: from_json(&self.trading)?,
+            state: state.ok_or_else(|| Error::DeserializationError("a site is in no known state".into()))?,
+            state_reason: self.state_reason,
+            suspension: self.suspended_at.map(suspension),
+            held: self.hold_reason.map(|reason| Hold { reason, until: self.hold_until.map(Into::into) }),
         })
     }
 }
 
 impl Site {
+    /// A site that nothing special is known of.
+    pub(crate) fn new(id: SiteId, name: String, tz: Tz, labels: BTreeMap<String, String>) -> Self {
+        let (trading, state, state_reason) = (Vec::new(), SiteState::Active, String::new());
+        Self { id, name, tz, labels, trading, state, state_reason, suspension: None, held: None }
+    }
+
     /// What it imposes on its devices.
     pub(crate) fn rules(&self) -> Result<SiteRules, String> {
-        Ok(SiteRules { trading: hours(&self.trading)? })
+        Ok(SiteRules {
+            trading: hours(&self.trading)?,
+            state: self.state,
+            state_reason: self.state_reason.clone(),
+            suspension: self.suspension,
+            held: self.held.clone(),
+        })
     }
 }
 
@@ -63,12 +92,6 @@ pub(crate) fn hours(typed: &[admin::TradingHours]) -> Result<TradingHours, Strin
         closes: one.closes.clone(),
     };
     TradingHours::read(&typed.iter().map(spec).collect::<Vec<_>>())
-}
-
-/// Reads what a site imposes on its devices from its columns.
-pub(super) fn rules(trading: &str) -> QueryResult<SiteRules> {
-    let trading = hours(&from_json::<Vec<_>>(trading)?).map_err(|what| Error::DeserializationError(what.into()))?;
-    Ok(SiteRules { trading })
 }
 
 /// One site.
@@ -86,7 +109,21 @@ pub(crate) fn list(conn: &mut DbConn, after: &str, limit: i64) -> QueryResult<Ve
 pub(crate) fn put(conn: &mut DbConn, site: &Site) -> QueryResult<()> {
     let (labels, trading) = (to_json(&site.labels)?, to_json(&site.trading)?);
     let (id, tz) = (site.id.to_string(), site.tz.name());
-    let values = (sites::name.eq(&site.name), sites::tz.eq(tz), sites::labels.eq(&labels), sites::trading.eq(&trading));
+    let state = SiteState::ALL.iter().position(|state| *state == site.state);
+    let state = state.and_then(|place| i16::try_from(place).ok()).unwrap_or_default();
+    let held = site.held.as_ref();
+    let values = (
+        sites::name.eq(&site.name),
+        sites::tz.eq(tz),
+        sites::labels.eq(&labels),
+        sites::trading.eq(&trading),
+        sites::state.eq(state),
+        sites::state_reason.eq(&site.state_reason),
+        sites::suspended_at.eq(site.suspension.map(|last| Ms::from(last.from))),
+        sites::resumed_at.eq(site.suspension.and_then(|last| last.until).map(Ms::from)),
+        sites::hold_reason.eq(held.map(|hold| hold.reason.as_str())),
+        sites::hold_until.eq(held.and_then(|hold| hold.until).map(Ms::from)),
+    );
     let row = (sites::id.eq(id), values);
     execute(conn, diesel::insert_into(sites::table).values(row).on_conflict(sites::id).do_update().set(values))
         .map(drop)

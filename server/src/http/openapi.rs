@@ -14,7 +14,8 @@ use super::admin::{devices, events, freezes, overview, payloads, releases, rollo
     servers((url = "/api/v1")),
     paths(
         overview::get,
-        sites::list, sites::get, sites::import, sites::set_trading_hours,
+        sites::list, sites::get, sites::import, sites::set_trading_hours, sites::hold, sites::unhold,
+        sites::suspend, sites::activate, sites::close,
         devices::list, devices::get, devices::import, devices::edit_labels, devices::hold, devices::unhold,
         devices::decommission, devices::history, devices::explain,
         freezes::list, freezes::create, freezes::delete,

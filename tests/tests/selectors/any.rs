@@ -45,7 +45,7 @@ const VERSIONS: [&str; 18] = [
 const PRODUCTS: [&str; 3] = ["pos-app", "os", "os.2"];
 const LABELS: [&str; 5] = ["ring", "region", "tz", "a.b", "x_y"];
 const ATTRIBUTES: [&str; 5] = ["k", "k.l", "ключ", "a\"b", "$.x"];
-const SITES: [&str; 3] = ["NYC-001", "TYO", "a.b"];
+pub(super) const SITES: [&str; 3] = ["NYC-001", "TYO", "a.b"];
 const ZONES: [&str; 4] = ["America/New_York", "Asia/Tokyo", "UTC", "Mars/Olympus"];
 
 /// What is drawn of one device.

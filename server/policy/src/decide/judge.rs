@@ -13,6 +13,7 @@ use crate::{
     release::{self, Fit, Release},
     rollout::{Membership, Rollout, RolloutState},
     selector::Seen,
+    site::Withheld,
     window::Gate,
 };
 
@@ -168,7 +169,7 @@ fn waits(case: &Case<'_>, rollout: &Rollout, place: &Place, assignment: Option<&
     if rollout.state == RolloutState::Paused {
         return Some(Verdict::Paused);
     }
-    case.device.hold_at(case.now).map(|_| Verdict::Held)
+    Withheld::of(case.device, case.now).map(Verdict::Withheld)
 }
 
 /// The next grant, or what this kind of grant waits for.

@@ -16,6 +16,7 @@ use crate::{
     release::{Misfit, Release},
     rollout::{Policy, Rollout},
     selector::Seen,
+    site::Withheld,
     window::{Gate, Span, Zone},
 };
 
@@ -55,8 +56,8 @@ pub enum Verdict {
     },
     /// It is paused.
     Paused,
-    /// The device is held.
-    Held,
+    /// Everything is kept away from the device.
+    Withheld(Withheld),
     /// The last attempt failed, and the next one is made later.
     RetryLater {
         /// When.
@@ -223,7 +224,7 @@ impl Verdict {
             Self::Superseded { .. } | Self::Drop { why: CancelWhy::Superseded { .. }, .. } => "superseded",
             Self::PhaseNotOpen { .. } => "phase_not_open",
             Self::Paused => "rollout_paused",
-            Self::Held => "held",
+            Self::Withheld(why) => why.code(),
             Self::RetryLater { .. } => "retry_later",
             Self::InSession => "waits_for_connect",
             Self::WindowClosed { gate: Gate::Download, .. } => "download_window_closed",
@@ -312,10 +313,7 @@ fn waiting(verdict: &Verdict, subject: &Subject<'_>) -> Option<String> {
             Some(why) => format!("it is paused ({why})"),
             None => "it is paused".to_owned(),
         },
-        Verdict::Held => match subject.device.hold_at(subject.now) {
-            Some(hold) => format!("the device is held ({})", hold.reason),
-            None => "the device is held".to_owned(),
-        },
+        Verdict::Withheld(why) => why.text(subject.device),
         Verdict::RetryLater { at, attempt } => {
             format!("attempt {attempt} of {} is made at {at}", rollout.plan.max_attempts)
         }

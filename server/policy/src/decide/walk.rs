@@ -14,6 +14,7 @@ use crate::{
     catalog::Catalog,
     device::{Contact, Device},
     rollout::Rollout,
+    site::Withheld,
     window::Span,
 };
 
@@ -100,16 +101,10 @@ fn before_rollouts<'a>(case: &Case<'a>) -> Option<Choice<'a>> {
         };
         return Some(Choice { step: Step::ContinueActivation { assignment: assignment.id, not_after }, cause });
     }
-    if let Some(hold) = device.hold_at(case.now) {
+    if let Some(why) = Withheld::of(device, case.now) {
         let kept = device.assignments.iter().find(|one| judge::is_on_device(one.state));
-        let text = match hold.until {
-            Some(until) => format!("the device is held until {until}: {}", hold.reason),
-            None => format!("the device is held: {}", hold.reason),
-        };
-        return Some(Choice {
-            step: Step::Hold { assignment: kept.map(|one| one.id) },
-            cause: Cause::Other("held", text),
-        });
+        let step = Step::Hold { assignment: kept.map(|one| one.id) };
+        return Some(Choice { step, cause: Cause::Other(why.code(), why.text(device)) });
     }
     device.assignments.iter().find_map(|assignment| {
         let rollout = case.catalog.rollout(assignment.rollout)?;

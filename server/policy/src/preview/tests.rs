@@ -35,7 +35,8 @@ fn progressive() -> Spec {
 fn seen(n: u32) -> Seen {
     let now = at("2026-11-23T12:00:00Z");
     let last_seen = Some(now - Duration::from_secs(u64::from(n) * 120));
-    let status = Connectivity::of(now, last_seen, Duration::from_secs(300), crate::device::DEFAULT_ABANDONED_AFTER);
+    let status =
+        Connectivity::of(now, last_seen, Duration::from_secs(300), crate::device::DEFAULT_ABANDONED_AFTER, None);
     Seen { last_seen, status, now }
 }
 

@@ -6,6 +6,7 @@
 //! wait 5m                               move it on (s, m, h, d)
 //! site NYC-001 America/New_York region=northeast
 //! trades NYC-001 mon,tue 08:00-20:00; sun 10:00-18:00     trading hours of a site, for its devices so far
+//! suspend SITE REASON / activate SITE / close SITE REASON / hold-site SITE UNTIL REASON
 //! freeze NAME 2026-11-26 2026-11-30 REASON [for SELECTOR] / unfreeze NAME
 //! device till-1 site=NYC-001 pos-app=2.1.0 canary=true [never-seen | seen=2h] [unreported]
 //! release pos-app 2.2.0 [hw=model] [agent=0.4.0]     later lines are newer releases
@@ -30,13 +31,14 @@ use std::{collections::BTreeMap, time::Duration};
 
 use callboard_policy::{
     decide::{self, Step},
-    device::{Device, Hold, SiteRules},
+    device::{Device, Hold},
     freeze::FreezeSpec,
     gate::{PhaseTimes, Word},
     preview::preview,
     release::Release,
     rollout::{Approval, Membership, PhaseSpec, PolicyKind, Rollout, RolloutState, Spec, Unit as Moves, WindowSpec},
     selector::Glob,
+    site::{SiteRules, SiteState, Suspension},
     trading::{HoursSpec, TradingHours},
     window::{Gates, Mode},
 };
@@ -154,6 +156,14 @@ fn command(world: &mut World, words: &[&str], details: &[&str]) -> Vec<String> {
     vec![]
 }
 
+/// Changes the rules of a site, for its devices so far.
+fn rule(world: &mut World, site: &str, change: impl Fn(&mut SiteRules)) {
+    let units = world.units.values_mut().map(|unit| &mut unit.device);
+    for device in units.filter(|device| device.site.as_ref().is_some_and(|id| id.as_str() == site)) {
+        change(&mut device.site_rules);
+    }
+}
+
 /// What is not about devices and rollouts themselves.
 fn surroundings(world: &mut World, words: &[&str]) {
     match words {
@@ -163,10 +173,28 @@ fn surroundings(world: &mut World, words: &[&str]) {
         }
         ["trades", site, hours @ ..] => {
             let hours = trading(&hours.join(" "));
-            let units = world.units.values_mut().map(|unit| &mut unit.device);
-            for device in units.filter(|device| device.site.as_ref().is_some_and(|id| id.as_str() == *site)) {
-                device.site_rules.trading = hours.clone();
-            }
+            rule(world, site, |rules| rules.trading = hours.clone());
+        }
+        ["suspend", site, reason @ ..] => {
+            let suspension = Some(Suspension { from: world.now, until: None });
+            rule(world, site, |rules| {
+                (rules.state, rules.suspension) = (SiteState::Suspended, suspension);
+                rules.state_reason = reason.join(" ");
+            });
+        }
+        ["activate", site] => {
+            let now = world.now;
+            rule(world, site, |rules| {
+                rules.state = SiteState::Active;
+                rules.suspension = rules.suspension.map(|last| Suspension { until: last.until.or(Some(now)), ..last });
+            });
+        }
+        ["close", site, reason @ ..] => rule(world, site, |rules| {
+            (rules.state, rules.state_reason) = (SiteState::Closed, reason.join(" "));
+        }),
+        ["hold-site", site, until, reason @ ..] => {
+            let hold = Hold { reason: reason.join(" "), until: Some(until.parse().expect("a time")) };
+            rule(world, site, |rules| rules.held = Some(hold.clone()));
         }
         ["freeze", name, from, to, rest @ ..] => freeze(world, name, from, to, &rest.join(" ")),
         ["unfreeze", name] => world.freezes.retain(|freeze| freeze.name.as_str() != *name),

@@ -69,7 +69,13 @@ impl World {
     }
 
     pub(crate) fn seen(&self, unit: &Unit) -> Seen {
-        let status = Connectivity::of(self.now, unit.last_seen, POLL, DEFAULT_ABANDONED_AFTER);
+        let status = Connectivity::of(
+            self.now,
+            unit.last_seen,
+            POLL,
+            DEFAULT_ABANDONED_AFTER,
+            unit.device.site_rules.suspension,
+        );
         Seen { last_seen: unit.last_seen, status, now: self.now }
     }
 

@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::{resolve, spec, start::seen};
 use crate::{
     app::{App, Error, Result, devices::each, releases},
-    db::{self, DbConn},
+    db::{self, DbConn, selector::Whom},
 };
 
 /// Device names and reasons shown at most; the counts are exact.
@@ -52,8 +52,12 @@ async fn preview(
             let published = db::releases::get(conn, digest)?.ok_or_else(|| Error::not_found("release", digest))?;
             let release = releases::for_policy(&releases::open(&root.root, &published)?);
             let mut fleet: Vec<(Device, Seen)> = Vec::new();
-            each(conn, &plan.selector, &context, |_, records| {
-                fleet.extend(records.into_iter().map(|one| (one.device, seen(one.last_seen, &context))));
+            each(conn, &plan.selector, &context, Whom::AtOpenSites, |_, records| {
+                let seen = |one: db::devices::Record| {
+                    let seen = seen(&one, &context);
+                    (one.device, seen)
+                };
+                fleet.extend(records.into_iter().map(seen));
                 Ok(())
             })?;
             let borrowed: Vec<(&Device, Seen)> = fleet.iter().map(|(device, seen)| (device, *seen)).collect();

@@ -11,7 +11,13 @@ use callboard_proto::{admin::Counts, problem::Code, time::Timestamp};
 use super::{Because, advance::advance, resolve, said, spec};
 use crate::{
     app::{ABANDONED_AFTER, App, Error, Result, devices::each, releases},
-    db::{self, DbConn, events::NewEvent, phases::Phase, rollouts::Record, selector::Context},
+    db::{
+        self, DbConn, devices,
+        events::NewEvent,
+        phases::Phase,
+        rollouts::Record,
+        selector::{Context, Whom},
+    },
 };
 
 /// Starts a draft.
@@ -39,11 +45,9 @@ pub(crate) async fn start(app: &App, reference: String, because: Because) -> Res
                 db::releases::get(conn, record.release)?.ok_or_else(|| Error::not_found("release", record.release))?;
             let release = releases::for_policy(&releases::open(&root.root, &published)?);
             let mut candidates = Vec::new();
-            each(conn, &plan.selector, &context, |_, records| {
+            each(conn, &plan.selector, &context, Whom::AtOpenSites, |_, records| {
                 candidates.extend(
-                    records
-                        .iter()
-                        .map(|one| Candidate::of(&plan, &release, &one.device, &seen(one.last_seen, &context))),
+                    records.iter().map(|one| Candidate::of(&plan, &release, &one.device, &seen(one, &context))),
                 );
                 Ok(())
             })?;
@@ -58,8 +62,9 @@ pub(crate) async fn start(app: &App, reference: String, because: Because) -> Res
 }
 
 /// What the selector language needs to know of a device's presence.
-pub(super) fn seen(last_seen: Option<Timestamp>, context: &Context) -> Seen {
-    let status = Connectivity::of(context.now, last_seen, context.poll_interval, ABANDONED_AFTER);
+pub(super) fn seen(record: &devices::Record, context: &Context) -> Seen {
+    let (last_seen, suspension) = (record.last_seen, record.device.site_rules.suspension);
+    let status = Connectivity::of(context.now, last_seen, context.poll_interval, ABANDONED_AFTER, suspension);
     Seen { last_seen, status, now: context.now }
 }
 

@@ -1,7 +1,7 @@
 //! The facts of the demo: eight shops and ten tills, six of them online, three offline, one never seen.
 
 use callboard_proto::{
-    admin::{ImportDevice, Labels, Site},
+    admin::{ImportDevice, ImportSite, Labels},
     ids::{DeviceName, Product, SiteId},
     version::Version,
 };
@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Fleet {
-    pub(super) sites: Vec<Site>,
+    pub(super) sites: Vec<ImportSite>,
     pub(super) devices: Vec<Facts>,
 }
 

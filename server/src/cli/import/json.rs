@@ -1,12 +1,12 @@
 //! JSON: a list, or an object with the list under its name, as the admin API takes it.
 
-use callboard_proto::admin::{ImportDevice, Site};
+use callboard_proto::admin::{ImportDevice, ImportSite};
 use serde::{Deserialize, de::DeserializeOwned};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Sites {
-    sites: Vec<Site>,
+    sites: Vec<ImportSite>,
 }
 
 #[derive(Deserialize)]
@@ -16,7 +16,7 @@ struct Devices {
 }
 
 /// Reads sites.
-pub(super) fn sites(text: &str) -> Result<Vec<Site>, serde_json::Error> {
+pub(super) fn sites(text: &str) -> Result<Vec<ImportSite>, serde_json::Error> {
     either(text, |object: Sites| object.sites)
 }
 

@@ -36,7 +36,7 @@ fn sites_are_read_from_csv() {
                NYC-001,America/New_York,mon-tue 08:00-20:00; sun 10:00-18:00,northeast\n\
                NYC-002,America/New_York,none,\n\
                NYC-003,America/New_York,,\n";
-    let rows: Vec<Site> = parse(csv, Format::Csv).expect("sites");
+    let rows: Vec<ImportSite> = parse(csv, Format::Csv).expect("sites");
     let lines: Vec<String> = rows.iter().map(|row| serde_json::to_string(row).expect("JSON")).collect();
     assert_eq!(
         lines,
@@ -46,7 +46,7 @@ fn sites_are_read_from_csv() {
             r#"{"id":"NYC-003","name":"","tz":"America/New_York","labels":{},"trading_hours":null}"#,
         ]
     );
-    let bad = refusal::<Site>("id,tz,trading_hours\nNYC-001,UTC,mon 8-20\n");
+    let bad = refusal::<ImportSite>("id,tz,trading_hours\nNYC-001,UTC,mon 8-20\n");
     assert!(bad.starts_with("line 2, column trading_hours: \"8-20\" is not a span such as 08:00-20:00"), "{bad}");
 }
 
