@@ -81,6 +81,9 @@ pub enum Withheld {
 }
 
 impl Withheld {
+    /// Every value.
+    pub const ALL: [Self; 4] = [Self::SiteClosed, Self::SiteSuspended, Self::SiteHeld, Self::Held];
+
     /// A stable word for programs.
     pub const fn code(self) -> &'static str {
         match self {

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use callboard_policy::release::Misfit;
+use callboard_policy::{release::Misfit, site::Withheld};
 use callboard_proto::state::AssignmentState;
 
 const PAGE: &str = include_str!("../../../proto-docs/check-in.md");
@@ -23,9 +23,13 @@ fn every_reason_code_is_in_the_table_and_no_other() {
     let without_a_rollout = WALK.split("Cause::Other(\"").skip(1).map(|rest| rest.split('"').next().unwrap());
     assert!(words.clone().count() > 15 && without_a_rollout.clone().count() > 3, "the functions are written otherwise");
     // What stands there for many words at once.
-    assert!(of_verdicts.contains("misfit.code()") && of_verdicts.contains("state.as_str()"));
+    for many in ["misfit.code()", "state.as_str()", "why.code()"] {
+        assert!(of_verdicts.contains(many), "{many}");
+    }
+    let withheld = Withheld::ALL.map(Withheld::code);
     let misfits = Misfit::ALL.map(Misfit::code);
     let finished = AssignmentState::ALL.into_iter().filter(|state| state.is_final()).map(AssignmentState::as_str);
-    let wanted: BTreeSet<&str> = words.chain(without_a_rollout).chain(misfits).chain(finished).collect();
+    let wanted: BTreeSet<&str> =
+        words.chain(without_a_rollout).chain(misfits).chain(withheld).chain(finished).collect();
     assert_eq!(found, wanted);
 }
