@@ -98,7 +98,7 @@ impl Envelope {
     /// [`Refused`] when the document could not be accepted by anybody.
     pub fn unsigned<T: Document>(document: &T) -> Result<Self, Refused> {
         let payload = serde_json::to_vec(document).map_err(|source| Refused::Body(source.to_string()))?;
-        check_bytes::<T>(&payload)?;
+        check_size::<T>(&payload)?;
         check_document(document)?;
         Ok(Self { payload_type: T::TYPE.to_owned(), payload, signatures: Vec::new() })
     }
@@ -235,10 +235,15 @@ pub(crate) fn parse_body<T: Document>(body: &[u8]) -> Result<T, Refused> {
     Ok(document)
 }
 
-fn check_bytes<T: Document>(body: &[u8]) -> Result<(), Refused> {
+fn check_size<T: Document>(body: &[u8]) -> Result<(), Refused> {
     if body.len() > T::MAX_BYTES {
         return Err(Refused::TooLarge { limit: T::MAX_BYTES });
     }
+    Ok(())
+}
+
+fn check_bytes<T: Document>(body: &[u8]) -> Result<(), Refused> {
+    check_size::<T>(body)?;
     if depth(body) > MAX_DEPTH {
         return Err(Refused::Body(format!("nested deeper than {MAX_DEPTH}")));
     }
