@@ -12,7 +12,7 @@
 //!    device is through with the first.
 //!
 //! A [`Step`] is a proposal: the server takes it in a transaction that finds the catalog's generation and the device
-//! unchanged, or decides again.
+//! unchanged and a place under the rollout's caps, or decides again.
 
 mod admission;
 mod judge;
@@ -26,18 +26,23 @@ use callboard_proto::{
     instruction::Reason,
     time::Timestamp,
 };
+use judge::Case;
 pub use verdict::{Admission, Verdict};
 
 use crate::{
     assignment::Event,
     catalog::Catalog,
     device::{Contact, Device},
+    guard::Loads,
     release::Misfit,
 };
 
 /// Until the next check-in when there is more to decide, but this answer was needed first. It is the shortest interval
 /// that agents accept unless they are told otherwise.
 pub const SOON: Duration = Duration::from_secs(10);
+/// Until the next check-in of a device that waits for another one of its site: there are few that could take the place
+/// when it becomes free.
+pub const SITE_RETRY: Duration = Duration::from_secs(60);
 /// Devices that wait for a window come back in its first part: a quarter of it, and at most this.
 pub const MAX_SPREAD: Duration = Duration::from_secs(600);
 
@@ -154,15 +159,15 @@ impl CancelWhy {
     }
 }
 
-/// Decides what `device` is to do.
-pub fn decide(now: Timestamp, catalog: &Catalog, device: &Device, contact: &Contact) -> Decision {
-    walk::walk(now, catalog, device, contact, None)
+/// Decides what `device` is to do. Rollouts that are not in `loads` are taken to have a place under their caps.
+pub fn decide(now: Timestamp, catalog: &Catalog, device: &Device, contact: &Contact, loads: &Loads) -> Decision {
+    walk::walk(&Case { now, catalog, device, contact, loads }, None)
 }
 
 /// Decides the same, and tells what became of every rollout.
-pub fn explain(now: Timestamp, catalog: &Catalog, device: &Device, contact: &Contact) -> Decision {
+pub fn explain(now: Timestamp, catalog: &Catalog, device: &Device, contact: &Contact, loads: &Loads) -> Decision {
     let mut considered = Vec::with_capacity(catalog.rollouts.len());
-    let decision = walk::walk(now, catalog, device, contact, Some(&mut considered));
+    let decision = walk::walk(&Case { now, catalog, device, contact, loads }, Some(&mut considered));
     Decision { considered, ..decision }
 }
 

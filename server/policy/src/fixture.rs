@@ -12,6 +12,7 @@ use callboard_proto::{
 
 use crate::{
     device::{Assignment, Contact, Device},
+    guard::Caps,
     release::Release,
     rollout::{Membership, PolicyKind, Spec, Unit},
     selector::Glob,
@@ -93,6 +94,7 @@ pub(crate) fn spec() -> Spec {
         windows: Vec::new(),
         phases: Vec::new(),
         unit: Unit::Device,
+        caps: Caps::default(),
         priority: 500,
         max_attempts: 3,
         allow_downgrade: false,

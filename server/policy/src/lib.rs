@@ -15,6 +15,7 @@ pub mod decide;
 pub mod device;
 pub mod freeze;
 pub mod gate;
+pub mod guard;
 pub mod openings;
 pub mod preview;
 pub mod release;

@@ -18,6 +18,7 @@ pub use spec::{PhaseSpec, PolicyKind, Spec, SpecError, WindowSpec};
 
 use crate::{
     device::Device,
+    guard::Caps,
     selector::Selector,
     window::{self, Gate, Window, Zone},
 };
@@ -71,6 +72,8 @@ pub struct Plan {
     pub phases: Vec<Phase>,
     /// What is ranked and moves together.
     pub unit: Unit,
+    /// How many devices may download, and how many may activate, at the same time.
+    pub caps: Caps,
     /// 0 to 1000, highest first.
     pub priority: u32,
     /// Attempts for one device.

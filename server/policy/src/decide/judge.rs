@@ -10,6 +10,7 @@ use super::{
 use crate::{
     catalog::Catalog,
     device::{Assignment, Connectivity, Contact, Device},
+    guard::{self, Grant, Loads},
     release::{self, Fit, Release},
     rollout::{Membership, Rollout, RolloutState},
     selector::Seen,
@@ -23,6 +24,7 @@ pub(super) struct Case<'a> {
     pub(super) catalog: &'a Catalog,
     pub(super) device: &'a Device,
     pub(super) contact: &'a Contact,
+    pub(super) loads: &'a Loads,
 }
 
 /// Products that a rollout has claimed on this device, in the order of the walk.
@@ -186,10 +188,10 @@ fn next(case: &Case<'_>, rollout: &Rollout, place: &Place, assignment: Option<&A
             Err(closed) => closed,
         },
         AssignmentState::Staged => match admitted(case, rollout, Gate::Install) {
-            Ok(Admitted { until, grounds }) => {
+            Ok(Admitted { until, grounds }) => full(case, rollout, Grant::Activation).unwrap_or_else(|| {
                 let not_after = until.map(|until| until - rollout.plan.expected_install);
                 Verdict::Activate { assignment: assignment.id, not_after, grounds }
-            }
+            }),
             Err(closed) => closed,
         },
         _ => match assignment.not_before {
@@ -201,9 +203,19 @@ fn next(case: &Case<'_>, rollout: &Rollout, place: &Place, assignment: Option<&A
 
 fn offer(case: &Case<'_>, rollout: &Rollout, place: &Place) -> Verdict {
     match admitted(case, rollout, Gate::Download) {
-        Ok(Admitted { grounds, .. }) => Verdict::Offer { phase: place.phase, admission: place.admission, grounds },
+        Ok(Admitted { grounds, .. }) => full(case, rollout, Grant::Download).unwrap_or(Verdict::Offer {
+            phase: place.phase,
+            admission: place.admission,
+            grounds,
+        }),
         Err(closed) => closed,
     }
+}
+
+/// No place under the rollout's caps is free, as far as is known.
+fn full(case: &Case<'_>, rollout: &Rollout, grant: Grant) -> Option<Verdict> {
+    let load = case.loads.get(&rollout.id)?;
+    guard::admits(&rollout.plan.caps, grant, load).err().map(Verdict::Full)
 }
 
 /// The product that an assignment is about, if its release is known.

@@ -6,6 +6,7 @@ use super::*;
 use crate::{
     device::Assignment,
     fixture::{assignment, at, contact, installed, release, rollout_id, spec, till},
+    guard::{Cap, Caps, Full, Holders, InFlight, Load},
     release::Release,
     rollout::{Membership, Rollout, RolloutState, Spec, WindowSpec},
     window::{Gates, Mode},
@@ -30,8 +31,8 @@ fn frozen(release: &Release) -> Spec {
 
 fn check(catalog: &Catalog, device: &Device) -> Decision {
     let now = at(NOW);
-    let decision = decide(now, catalog, device, &contact(now));
-    let explained = explain(now, catalog, device, &contact(now));
+    let decision = decide(now, catalog, device, &contact(now), &Loads::default());
+    let explained = explain(now, catalog, device, &contact(now), &Loads::default());
     assert_eq!(explained.considered.len(), catalog.rollouts.len());
     assert_eq!(Decision { considered: Vec::new(), ..explained }, decision, "one decision, told twice");
     decision
@@ -56,7 +57,7 @@ fn devices_are_not_told_about_rollouts_that_are_not_theirs() {
     let mut other = running(1, &frozen(&release("2.2.0", 22)));
     other.members = vec![[2].into_iter().collect()];
     assert_eq!(check(&catalog(vec![other.clone()]), &till(1)).reason.code, "nothing_pending");
-    let explained = explain(at(NOW), &catalog(vec![other]), &till(1), &contact(at(NOW)));
+    let explained = explain(at(NOW), &catalog(vec![other]), &till(1), &contact(at(NOW)), &Loads::default());
     assert_eq!(explained.considered[0].verdict, Verdict::NotInAudience);
     let text = "rollout spring: its audience was fixed when it started, without this device";
     assert_eq!(explained.considered[0].reason.text, text);
@@ -172,7 +173,7 @@ fn a_satisfied_rollout_keeps_older_releases_away() {
     let (older, newer) = (running(1, &back), running(2, &spec()));
     let device = Device { installed: vec![installed("2.2.0", 22)], ..till(1) };
     assert!(matches!(check(&catalog(vec![older.clone()]), &device).step, Step::GrantDownload { .. }));
-    let explained = explain(at(NOW), &catalog(vec![older, newer]), &device, &contact(at(NOW)));
+    let explained = explain(at(NOW), &catalog(vec![older, newer]), &device, &contact(at(NOW)), &Loads::default());
     assert_eq!(explained.considered[1].verdict, Verdict::Superseded { by: rollout_id(2) });
 }
 
@@ -248,4 +249,38 @@ fn a_timed_out_assignment_waits_and_keeps_its_product() {
     let older = Spec { release: release("2.3.0", 23).digest, priority: 100, ..spec() };
     let decision = check(&catalog(vec![running(1, &spec()), running(2, &older)]), &device);
     assert_eq!((decision.step, decision.reason.code.as_str()), (Step::Nothing, "timed_out"));
+}
+
+#[test]
+fn who_finds_no_place_is_told_the_numbers_and_other_products_do_not_wait() {
+    let caps = Caps { downloads: Cap { max_in_flight: Some(9), max_in_flight_per_site: Some(2) }, ..Caps::default() };
+    let capped = running(1, &Spec { caps, ..frozen(&release("2.2.0", 22)) });
+    let mut firmware = release("7", 7);
+    firmware.product = "firmware".parse().expect("a name");
+    let mut other = running(2, &Spec { priority: 1, ..frozen(&firmware) });
+    other.plan.name = "firmware".parse().expect("a name");
+    let tell = |rollouts: Vec<Rollout>, device: &Device, load: Load| {
+        let catalog = Catalog::new(1, rollouts, [release("2.2.0", 22), firmware.clone()]);
+        explain(at(NOW), &catalog, device, &contact(at(NOW)), &Loads::from([(rollout_id(1), load)]))
+    };
+    let holders = |count| Holders { count, oldest: Some(at("2026-11-23T02:14:00Z")) };
+    let load = |overall, site| {
+        let downloads = InFlight { overall: holders(overall), at_site: holders(site) };
+        Load { downloads, ..Load::default() }
+    };
+    let told = tell(vec![capped.clone()], &till(1), load(8, 2));
+    let full = Full { grant: crate::guard::Grant::Download, at_site: true, cap: 2, holders: holders(2) };
+    assert_eq!((told.step, told.considered[0].verdict), (Step::Nothing, Verdict::Full(full)));
+    let text = "rollout spring: site NYC-001 has 2 of 2 downloads in flight, oldest since 2026-11-23T02:14:00Z";
+    assert_eq!((told.reason.code.as_str(), told.reason.text.as_str()), ("downloads_full", text));
+    assert_eq!(told.next_check_in, SITE_RETRY, "few tills compete for the places of a site");
+    let told = tell(vec![capped.clone()], &till(1), load(9, 0));
+    assert_eq!(told.next_check_in, Duration::from_secs(300), "many compete for those of the rollout");
+    let text = "rollout spring: the rollout has 9 of 9 downloads in flight, oldest since 2026-11-23T02:14:00Z";
+    assert_eq!(told.reason.text, text);
+    let told = tell(vec![capped.clone(), other.clone()], &till(1), load(9, 0));
+    assert!(matches!(told.step, Step::GrantDownload { rollout, .. } if rollout == rollout_id(2)), "{told:?}");
+    let (device, _) = with(AssignmentState::Downloading);
+    let told = tell(vec![capped], &device, load(9, 2));
+    assert!(matches!(told.step, Step::ContinueDownload { .. }), "whoever has a place keeps it: {told:?}");
 }

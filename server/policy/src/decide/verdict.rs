@@ -13,6 +13,7 @@ use super::CancelWhy;
 use crate::{
     device::{Connectivity, Contact, Device},
     freeze::Freeze,
+    guard::{Full, Grant},
     release::{Misfit, Release},
     rollout::{Policy, Rollout},
     selector::Seen,
@@ -98,6 +99,8 @@ pub enum Verdict {
         /// Whose clock that is.
         zone: Zone,
     },
+    /// Other devices hold all places that the rollout's caps allow.
+    Full(Full),
     /// The device went silent after its activation grant.
     TimedOut,
     /// The device is to download.
@@ -231,6 +234,8 @@ impl Verdict {
             Self::WindowClosed { gate: Gate::Install, .. } => "install_window_closed",
             Self::Frozen { .. } => "frozen",
             Self::Trading { .. } => "trading_hours",
+            Self::Full(Full { grant: Grant::Download, .. }) => "downloads_full",
+            Self::Full(Full { grant: Grant::Activation, .. }) => "activations_full",
             Self::TimedOut => "timed_out",
             Self::Offer { .. } => "offered",
             Self::Downloading { .. } => "downloading",
@@ -333,6 +338,7 @@ fn waiting(verdict: &Verdict, subject: &Subject<'_>) -> Option<String> {
         }
         Verdict::Frozen { freeze, span, gate, opens, zone } => frozen(subject, freeze, span, gate, opens, zone),
         Verdict::Trading { begins, opens, zone } => trading(subject, begins, opens, zone),
+        Verdict::Full(full) => no_place(subject, full),
         Verdict::TimedOut => "the device went silent while it installed; a late report or a retry decides".to_owned(),
         _ => return None,
     })
@@ -377,6 +383,19 @@ fn trading(subject: &Subject<'_>, begins: Option<Timestamp>, opens: Option<Span>
         Some(span) => format!("{what}; installing is possible from {}", span.start),
         None => format!("{what}; no time for installing is in sight"),
     }
+}
+
+fn no_place(subject: &Subject<'_>, full: Full) -> String {
+    let what = match full.grant {
+        Grant::Download => "downloads",
+        Grant::Activation => "activations",
+    };
+    let whose = match (full.at_site, &subject.device.site) {
+        (true, Some(site)) => format!("site {site}"),
+        _ => "the rollout".to_owned(),
+    };
+    let oldest = full.holders.oldest.map(|at| format!(", oldest since {at}")).unwrap_or_default();
+    format!("{whose} has {} of {} {what} in flight{oldest}", full.holders.count, full.cap)
 }
 
 fn superseded(subject: &Subject<'_>) -> String {

@@ -2,21 +2,14 @@
 
 use std::time::Duration;
 
-use callboard_proto::{instruction::Reason, state::AssignmentState, time::Timestamp};
+use callboard_proto::{instruction::Reason, state::AssignmentState};
 
 use super::{
-    CancelWhy, Considered, Decision, MAX_SPREAD, SOON, Step, admission,
+    CancelWhy, Considered, Decision, MAX_SPREAD, SITE_RETRY, SOON, Step, admission,
     judge::{self, Case, Claims},
     verdict::{self, Subject, Verdict},
 };
-use crate::{
-    bucket,
-    catalog::Catalog,
-    device::{Contact, Device},
-    rollout::Rollout,
-    site::Withheld,
-    window::Span,
-};
+use crate::{bucket, device::Device, rollout::Rollout, site::Withheld, window::Span};
 
 /// What has been decided, or would be if nothing better comes.
 struct Choice<'a> {
@@ -29,37 +22,28 @@ enum Cause<'a> {
     Other(&'static str, String),
 }
 
-pub(super) fn walk(
-    now: Timestamp,
-    catalog: &Catalog,
-    device: &Device,
-    contact: &Contact,
-    mut considered: Option<&mut Vec<Considered>>,
-) -> Decision {
-    let case = Case { now, catalog, device, contact };
-    let mut chosen = before_rollouts(&case);
+pub(super) fn walk(case: &Case<'_>, mut considered: Option<&mut Vec<Considered>>) -> Decision {
+    let mut chosen = before_rollouts(case);
     let mut passive: Option<Choice<'_>> = None;
-    let mut wait = contact.poll_interval;
+    let mut wait = case.contact.poll_interval;
     let mut claims = Claims::default();
-    for rollout in &catalog.rollouts {
+    for rollout in &case.catalog.rollouts {
         if chosen.is_some() && considered.is_none() {
             break;
         }
-        let verdict = judge::judge(&case, rollout, &mut claims);
+        let verdict = judge::judge(case, rollout, &mut claims);
         if let Some(list) = considered.as_deref_mut() {
-            list.push(Considered { rollout: rollout.id, verdict, reason: in_words(&case, rollout, &verdict) });
+            list.push(Considered { rollout: rollout.id, verdict, reason: in_words(case, rollout, &verdict) });
         }
         if chosen.is_some() {
             continue;
         }
-        chosen = active(&case, rollout, verdict);
+        chosen = active(case, rollout, verdict);
         if chosen.is_none() {
-            if let Some(span) = verdict.changes_at() {
-                wait = wait.min(until(&case, rollout, span));
-            }
+            wait = wait.min(until_it_changes(case, rollout, &verdict));
             // Devices are not told about rollouts that are not theirs.
             if verdict.concerns_device() {
-                passive = better(passive, quiet(&case, rollout, verdict));
+                passive = better(passive, quiet(case, rollout, verdict));
             }
         }
     }
@@ -68,12 +52,14 @@ pub(super) fn walk(
         cause: Cause::Other("nothing_pending", "no active rollout is for this device".to_owned()),
     });
     let next_check_in = match choice.step {
-        Step::Cancel { .. } | Step::CloseAsInstalled { .. } | Step::Exclude { .. } => SOON.min(contact.poll_interval),
+        Step::Cancel { .. } | Step::CloseAsInstalled { .. } | Step::Exclude { .. } => {
+            SOON.min(case.contact.poll_interval)
+        }
         Step::Nothing | Step::Hold { .. } => wait,
-        _ => contact.poll_interval,
+        _ => case.contact.poll_interval,
     };
     let reason = match choice.cause {
-        Cause::Rollout(rollout, verdict) => in_words(&case, rollout, &verdict),
+        Cause::Rollout(rollout, verdict) => in_words(case, rollout, &verdict),
         Cause::Other(code, text) => Reason { code: code.to_owned(), text },
     };
     Decision { step: choice.step, reason, next_check_in, considered: Vec::new() }
@@ -176,6 +162,14 @@ fn better<'a>(old: Option<Choice<'a>>, new: Choice<'a>) -> Option<Choice<'a>> {
     match old {
         Some(old) if weight(&old) >= weight(&new) => Some(old),
         _ => Some(new),
+    }
+}
+
+/// Until the device may be told something else.
+fn until_it_changes(case: &Case<'_>, rollout: &Rollout, verdict: &Verdict) -> Duration {
+    match verdict {
+        Verdict::Full(full) if full.at_site => SITE_RETRY,
+        _ => verdict.changes_at().map_or(Duration::MAX, |span| until(case, rollout, span)),
     }
 }
 

@@ -4,6 +4,7 @@ use super::*;
 use crate::{
     decide::{Step, decide},
     fixture::{at, contact, installed, release, rollout_id, spec, till},
+    guard::Loads,
     rollout::{Approval, PhaseSpec, PolicyKind, RolloutState, Spec},
 };
 
@@ -76,7 +77,7 @@ fn preview_and_reality_agree() {
     let offered: Vec<DeviceId> = fleet()
         .iter()
         .filter(|device| {
-            let step = decide(now, &catalog, device, &contact(now)).step;
+            let step = decide(now, &catalog, device, &contact(now), &Loads::default()).step;
             matches!(step, Step::GrantDownload { phase: 0, .. })
         })
         .map(|device| device.id)

@@ -1,5 +1,6 @@
 //! What an operator asks for, and the check that makes a plan of it.
 
+mod guards;
 mod phases;
 mod windows;
 
@@ -10,6 +11,7 @@ use chrono_tz::Tz;
 
 use super::{Approval, DEFAULT_MIN_ABSENCE, MAX_PRIORITY, Membership, Plan, Policy, Unit};
 use crate::{
+    guard::Caps,
     selector::Selector,
     window::{Gates, Mode},
 };
@@ -45,6 +47,8 @@ pub struct Spec {
     pub phases: Vec<PhaseSpec>,
     /// What is ranked and moves together.
     pub unit: Unit,
+    /// How many devices may download, and how many may activate, at the same time: 1 or more.
+    pub caps: Caps,
     /// 0 to 1000.
     pub priority: u32,
     /// 1 to 10.
@@ -144,6 +148,7 @@ impl Spec {
             Some(name) => errors.keep("default_tz", windows::zone(name)),
             None => Some(Tz::UTC),
         };
+        guards::check_caps(&self.caps, &mut errors);
         self.check_numbers(&mut errors);
         self.check_times(&mut errors);
         let expected_install = minutes(self.expected_install_min);
@@ -158,6 +163,7 @@ impl Spec {
                 windows,
                 phases,
                 unit: self.unit,
+                caps: self.caps,
                 priority: self.priority,
                 max_attempts: self.max_attempts,
                 allow_downgrade: self.allow_downgrade,

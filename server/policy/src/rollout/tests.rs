@@ -3,6 +3,7 @@ use callboard_proto::ids::RolloutName;
 use super::*;
 use crate::{
     fixture::{at, rollout_id, spec},
+    guard::{Cap, Caps},
     window::{Gates, Mode},
 };
 
@@ -244,4 +245,18 @@ fn the_highest_priority_comes_first_then_the_one_that_begins_last() {
     );
     let order: Vec<RolloutId> = catalog.rollouts.iter().map(|rollout| rollout.id).collect();
     assert_eq!(order, [4, 3, 2, 1].map(rollout_id));
+}
+
+#[test]
+fn caps_let_something_through() {
+    let cap = |overall, site| Cap { max_in_flight: overall, max_in_flight_per_site: site };
+    check(
+        |spec| spec.caps = Caps { downloads: cap(Some(0), Some(2)), activations: cap(Some(2), Some(3)) },
+        &[
+            "caps.downloads.max_in_flight: is 0, which lets no device through; leave it out for no cap, or pause the \
+             rollout",
+            "caps.activations.max_in_flight_per_site: is 3, more than max_in_flight (2) ever lets through",
+        ],
+    );
+    check(|spec| spec.caps = Caps { downloads: cap(Some(2), Some(2)), activations: cap(None, Some(1)) }, &[]);
 }

@@ -1,16 +1,18 @@
 //! The same fleet and server, driven by chance: whatever devices and operators do, what must never happen does not,
 //! and what is left to healthy devices comes to an end.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use callboard_policy::{
     decide::{Admission, Decision, Step},
     device::Device,
     gate::PhaseCounts,
+    guard::Grant,
     rollout::{Membership, RolloutState},
     window::{self, Gate, Mode, WindowState},
 };
 use callboard_proto::{
+    ids::SiteId,
     report::{Event, FailureClass},
     state::AssignmentState,
     time::Timestamp,
@@ -41,12 +43,16 @@ release os 2
 rollout careful pos-app 2.0
   policy progressive
   audience frozen
+  downloads max=2
+  activations max=2 per_site=1
   unit UNIT
   phase canary 10% success=50 max_wait=600
   phase rest 100% success=1
 rollout nightly os 2
   policy scheduled
   audience frozen
+  downloads per_site=1
+  activations max=1
   expected_install_min 15
   window 02:00 120 mode=MODE
   window 23:30 45 gates=download,install days=sat,sun
@@ -123,12 +129,36 @@ fn check_counts(world: &World) {
     }
 }
 
+/// No more devices hold a grant than the caps allow, over all and at each site.
+fn check_caps(world: &World) {
+    for running in &world.rollouts {
+        let (id, caps) = (running.rollout.id, &running.rollout.plan.caps);
+        for grant in [Grant::Download, Grant::Activation] {
+            let units = world.units.values().map(|unit| &unit.device);
+            let all = units.flat_map(|device| device.assignments.iter().map(move |one| (&device.site, one)));
+            let mut sites: BTreeMap<&SiteId, u32> = BTreeMap::new();
+            let mut overall = 0;
+            for (site, _) in all.filter(|(_, one)| one.rollout == id && grant.states().contains(&one.state)) {
+                overall += 1;
+                *sites.entry(site.as_ref().unwrap()).or_default() += 1;
+            }
+            let (cap, name) = (caps.of(grant), &running.rollout.plan.name);
+            assert!(cap.max_in_flight.is_none_or(|cap| overall <= cap), "{name}: {overall} hold a {grant:?}");
+            let most = sites.values().copied().max().unwrap_or_default();
+            assert!(
+                cap.max_in_flight_per_site.is_none_or(|cap| most <= cap),
+                "{name}: {most} hold a {grant:?} at a site"
+            );
+        }
+    }
+}
+
 /// A check-in; `luck` says how far the device gets with what it is told.
 fn visit(world: &mut World, name: &str, luck: u8) {
     let decision = {
         let contact = world.contact(name);
-        let decision =
-            callboard_policy::decide::decide(world.now, &world.catalog(), &world.units[name].device, &contact);
+        let (device, loads) = (&world.units[name].device, world.loads(name));
+        let decision = callboard_policy::decide::decide(world.now, &world.catalog(), device, &contact, &loads);
         check_grant(world, name, &decision);
         decision
     };
@@ -151,6 +181,7 @@ fn visit(world: &mut World, name: &str, luck: u8) {
     }
     world.news.clear();
     check_counts(world);
+    check_caps(world);
 }
 
 fn operate(world: &mut World, what: u8) {
@@ -177,8 +208,8 @@ fn operate(world: &mut World, what: u8) {
 }
 
 fn explain(world: &World, name: &str) -> String {
-    let device = &world.units[name].device;
-    let decision = callboard_policy::decide::explain(world.now, &world.catalog(), device, &world.contact(name));
+    let (device, contact, loads) = (&world.units[name].device, world.contact(name), world.loads(name));
+    let decision = callboard_policy::decide::explain(world.now, &world.catalog(), device, &contact, &loads);
     let lines = report::considered(&decision).join("\n  ");
     format!("{name}: {}\n  {lines}", report::decision(&decision))
 }

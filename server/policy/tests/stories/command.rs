@@ -20,6 +20,7 @@
 //! explain DEVICE                        and what of every rollout?
 //! facts DEVICE hw=model ...             what it will say of itself from now on
 //! runs DEVICE PRODUCT VERSION           it runs that release now, whatever it reported
+//! move DEVICE SITE                      it stands there from now on
 //! boot DEVICE                           it starts anew; the next check-in says so
 //! report DEVICE EVENT [transient]       staged, activating, verifying, succeeded, rolled_back, failed, ...
 //! update DEVICE [fails]                 check in and do as told until there is nothing to do
@@ -34,6 +35,7 @@ use callboard_policy::{
     device::{Device, Hold},
     freeze::FreezeSpec,
     gate::{PhaseTimes, Word},
+    guard::{Cap, Caps},
     preview::preview,
     release::Release,
     rollout::{Approval, Membership, PhaseSpec, PolicyKind, Rollout, RolloutState, Spec, Unit as Moves, WindowSpec},
@@ -118,7 +120,8 @@ fn command(world: &mut World, words: &[&str], details: &[&str]) -> Vec<String> {
         ["check-in", name] => return vec![report::decision(&world.check_in(name))],
         ["explain", name] => {
             let contact = world.contact(name);
-            let decision = decide::explain(world.now, &world.catalog(), &world.units[*name].device, &contact);
+            let (device, loads) = (&world.units[*name].device, world.loads(name));
+            let decision = decide::explain(world.now, &world.catalog(), device, &contact, &loads);
             return report::explained(world, &decision);
         }
         ["online", name, "until", time] => {
@@ -137,6 +140,7 @@ fn command(world: &mut World, words: &[&str], details: &[&str]) -> Vec<String> {
         ["runs", name, product, version] => {
             world.install(name, Digest::of(format!("{product} {version}").as_bytes()));
         }
+        ["move", name, site] => world.units.get_mut(*name).unwrap().device.site = Some(site.parse().unwrap()),
         ["boot", name] => world.units.get_mut(*name).unwrap().booted = true,
         ["report", name, event, class @ ..] => {
             let class = class.first().map(|_| FailureClass::Transient);
@@ -321,6 +325,7 @@ fn rollout(world: &mut World, name: &str, product: &str, version: &str, details:
         windows: vec![],
         phases: vec![],
         unit: Moves::Device,
+        caps: Caps::default(),
         priority: 500,
         max_attempts: 3,
         allow_downgrade: false,
@@ -360,6 +365,8 @@ fn set(spec: &mut Spec, key: &str, value: &str) {
         "start_at" => spec.start_at = Some(value.parse().unwrap()),
         "min_absence_s" => spec.min_absence_s = Some(value.parse().unwrap()),
         "unit" => spec.unit = if value == "site" { Moves::Site } else { Moves::Device },
+        "downloads" => spec.caps.downloads = cap(value),
+        "activations" => spec.caps.activations = cap(value),
         "priority" => spec.priority = value.parse().unwrap(),
         "max_attempts" => spec.max_attempts = value.parse().unwrap(),
         "allow_downgrade" => spec.allow_downgrade = value == "true",
@@ -394,6 +401,13 @@ fn phase(text: &str) -> PhaseSpec {
         soak_min: number("soak", 0),
         approval: if words.contains(&"approval=manual") { Approval::Manual } else { Approval::Auto },
     }
+}
+
+/// `max=100 per_site=2`, or one of them.
+fn cap(text: &str) -> Cap {
+    let facts: BTreeMap<String, String> = text.split_whitespace().map(pair).collect();
+    let number = |key: &str| facts.get(key).map(|text| text.parse().unwrap());
+    Cap { max_in_flight: number("max"), max_in_flight_per_site: number("per_site") }
 }
 
 /// `02:00 120 [tz=site] [days=mon,tue] [gates=download,install] [mode=best_effort]`

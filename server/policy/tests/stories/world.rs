@@ -10,13 +10,14 @@ use callboard_policy::{
     device::{Absence, Assignment, Connectivity, Contact, DEFAULT_ABANDONED_AFTER, Device},
     freeze::Freeze,
     gate::{self, Advance, Deed, PhaseCounts, PhaseTimes, Word},
+    guard::{Grant, Holders, InFlight, Load, Loads},
     release::Release,
     rollout::{Rollout, RolloutState},
     selector::Seen,
 };
 use callboard_proto::{
     digest::Digest,
-    ids::{AssignmentId, Id},
+    ids::{AssignmentId, Id, RolloutId, SiteId},
     report::{Event as Reported, FailureClass},
     state::AssignmentState,
     time::Timestamp,
@@ -32,6 +33,8 @@ pub(crate) struct World {
     pub(crate) releases: Vec<Release>,
     pub(crate) rollouts: Vec<Running>,
     pub(crate) freezes: Vec<Freeze>,
+    /// When and where assignments were granted what they hold, or held last.
+    pub(crate) granted: BTreeMap<AssignmentId, (Timestamp, Option<SiteId>)>,
     /// What happened by itself since the last command.
     pub(crate) news: Vec<String>,
 }
@@ -85,6 +88,26 @@ impl World {
         Contact { last_seen: unit.last_seen, absence, boot_changed: unit.booted, poll_interval: POLL }
     }
 
+    /// Who holds grants, counted anew. A device that moved keeps its place where it was granted it.
+    pub(crate) fn loads(&self, name: &str) -> Loads {
+        let site = self.units[name].device.site.as_ref();
+        self.rollouts.iter().map(|running| (running.rollout.id, self.load(running.rollout.id, site))).collect()
+    }
+
+    fn load(&self, rollout: RolloutId, site: Option<&SiteId>) -> Load {
+        let all = self.units.values().flat_map(|unit| &unit.device.assignments).filter(|one| one.rollout == rollout);
+        let all: Vec<&Assignment> = all.collect();
+        let holders = |grant: Grant, everywhere: bool| {
+            let holding =
+                all.iter().filter(|one| grant.states().contains(&one.state)).map(|one| &self.granted[&one.id]);
+            let here = |held: &&(Timestamp, Option<SiteId>)| everywhere || (site.is_some() && held.1.as_ref() == site);
+            let since: Vec<Timestamp> = holding.filter(here).map(|(since, _)| *since).collect();
+            Holders { count: u64::try_from(since.len()).unwrap(), oldest: since.into_iter().min() }
+        };
+        let in_flight = |grant| InFlight { overall: holders(grant, true), at_site: holders(grant, false) };
+        Load { downloads: in_flight(Grant::Download), activations: in_flight(Grant::Activation) }
+    }
+
     /// Fixes the audience and opens the first phase.
     pub(crate) fn start(&mut self, name: &str) {
         let now = self.now;
@@ -121,9 +144,9 @@ impl World {
     }
 
     pub(crate) fn check_in(&mut self, name: &str) -> Decision {
-        let contact = self.contact(name);
-        let decision = decide::decide(self.now, &self.catalog(), &self.units[name].device, &contact);
-        let explained = decide::explain(self.now, &self.catalog(), &self.units[name].device, &contact);
+        let (contact, loads) = (self.contact(name), self.loads(name));
+        let decision = decide::decide(self.now, &self.catalog(), &self.units[name].device, &contact, &loads);
+        let explained = decide::explain(self.now, &self.catalog(), &self.units[name].device, &contact, &loads);
         assert_eq!(decision, Decision { considered: Vec::new(), ..explained }, "an explanation decides otherwise");
         self.apply(name, &decision.step);
         let now = self.now;
@@ -183,8 +206,10 @@ impl World {
         running.counts[phase].move_one(None, AssignmentState::Downloading);
         let (rollout_id, release) = (running.rollout.id, running.rollout.plan.release);
         let unit = self.units.get_mut(name).unwrap();
+        let assignment = id(&format!("{name} in {rollout}"));
+        self.granted.insert(assignment, (now, unit.device.site.clone()));
         unit.device.assignments.push(Assignment {
-            id: id(&format!("{name} in {rollout}")),
+            id: assignment,
             rollout: rollout_id,
             release,
             phase,
@@ -204,6 +229,9 @@ impl World {
             Ok(next) => next,
             Err(illegal) => return self.news.push(format!("refused: {illegal}")),
         };
+        if matches!(event, Event::DownloadGranted | Event::ActivationGranted) {
+            self.granted.insert(assignment, (now, unit.device.site.clone()));
+        }
         if event.raises_attempt() && one.state == AssignmentState::Queued {
             one.attempt += 1;
             // Half of the longest back-off, always.
