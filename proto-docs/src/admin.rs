@@ -5,6 +5,7 @@
 //! `product@version`.
 
 mod freeze;
+mod guard;
 mod registry;
 mod rollout;
 
@@ -21,6 +22,7 @@ use crate::{
 };
 
 pub use freeze::*;
+pub use guard::*;
 pub use registry::*;
 pub use rollout::*;
 

@@ -17,6 +17,7 @@ pub(crate) mod explain;
 pub(crate) mod freezes;
 pub(crate) mod grants;
 pub(crate) mod labels;
+pub(crate) mod loads;
 pub(crate) mod overview;
 pub(crate) mod presence;
 pub(crate) mod releases;

@@ -13,6 +13,7 @@ pub(crate) mod counters;
 pub(crate) mod devices;
 pub(crate) mod events;
 pub(crate) mod freezes;
+pub(crate) mod loads;
 pub(crate) mod payloads;
 pub(crate) mod phases;
 pub(crate) mod releases;

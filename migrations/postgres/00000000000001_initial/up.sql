@@ -166,12 +166,15 @@ CREATE TABLE assignments (
     seq BIGINT NOT NULL, -- of the last report of this attempt
     not_before BIGINT, -- of the next attempt
     failure TEXT COLLATE "C", -- JSON
+    granted_at BIGINT NOT NULL, -- when it was granted what it holds, or held last
+    granted_site TEXT COLLATE "C", -- where the device stood then
     created_at BIGINT NOT NULL,
     updated_at BIGINT NOT NULL,
     UNIQUE (rollout_id, device_id)
 );
 CREATE INDEX assignments_device ON assignments (device_id);
-CREATE INDEX assignments_state ON assignments (rollout_id, state);
+CREATE INDEX assignments_state ON assignments (rollout_id, state, granted_at);
+CREATE INDEX assignments_site ON assignments (rollout_id, granted_site, state);
 
 CREATE TABLE events (
     seq BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

@@ -166,12 +166,15 @@ CREATE TABLE assignments (
     seq INTEGER NOT NULL, -- of the last report of this attempt
     not_before INTEGER, -- of the next attempt
     failure TEXT, -- JSON
+    granted_at INTEGER NOT NULL, -- when it was granted what it holds, or held last
+    granted_site TEXT, -- where the device stood then
     created_at INTEGER NOT NULL,
     updated_at INTEGER NOT NULL,
     UNIQUE (rollout_id, device_id)
 ) STRICT;
 CREATE INDEX assignments_device ON assignments (device_id);
-CREATE INDEX assignments_state ON assignments (rollout_id, state);
+CREATE INDEX assignments_state ON assignments (rollout_id, state, granted_at);
+CREATE INDEX assignments_site ON assignments (rollout_id, granted_site, state);
 
 CREATE TABLE events (
     seq INTEGER PRIMARY KEY AUTOINCREMENT,

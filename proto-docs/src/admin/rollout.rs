@@ -11,7 +11,7 @@ use crate::{
     time::Timestamp,
 };
 
-use super::Eligible;
+use super::{Caps, Eligible};
 
 /// When a rollout offers its release.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -210,6 +210,9 @@ pub struct RolloutSpec {
     /// For `progressive`: at least one.
     #[serde(default)]
     pub phases: Vec<Phase>,
+    /// How many devices may download, and how many may activate, at the same time; any number by default.
+    #[serde(default)]
+    pub caps: Caps,
     /// 0 to 1000; the highest is considered first.
     #[serde(default = "priority")]
     pub priority: u16,

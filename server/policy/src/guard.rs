@@ -92,6 +92,11 @@ impl Grant {
 }
 
 impl Caps {
+    /// Whether there are any.
+    pub const fn are_set(&self) -> bool {
+        self.downloads.is_set() || self.activations.is_set()
+    }
+
     /// The cap on `grant`.
     pub const fn of(&self, grant: Grant) -> Cap {
         match grant {

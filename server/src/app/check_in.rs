@@ -6,8 +6,10 @@
 use std::{sync::Arc, time::Instant};
 
 use callboard_policy::{
+    catalog::Catalog,
     decide::{Decision, Step, decide},
     device::{Absence, Contact, Device},
+    guard::Loads,
 };
 use callboard_proto::{
     check_in::{CheckIn, Facts},
@@ -22,6 +24,7 @@ use super::{
     App, Error, Result,
     devices::{self, Known, LastContact},
     grants::{self, Basis, Outcome},
+    loads::{self, Wanted},
 };
 use crate::db::{self, devices::Seen};
 
@@ -65,26 +68,24 @@ pub(crate) async fn check_in(app: &App, known: Arc<Known>, body: CheckIn, reques
 
 /// Decides, and takes the steps that write, until there is an answer.
 async fn settle(app: &App, mut known: Arc<Known>, contact: &Contact, now: Timestamp) -> Result<(Arc<Known>, Decision)> {
+    let mut full = Loads::new();
     for _ in 0..TRIES {
         let snapshot = app.catalog();
         let device = &known.record.device;
-        let decision = decide(now, &snapshot.catalog, device, contact);
-        let release = match decision.step {
-            Step::Nothing | Step::Hold { .. } | Step::ContinueDownload { .. } | Step::ContinueActivation { .. } => {
-                return Ok((known, decision));
-            }
-            Step::GrantDownload { rollout, .. } => {
-                snapshot.catalog.rollout(rollout).map(|rollout| rollout.plan.release)
-            }
-            _ => None,
-        };
+        let decision = propose(app, &snapshot.catalog, device, contact, now, full.clone()).await?;
+        if let Step::Nothing | Step::Hold { .. } | Step::ContinueDownload { .. } | Step::ContinueActivation { .. } =
+            decision.step
+        {
+            return Ok((known, decision));
+        }
         let basis = Basis {
             generation: snapshot.catalog.generation,
             revision: known.record.revision,
             device: device.clone(),
             now,
         };
-        let outcome = grants::take(app, basis, decision.step, release).await?;
+        let wanted = loads::wanted(&snapshot.catalog, device, decision.step);
+        let outcome = grants::take(app, basis, decision.step, wanted).await?;
         known = devices::reread(app, &known).await?;
         match outcome {
             Outcome::Done { catalog_changed } => {
@@ -99,9 +100,32 @@ async fn settle(app: &App, mut known: Arc<Known>, contact: &Contact, now: Timest
             Outcome::Stale => {
                 app.refresh_catalog().await?;
             }
+            Outcome::Full(rollout, load) => drop(full.insert(rollout, load)),
         }
     }
     Err(Error::refused(Code::Unavailable, "rollouts are changing too fast; check in again"))
+}
+
+/// Decides, with the loads of the rollouts whose caps stand in the way. `loads` are those known so far.
+async fn propose(
+    app: &App,
+    catalog: &Catalog,
+    device: &Device,
+    contact: &Contact,
+    now: Timestamp,
+    mut loads: Loads,
+) -> Result<Decision> {
+    loop {
+        let decision = decide(now, catalog, device, contact, &loads);
+        match loads::wanted(catalog, device, decision.step) {
+            Some(Wanted { rollout, grant })
+                if rollout.plan.caps.of(grant).is_set() && !loads.contains_key(&rollout.id) =>
+            {
+                loads.insert(rollout.id, loads::read(app, rollout, device.site.as_ref()).await?);
+            }
+            _ => return Ok(decision),
+        }
+    }
 }
 
 /// What the decision means for the device.

@@ -12,7 +12,7 @@ use callboard_proto::{
 use super::{
     App, Error, Result,
     devices::{self, resolve},
-    rollouts,
+    loads, rollouts,
 };
 use crate::db;
 
@@ -25,7 +25,8 @@ pub(crate) async fn explain(app: &App, reference: String) -> Result<Explanation>
     let (last_seen, poll_interval) = (last.last_seen, app.poll_interval);
     let absence = Absence::at(now, last_seen, poll_interval, last.absence);
     let contact = Contact { last_seen, absence, boot_changed: false, poll_interval };
-    let mut decision = decide::explain(now, &snapshot.catalog, device, &contact);
+    let loads = loads::read_all(app, &snapshot.catalog, device.site.as_ref()).await?;
+    let mut decision = decide::explain(now, &snapshot.catalog, device, &contact, &loads);
     say_what_phases_wait_for(app, &mut decision, now).await?;
     let rollouts = decision.considered.into_iter().filter_map(|considered| {
         let rollout = snapshot.catalog.rollout(considered.rollout)?;

@@ -1,12 +1,14 @@
 //! Grants: what a decision proposes, done in one transaction that finds everything as the decision saw it.
 //!
 //! The catalog's generation and the device's revision are compared, so a pause, a cancel, a hold or an opened phase
-//! that was committed in between makes the decision void, on any number of servers.
+//! that was committed in between makes the decision void, on any number of servers. Who holds the places under the
+//! rollout's caps is counted in the same transaction, so that no burst takes one twice.
 
 use callboard_policy::{
     assignment::{Event, transition},
     decide::{Admission, CancelWhy, Step},
     device::{Assignment, Device},
+    guard::{self, Caps, Grant, Load},
 };
 use callboard_proto::{
     digest::Digest,
@@ -18,9 +20,14 @@ use uuid::Uuid;
 
 use super::{
     App, Error, Result,
+    loads::{self, Wanted},
     rollouts::{advance::advance, members},
 };
-use crate::db::{self, DbConn, assignments::Record, events::NewEvent};
+use crate::db::{
+    self, DbConn,
+    assignments::{Granted, Record},
+    events::NewEvent,
+};
 
 /// What a decision was made of.
 #[derive(Clone, Debug)]
@@ -31,6 +38,21 @@ pub(crate) struct Basis {
     pub(crate) now: Timestamp,
 }
 
+impl Basis {
+    fn granted(&self) -> Granted {
+        Granted { at: self.now, site: self.device.site.clone() }
+    }
+}
+
+/// What a grant needs to know of its rollout.
+#[derive(Clone, Copy, Debug)]
+struct Terms {
+    rollout: RolloutId,
+    release: Digest,
+    caps: Caps,
+    grant: Grant,
+}
+
 /// Whether a step was taken.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
@@ -39,10 +61,18 @@ pub(crate) enum Outcome {
     },
     /// Something had changed; decide again.
     Stale,
+    /// Others took the last place under the rollout's caps; decide again with this.
+    Full(RolloutId, Load),
 }
 
-/// Takes a step that writes.
-pub(crate) async fn take(app: &App, basis: Basis, step: Step, release: Option<Digest>) -> Result<Outcome> {
+/// Takes a step that writes; `wanted` is the grant that it makes.
+pub(crate) async fn take(app: &App, basis: Basis, step: Step, wanted: Option<Wanted<'_>>) -> Result<Outcome> {
+    let terms = wanted.map(|Wanted { rollout, grant }| Terms {
+        rollout: rollout.id,
+        release: rollout.plan.release,
+        caps: rollout.plan.caps,
+        grant,
+    });
     app.db
         .write(move |conn| {
             let fresh = db::counters::generation(conn)? == basis.generation
@@ -50,22 +80,35 @@ pub(crate) async fn take(app: &App, basis: Basis, step: Step, release: Option<Di
             if !fresh {
                 return Ok(Outcome::Stale);
             }
-            let catalog_changed = apply(conn, &basis, step, release)?;
+            if let Some(load) = terms.map(|terms| full(conn, &basis, terms)).transpose()?.flatten() {
+                return Ok(load);
+            }
+            let catalog_changed = apply(conn, &basis, step, terms)?;
             db::devices::touch(conn, basis.device.id, basis.now)?;
             Ok::<_, Error>(Outcome::Done { catalog_changed })
         })
         .await
 }
 
-fn apply(conn: &mut DbConn, basis: &Basis, step: Step, release: Option<Digest>) -> Result<bool> {
+/// The last place may have been taken since the decision was made.
+fn full(conn: &mut DbConn, basis: &Basis, terms: Terms) -> Result<Option<Outcome>> {
+    if !terms.caps.of(terms.grant).is_set() {
+        return Ok(None);
+    }
+    let load = loads::of(conn, terms.rollout, &terms.caps, basis.device.site.as_ref())?;
+    let admitted = guard::admits(&terms.caps, terms.grant, &load).is_ok();
+    Ok((!admitted).then_some(Outcome::Full(terms.rollout, load)))
+}
+
+fn apply(conn: &mut DbConn, basis: &Basis, step: Step, terms: Option<Terms>) -> Result<bool> {
     match step {
         Step::Nothing | Step::Hold { .. } | Step::ContinueDownload { .. } | Step::ContinueActivation { .. } => {
             Ok(false)
         }
         Step::GrantDownload { rollout, phase, admission } => {
-            let release = release.ok_or_else(|| Error::Unexpected("an offer without a release".to_owned()))?;
+            let terms = terms.ok_or_else(|| Error::Unexpected("an offer without a rollout".to_owned()))?;
             admit(conn, basis, rollout, phase, admission)?;
-            grant_download(conn, basis, rollout, phase, release)?;
+            grant_download(conn, basis, rollout, phase, terms.release)?;
             Ok(admission != Admission::Member)
         }
         Step::GrantActivation { assignment, .. } => happen(conn, basis, assignment, Event::ActivationGranted),
@@ -94,6 +137,7 @@ fn grant_download(conn: &mut DbConn, basis: &Basis, rollout: RolloutId, phase: u
             let phase = old.assignment.phase;
             old.assignment.state = transition(state, Event::DownloadGranted).map_err(unexpected)?;
             old.assignment.not_before = None;
+            old.granted = basis.granted();
             db::assignments::update(conn, &old, basis.now)?;
             return Ok(db::phases::count(conn, rollout, phase, Some(state), Some(old.assignment.state))?);
         }
@@ -111,7 +155,7 @@ fn grant_download(conn: &mut DbConn, basis: &Basis, rollout: RolloutId, phase: u
         not_before: None,
         offered_at: basis.now,
     };
-    db::assignments::insert(conn, basis.device.id, &new, basis.now)?;
+    db::assignments::insert(conn, basis.device.id, &new, basis.device.site.as_ref(), basis.now)?;
     Ok(db::phases::count(conn, rollout, phase, None, Some(new.state))?)
 }
 
@@ -135,6 +179,9 @@ fn happen(conn: &mut DbConn, basis: &Basis, id: AssignmentId, event: Event) -> R
     };
     let old = record.assignment.state;
     let new = transition(old, event).map_err(unexpected)?;
+    if event == Event::ActivationGranted {
+        record.granted = basis.granted();
+    }
     move_to(conn, &mut record, new, event, basis.now)?;
     if new.is_final() {
         let text = format!("{} ({} before)", new.as_str(), old.as_str());

@@ -16,6 +16,7 @@ use super::{
 
 mod diff;
 mod file;
+mod guards;
 mod phase;
 mod spec;
 mod status;

@@ -2,7 +2,7 @@
 
 use callboard_policy::device::{Assignment, Device};
 use callboard_proto::{
-    ids::{AssignmentId, DeviceId, RolloutId},
+    ids::{AssignmentId, DeviceId, RolloutId, SiteId},
     report::Failure,
     state::AssignmentState,
     time::Timestamp,
@@ -12,7 +12,7 @@ use diesel::{ExpressionMethods, QueryDsl, QueryResult, Queryable};
 use super::{
     conn::{DbConn, execute, find, load},
     schema::{assignments, devices},
-    types::{Ms, Sha, Uid, from_json, to_i64, to_json, to_u32},
+    types::{Ms, Sha, Uid, from_json, parse, to_i64, to_json, to_u32},
 };
 
 /// An assignment with what only the registry needs.
@@ -23,7 +23,16 @@ pub(crate) struct Record {
     /// Number of the last report of this attempt.
     pub(crate) seq: u32,
     pub(crate) failure: Option<Failure>,
+    pub(crate) granted: Granted,
     pub(crate) updated_at: Timestamp,
+}
+
+/// When and where an assignment was granted what it holds, or held last. The site is that of the grant, so that a device
+/// that moves keeps its place where it took it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Granted {
+    pub(crate) at: Timestamp,
+    pub(crate) site: Option<SiteId>,
 }
 
 #[derive(Queryable)]
@@ -38,6 +47,8 @@ struct Row {
     seq: i64,
     not_before: Option<Ms>,
     failure: Option<String>,
+    granted_at: Ms,
+    granted_site: Option<String>,
     created_at: Ms,
     updated_at: Ms,
 }
@@ -59,13 +70,14 @@ impl Row {
             device: self.device_id.id(),
             seq: to_u32(self.seq),
             failure: self.failure.as_deref().map(from_json).transpose()?,
+            granted: Granted { at: self.granted_at.into(), site: self.granted_site.as_deref().map(parse).transpose()? },
             updated_at: self.updated_at.into(),
         })
     }
 }
 
 /// The number under which a state is stored: its place in [`AssignmentState::ALL`].
-fn column(state: AssignmentState) -> i16 {
+pub(super) fn column(state: AssignmentState) -> i16 {
     let place = AssignmentState::ALL.iter().position(|one| *one == state);
     place.and_then(|n| i16::try_from(n).ok()).unwrap_or_default()
 }
@@ -123,8 +135,14 @@ pub(crate) fn list(
     rows.into_iter().map(|(row, name)| Ok((row.into_record()?, name))).collect()
 }
 
-/// Writes a new assignment.
-pub(crate) fn insert(conn: &mut DbConn, device: DeviceId, new: &Assignment, now: Timestamp) -> QueryResult<()> {
+/// Writes a new assignment, made at `site` by its first grant.
+pub(crate) fn insert(
+    conn: &mut DbConn,
+    device: DeviceId,
+    new: &Assignment,
+    site: Option<&SiteId>,
+    now: Timestamp,
+) -> QueryResult<()> {
     let row = (
         assignments::id.eq(Uid::from(new.id)),
         assignments::rollout_id.eq(Uid::from(new.rollout)),
@@ -134,6 +152,7 @@ pub(crate) fn insert(conn: &mut DbConn, device: DeviceId, new: &Assignment, now:
         assignments::state.eq(column(new.state)),
         assignments::attempt.eq(to_i64(new.attempt)),
         assignments::seq.eq(0_i64),
+        (assignments::granted_at.eq(Ms::from(now)), assignments::granted_site.eq(site.map(SiteId::as_str))),
         assignments::created_at.eq(Ms::from(new.offered_at)),
         assignments::updated_at.eq(Ms::from(now)),
     );
@@ -154,6 +173,8 @@ pub(crate) fn update(conn: &mut DbConn, record: &Record, now: Timestamp) -> Quer
         assignments::seq.eq(to_i64(record.seq)),
         assignments::not_before.eq(record.assignment.not_before.map(Ms::from)),
         assignments::failure.eq(failure),
+        assignments::granted_at.eq(Ms::from(record.granted.at)),
+        assignments::granted_site.eq(record.granted.site.as_ref().map(SiteId::as_str)),
         assignments::updated_at.eq(Ms::from(now)),
     );
     execute(conn, diesel::update(assignments::table.find(Uid::from(record.assignment.id))).set(values)).map(drop)

@@ -184,6 +184,8 @@ diesel::table! {
         seq -> BigInt,
         not_before -> Nullable<BigInt>,
         failure -> Nullable<Text>,
+        granted_at -> BigInt,
+        granted_site -> Nullable<Text>,
         created_at -> BigInt,
         updated_at -> BigInt,
     }

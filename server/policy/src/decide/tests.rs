@@ -237,7 +237,7 @@ fn an_activation_grant_ends_with_its_window() {
     let rollout = running(1, &windowed(Gates { download: false, install: true }));
     let (device, one) = with(AssignmentState::Activating);
     let contact = contact(at(NOW));
-    let ends = |now: &str| decide(at(now), &catalog(vec![rollout.clone()]), &device, &contact).step;
+    let ends = |now: &str| decide(at(now), &catalog(vec![rollout.clone()]), &device, &contact, &Loads::default()).step;
     let until = |time: &str| Step::ContinueActivation { assignment: one.id, not_after: Some(at(time)) };
     assert_eq!(ends("2026-11-23T12:04:00Z"), until("2026-11-23T12:07:00Z"));
     assert_eq!(ends("2026-11-23T13:00:00Z"), until("2026-11-23T12:07:00Z"), "it may have passed");

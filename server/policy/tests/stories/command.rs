@@ -105,18 +105,6 @@ fn command(world: &mut World, words: &[&str], details: &[&str]) -> Vec<String> {
             let seen = preview(world.now, id(name), &plan, release, &fleet, &world.catalog());
             return report::preview(world, &seen);
         }
-        ["start", name] => world.start(name),
-        ["pause", name] => world.set_state(name, RolloutState::Paused),
-        ["resume", name] => world.set_state(name, RolloutState::Running),
-        ["resume", name, "acknowledging"] => world.acknowledge_and_resume(name),
-        ["cancel", name] => world.set_state(name, RolloutState::Cancelled),
-        ["approve", name] => world.by_hand(name, Word::Approve),
-        ["skip-soak", name] => world.by_hand(name, Word::SkipSoak),
-        ["open-phase", name, phase] => {
-            let phases = &world.running(name).rollout.plan.phases;
-            let wanted = phases.iter().position(|one| one.name == *phase).expect("a phase");
-            world.by_hand(name, Word::Open(wanted));
-        }
         ["check-in", name] => return vec![report::decision(&world.check_in(name))],
         ["explain", name] => {
             let contact = world.contact(name);
@@ -147,17 +135,36 @@ fn command(world: &mut World, words: &[&str], details: &[&str]) -> Vec<String> {
             world.report(name, reported(event), class);
         }
         ["update", name, how @ ..] => return update(world, name, how.contains(&"fails")),
+        ["status", name] => return report::status(world, name),
+        ["fleet"] => return report::fleet(world),
+        _ => operate(world, words),
+    }
+    world.settle();
+    vec![]
+}
+
+/// What operators say to what is there already.
+fn operate(world: &mut World, words: &[&str]) {
+    match words {
+        ["start", name] => world.start(name),
+        ["pause", name] => world.set_state(name, RolloutState::Paused),
+        ["resume", name] => world.set_state(name, RolloutState::Running),
+        ["resume", name, "acknowledging"] => world.acknowledge_and_resume(name),
+        ["cancel", name] => world.set_state(name, RolloutState::Cancelled),
+        ["approve", name] => world.by_hand(name, Word::Approve),
+        ["skip-soak", name] => world.by_hand(name, Word::SkipSoak),
+        ["open-phase", name, phase] => {
+            let phases = &world.running(name).rollout.plan.phases;
+            let wanted = phases.iter().position(|one| one.name == *phase).expect("a phase");
+            world.by_hand(name, Word::Open(wanted));
+        }
         ["hold", name, reason @ ..] => {
             let hold = Hold { reason: reason.join(" "), until: None };
             world.units.get_mut(*name).unwrap().device.held = Some(hold);
         }
         ["unhold", name] => world.units.get_mut(*name).unwrap().device.held = None,
-        ["status", name] => return report::status(world, name),
-        ["fleet"] => return report::fleet(world),
         _ => surroundings(world, words),
     }
-    world.settle();
-    vec![]
 }
 
 /// Changes the rules of a site, for its devices so far.

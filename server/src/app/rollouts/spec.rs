@@ -1,6 +1,7 @@
 //! From the rollout that was asked for to the plan that decisions are made of.
 
 use callboard_policy::{
+    guard::{Cap, Caps},
     rollout::{Approval, Membership, PhaseSpec, Plan, PolicyKind, RolloutState, Spec, Unit, WindowSpec},
     window::{Gates, Mode},
 };
@@ -45,6 +46,7 @@ fn spec(wire: &RolloutSpec, release: Digest) -> Spec {
             admin::Unit::Device => Unit::Device,
             admin::Unit::Site => Unit::Site,
         },
+        caps: Caps { downloads: cap(wire.caps.downloads), activations: cap(wire.caps.activations) },
         priority: u32::from(wire.priority),
         max_attempts: wire.max_attempts,
         allow_downgrade: wire.allow_downgrade,
@@ -54,6 +56,10 @@ fn spec(wire: &RolloutSpec, release: Digest) -> Spec {
         ends_at: wire.ends_at,
         default_tz: wire.default_tz.clone(),
     }
+}
+
+const fn cap(wire: admin::Cap) -> Cap {
+    Cap { max_in_flight: wire.max_in_flight, max_in_flight_per_site: wire.max_in_flight_per_site }
 }
 
 fn window(wire: &admin::Window) -> WindowSpec {

@@ -45,9 +45,16 @@ pub(super) fn to_toml(spec: &RolloutSpec) -> anyhow::Result<String> {
 /// What a rollout says beyond the defaults, with what it must say.
 pub(super) fn sparse(spec: &RolloutSpec) -> anyhow::Result<Table> {
     let mut whole = beyond_defaults::<RolloutSpec>(Table::try_from(spec)?, &["name", "release", "policy"])?;
+    without_empty_tables(&mut whole);
     parts::<Window>(&mut whole, "windows", &["duration_min"])?;
     parts::<Phase>(&mut whole, "phases", &["name"])?;
     Ok(whole)
+}
+
+/// Leaves out tables that say nothing, such as the caps on downloads where only activations have some.
+fn without_empty_tables(table: &mut Table) {
+    table.iter_mut().filter_map(|(_, value)| value.as_table_mut()).for_each(without_empty_tables);
+    table.retain(|_, value| value.as_table().is_none_or(|table| !table.is_empty()));
 }
 
 fn parts<T: Serialize + DeserializeOwned>(whole: &mut Table, key: &str, needed: &[&str]) -> anyhow::Result<()> {
@@ -90,6 +97,9 @@ percent = 10
 name = "all"
 percent = 100
 success_percent = 99
+
+[caps.activations]
+max_in_flight_per_site = 1
 "#;
 
     #[test]

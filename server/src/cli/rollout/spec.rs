@@ -9,7 +9,7 @@ use callboard_proto::{
 };
 use clap::ValueEnum;
 
-use super::{file, phase, window};
+use super::{file, guards::GuardArgs, phase, window};
 use crate::cli::{duration, exit::BadInput, moment};
 
 /// Flags that describe a rollout.
@@ -20,7 +20,7 @@ pub(crate) struct SpecArgs {
     /// here replace the file's
     #[arg(short, long, value_name = "FILE", conflicts_with_all = ["policy", "selector", "audience", "unit", "start_at",
         "deadline", "ends_at", "min_absence", "windows", "expected_install", "during_trading", "default_tz", "phases", "priority", "max_attempts",
-        "allow_downgrade"])]
+        "allow_downgrade", "max_downloads", "max_downloads_per_site", "max_activations", "max_activations_per_site"])]
     pub(crate) file: Option<PathBuf>,
     /// The release: PRODUCT@VERSION or its digest
     #[arg(long, value_name = "RELEASE")]
@@ -65,6 +65,8 @@ pub(crate) struct SpecArgs {
     #[arg(long = "phase", value_name = "PHASE", value_parser = phase::parse,
         help = format!("A phase of the policy progressive, in order, the last at 100%; may be repeated: {}", phase::SYNTAX))]
     phases: Vec<Phase>,
+    #[command(flatten)]
+    guards: GuardArgs,
     /// 0 to 1000; the highest is considered first
     #[arg(long, value_name = "N", default_value_t = 500)]
     priority: u16,
@@ -147,6 +149,7 @@ impl SpecArgs {
             during_trading: self.during_trading,
             default_tz: self.default_tz,
             phases: self.phases,
+            caps: self.guards.caps(),
             priority: self.priority,
             max_attempts: self.max_attempts,
             allow_downgrade: self.allow_downgrade,
@@ -188,6 +191,11 @@ mod tests {
         [[phases]]
         name = "all"
         percent = 100
+        [caps.downloads]
+        max_in_flight = 50
+        max_in_flight_per_site = 2
+        [caps.activations]
+        max_in_flight_per_site = 1
     "#;
 
     #[test]
@@ -212,6 +220,12 @@ mod tests {
             "canary=10%",
             "--phase",
             "all=100%",
+            "--max-downloads",
+            "50",
+            "--max-downloads-per-site",
+            "2",
+            "--max-activations-per-site",
+            "1",
         ]);
         assert_eq!(build(&["-f", file]), flags);
         let other = build(&["other", "-f", file, "--release", "pos-app@2.5.0"]).expect("a spec");

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use callboard_proto::admin::{Counts, PhaseProgress, Rollout};
 
+use super::guards;
 use crate::cli::table;
 
 /// Characters of a bar in a table.
@@ -23,6 +24,7 @@ pub(super) fn details(rollout: &Rollout) -> String {
         ("release", format!("{} ({})", spec.release, rollout.release.short())),
         ("policy", table::word(&spec.policy)),
         ("devices", spec.selector.clone().unwrap_or_else(|| "all".to_owned())),
+        ("limits", guards::in_words(&spec.caps)),
         ("created", rollout.created_at.to_string()),
         ("started", table::or_empty(rollout.started_at)),
         ("ended", table::or_empty(rollout.ended_at)),

@@ -1,0 +1,78 @@
+//! Who holds grants of a rollout: what its caps are compared with.
+//!
+//! The sum over a rollout is its phases' counters. Holders at a site are counted by an index: they are few, and a count
+//! of rows cannot drift from them, whatever frees a place. Writers follow one another, also those of several servers, so
+//! what a transaction counts here stays true until it ends.
+
+use callboard_policy::guard::{Cap, Grant, Holders, InFlight};
+use callboard_proto::{
+    ids::{RolloutId, SiteId},
+    time::Timestamp,
+};
+use diesel::{
+    BoolExpressionMethods, ExpressionMethods, QueryDsl, QueryResult,
+    dsl::{count_star, min},
+};
+
+use super::{
+    assignments::column,
+    conn::{DbConn, find, load},
+    schema::{assignments, phases},
+    types::{Ms, Uid, to_u64},
+};
+
+/// Who holds `grant` in a rollout, overall and among those who were granted it at `site`, as far as `cap` asks.
+pub(crate) fn in_flight(
+    conn: &mut DbConn,
+    rollout: RolloutId,
+    grant: Grant,
+    cap: Cap,
+    site: Option<&SiteId>,
+) -> QueryResult<InFlight> {
+    let overall = match cap.max_in_flight {
+        Some(_) => overall(conn, rollout, grant)?,
+        None => Holders::default(),
+    };
+    let at_site = match (cap.max_in_flight_per_site, site) {
+        (Some(_), Some(site)) => at_site(conn, rollout, grant, site)?,
+        // A device without a site is a site of its own, and one that asks holds nothing.
+        _ => Holders::default(),
+    };
+    Ok(InFlight { overall, at_site })
+}
+
+fn overall(conn: &mut DbConn, rollout: RolloutId, grant: Grant) -> QueryResult<Holders> {
+    let of_rollout = phases::table.filter(phases::rollout_id.eq(Uid::from(rollout)));
+    let counts: Vec<i64> = match grant {
+        Grant::Download => load(conn, of_rollout.select(phases::downloading))?,
+        Grant::Activation => load(conn, of_rollout.select(phases::activating + phases::verifying))?,
+    };
+    let count = to_u64(counts.into_iter().sum());
+    Ok(Holders { count, oldest: if count == 0 { None } else { oldest(conn, rollout, grant)? } })
+}
+
+fn oldest(conn: &mut DbConn, rollout: RolloutId, grant: Grant) -> QueryResult<Option<Timestamp>> {
+    let mut oldest: Option<Timestamp> = None;
+    // One state after the other: then each is the first entry of the index.
+    for state in grant.states() {
+        let query = assignments::table
+            .filter(assignments::rollout_id.eq(Uid::from(rollout)).and(assignments::state.eq(column(*state))))
+            .order(assignments::granted_at)
+            .limit(1);
+        let first: Option<Ms> = find(conn, query.select(assignments::granted_at))?;
+        let first = first.map(Timestamp::from);
+        oldest = [oldest, first].into_iter().flatten().min();
+    }
+    Ok(oldest)
+}
+
+fn at_site(conn: &mut DbConn, rollout: RolloutId, grant: Grant, site: &SiteId) -> QueryResult<Holders> {
+    let states: Vec<i16> = grant.states().iter().map(|state| column(*state)).collect();
+    let query = assignments::table
+        .filter(assignments::rollout_id.eq(Uid::from(rollout)))
+        .filter(assignments::granted_site.eq(site.as_str().to_owned()))
+        .filter(assignments::state.eq_any(states))
+        .select((count_star(), min(assignments::granted_at)));
+    let (count, oldest): (i64, Option<Ms>) = find(conn, query)?.unwrap_or_default();
+    Ok(Holders { count: to_u64(count), oldest: oldest.map(Into::into) })
+}
