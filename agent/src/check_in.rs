@@ -39,6 +39,11 @@ pub(crate) enum CheckInError {
 }
 
 impl CheckInError {
+    /// Whether the server was reached and does not want this device. Anything else is a bad connection.
+    pub(crate) const fn is_refusal(&self) -> bool {
+        matches!(self, Self::Client(ClientError::Status { status: 401 | 403 | 404, .. }))
+    }
+
     /// A stable word for `last_error`.
     pub(crate) fn code(&self) -> &str {
         match self {

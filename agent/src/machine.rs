@@ -14,9 +14,12 @@
 //! Before `switching` every failure ends in `cleanup` and `idle`. From `switching` on a failure ends in
 //! `rolling_back`; from `committing` on there is only repetition.
 
-use callboard_proto::report::{self, Failure, FailureClass};
+use callboard_proto::{
+    instruction::ActivateOn,
+    report::{self, Failure, FailureClass},
+};
 
-pub(crate) use state::{End, Order, Phase, Previous, State, Task};
+pub(crate) use state::{End, Occasion, Order, Phase, Previous, Right, State, Task};
 
 use crate::journal::Attempt;
 use callboard_proto::digest::Digest;
@@ -34,9 +37,13 @@ pub(crate) enum Event {
     /// The process started and found this state.
     Started,
     /// The server ordered a release, and order and release were verified.
-    Ordered { order: Order, activate: bool },
+    Ordered { order: Order, activate: bool, right: Option<Right> },
     /// The server said to keep what is there and wait.
-    Held,
+    Held { right: Option<Right> },
+    /// The server said something else: what it allowed before is taken back.
+    Withdrawn,
+    /// There is an occasion to activate without asking, if that was allowed.
+    Alone(Occasion),
     /// The server called an attempt off.
     Cancelled { attempt: Attempt, release: Digest },
     /// An order was answered without beginning it: refused, or installed already.
@@ -103,6 +110,8 @@ enum Next {
     /// The same, but the server's doing: cannot be a loop of our own.
     Told(Phase),
     Order(Order),
+    /// The same phase, with another right.
+    Right(Option<Right>),
     Idle,
     Nothing,
 }
@@ -116,10 +125,16 @@ pub(crate) fn step(state: &State, event: Event) -> (State, Vec<Effect>) {
         State::Idle => return idle(event),
         State::Busy(task) => task,
     };
+    let right = match &event {
+        Event::Ordered { right, .. } | Event::Held { right } => renewed(right.as_ref(), task.right.as_ref()),
+        _ => task.right.clone(),
+    };
     match next(task, event) {
-        Next::Phase(phase) => enter(task, phase, true),
-        Next::Told(phase) => enter(task, phase, false),
-        Next::Order(order) => accept(order),
+        Next::Phase(phase) => enter(task, phase, right, true),
+        Next::Told(phase) => enter(task, phase, right, false),
+        Next::Order(order) => accept(order, right),
+        Next::Right(right) if right == task.right => (state.clone(), Vec::new()),
+        Next::Right(right) => (State::Busy(Box::new(Task { right, ..Task::clone(task) })), Vec::new()),
         Next::Idle => (State::Idle, Vec::new()),
         Next::Nothing => (state.clone(), Vec::new()),
     }
@@ -127,7 +142,7 @@ pub(crate) fn step(state: &State, event: Event) -> (State, Vec<Effect>) {
 
 fn idle(event: Event) -> (State, Vec<Effect>) {
     match event {
-        Event::Ordered { order, .. } => accept(order),
+        Event::Ordered { order, right, .. } => accept(order, right),
         Event::Cancelled { attempt, release } => {
             let event = report::Event::Cancelled;
             (State::Idle, vec![Effect::Report { attempt, release, event, failure: None }])
@@ -136,16 +151,27 @@ fn idle(event: Event) -> (State, Vec<Effect>) {
     }
 }
 
-fn accept(order: Order) -> (State, Vec<Effect>) {
-    let task = Task { order, transitions: 0, phase: Phase::Accepted };
+/// A right that was given anew is of use at the next boot after it was given first.
+fn renewed(new: Option<&Right>, old: Option<&Right>) -> Option<Right> {
+    let new = new?.clone();
+    match old.filter(|old| old.on == new.on) {
+        Some(old) => Some(Right { boot: old.boot.clone(), ..new }),
+        None => Some(new),
+    }
+}
+
+fn accept(order: Order, right: Option<Right>) -> (State, Vec<Effect>) {
+    let task = Task { order, transitions: 0, phase: Phase::Accepted, right };
     let effects = effects(&task);
     (State::Busy(Box::new(task)), effects)
 }
 
-fn enter(task: &Task, phase: Phase, counts: bool) -> (State, Vec<Effect>) {
+fn enter(task: &Task, phase: Phase, right: Option<Right>, counts: bool) -> (State, Vec<Effect>) {
     let transitions = if counts { task.transitions.saturating_add(1) } else { task.transitions };
     let (phase, transitions) = if transitions > MAX_TRANSITIONS { (give_up(phase), 0) } else { (phase, transitions) };
-    let task = Task { order: task.order.clone(), transitions, phase };
+    // Used up by the activation, or of no use any more.
+    let right = right.filter(|_| phase.is_before_switch() && !matches!(phase, Phase::Pre { .. }));
+    let task = Task { order: task.order.clone(), transitions, phase, right };
     let effects = effects(&task);
     (State::Busy(Box::new(task)), effects)
 }
@@ -166,8 +192,10 @@ fn give_up(phase: Phase) -> Phase {
 fn next(task: &Task, event: Event) -> Next {
     match event {
         Event::Started => started(&task.phase),
-        Event::Ordered { order, activate } => ordered(task, order, activate),
-        Event::Held => held(&task.phase),
+        Event::Ordered { order, activate, right } => ordered(task, order, activate, right),
+        Event::Held { right } => held(task, right),
+        Event::Withdrawn => Next::Right(None),
+        Event::Alone(occasion) => alone(task, &occasion),
         Event::Cancelled { attempt, .. } if attempt == task.order.attempt && task.phase.is_before_switch() => {
             Next::Told(Phase::Cleanup { end: End::Cancelled })
         }
@@ -201,17 +229,20 @@ fn started(phase: &Phase) -> Next {
     }
 }
 
-fn ordered(task: &Task, order: Order, activate: bool) -> Next {
+fn ordered(task: &Task, order: Order, activate: bool, right: Option<Right>) -> Next {
     let same = order.attempt == task.order.attempt && order.release == task.order.release;
     match &task.phase {
         Phase::Staged { tree } | Phase::Waiting { tree: Some(tree) } if same => {
             if activate {
                 Next::Told(Phase::Pre { tree: *tree })
             } else {
-                Next::Nothing
+                Next::Right(renewed(right.as_ref(), task.right.as_ref()))
             }
         }
         Phase::Waiting { tree: None } if same => Next::Told(Phase::Accepted),
+        Phase::Accepted | Phase::Downloading | Phase::Staging if same => {
+            Next::Right(renewed(right.as_ref(), task.right.as_ref()))
+        }
         _ if same => Next::Nothing,
         phase if phase.is_before_switch() => Next::Order(order),
         // Their final reports lie in the outbox; whether the server has them yet does not matter.
@@ -221,12 +252,26 @@ fn ordered(task: &Task, order: Order, activate: bool) -> Next {
     }
 }
 
-fn held(phase: &Phase) -> Next {
-    match phase {
+fn held(task: &Task, right: Option<Right>) -> Next {
+    match &task.phase {
         Phase::Accepted | Phase::Downloading | Phase::Staging => Next::Told(Phase::Waiting { tree: None }),
         Phase::Staged { tree } => Next::Told(Phase::Waiting { tree: Some(*tree) }),
+        Phase::Waiting { .. } => Next::Right(renewed(right.as_ref(), task.right.as_ref())),
         _ => Next::Nothing,
     }
+}
+
+/// Activates without asking, if what is there is complete and the last answer allowed it.
+fn alone(task: &Task, occasion: &Occasion) -> Next {
+    let (Phase::Staged { tree } | Phase::Waiting { tree: Some(tree) }, Some(right)) = (&task.phase, &task.right) else {
+        return Next::Nothing;
+    };
+    if right.allows(occasion) {
+        return Next::Phase(Phase::Pre { tree: *tree });
+    }
+    // A start at the wrong time has passed; hours later would not be at the start.
+    let missed = occasion.on == ActivateOn::Boot && right.on == ActivateOn::Boot;
+    if missed { Next::Right(Some(Right { boot: occasion.boot.clone(), ..right.clone() })) } else { Next::Nothing }
 }
 
 fn progressed(task: &Task, event: Event) -> Next {

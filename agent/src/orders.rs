@@ -14,7 +14,7 @@ use crate::{
     install,
     journal::Attempt,
     layout::link_target,
-    machine::{Event, Order, permanent},
+    machine::{Event, Order, Right, permanent},
     verify::{self, Device, Refusal},
 };
 
@@ -34,13 +34,16 @@ pub(crate) fn meaning(agent: &Agent, answer: &Answer) -> Meaning {
     let own = record.state.task().map(|task| task.order.attempt);
     let Some(attempt) = attempt(instruction) else {
         let held = instruction.action == Action::Hold && own.is_some();
-        return if held { event(Event::Held) } else { nothing };
+        return event(if held { Event::Held { right: None } } else { Event::Withdrawn });
     };
     match instruction.action {
-        Action::None => nothing,
+        Action::None => event(Event::Withdrawn),
         // The next attempt may have begun at the server already.
-        Action::Hold if own.is_some_and(|own| own.assignment_id == attempt.assignment_id) => event(Event::Held),
-        Action::Hold => nothing,
+        Action::Hold if own.is_some_and(|own| own.assignment_id == attempt.assignment_id) => {
+            let right = right(agent, instruction).filter(|_| own == Some(attempt));
+            event(Event::Held { right })
+        }
+        Action::Hold => event(Event::Withdrawn),
         Action::Cancel if record.last_ended == Some(attempt) => nothing,
         Action::Cancel => match instruction.release_sha256 {
             Some(release) => event(Event::Cancelled { attempt, release }),
@@ -54,6 +57,13 @@ fn event(event: Event) -> Meaning {
     Meaning { event: Some(event), wait_until: None }
 }
 
+/// What the device may do by itself until the next answer.
+fn right(agent: &Agent, instruction: &Instruction) -> Option<Right> {
+    let times = instruction.not_before.zip(instruction.not_after).filter(|_| instruction.offline_activation);
+    let boot = agent.boot_id.clone();
+    times.map(|(not_before, not_after)| Right { not_before, not_after, on: instruction.activate_on, boot })
+}
+
 fn ordered(agent: &Agent, answer: &Answer, attempt: Attempt) -> Meaning {
     let instruction = &answer.instruction;
     let now = agent.clock.trusted_now();
@@ -64,9 +74,10 @@ fn ordered(agent: &Agent, answer: &Answer, attempt: Attempt) -> Meaning {
     let event = match (&answer.release, agent.record().state.task()) {
         // Nothing was fetched: the order is the one at hand, or it is over.
         (None, Some(task)) if task.order.attempt == attempt => {
-            Some(Event::Ordered { order: task.order.clone(), activate })
+            let right = right(agent, instruction);
+            Some(Event::Ordered { order: task.order.clone(), activate, right })
         }
-        (None, _) => None,
+        (None, _) => Some(Event::Withdrawn),
         (Some(Err(refusal)), _) => Some(refused(attempt, instruction, refusal)),
         (Some(Ok(release)), _) => Some(new(agent, instruction, release, attempt, activate)),
     };
@@ -120,7 +131,7 @@ fn new(
         bytes_total: release.payloads.iter().map(|payload| payload.size).sum(),
         trial_tries: settings.trial_tries,
     };
-    Event::Ordered { order, activate }
+    Event::Ordered { order, activate, right: right(agent, instruction) }
 }
 
 /// Whether the ordered release runs already, undamaged. A damaged one is installed again beside itself.

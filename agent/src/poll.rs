@@ -32,6 +32,11 @@ pub(crate) fn back_off(polling: Polling, failures: u32, retry_after: Option<Dura
     wait.max(SHORTEST)
 }
 
+/// After the beginning of a time that many devices wait for: anywhere in its first quarter, at most ten minutes.
+pub(crate) fn opening(length: Duration, roll: u32) -> Duration {
+    part((length / 4).min(Duration::from_secs(600)), roll)
+}
+
 /// Between tries of one download: full jitter from one second up.
 pub(crate) fn retry(polling: Polling, failures: u32, roll: u32) -> Duration {
     part(ceiling(Duration::from_secs(1), failures, FIRST_BACK_OFF.min(polling.max)), roll).max(SHORTEST)

@@ -2,6 +2,7 @@
 
 use std::{rc::Rc, time::Duration};
 
+use callboard_proto::instruction::ActivateOn;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::{
@@ -20,6 +21,7 @@ use talk::{Talk, Talking};
 
 pub(crate) use start::StartError;
 
+mod alone;
 mod start;
 mod talk;
 
@@ -48,6 +50,7 @@ pub(crate) async fn run(settings: Settings, once: bool) -> Result<Ended, StartEr
     let mut runner = Runner::new(Rc::new(agent), once);
     runner.agent.notifier.ready();
     runner.apply(Event::Started);
+    runner.ask_soon_after_boot();
     let ended = runner.run(signals).await;
     runner.agent.notifier.stopping();
     Ok(ended)
@@ -63,10 +66,11 @@ impl Signals {
         Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
     }
 
-    async fn any(&mut self) {
+    /// Waits for either; says whether it was the one of an orderly stop.
+    async fn any(&mut self) -> bool {
         tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => true,
+            _ = self.interrupt.recv() => false,
         }
     }
 }
@@ -87,6 +91,8 @@ struct Runner {
     check_ins: u32,
     last_talk_failed: bool,
     seen: Seen,
+    /// The server was not asked yet since the start.
+    starting: bool,
 }
 
 impl Runner {
@@ -110,6 +116,7 @@ impl Runner {
             check_ins: 0,
             last_talk_failed: false,
             seen: Seen::default(),
+            starting: true,
         }
     }
 
@@ -123,7 +130,12 @@ impl Runner {
             let wait = self.wait();
             tokio::select! {
                 biased;
-                () = signals.any() => return Ended::Stopped,
+                orderly = signals.any() => {
+                    if orderly {
+                        self.switch_before_shutdown().await;
+                    }
+                    return Ended::Stopped;
+                }
                 talked = finished(&mut self.talking) => {
                     self.talking = None;
                     self.talked(talked);
@@ -288,6 +300,8 @@ impl Runner {
         if let Some(event) = meaning.event {
             self.apply(event);
         }
+        self.started();
+        self.wake_for_right();
         self.show();
     }
 
@@ -307,6 +321,13 @@ impl Runner {
             let failures = self.failures;
             agent.update_coarsely(|record| record.failures = failures);
         }
+        if error.is_refusal() {
+            self.apply(Event::Withdrawn);
+        } else {
+            self.alone(ActivateOn::Now);
+        }
+        self.started();
+        self.wake_for_right();
         self.show();
     }
 

@@ -65,6 +65,13 @@ pub struct Instruction {
     /// Activation not to be begun after.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_after: Option<Timestamp>,
+    /// With `download` and `hold`: the device may activate by itself between `not_before` and `not_after`. The right
+    /// lasts until the next answer, which gives it anew or takes it back.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub offline_activation: bool,
+    /// When it uses that right. With `now` it does if it cannot ask then.
+    #[serde(default, skip_serializing_if = "ActivateOn::is_now")]
+    pub activate_on: ActivateOn,
     /// Whether a release older than the installed one is meant.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub allow_downgrade: bool,
@@ -94,6 +101,26 @@ pub enum Action {
     Hold,
 }
 
+/// When a device activates what it has staged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum ActivateOn {
+    /// As soon as it may.
+    #[default]
+    Now,
+    /// When the machine is shut down or restarted in an orderly way.
+    Shutdown,
+    /// When the machine has started.
+    Boot,
+}
+
+impl ActivateOn {
+    fn is_now(&self) -> bool {
+        *self == Self::Now
+    }
+}
+
 /// Why something was decided.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -121,6 +148,8 @@ impl Document for Instruction {
         "attempt",
         "not_before",
         "not_after",
+        "offline_activation",
+        "activate_on",
         "allow_downgrade",
         "next_checkin_s",
         "root_version",
@@ -139,6 +168,14 @@ impl Document for Instruction {
         let needs = matches!(self.action, Action::Download | Action::Install | Action::Cancel);
         if needs && (self.release_sha256.is_none() || self.assignment_id.is_none() || self.attempt.is_none()) {
             return Err("action without release_sha256, assignment_id or attempt".to_owned());
+        }
+        let about = self.release_sha256.is_some() && self.assignment_id.is_some() && self.attempt.is_some();
+        let bounded = self.not_before.is_some() && self.not_after.is_some();
+        let fits = matches!(self.action, Action::Download | Action::Hold) && about && bounded;
+        if self.offline_activation && !fits {
+            return Err(
+                "offline_activation without download or hold, an assignment, not_before or not_after".to_owned()
+            );
         }
         if let (Some(from), Some(to)) = (self.not_before, self.not_after)
             && from > to

@@ -330,7 +330,7 @@ pub enum Refused {
 mod tests {
     use super::*;
     use crate::{
-        instruction::{Action, Instruction, Nonce, Reason},
+        instruction::{Action, ActivateOn, Instruction, Nonce, Reason},
         release::Release,
         time::Timestamp,
     };
@@ -351,6 +351,8 @@ mod tests {
             attempt: None,
             not_before: None,
             not_after: None,
+            offline_activation: false,
+            activate_on: ActivateOn::Now,
             allow_downgrade: false,
             next_checkin_s: 300,
             root_version: 1,

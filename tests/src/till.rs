@@ -24,6 +24,8 @@ pub struct Till {
     pub name: String,
     home: tempfile::TempDir,
     agent: &'static str,
+    /// Looked into for programs before anything else.
+    programs: Option<PathBuf>,
     running: Option<Child>,
 }
 
@@ -72,7 +74,7 @@ impl Till {
     /// A till that is not enrolled.
     pub fn new(agent: &'static str, name: &str, product: &str) -> Self {
         let home = tempfile::Builder::new().prefix("callboard-till-").tempdir().unwrap();
-        let till = Self { name: name.to_owned(), home, agent, running: None };
+        let till = Self { name: name.to_owned(), home, agent, programs: None, running: None };
         fs::create_dir(till.product()).unwrap();
         let config = format!(
             "state_dir = {:?}\n[polling]\nmin_s = 0\nmax_s = 1\nfirst_max_s = 0\n\
@@ -116,9 +118,16 @@ impl Till {
         }
     }
 
+    /// From its next start on, the agent finds the programs of this directory before those of the machine.
+    pub fn first_in_path(&mut self, programs: &Path) {
+        self.programs = Some(programs.to_owned());
+    }
+
     fn prepare(&self, args: &[&str]) -> Command {
         let mut command = Command::new(self.agent);
-        command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let places = self.programs.iter().cloned().chain(std::env::split_paths(&path));
+        command.env_clear().env("PATH", std::env::join_paths(places).unwrap());
         command.args(args).arg("--config").arg(self.config());
         command
     }

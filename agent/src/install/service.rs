@@ -10,6 +10,8 @@ use crate::machine::transient;
 /// A unit that needs longer to stop and start has a timeout of its own that strikes first.
 const RESTART_TIMEOUT: Duration = Duration::from_secs(180);
 const SHOW_TIMEOUT: Duration = Duration::from_secs(30);
+/// It answers at once or not at all, and the machine is in a hurry.
+const STATE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What systemd says of a unit.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +31,23 @@ pub(crate) async fn restart(unit: &str) -> Result<(), Failure> {
 pub(crate) async fn show(unit: &str) -> Result<Unit, Failure> {
     let output = systemctl(&["show", "--property=ActiveState,NRestarts", "--", unit], SHOW_TIMEOUT).await?;
     Ok(parse(&output))
+}
+
+/// Whether the whole machine is being stopped, and not only this agent. Without systemd nobody tells, and a stop of the
+/// agent is taken for one.
+pub(crate) async fn machine_stops() -> bool {
+    let mut command = Command::new("systemctl");
+    command.arg("is-system-running").stdin(Stdio::null()).kill_on_drop(true);
+    // Its exit status is that of the state, so what it says counts.
+    match tokio::time::timeout(STATE_TIMEOUT, command.output()).await {
+        Ok(Ok(output)) => stops(&String::from_utf8_lossy(&output.stdout)),
+        Ok(Err(_)) => true,
+        Err(_elapsed) => false,
+    }
+}
+
+fn stops(state: &str) -> bool {
+    matches!(state.trim(), "stopping" | "offline" | "")
 }
 
 fn parse(output: &str) -> Unit {
@@ -57,6 +76,21 @@ async fn systemctl(arguments: &[&str], wait: Duration) -> Result<String, Failure
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_restart_of_the_agent_is_no_shutdown() {
+        for (state, wanted) in [
+            ("stopping\n", true),
+            ("running\n", false),
+            ("degraded\n", false),
+            ("starting\n", false),
+            // No systemd.
+            ("offline\n", true),
+            ("", true),
+        ] {
+            assert_eq!(stops(state), wanted, "{state:?}");
+        }
+    }
 
     #[test]
     fn a_units_state_is_read_from_its_properties() {

@@ -1,6 +1,9 @@
 //! The states, as they stand in the journal.
 
-use callboard_proto::{digest::Digest, ids::Product, report::Failure, state::AgentState, version::Version};
+use callboard_proto::{
+    digest::Digest, ids::Product, instruction::ActivateOn, report::Failure, state::AgentState, time::Timestamp,
+    version::Version,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::journal::Attempt;
@@ -23,6 +26,40 @@ pub(crate) struct Task {
     /// Steps so far; breaks every loop.
     pub(crate) transitions: u8,
     pub(crate) phase: Phase,
+    /// What the last answer allowed for the case that the next one cannot be had.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) right: Option<Right>,
+}
+
+/// A signed permission to activate without asking.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Right {
+    pub(crate) not_before: Timestamp,
+    pub(crate) not_after: Timestamp,
+    /// On which occasion.
+    pub(crate) on: ActivateOn,
+    /// With [`ActivateOn::Boot`]: the machine's boot that it does not count for, because the right is younger or was
+    /// of no use then.
+    pub(crate) boot: String,
+}
+
+impl Right {
+    /// Whether it lets the device activate now.
+    pub(super) fn allows(&self, occasion: &Occasion) -> bool {
+        let in_time = self.not_before <= occasion.now && occasion.now <= self.not_after;
+        let booted = self.on != ActivateOn::Boot || self.boot != occasion.boot;
+        self.on == occasion.on && in_time && booted
+    }
+}
+
+/// What may be an occasion to use a right.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Occasion {
+    /// `Now`: the server cannot be asked. `Shutdown`: the machine goes down. `Boot`: the agent has started, and asked.
+    pub(crate) on: ActivateOn,
+    pub(crate) now: Timestamp,
+    /// The machine's present boot.
+    pub(crate) boot: String,
 }
 
 /// A verified order for a verified release.

@@ -30,7 +30,7 @@ fn tree() -> Digest {
 }
 
 fn busy(phase: Phase) -> State {
-    State::Busy(Box::new(Task { order: order(1), transitions: 0, phase }))
+    State::Busy(Box::new(Task { order: order(1), transitions: 0, phase, right: None }))
 }
 
 fn every_phase() -> Vec<Phase> {
@@ -64,10 +64,12 @@ fn every_phase() -> Vec<Phase> {
 fn every_event() -> Vec<Event> {
     vec![
         Event::Started,
-        Event::Ordered { order: order(1), activate: false },
-        Event::Ordered { order: order(1), activate: true },
-        Event::Ordered { order: order(2), activate: true },
-        Event::Held,
+        Event::Ordered { order: order(1), activate: false, right: None },
+        Event::Ordered { order: order(1), activate: true, right: None },
+        Event::Ordered { order: order(2), activate: true, right: None },
+        Event::Held { right: None },
+        Event::Withdrawn,
+        alone(),
         Event::Cancelled { attempt: attempt(1), release: Digest::of(&[1]) },
         Event::Cancelled { attempt: attempt(2), release: Digest::of(&[2]) },
         Event::Prepared,
@@ -85,6 +87,12 @@ fn every_event() -> Vec<Event> {
         settled(),
         Event::Failed(transient("broken", "it broke")),
     ]
+}
+
+/// An occasion, whether or not there is a right for it.
+fn alone() -> Event {
+    let now = callboard_proto::time::Timestamp::from_millis(1_795_000_900_000);
+    Event::Alone(Occasion { on: ActivateOn::Now, now, boot: "first".to_owned() })
 }
 
 fn settled() -> Event {
@@ -113,11 +121,11 @@ fn story(events: &[Event]) -> (Vec<String>, Vec<report::Event>) {
 
 fn until_trial() -> Vec<Event> {
     vec![
-        Event::Ordered { order: order(1), activate: true },
+        Event::Ordered { order: order(1), activate: true, right: None },
         Event::Prepared,
         Event::Fetched,
         Event::Unpacked { tree: tree() },
-        Event::Ordered { order: order(1), activate: true },
+        Event::Ordered { order: order(1), activate: true, right: None },
         Event::Inspected { previous: Previous::Nothing },
         Event::Flipped,
         Event::Restarted,
@@ -157,9 +165,9 @@ fn an_activation_that_began_is_neither_cancelled_nor_held_nor_replaced() {
     for phase in every_phase().into_iter().filter(|phase| !phase.is_before_switch() && !busy(phase.clone()).is_ended())
     {
         for event in [
-            Event::Held,
+            Event::Held { right: None },
             Event::Cancelled { attempt: attempt(1), release: Digest::of(&[1]) },
-            Event::Ordered { order: order(2), activate: true },
+            Event::Ordered { order: order(2), activate: true, right: None },
         ] {
             let state = busy(phase.clone());
             assert_eq!(step(&state, event.clone()), (state.clone(), Vec::new()), "{phase:?} {event:?}");
@@ -227,10 +235,10 @@ fn waiting_for_weeks_with_daily_restarts_is_not_a_loop() {
     let mut state = busy(Phase::Staged { tree: tree() });
     for _ in 0..1000 {
         state = step(&state, Event::Started).0;
-        state = step(&state, Event::Held).0;
+        state = step(&state, Event::Held { right: None }).0;
     }
     assert_eq!(
-        step(&state, Event::Ordered { order: order(1), activate: true }).0.wire().assignment_state(),
+        step(&state, Event::Ordered { order: order(1), activate: true, right: None }).0.wire().assignment_state(),
         Some(callboard_proto::state::AssignmentState::Activating)
     );
 }
@@ -240,7 +248,7 @@ proptest! {
     fn no_sequence_of_our_own_events_runs_longer_than_the_cap(picks in prop::collection::vec(any::<u8>(), 1000)) {
         // A hostile world: any event of ours at any time, but never a word from the server.
         let own: Vec<Event> = every_event().into_iter().filter(|event| {
-            !matches!(event, Event::Ordered { .. } | Event::Held | Event::Cancelled { .. })
+            !matches!(event, Event::Ordered { .. } | Event::Held { .. } | Event::Cancelled { .. })
         }).collect();
         let (mut state, mut changes) = (busy(Phase::Pre { tree: tree() }), 0_u32);
         for pick in picks {
@@ -251,5 +259,128 @@ proptest! {
             state = next;
         }
         prop_assert!(changes <= 3 * u32::from(MAX_TRANSITIONS), "{changes} changes, now {state:?}");
+    }
+}
+
+mod rights {
+    use callboard_proto::time::Timestamp;
+
+    use super::*;
+
+    fn time(minutes: i64) -> Timestamp {
+        Timestamp::from_millis(1_795_000_000_000 + minutes * 60_000)
+    }
+
+    /// From 10 to 20.
+    fn right(on: ActivateOn) -> Right {
+        Right { not_before: time(10), not_after: time(20), on, boot: "first".to_owned() }
+    }
+
+    fn staged(right: Option<Right>) -> State {
+        let phase = Phase::Waiting { tree: Some(tree()) };
+        State::Busy(Box::new(Task { order: order(1), transitions: 0, phase, right }))
+    }
+
+    fn occasion(on: ActivateOn, minutes: i64, boot: &str) -> Event {
+        Event::Alone(Occasion { on, now: time(minutes), boot: boot.to_owned() })
+    }
+
+    fn activates(state: &State, event: Event) -> bool {
+        matches!(step(state, event).0.task().map(|task| &task.phase), Some(Phase::Pre { .. }))
+    }
+
+    #[test]
+    fn without_a_right_nothing_is_activated_without_asking() {
+        for on in [ActivateOn::Now, ActivateOn::Shutdown, ActivateOn::Boot] {
+            assert_eq!(step(&staged(None), occasion(on, 15, "second")), (staged(None), Vec::new()));
+        }
+    }
+
+    #[test]
+    fn a_right_is_good_from_its_first_to_its_last_instant() {
+        for (on, boot) in [(ActivateOn::Now, "first"), (ActivateOn::Shutdown, "first"), (ActivateOn::Boot, "second")] {
+            let state = staged(Some(right(on)));
+            let at = |minutes| activates(&state, occasion(on, minutes, boot));
+            assert_eq!([at(9), at(10), at(20), at(21)], [false, true, true, false], "{on:?}");
+        }
+    }
+
+    #[test]
+    fn a_right_is_good_for_its_own_occasion() {
+        let all = [ActivateOn::Now, ActivateOn::Shutdown, ActivateOn::Boot];
+        for given in all {
+            for found in all {
+                let used = activates(&staged(Some(right(given))), occasion(found, 15, "second"));
+                assert_eq!(used, given == found, "{given:?} {found:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_right_for_the_next_boot_is_good_at_the_next_boot_alone() {
+        let state = staged(Some(right(ActivateOn::Boot)));
+        assert!(!activates(&state, occasion(ActivateOn::Boot, 15, "first")), "the boot in which it was given");
+        // Renewed by the check-in that follows the start.
+        let renewed = Right { boot: "second".to_owned(), ..right(ActivateOn::Boot) };
+        let (state, effects) = step(&state, Event::Held { right: Some(renewed) });
+        assert_eq!(effects, []);
+        assert!(activates(&state, occasion(ActivateOn::Boot, 15, "second")));
+        // Started at the wrong time: hours later is not at the start any more.
+        let (state, _) = step(&state, occasion(ActivateOn::Boot, 5, "second"));
+        assert!(!activates(&state, occasion(ActivateOn::Boot, 15, "second")));
+        assert!(activates(&state, occasion(ActivateOn::Boot, 15, "third")));
+    }
+
+    #[test]
+    fn every_answer_gives_a_right_anew_or_takes_it_back() {
+        let state = staged(Some(right(ActivateOn::Now)));
+        let later = Right { not_after: time(30), ..right(ActivateOn::Now) };
+        let given = |event| step(&state, event).0.task().and_then(|task| task.right.clone());
+        let ordered = |right| Event::Ordered { order: order(1), activate: false, right };
+        assert_eq!(given(Event::Held { right: Some(later.clone()) }), Some(later.clone()));
+        assert_eq!(given(ordered(Some(later.clone()))), Some(later));
+        for event in [Event::Held { right: None }, ordered(None), Event::Withdrawn] {
+            assert_eq!(given(event.clone()), None, "{event:?}");
+        }
+    }
+
+    #[test]
+    fn the_right_comes_with_the_download_and_waits_for_it() {
+        let order = Event::Ordered { order: order(1), activate: false, right: Some(right(ActivateOn::Now)) };
+        let mut state = step(&State::Idle, order).0;
+        for event in [Event::Prepared, Event::Fetched, Event::Unpacked { tree: tree() }] {
+            assert!(!activates(&state, occasion(ActivateOn::Now, 15, "first")), "{state:?}");
+            state = step(&state, event).0;
+        }
+        state = step(&state, Event::Started).0;
+        assert!(activates(&state, occasion(ActivateOn::Now, 15, "first")));
+    }
+
+    #[test]
+    fn a_right_is_used_once() {
+        let state = staged(Some(right(ActivateOn::Now)));
+        let (state, effects) = step(&state, occasion(ActivateOn::Now, 15, "first"));
+        assert_eq!(effects, [Effect::Work(Work::Inspect)]);
+        assert_eq!(state.task().and_then(|task| task.right.clone()), None);
+        // The tree was damaged: it is fetched again, and then the server is asked.
+        let mut state = step(&state, Event::Damaged).0;
+        for event in [Event::Prepared, Event::Fetched, Event::Unpacked { tree: tree() }] {
+            state = step(&state, event).0;
+        }
+        assert!(!activates(&state, occasion(ActivateOn::Now, 15, "first")));
+    }
+
+    #[test]
+    fn another_order_brings_its_own_right() {
+        let state = staged(Some(right(ActivateOn::Now)));
+        let (state, _) = step(&state, Event::Ordered { order: order(2), activate: false, right: None });
+        assert_eq!(state.task().and_then(|task| task.right.clone()), None);
+    }
+
+    #[test]
+    fn a_journal_from_before_rights_is_read() {
+        let text = serde_json::to_string(&staged(None)).expect("JSON");
+        assert!(!text.contains("right"), "{text}");
+        assert_eq!(serde_json::from_str::<State>(&text).expect("a state"), staged(None));
     }
 }

@@ -23,7 +23,7 @@ use crate::{
     identity::Identity,
     journal::Attempt,
     layout::{ProductDir, StateDir},
-    machine::Order,
+    machine::{Occasion, Order, Right},
     testing::{self, Keys},
 };
 
@@ -55,6 +55,15 @@ fn settings(health: Health) -> Settings {
          [products.pos-app]\ndirectory = '{POS}'\nfactory_version = '0.9'\ntrial_s = 0\n{health}"
     );
     Settings::parse(&text).expect("settings")
+}
+
+/// How it comes to the activation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    /// The server says `install`.
+    Granted,
+    /// By a right that came with the download.
+    Alone(ActivateOn),
 }
 
 struct Signed {
@@ -98,6 +107,12 @@ fn identity() -> (Identity, &'static str) {
     (identity, key)
 }
 
+/// The server is away, the machine goes down or has come up.
+fn occasion(right: &Right) -> Occasion {
+    let now = crate::clock::Clock::new(testing::NOW).trusted_now();
+    Occasion { on: right.on, now, boot: "this one".to_owned() }
+}
+
 fn write(fs: &SimFs, path: &Path, bytes: &[u8]) {
     fs.create(path, Mode::Private).expect("created");
     fs.write_at(path, 0, bytes).expect("written");
@@ -138,12 +153,13 @@ struct Server {
     release: &'static Signed,
     attempt: Attempt,
     heard: BTreeMap<(u32, u32), report::Event>,
+    way: Way,
 }
 
 impl Server {
     fn ordering(counter: u64) -> Self {
         let attempt = Attempt { attempt: u32::try_from(counter).expect("small"), ..testing::order(1, 1).attempt };
-        Self { release: signed(counter), attempt, heard: BTreeMap::new() }
+        Self { release: signed(counter), attempt, heard: BTreeMap::new(), way: Way::Granted }
     }
 
     fn ended(&self) -> Option<report::Event> {
@@ -156,7 +172,10 @@ impl Server {
             return None;
         }
         if let Some(task) = state.task() {
-            return Some(Event::Ordered { order: task.order.clone(), activate: true });
+            if let (Phase::Staged { .. } | Phase::Waiting { tree: Some(_) }, Some(right)) = (&task.phase, &task.right) {
+                return Some(Event::Alone(occasion(right)));
+            }
+            return Some(self.say(task.order.clone()));
         }
         let kept = StateDir::new(Path::new(STATE)).release(self.release.digest);
         crate::fs::replace(fs, &kept, &self.release.bytes).ok()?;
@@ -169,7 +188,24 @@ impl Server {
             dir: crate::install::free_dir(fs, &dirs, self.release.digest),
             ..testing::order(release.counter, 1)
         };
-        Some(Event::Ordered { order, activate: true })
+        Some(self.say(order))
+    }
+
+    fn say(&self, order: Order) -> Event {
+        let hour = Duration::from_secs(3600);
+        let right = |on| {
+            let now = crate::clock::Clock::new(testing::NOW).trusted_now();
+            Right { not_before: now - hour, not_after: now + hour, on, boot: "the one before".to_owned() }
+        };
+        match self.way {
+            Way::Granted => Event::Ordered { order, activate: true, right: None },
+            Way::Alone(on) => Event::Ordered { order, activate: false, right: Some(right(on)) },
+        }
+    }
+
+    /// The same after a start.
+    fn again(&self) -> Self {
+        Self { heard: self.heard.clone(), way: self.way, ..Self::ordering(2) }
     }
 
     /// What the network would have brought.
@@ -203,36 +239,58 @@ impl Server {
     fn drive(&mut self, fs: &SimFs, health: Health) -> bool {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         runtime.expect("a runtime").block_on(async {
-            let agent = start::open(settings(health), Rc::new(SimFs::shared(fs)), identity().0);
-            let Ok(agent) = agent else {
-                assert!(fs.is_off(), "an agent that does not start: {:?}", agent.err());
-                return false;
-            };
-            let mut runner = Runner::new(Rc::new(agent), false);
-            runner.apply(Event::Started);
-            for _ in 0..200 {
-                if fs.is_off() {
-                    return false;
-                }
-                let fetching = matches!(runner.agent.state().task().map(|task| &task.phase), Some(Phase::Downloading));
-                if let Some(work) = runner.work.take() {
-                    let event = if fetching && self.deliver(fs).is_ok() { Event::Fetched } else { work.await };
-                    runner.apply(event);
-                    continue;
-                }
-                self.collect(&mut runner);
-                if runner.work.is_some() {
-                    continue;
-                }
-                match self.order(&runner, fs) {
-                    Some(event) => runner.apply(event),
-                    None if fs.is_off() => return false,
-                    None => return true,
+            loop {
+                match self.drive_once(fs, health).await {
+                    Left::Done => return true,
+                    Left::CutOff => return false,
+                    // Every shutdown is followed by a start.
+                    Left::ShutDown => {}
                 }
             }
-            panic!("the agent does not come to an end: {:?}", runner.agent.state());
         })
     }
+
+    async fn drive_once(&mut self, fs: &SimFs, health: Health) -> Left {
+        let agent = start::open(settings(health), Rc::new(SimFs::shared(fs)), identity().0);
+        let Ok(agent) = agent else {
+            assert!(fs.is_off(), "an agent that does not start: {:?}", agent.err());
+            return Left::CutOff;
+        };
+        let mut runner = Runner::new(Rc::new(agent), false);
+        runner.apply(Event::Started);
+        for _ in 0..200 {
+            if fs.is_off() {
+                return Left::CutOff;
+            }
+            let fetching = matches!(runner.agent.state().task().map(|task| &task.phase), Some(Phase::Downloading));
+            if let Some(work) = runner.work.take() {
+                let event = if fetching && self.deliver(fs).is_ok() { Event::Fetched } else { work.await };
+                runner.apply(event);
+                continue;
+            }
+            self.collect(&mut runner);
+            if runner.work.is_some() {
+                continue;
+            }
+            match self.order(&runner, fs) {
+                Some(Event::Alone(Occasion { on: ActivateOn::Shutdown, .. })) => {
+                    runner.switch_at_shutdown().await;
+                    return Left::ShutDown;
+                }
+                Some(event) => runner.apply(event),
+                None if fs.is_off() => return Left::CutOff,
+                None => return Left::Done,
+            }
+        }
+        panic!("the agent does not come to an end: {:?}", runner.agent.state());
+    }
+}
+
+/// Why an agent does not run any more.
+enum Left {
+    Done,
+    CutOff,
+    ShutDown,
 }
 
 /// Contents of everything below `current`, by path; `None` without it.
@@ -309,13 +367,13 @@ fn all_keeps(mixes: u64) -> impl Iterator<Item = Keeps> {
 
 /// Cuts the power before every call of an update, `deep` times in a row, with `mixes` outcomes each. Returns how many
 /// crash states were seen.
-fn cut_everywhere(before: Before, health: Health, mixes: u64) -> u32 {
+fn cut_everywhere(before: Before, health: Health, way: Way, mixes: u64) -> u32 {
     let start = shop(before);
     let mut states = 0;
     for cut in 0.. {
         let fs = SimFs::clone(&start);
         fs.cut_power_at(cut);
-        let mut server = Server::ordering(2);
+        let mut server = Server { way, ..Server::ordering(2) };
         if server.drive(&fs, health) {
             assert_ended(&fs, &server, before, health, "without a cut");
             assert!(cut > 60, "an update of {cut} calls");
@@ -324,10 +382,11 @@ fn cut_everywhere(before: Before, health: Health, mixes: u64) -> u32 {
         for keeps in all_keeps(mixes) {
             states += 1;
             let log = fs.log();
-            let context = format!("{before:?} {health:?}, cut before call {cut} after {:?}, {keeps:?}", log.last());
+            let context =
+                format!("{before:?} {health:?} {way:?}, cut before call {cut} after {:?}, {keeps:?}", log.last());
             let rebooted = fs.reboot(keeps);
             assert_safe(&rebooted, before, &context);
-            let mut server = Server { heard: server.heard.clone(), ..Server::ordering(2) };
+            let mut server = server.again();
             assert!(server.drive(&rebooted, health), "{context}");
             assert_ended(&rebooted, &server, before, health, &context);
             let again = rebooted.reboot(Keeps::Nothing);
@@ -341,15 +400,25 @@ fn cut_everywhere(before: Before, health: Health, mixes: u64) -> u32 {
 #[test]
 fn a_power_cut_before_any_call_of_a_good_update_leaves_a_working_till() {
     let all = [Before::Nothing, Before::FactoryLink, Before::FactoryDirectory, Before::Release];
-    let states: u32 = all.map(|before| cut_everywhere(before, Health::Good, 5)).iter().sum();
+    let states: u32 = all.map(|before| cut_everywhere(before, Health::Good, Way::Granted, 5)).iter().sum();
     assert!(states > 2000, "{states} crash states");
 }
 
 #[test]
 fn a_power_cut_before_any_call_of_a_rollback_leaves_a_working_till() {
     let all = [Before::Nothing, Before::FactoryLink, Before::FactoryDirectory, Before::Release];
-    let states: u32 = all.map(|before| cut_everywhere(before, Health::Bad, 5)).iter().sum();
+    let states: u32 = all.map(|before| cut_everywhere(before, Health::Bad, Way::Granted, 5)).iter().sum();
     assert!(states > 2000, "{states} crash states");
+}
+
+#[test]
+fn a_power_cut_before_any_call_of_an_update_without_asking_leaves_a_working_till() {
+    for on in [ActivateOn::Now, ActivateOn::Shutdown, ActivateOn::Boot] {
+        for health in [Health::Good, Health::Bad] {
+            let states = cut_everywhere(Before::Release, health, Way::Alone(on), 1);
+            assert!(states > 200, "{states} crash states of {on:?} {health:?}");
+        }
+    }
 }
 
 #[test]
@@ -365,7 +434,7 @@ fn a_second_power_cut_during_recovery_changes_nothing() {
         for second in (0..).step_by(5) {
             let rebooted = fs.reboot(Keeps::Some(u64::from(cut * 1000 + second)));
             rebooted.cut_power_at(second);
-            let mut server = Server { heard: server.heard.clone(), ..Server::ordering(2) };
+            let mut server = server.again();
             if server.drive(&rebooted, Health::Good) {
                 break;
             }

@@ -2,7 +2,7 @@
 
 use callboard_proto::{
     ids::AssignmentId,
-    instruction::{Action, Reason},
+    instruction::{Action, ActivateOn, Reason},
     time::Timestamp,
 };
 use ed25519_dalek::SigningKey;
@@ -35,6 +35,8 @@ fn answer() -> Instruction {
         attempt: None,
         not_before: None,
         not_after: None,
+        offline_activation: false,
+        activate_on: ActivateOn::Now,
         allow_downgrade: false,
         next_checkin_s: 300,
         root_version: 1,

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     digest::Digest,
     ids::{AssignmentId, DeviceName, RolloutId, RolloutName},
-    instruction::Reason,
+    instruction::{ActivateOn, Reason},
     report::Failure,
     state::AssignmentState,
     time::Timestamp,
@@ -204,6 +204,12 @@ pub struct RolloutSpec {
     /// Whether installations may begin while the site trades.
     #[serde(default)]
     pub during_trading: bool,
+    /// Whether devices are told beforehand when they may install by themselves, for the case that they cannot ask.
+    #[serde(default)]
+    pub offline_activation: bool,
+    /// When they install: as soon as they may, or by that right when they are shut down or have started.
+    #[serde(default)]
+    pub activate_on: ActivateOn,
     /// The zone of devices of which none is known; `UTC` by default.
     #[serde(default)]
     pub default_tz: Option<String>,

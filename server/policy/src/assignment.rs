@@ -31,6 +31,8 @@ pub enum Event {
     Reported(Reported),
     /// The device reported a failure that may pass, and an attempt is left. Raises the attempt.
     FailedForNow,
+    /// The device activated by a right that it was given beforehand. Precedes what it reports then.
+    ActivatedAlone,
     /// The device was seen running the release.
     SeenInstalled,
     /// Superseded, or its download grant lapsed. Raises the attempt, so that what the device still has to say about
@@ -70,6 +72,12 @@ pub struct IllegalTransition {
     pub event: Event,
 }
 
+/// Whether a report shows that the device activated by itself, without a grant.
+pub const fn activated_alone(state: State, reported: Reported) -> bool {
+    matches!(reported, Reported::Activating | Reported::Verifying | Reported::Succeeded | Reported::RolledBack)
+        && matches!(state, State::Downloading | State::Staged | State::Cancelled | State::Expired)
+}
+
 /// The state after `event`.
 ///
 /// # Errors
@@ -86,6 +94,11 @@ pub fn transition(state: State, event: Event) -> Result<State, IllegalTransition
         },
         Event::DownloadGranted => (state == State::Queued).then_some(State::Downloading),
         Event::ActivationGranted => (state == State::Staged).then_some(State::Activating),
+        // It may not have heard yet that it was called off; what happened counts.
+        Event::ActivatedAlone => {
+            matches!(state, State::Downloading | State::Staged | State::Cancelled | State::Expired)
+                .then_some(State::Activating)
+        }
         Event::SeenInstalled => (!state.is_final() || state == State::TimedOut).then_some(State::Succeeded),
         Event::Requeued => before_activation(state).then_some(State::Queued),
         Event::Cancelled => before_activation(state).then_some(State::Cancelled),

@@ -19,11 +19,11 @@ mod judge;
 mod verdict;
 mod walk;
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use callboard_proto::{
     ids::{AssignmentId, RolloutId},
-    instruction::Reason,
+    instruction::{ActivateOn, Reason},
     time::Timestamp,
 };
 use judge::Case;
@@ -55,8 +55,32 @@ pub struct Decision {
     pub reason: Reason,
     /// When the device is to ask again.
     pub next_check_in: Duration,
+    /// What it may do by itself with what the step is about. It holds until the next decision.
+    pub right: Option<Right>,
     /// Every rollout of the catalog, in order. Empty unless asked for by [`explain`].
     pub considered: Vec<Considered>,
+}
+
+/// A device may activate by itself between two instants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Right {
+    /// Not before.
+    pub not_before: Timestamp,
+    /// Not to be begun after.
+    pub not_after: Timestamp,
+    /// When: with [`ActivateOn::Now`] if it cannot ask.
+    pub on: ActivateOn,
+}
+
+impl fmt::Display for Right {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let when = match self.on {
+            ActivateOn::Now => "if it cannot ask, it may install by itself",
+            ActivateOn::Shutdown => "it installs when it is shut down",
+            ActivateOn::Boot => "it installs when it has started anew",
+        };
+        write!(f, "{when}, from {} to {}", self.not_before, self.not_after)
+    }
 }
 
 /// What became of one rollout in a decision.

@@ -6,6 +6,7 @@ use callboard_proto::{
     check_in::Installed,
     digest::Digest,
     ids::{AssignmentId, DeviceId, RolloutId},
+    instruction::ActivateOn,
     state::AssignmentState,
     time::Timestamp,
 };
@@ -100,6 +101,8 @@ pub(crate) fn spec() -> Spec {
         allow_downgrade: false,
         expected_install_min: 0,
         during_trading: false,
+        offline_activation: false,
+        activate_on: ActivateOn::Now,
         deadline: None,
         ends_at: None,
         default_tz: None,

@@ -63,7 +63,7 @@ impl Openings<'_> {
         let trading = self.trading.map(|(hours, tz)| hours.at(at, tz));
         let begins = match trading {
             Some(Trading::Open { until, .. }) => return Err(until),
-            Some(Trading::Closed { opens }) => opens,
+            Some(Trading::Closed { opens, .. }) => opens,
             None => None,
         };
         let closes = match window::state_at(at, &self.windows, Duration::ZERO) {
@@ -72,6 +72,17 @@ impl Openings<'_> {
             None => None,
         };
         Ok([begins, closes, self.freezes_from(at)].into_iter().flatten().min())
+    }
+
+    /// Since when nothing has been in the way, if nothing is at `at`; `None` if nothing ever was, as far back as one looks.
+    pub fn began(&self, at: Timestamp) -> Option<Timestamp> {
+        let window = window::began(at, &self.windows);
+        let closed = match self.trading.map(|(hours, tz)| hours.at(at, tz)) {
+            Some(Trading::Closed { since, .. }) => since,
+            _ => None,
+        };
+        let thawed = self.freezes.iter().map(|span| span.end).filter(|end| *end <= at).max();
+        [window, closed, thawed].into_iter().flatten().max()
     }
 
     /// The freeze in force at `at`; of several, the one that ends last.

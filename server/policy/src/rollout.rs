@@ -10,6 +10,7 @@ use std::time::Duration;
 use callboard_proto::{
     digest::Digest,
     ids::{RolloutId, RolloutName},
+    instruction::ActivateOn,
     time::Timestamp,
 };
 use chrono_tz::Tz;
@@ -84,6 +85,10 @@ pub struct Plan {
     pub expected_install: Duration,
     /// Whether installs may begin while the site trades.
     pub during_trading: bool,
+    /// Whether devices may activate by themselves within times that they are told beforehand.
+    pub offline_activation: bool,
+    /// When they do.
+    pub activate_on: ActivateOn,
     /// From then on windows are ignored.
     pub deadline: Option<Timestamp>,
     /// From then on nothing is offered, and what is not activating expires. A live rollout without an end is a

@@ -14,8 +14,8 @@ use crate::window::{Span, start, week};
 
 /// Spans of one site at most: three a day and some to spare.
 pub const MAX_HOURS: usize = 32;
-/// Spans are looked for from so many days back: one begins at most a day before the day on which it ends.
-const DAYS_BACK: u64 = 2;
+/// Spans are looked for from so many days back: the last one of a week, and a day more since it may end on the next.
+const DAYS_BACK: u64 = 8;
 /// And so many days ahead: a week, and a day on either side for the zone and for crossing midnight. What is open for
 /// longer never closes.
 const DAYS_AHEAD: u64 = 9;
@@ -64,6 +64,8 @@ pub enum Trading {
     },
     /// It does not.
     Closed {
+        /// Since then; `None` if it did not trade for a week.
+        since: Option<Timestamp>,
         /// When it does next; `None` if never.
         opens: Option<Timestamp>,
     },
@@ -91,7 +93,7 @@ impl TradingHours {
     /// Where the site stands at `now`, by the clock of `tz`.
     pub fn at(&self, now: Timestamp, tz: Tz) -> Trading {
         let Some(today) = start::local(tz, now).map(|face| face.date()) else {
-            return Trading::Closed { opens: None };
+            return Trading::Closed { since: None, opens: None };
         };
         let last = today.checked_add_days(Days::new(DAYS_AHEAD)).unwrap_or(today);
         let mut spans = Vec::new();
@@ -99,12 +101,16 @@ impl TradingHours {
         {
             spans.extend(self.0.iter().filter_map(|hours| hours.on(date, tz)));
         }
-        match joined(spans).into_iter().find(|span| now < span.end) {
+        let spans = joined(spans);
+        match spans.iter().find(|span| now < span.end) {
             Some(span) if span.start <= now => {
                 let horizon = start::instant(tz, last.and_time(NaiveTime::MIN));
                 Trading::Open { since: span.start, until: Some(span.end).filter(|end| Some(*end) < horizon) }
             }
-            next => Trading::Closed { opens: next.map(|span| span.start) },
+            next => {
+                let since = spans.iter().rfind(|span| span.end <= now).map(|span| span.end);
+                Trading::Closed { since, opens: next.map(|span| span.start) }
+            }
         }
     }
 }

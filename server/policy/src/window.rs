@@ -133,6 +133,11 @@ pub fn state_at(now: Timestamp, windows: &[(&Window, Zone)], needed: Duration) -
     Some(WindowState::Closed { opens: next.map(|(span, _)| span), zone })
 }
 
+/// When the stretch began that is open at `now`.
+pub(crate) fn began(now: Timestamp, windows: &[(&Window, Zone)]) -> Option<Timestamp> {
+    spans::around(now, windows).map(|span| span.start)
+}
+
 /// The last time that ended at or before `now`, and whose clock it ended by.
 pub fn last_closed(now: Timestamp, windows: &[(&Window, Zone)]) -> Option<(Span, Zone)> {
     spans::last_closed(now, windows)

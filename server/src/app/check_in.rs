@@ -137,7 +137,7 @@ fn answer(
     request: Digest,
     now: Timestamp,
 ) -> Instruction {
-    let (action, assignment, not_after) = match decision.step {
+    let (action, assignment, granted_until) = match decision.step {
         Step::GrantDownload { rollout, .. } => (Action::Download, device.assignment(rollout).map(|one| one.id), None),
         Step::ContinueDownload { assignment } => (Action::Download, Some(assignment), None),
         Step::GrantActivation { assignment, not_after } | Step::ContinueActivation { assignment, not_after } => {
@@ -170,8 +170,10 @@ fn answer(
             (Action::Cancel, Some(progress)) if progress.assignment_id == one.id => progress.attempt,
             _ => one.attempt,
         }),
-        not_before: None,
-        not_after,
+        not_before: decision.right.map(|right| right.not_before),
+        not_after: decision.right.map(|right| right.not_after).or(granted_until),
+        offline_activation: decision.right.is_some(),
+        activate_on: decision.right.map(|right| right.on).unwrap_or_default(),
         allow_downgrade,
         next_checkin_s: u32::try_from(next.as_secs()).unwrap_or(u32::MAX).max(1),
         root_version: snapshot.root.as_ref().map_or(0, |root| root.root.version),

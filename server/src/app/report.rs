@@ -1,6 +1,6 @@
 //! Reports: what became of assignments. Many reports are committed together; each is answered when it is durable.
 
-use callboard_policy::assignment::{Event, backoff, transition};
+use callboard_policy::assignment::{Event, activated_alone, backoff, transition};
 use callboard_proto::{
     ids::DeviceId,
     problem::Code,
@@ -87,6 +87,10 @@ fn one(
         return Ok(Err((Code::StaleAttempt, detail)));
     }
     let rollout = db::rollouts::lean(conn, record.assignment.rollout)?;
+    let alone = rollout.as_ref().is_some_and(|rollout| rollout.spec.offline_activation);
+    if alone && activated_alone(record.assignment.state, report.event) {
+        begin_alone(conn, &mut record, now)?;
+    }
     let max_attempts = rollout.map_or(1, |rollout| rollout.spec.max_attempts);
     let class = report.failure.as_ref().map(|failure| failure.class);
     let event = Event::from_report(report.event, class, attempt, max_attempts);
@@ -102,6 +106,19 @@ fn one(
     move_to(conn, &mut record, new, event, now)?;
     log(conn, &record, &report, now)?;
     Ok(Ok(advance(conn, record.assignment.rollout, now)?))
+}
+
+/// The device used the right that it was given beforehand; from now on it is as if it had been granted.
+fn begin_alone(conn: &mut DbConn, record: &mut Record, now: Timestamp) -> Result<()> {
+    let event = Event::ActivatedAlone;
+    let new = transition(record.assignment.state, event).map_err(|source| Error::Unexpected(source.to_string()))?;
+    move_to(conn, record, new, event, now)?;
+    let text = "it could not ask, and activated within the time that it had been told before";
+    let event = NewEvent {
+        rollout: Some(record.assignment.rollout),
+        ..NewEvent::device("assignment.alone", record.device, text)
+    };
+    Ok(db::events::insert(conn, now, &event)?)
 }
 
 /// Devices of one batch of reports shall not come back together.

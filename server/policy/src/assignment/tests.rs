@@ -2,7 +2,7 @@ use Reported as R;
 
 use super::*;
 
-const EVENTS: [Event; 18] = [
+const EVENTS: [Event; 19] = [
     Event::DownloadGranted,
     Event::ActivationGranted,
     Event::Reported(R::Downloading),
@@ -15,6 +15,7 @@ const EVENTS: [Event; 18] = [
     Event::Reported(R::Failed),
     Event::Reported(R::Cancelled),
     Event::FailedForNow,
+    Event::ActivatedAlone,
     Event::SeenInstalled,
     Event::Requeued,
     Event::Cancelled,

@@ -6,6 +6,7 @@ use callboard_proto::time::Timestamp;
 use chrono_tz::Tz;
 
 use super::{
+    Right,
     judge::Case,
     verdict::{Grounds, Verdict},
 };
@@ -17,6 +18,10 @@ use crate::{
     trading::Trading,
     window::{self, Gate, Mode, Span, Window, WindowState, WindowTz, Zone},
 };
+
+/// A right is given for times that begin within a week: what comes later may still be changed by people. Where nothing
+/// else ends it, it lasts to the end of the next day.
+const FORESEEN: Duration = Duration::from_secs(7 * 86_400);
 
 /// Whether this is the first check-in of a connection, where the policy asks for it. A device that has an assignment
 /// was admitted when it connected, and is not asked again.
@@ -49,8 +54,8 @@ pub(super) fn admitted(case: &Case<'_>, rollout: &Rollout, gate: Gate) -> Result
         Some(WindowState::Closed { zone, .. }) => return Err(Verdict::WindowClosed { gate, opens: opens(), zone }),
     };
     let trades = match openings.trading.map(|(hours, tz)| hours.at(case.now, tz)) {
-        Some(Trading::Closed { opens }) if opens.is_none_or(|at| case.now + needed <= at) => opens,
-        Some(Trading::Closed { opens: begins }) => return Err(trading(case, rollout, begins, opens())),
+        Some(Trading::Closed { opens, .. }) if opens.is_none_or(|at| case.now + needed <= at) => opens,
+        Some(Trading::Closed { opens: begins, .. }) => return Err(trading(case, rollout, begins, opens())),
         Some(Trading::Open { .. }) => return Err(trading(case, rollout, None, opens())),
         None => None,
     };
@@ -128,6 +133,33 @@ fn missed(case: &Case<'_>, rollout: &Rollout, windows: &[(&Window, Zone)], neede
     }
 }
 
+/// The next time at which the device may activate by itself, where its rollout allows that: the next stretch in which
+/// nothing is in the way, as far as that can be known now. It is told the same way again and again while it lasts, so
+/// that devices need not write it down anew.
+pub(super) fn right(case: &Case<'_>, rollout: &Rollout) -> Option<Right> {
+    let plan = &rollout.plan;
+    let release = case.catalog.releases.get(&plan.release).filter(|_| plan.offline_activation)?;
+    let (openings, _) = openings(case, rollout, Gate::Install);
+    let mut found = openings.next(case.now, plan.expected_install);
+    let began = openings.began(case.now);
+    if let Some(deadline) = plan.deadline.filter(|deadline| *deadline > case.now) {
+        // From then on windows do not count.
+        let freed = Openings { windows: Vec::new(), ..openings }.next(deadline, plan.expected_install);
+        found = [found, freed].into_iter().flatten().min_by_key(|opening| opening.start);
+    }
+    let opening = found.filter(|opening| opening.start <= case.now + FORESEEN)?;
+    let not_before = if opening.start > case.now { opening.start } else { began.max(rollout.begins_at())? };
+    let closes = opening.end.map(|end| end - plan.expected_install);
+    let ends = [closes, plan.ends_at, release.not_after, Some(end_of_next_day(opening.start))];
+    let not_after = ends.into_iter().flatten().min()?;
+    (not_before < not_after && case.now <= not_after).then_some(Right { not_before, not_after, on: plan.activate_on })
+}
+
+fn end_of_next_day(at: Timestamp) -> Timestamp {
+    const DAY_MS: i64 = 86_400_000;
+    Timestamp::from_millis((at.millis().div_euclid(DAY_MS) + 2) * DAY_MS)
+}
+
 /// Until when an activation that was granted may begin. It may have passed.
 pub(super) fn activation_ends(case: &Case<'_>, rollout: &Rollout) -> Option<Timestamp> {
     let last = match admitted(case, rollout, Gate::Install) {
@@ -148,7 +180,7 @@ fn passed(case: &Case<'_>, rollout: &Rollout) -> Option<Timestamp> {
     let traded = match openings.trading.map(|(hours, tz)| hours.at(case.now, tz)) {
         None => None,
         Some(Trading::Open { since, .. }) => Some(since),
-        Some(Trading::Closed { opens }) => opens,
+        Some(Trading::Closed { opens, .. }) => opens,
     };
     let frozen = openings.frozen(case.now).map(|span| span.start).or_else(|| openings.freezes_from(case.now));
     [closed, traded, frozen].into_iter().flatten().min()

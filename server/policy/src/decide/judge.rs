@@ -1,6 +1,6 @@
 //! One rollout, one device: the checks in their order.
 
-use callboard_proto::{ids::Product, state::AssignmentState, time::Timestamp};
+use callboard_proto::{ids::Product, instruction::ActivateOn, state::AssignmentState, time::Timestamp};
 
 use super::{
     CancelWhy,
@@ -188,6 +188,9 @@ fn next(case: &Case<'_>, rollout: &Rollout, place: &Place, assignment: Option<&A
             Err(closed) => closed,
         },
         AssignmentState::Staged => match admitted(case, rollout, Gate::Install) {
+            Ok(Admitted { grounds, .. }) if rollout.plan.activate_on != ActivateOn::Now => {
+                Verdict::Waits { on: rollout.plan.activate_on, grounds }
+            }
             Ok(Admitted { until, grounds }) => full(case, rollout, Grant::Activation).unwrap_or_else(|| {
                 let not_after = until.map(|until| until - rollout.plan.expected_install);
                 Verdict::Activate { assignment: assignment.id, not_after, grounds }

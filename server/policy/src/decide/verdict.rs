@@ -4,7 +4,7 @@ use std::fmt;
 
 use callboard_proto::{
     ids::{AssignmentId, RolloutId},
-    instruction::Reason,
+    instruction::{ActivateOn, Reason},
     state::AssignmentState,
     time::Timestamp,
 };
@@ -126,6 +126,13 @@ pub enum Verdict {
         /// Why now.
         grounds: Grounds,
     },
+    /// It is to activate by itself, when it goes down or has come up.
+    Waits {
+        /// When.
+        on: ActivateOn,
+        /// Why now.
+        grounds: Grounds,
+    },
     /// It is activating.
     Activating,
     /// What it has of this rollout is to be dropped.
@@ -203,6 +210,17 @@ impl Verdict {
         }
     }
 
+    /// Whether nothing but time keeps the device from installing what it has.
+    pub(super) const fn waits_for_time(&self) -> bool {
+        matches!(
+            self,
+            Self::WindowClosed { gate: Gate::Install, .. }
+                | Self::Frozen { gate: Gate::Install, .. }
+                | Self::Trading { .. }
+                | Self::Waits { .. }
+        )
+    }
+
     /// When it may change by itself.
     pub(super) fn changes_at(&self) -> Option<Span> {
         match *self {
@@ -240,6 +258,8 @@ impl Verdict {
             Self::Offer { .. } => "offered",
             Self::Downloading { .. } => "downloading",
             Self::Activate { .. } => "install_now",
+            Self::Waits { on: ActivateOn::Boot, .. } => "waits_for_boot",
+            Self::Waits { .. } => "waits_for_shutdown",
             Self::Activating => "activating",
             Self::Drop { why: CancelWhy::RolloutCancelled, .. } => "rollout_cancelled",
         }
@@ -292,6 +312,7 @@ fn settled(verdict: &Verdict, subject: &Subject<'_>) -> String {
         }
         Verdict::Downloading { .. } => format!("{release} is being downloaded"),
         Verdict::Activate { grounds, .. } => format!("install {release}{grounds}"),
+        Verdict::Waits { grounds, .. } => format!("{release} is ready{grounds}"),
         Verdict::Activating => format!("{release} is being installed"),
         Verdict::Drop { why, .. } => match why {
             CancelWhy::RolloutCancelled => "it was cancelled".to_owned(),

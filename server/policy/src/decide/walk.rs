@@ -5,7 +5,7 @@ use std::time::Duration;
 use callboard_proto::{instruction::Reason, state::AssignmentState};
 
 use super::{
-    CancelWhy, Considered, Decision, MAX_SPREAD, SITE_RETRY, SOON, Step, admission,
+    CancelWhy, Considered, Decision, MAX_SPREAD, Right, SITE_RETRY, SOON, Step, admission,
     judge::{self, Case, Claims},
     verdict::{self, Subject, Verdict},
 };
@@ -58,11 +58,28 @@ pub(super) fn walk(case: &Case<'_>, mut considered: Option<&mut Vec<Considered>>
         Step::Nothing | Step::Hold { .. } => wait,
         _ => case.contact.poll_interval,
     };
-    let reason = match choice.cause {
+    let right = right(case, &choice);
+    let mut reason = match choice.cause {
         Cause::Rollout(rollout, verdict) => in_words(case, rollout, &verdict),
         Cause::Other(code, text) => Reason { code: code.to_owned(), text },
     };
-    Decision { step: choice.step, reason, next_check_in, considered: Vec::new() }
+    if let Some(right) = right {
+        reason.text = format!("{}; {right}", reason.text);
+    }
+    Decision { step: choice.step, reason, next_check_in, right, considered: Vec::new() }
+}
+
+/// What the device may do by itself later: where only time is in the way of an activation.
+fn right(case: &Case<'_>, choice: &Choice<'_>) -> Option<Right> {
+    match (&choice.step, &choice.cause) {
+        (Step::GrantDownload { .. } | Step::ContinueDownload { .. }, Cause::Rollout(rollout, _)) => {
+            admission::right(case, rollout)
+        }
+        (Step::Hold { assignment: Some(_) }, Cause::Rollout(rollout, verdict)) if verdict.waits_for_time() => {
+            admission::right(case, rollout)
+        }
+        _ => None,
+    }
 }
 
 /// What does not depend on the order of rollouts.

@@ -6,12 +6,12 @@ mod windows;
 
 use std::time::Duration;
 
-use callboard_proto::{digest::Digest, ids::RolloutName, time::Timestamp};
+use callboard_proto::{digest::Digest, ids::RolloutName, instruction::ActivateOn, time::Timestamp};
 use chrono_tz::Tz;
 
 use super::{Approval, DEFAULT_MIN_ABSENCE, MAX_PRIORITY, Membership, Plan, Policy, Unit};
 use crate::{
-    guard::Caps,
+    guard::{Cap, Caps},
     selector::Selector,
     window::{Gates, Mode},
 };
@@ -59,6 +59,10 @@ pub struct Spec {
     pub expected_install_min: u32,
     /// Whether installs may begin while the site trades.
     pub during_trading: bool,
+    /// Whether devices may activate by themselves within times that they are told beforehand.
+    pub offline_activation: bool,
+    /// When they do.
+    pub activate_on: ActivateOn,
     /// From then on windows are ignored.
     pub deadline: Option<Timestamp>,
     /// From then on nothing is offered.
@@ -169,6 +173,8 @@ impl Spec {
                 allow_downgrade: self.allow_downgrade,
                 expected_install,
                 during_trading: self.during_trading,
+                offline_activation: self.offline_activation,
+                activate_on: self.activate_on,
                 deadline: self.deadline,
                 ends_at: self.ends_at,
                 default_tz,
@@ -235,6 +241,16 @@ impl Spec {
             && deadline >= end
         {
             errors.add("deadline", format!("{deadline} is not before the end of the rollout ({end})"));
+        }
+        if self.activate_on != ActivateOn::Now && !self.offline_activation {
+            let message =
+                "needs offline_activation: a device that goes down or has just come up may not be able to ask";
+            errors.add("activate_on", message);
+        }
+        if self.offline_activation && self.caps.activations != Cap::default() {
+            let message =
+                "cannot go with caps on activations: devices that do not ask do not know how many others switch";
+            errors.add("offline_activation", message);
         }
         if self.deadline.is_some() && self.windows.is_empty() {
             errors.add("deadline", "only means something with windows: from then on they are ignored");

@@ -1,4 +1,4 @@
-use callboard_proto::ids::RolloutName;
+use callboard_proto::{ids::RolloutName, instruction::ActivateOn};
 
 use super::*;
 use crate::{
@@ -160,6 +160,24 @@ fn windows_are_long_enough_and_deadlines_mean_something() {
     check(
         |spec| spec.default_tz = Some("site".to_owned()),
         &["default_tz: \"site\" is no time zone; an IANA name such as America/New_York is wanted"],
+    );
+}
+
+#[test]
+fn a_right_to_activate_without_asking_is_what_other_wishes_need_or_rule_out() {
+    check(
+        |spec| spec.activate_on = ActivateOn::Shutdown,
+        &["activate_on: needs offline_activation: a device that goes down or has just come up may not be able to ask"],
+    );
+    check(
+        |spec| {
+            spec.offline_activation = true;
+            spec.caps.activations.max_in_flight = Some(3);
+        },
+        &[
+            "offline_activation: cannot go with caps on activations: devices that do not ask do not know how many others \
+           switch",
+        ],
     );
 }
 

@@ -27,6 +27,11 @@ pub(super) fn containing(now: Timestamp, windows: &Windows<'_>) -> Option<(Span,
     Some(extend(span, zone, windows))
 }
 
+/// The whole stretch around `now`, from its beginning.
+pub(super) fn around(now: Timestamp, windows: &Windows<'_>) -> Option<Span> {
+    containing(now, windows).map(|(span, _)| begin(span, windows))
+}
+
 /// The next stretch that begins after `now`.
 pub(super) fn next(now: Timestamp, windows: &Windows<'_>) -> Option<(Span, Zone)> {
     let openings = windows.iter().filter_map(|(window, zone)| Some((start::after(&window.start, zone.tz, now)?, zone)));

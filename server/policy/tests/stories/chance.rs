@@ -8,7 +8,7 @@ use callboard_policy::{
     device::Device,
     gate::PhaseCounts,
     guard::Grant,
-    rollout::{Membership, RolloutState},
+    rollout::{Membership, Plan, RolloutState},
     window::{self, Gate, Mode, WindowState},
 };
 use callboard_proto::{
@@ -22,7 +22,7 @@ use proptest::prelude::*;
 
 use crate::{command, report, world::World};
 
-const ROLLOUTS: [&str; 4] = ["careful", "nightly", "urgent", "gentle"];
+const ROLLOUTS: [&str; 5] = ["careful", "nightly", "apart", "urgent", "gentle"];
 
 const SETUP: &str = "\
 now 2026-11-23T12:00:00Z
@@ -40,6 +40,7 @@ freeze inventory 2026-11-24 2026-11-24 inventory for region = northeast
 release pos-app 2.0
 release pos-app 2.1 hw=verifone-*
 release os 2
+release menu-app 2.0
 rollout careful pos-app 2.0
   policy progressive
   audience frozen
@@ -56,6 +57,12 @@ rollout nightly os 2
   expected_install_min 15
   window 02:00 120 mode=MODE
   window 23:30 45 gates=download,install days=sat,sun
+rollout apart menu-app 2.0
+  policy scheduled
+  audience frozen
+  offline_activation true
+  expected_install_min 15
+  window 22:00 240
 rollout urgent pos-app 2.1
   audience frozen
   priority PRIORITY
@@ -83,12 +90,7 @@ fn check_grant(world: &World, name: &str, decision: &Decision) {
         Step::GrantActivation { assignment, .. } => {
             let one = device.assignments.iter().find(|one| one.id == assignment).unwrap();
             let running = &of(one.rollout).rollout;
-            let windows = running.plan.windows_for(Gate::Install, device, world.now);
-            let state = window::state_at(world.now, &windows, running.plan.expected_install);
-            let hard = windows.iter().all(|(window, _)| window.mode == Mode::Hard);
-            let closed = matches!(state, Some(WindowState::Closed { .. }));
-            assert!(!(closed && hard), "{name}: activated outside of its windows");
-            assert!(!trades(device, world.now), "{name}: activated while the shop is open");
+            check_time(world, name, &running.plan);
             running
         }
         _ => return,
@@ -97,6 +99,38 @@ fn check_grant(world: &World, name: &str, decision: &Decision) {
     assert!(device.held.is_none(), "{name}: a grant under a hold");
     let busy = |state| matches!(state, AssignmentState::Activating | AssignmentState::Verifying);
     assert!(!device.assignments.iter().any(|one| busy(one.state)), "{name} is activating already");
+}
+
+/// Whether a device may activate at this time of the day, whoever decided that.
+fn check_time(world: &World, name: &str, plan: &Plan) {
+    let device = &world.units[name].device;
+    let windows = plan.windows_for(Gate::Install, device, world.now);
+    let state = window::state_at(world.now, &windows, plan.expected_install);
+    let hard = windows.iter().all(|(window, _)| window.mode == Mode::Hard);
+    let closed = matches!(state, Some(WindowState::Closed { .. }));
+    assert!(!(closed && hard), "{name}: activated outside of its windows");
+    assert!(!trades(device, world.now), "{name}: activated while the shop is open");
+    assert!(!frozen(device, world.now), "{name}: activated on a day of a freeze");
+}
+
+/// A device that cannot ask, and uses its right if it has one now. What it was told earlier still holds true.
+fn alone(world: &mut World, name: &str) {
+    let unit = &world.units[name];
+    let Some(one) = unit.device.assignments.iter().find(|one| Some(one.id) == unit.works_on) else { return };
+    let now = world.now;
+    let covered = unit.right.is_some_and(|right| (right.not_before..=right.not_after).contains(&now));
+    if !covered || one.state != AssignmentState::Staged {
+        return;
+    }
+    let running = world.rollouts.iter().find(|running| running.rollout.id == one.rollout).unwrap();
+    check_time(world, name, &running.rollout.plan);
+    for event in [Event::Activating, Event::Verifying, Event::Succeeded] {
+        world.report(name, event, None);
+    }
+    world.units.get_mut(name).unwrap().right = None;
+    assert!(!world.news.iter().any(|news| news.contains("refused")), "{name}: {:?}", world.news);
+    world.news.clear();
+    check_counts(world);
 }
 
 /// The shop in Los Angeles, by the clock on its wall.
@@ -233,6 +267,7 @@ proptest! {
             match what {
                 0..40 => operate(&mut world, which),
                 40..80 => world.now = world.now + Duration::from_secs(u64::from(which) * 200),
+                80..110 => alone(&mut world, &names[usize::from(which) % names.len()]),
                 _ => {
                     world.now = world.now + Duration::from_secs(17);
                     visit(&mut world, &names[usize::from(which) % names.len()], luck);
@@ -261,7 +296,7 @@ proptest! {
                 visit(&mut world, name, 7);
             }
         }
-        for rollout in ["careful", "nightly", "urgent"] {
+        for rollout in ["careful", "nightly", "apart", "urgent"] {
             let running = world.running(rollout);
             let (state, counts) = (running.rollout.state, running.counts.clone());
             let over = matches!(state, RolloutState::Completed | RolloutState::Cancelled);

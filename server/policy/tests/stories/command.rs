@@ -23,6 +23,7 @@
 //! move DEVICE SITE                      it stands there from now on
 //! boot DEVICE                           it starts anew; the next check-in says so
 //! report DEVICE EVENT [transient]       staged, activating, verifying, succeeded, rolled_back, failed, ...
+//! alone DEVICE [shutdown | boot]        it cannot ask, goes down or comes up: does it install, and report later?
 //! update DEVICE [fails]                 check in and do as told until there is nothing to do
 //! hold DEVICE REASON / unhold DEVICE
 //! status NAME / fleet
@@ -48,6 +49,7 @@ use callboard_proto::{
     check_in::Installed,
     digest::Digest,
     ids::Product,
+    instruction::ActivateOn,
     report::{Event, FailureClass},
     state::AssignmentState,
 };
@@ -134,6 +136,7 @@ fn command(world: &mut World, words: &[&str], details: &[&str]) -> Vec<String> {
             let class = class.first().map(|_| FailureClass::Transient);
             world.report(name, reported(event), class);
         }
+        ["alone", name, how @ ..] => return alone(world, name, activate_on(how.first().copied().unwrap_or("now"))),
         ["update", name, how @ ..] => return update(world, name, how.contains(&"fails")),
         ["status", name] => return report::status(world, name),
         ["fleet"] => return report::fleet(world),
@@ -243,6 +246,30 @@ fn update(world: &mut World, name: &str, fails: bool) -> Vec<String> {
     lines
 }
 
+/// A device that cannot ask, goes down or comes up.
+fn alone(world: &mut World, name: &str, how: ActivateOn) -> Vec<String> {
+    let now = world.now;
+    match world.units[name].right {
+        Some(right) if right.on == how && (right.not_before..=right.not_after).contains(&now) => {
+            for event in [Event::Activating, Event::Verifying, Event::Succeeded] {
+                world.report(name, event, None);
+            }
+            vec!["installs by itself".to_owned()]
+        }
+        Some(right) => vec![format!("does nothing: {right}")],
+        None => vec!["does nothing: it has no right to".to_owned()],
+    }
+}
+
+fn activate_on(text: &str) -> ActivateOn {
+    match text {
+        "now" => ActivateOn::Now,
+        "shutdown" => ActivateOn::Shutdown,
+        "boot" => ActivateOn::Boot,
+        _ => panic!("no such moment: {text}"),
+    }
+}
+
 fn device(world: &mut World, name: &str, facts: &[&str]) {
     let mut device = Device {
         id: id(name),
@@ -284,7 +311,9 @@ fn device(world: &mut World, name: &str, facts: &[&str]) {
     if facts.contains(&"never-seen") {
         last_seen = None;
     }
-    world.units.insert(name.to_owned(), Unit { device, last_seen, absence: None, booted: false, works_on: None });
+    world
+        .units
+        .insert(name.to_owned(), Unit { device, last_seen, absence: None, booted: false, works_on: None, right: None });
 }
 
 fn learn(device: &mut Device, key: &str, value: String) {
@@ -338,6 +367,8 @@ fn rollout(world: &mut World, name: &str, product: &str, version: &str, details:
         allow_downgrade: false,
         expected_install_min: 0,
         during_trading: false,
+        offline_activation: false,
+        activate_on: ActivateOn::Now,
         deadline: None,
         ends_at: None,
         default_tz: None,
@@ -379,6 +410,8 @@ fn set(spec: &mut Spec, key: &str, value: &str) {
         "allow_downgrade" => spec.allow_downgrade = value == "true",
         "expected_install_min" => spec.expected_install_min = value.parse().unwrap(),
         "during_trading" => spec.during_trading = value == "true",
+        "offline_activation" => spec.offline_activation = value == "true",
+        "activate_on" => spec.activate_on = activate_on(value),
         "deadline" => spec.deadline = Some(value.parse().unwrap()),
         "ends_at" => spec.ends_at = Some(value.parse().unwrap()),
         "phase" => spec.phases.push(phase(value)),

@@ -6,7 +6,7 @@ use callboard_policy::{
     assignment::{self, Event},
     audience::{self, Candidate},
     catalog::Catalog,
-    decide::{self, Admission, Decision, Step},
+    decide::{self, Admission, Decision, Right, Step},
     device::{Absence, Assignment, Connectivity, Contact, DEFAULT_ABANDONED_AFTER, Device},
     freeze::Freeze,
     gate::{self, Advance, Deed, PhaseCounts, PhaseTimes, Word},
@@ -46,6 +46,8 @@ pub(crate) struct Unit {
     pub(crate) booted: bool,
     /// What it was told last to download or install.
     pub(crate) works_on: Option<AssignmentId>,
+    /// What it may do by itself.
+    pub(crate) right: Option<Right>,
 }
 
 pub(crate) struct Running {
@@ -153,6 +155,7 @@ impl World {
         let unit = self.units.get_mut(name).unwrap();
         unit.last_seen = Some(now);
         unit.absence = contact.absence;
+        unit.right = decision.right;
         unit.booted = false;
         self.settle();
         decision
@@ -185,7 +188,8 @@ impl World {
             Step::GrantDownload { rollout, .. } => unit.device.assignment(rollout).map(|one| one.id),
             Step::ContinueDownload { assignment }
             | Step::GrantActivation { assignment, .. }
-            | Step::ContinueActivation { assignment, .. } => Some(assignment),
+            | Step::ContinueActivation { assignment, .. }
+            | Step::Hold { assignment: Some(assignment) } => Some(assignment),
             _ => unit.works_on,
         };
     }
@@ -255,6 +259,10 @@ impl World {
             Reported::Succeeded => self.install(name, release),
             Reported::RolledBack => self.units.get_mut(name).unwrap().device.bad_releases.push(release),
             _ => {}
+        }
+        let state = self.units[name].device.assignments.iter().find(|one| one.id == assignment).unwrap().state;
+        if self.running(&rollout).rollout.plan.offline_activation && assignment::activated_alone(state, reported) {
+            self.happen(name, assignment, Event::ActivatedAlone);
         }
         self.happen(name, assignment, Event::from_report(reported, class, attempt, max_attempts));
     }

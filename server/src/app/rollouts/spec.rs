@@ -52,6 +52,8 @@ fn spec(wire: &RolloutSpec, release: Digest) -> Spec {
         allow_downgrade: wire.allow_downgrade,
         expected_install_min: wire.expected_install_min,
         during_trading: wire.during_trading,
+        offline_activation: wire.offline_activation,
+        activate_on: wire.activate_on,
         deadline: wire.deadline,
         ends_at: wire.ends_at,
         default_tz: wire.default_tz.clone(),

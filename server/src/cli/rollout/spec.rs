@@ -5,6 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use callboard_proto::{
     admin::{Audience, Phase, Policy, RolloutSpec, Unit, Window},
     ids::RolloutName,
+    instruction::ActivateOn,
     time::Timestamp,
 };
 use clap::ValueEnum;
@@ -19,7 +20,7 @@ pub(crate) struct SpecArgs {
     /// Read the rollout from a .toml or .json file (- is TOML from standard input); --release and the name given
     /// here replace the file's
     #[arg(short, long, value_name = "FILE", conflicts_with_all = ["policy", "selector", "audience", "unit", "start_at",
-        "deadline", "ends_at", "min_absence", "windows", "expected_install", "during_trading", "default_tz", "phases", "priority", "max_attempts",
+        "deadline", "ends_at", "min_absence", "windows", "expected_install", "during_trading", "offline_activation", "activate_on", "default_tz", "phases", "priority", "max_attempts",
         "allow_downgrade", "max_downloads", "max_downloads_per_site", "max_activations", "max_activations_per_site"])]
     pub(crate) file: Option<PathBuf>,
     /// The release: PRODUCT@VERSION or its digest
@@ -59,6 +60,12 @@ pub(crate) struct SpecArgs {
     /// Installations may begin in the trading hours of a site
     #[arg(long)]
     during_trading: bool,
+    /// Tell devices beforehand when they may install by themselves, for the case that they cannot ask
+    #[arg(long)]
+    offline_activation: bool,
+    /// When devices install; other than now needs --offline-activation
+    #[arg(long, value_enum, default_value_t)]
+    activate_on: ActivateOnName,
     /// The zone of devices of which none is known [default: UTC]
     #[arg(long, value_name = "ZONE")]
     default_tz: Option<String>,
@@ -95,6 +102,17 @@ enum AudienceName {
     #[default]
     Live,
     Frozen,
+}
+
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+enum ActivateOnName {
+    /// As soon as they may
+    #[default]
+    Now,
+    /// When they are shut down
+    Shutdown,
+    /// When they have started
+    Boot,
 }
 
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
@@ -147,6 +165,12 @@ impl SpecArgs {
             windows: self.windows,
             expected_install_min: self.expected_install.unwrap_or(0),
             during_trading: self.during_trading,
+            offline_activation: self.offline_activation,
+            activate_on: match self.activate_on {
+                ActivateOnName::Now => ActivateOn::Now,
+                ActivateOnName::Shutdown => ActivateOn::Shutdown,
+                ActivateOnName::Boot => ActivateOn::Boot,
+            },
             default_tz: self.default_tz,
             phases: self.phases,
             caps: self.guards.caps(),
