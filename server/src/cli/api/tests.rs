@@ -1,6 +1,6 @@
 //! What is sent, and what is made of the answers.
 
-use callboard_proto::admin::{Because, Site, StoredPayload};
+use callboard_proto::admin::{Because, Labels, Site, SiteState, StoredPayload};
 
 use super::{stub, *};
 use crate::cli::exit::{BAD_INPUT, FAILED, code_of, one_line};
@@ -18,7 +18,17 @@ fn problem(status: u16, code: &str, detail: &str) -> (u16, String) {
 }
 
 fn site(id: &str) -> String {
-    format!(r#"{{"id": "{id}", "name": "", "tz": "UTC", "labels": {{}}}}"#)
+    let site = Site {
+        id: id.parse().expect("an id"),
+        name: String::new(),
+        tz: "UTC".to_owned(),
+        labels: Labels::new(),
+        trading_hours: Vec::new(),
+        state: SiteState::Active,
+        state_reason: None,
+        hold: None,
+    };
+    serde_json::to_string(&site).expect("JSON")
 }
 
 #[test]
