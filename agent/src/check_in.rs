@@ -71,10 +71,9 @@ pub(crate) async fn flush(agent: &Agent) -> Result<(), ClientError> {
         let body = serde_json::to_vec(&batch).unwrap_or_default();
         let bytes = agent.client.post(paths::REPORTS, body, MAX_RECEIPT_BYTES, Dates::Matter).await?;
         let receipt: Receipt = serde_json::from_slice(&bytes).unwrap_or(Receipt { accepted: vec![], refused: vec![] });
-        let before = batch.reports.len();
-        agent.outbox.borrow_mut().acknowledge(&*agent.fs, &agent.state_dir, &receipt);
-        // A receipt for nothing would be asked for over and over.
-        if receipt.accepted.len() + receipt.refused.len() < before {
+        let fewer = agent.outbox.borrow_mut().acknowledge(&*agent.fs, &agent.state_dir, &receipt);
+        // A receipt for nothing, or for reports of somebody else, would be asked for over and over.
+        if !fewer || receipt.accepted.len() + receipt.refused.len() < batch.reports.len() {
             return Ok(());
         }
     }

@@ -88,16 +88,18 @@ impl Outbox {
         (!reports.is_empty()).then_some(Reports { crit: Vec::new(), reports })
     }
 
-    /// Removes what the server has, or will never take.
-    pub(crate) fn acknowledge(&mut self, fs: &dyn Fs, state_dir: &StateDir, receipt: &Receipt) {
+    /// Removes what the server has, or will never take; says whether anything was.
+    pub(crate) fn acknowledge(&mut self, fs: &dyn Fs, state_dir: &StateDir, receipt: &Receipt) -> bool {
+        let before = self.reports.len();
         for refused in &receipt.refused {
-            tracing::warn!(code = %refused.code, detail = %crate::client::plain(&refused.detail, 200),
+            tracing::warn!(code = %crate::client::plain(&refused.code, 64), detail = %crate::client::plain(&refused.detail, 200),
                 assignment.id = %refused.report.assignment_id, "the server refused a report");
         }
         let refused = receipt.refused.iter().map(|refused| refused.report);
         for key in receipt.accepted.iter().copied().chain(refused) {
             self.remove(fs, state_dir, key);
         }
+        self.reports.len() < before
     }
 
     /// Whether the final report of `attempt` is still to be acknowledged.

@@ -220,7 +220,7 @@ fn a_page_elsewhere_that_points_its_name_here_gets_nothing_without_a_token() {
             assert_eq!(answer.header("www-authenticate"), Some("Basic realm=\"callboard\""), "{host}");
         }
         // A proxy speaks for somebody who is not here.
-        for passed_on in ["forwarded", "x-forwarded-for", "via"] {
+        for passed_on in ["forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip", "via"] {
             looks(server, &[(passed_on, "203.0.113.9")]).problem(Code::Unauthorized);
         }
     });

@@ -41,6 +41,8 @@ impl ClientError {
     pub(super) fn status(status: StatusCode, body: &[u8], retry_after: Option<Duration>) -> Self {
         let problem: Option<Problem> = serde_json::from_slice(body).ok();
         let (code, detail) = problem.map(|problem| (problem.code, problem.detail)).unwrap_or_default();
+        // Nobody signed this, and it goes to the log, to the service manager and into the next check-in.
+        let code = plain(&code, 64);
         let detail = if code.is_empty() { String::new() } else { format!("{code}: {}", plain(&detail, 500)) };
         Self::Status { status: status.as_u16(), code, detail, retry_after }
     }
@@ -156,5 +158,12 @@ mod tests {
     fn foreign_text_cannot_carry_terminal_codes_or_fill_a_log() {
         assert_eq!(plain("a\u{1b}[2Jb\nc", 100), "a [2Jb c");
         assert_eq!(plain(&"ä".repeat(100), 9).len(), 8);
+    }
+
+    #[test]
+    fn the_code_of_a_problem_is_as_plain_as_its_detail() {
+        let body = br#"{"type":"x","title":"","status":500,"code":"a\nMAINPID=1\u001b[2J","detail":"b\nc"}"#;
+        let said = ClientError::status(StatusCode::INTERNAL_SERVER_ERROR, body, None).to_string();
+        assert_eq!(said, "get an answer: HTTP status 500, a MAINPID=1 [2J: b c");
     }
 }

@@ -286,6 +286,8 @@ fn serve_devices(
     .on_connect(note_peer)
     .workers(std::thread::available_parallelism().map_or(2, std::num::NonZero::get))
     .max_connections(CONNECTIONS)
+    // Handshakes at once: the default of 256 lets a few hundred silent connections keep every device out.
+    .max_connection_rate(CONNECTIONS)
     .tls_handshake_timeout(HANDSHAKE)
     .client_request_timeout(REQUEST_HEAD)
     .keep_alive(KEEP_ALIVE)

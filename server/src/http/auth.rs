@@ -4,7 +4,12 @@
 
 use std::{future::Future, pin::Pin};
 
-use actix_web::{FromRequest, HttpRequest, dev::Payload, http::header, web};
+use actix_web::{
+    FromRequest, HttpRequest,
+    dev::Payload,
+    http::{Version, header},
+    web,
+};
 use callboard_proto::{digest::Digest, ids::DeviceId, problem::Code};
 use data_encoding::BASE64;
 use std::sync::Arc;
@@ -57,9 +62,14 @@ impl FromRequest for Viewer {
     }
 }
 
+/// What proxies tell about whom they ask for.
+const PROXY_HEADERS: [&str; 6] =
+    ["forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip"];
+
 fn is_local(request: &HttpRequest) -> bool {
     let headers = request.headers();
-    let proxied = ["forwarded", "x-forwarded-for", "via"].iter().any(|name| headers.contains_key(*name));
+    // Browsers speak HTTP/1.1; proxies that add no header of their own, 1.0.
+    let proxied = request.version() < Version::HTTP_11 || PROXY_HEADERS.iter().any(|name| headers.contains_key(*name));
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
     let named = ["localhost", "127.0.0.1", "[::1]"]
         .iter()
