@@ -12,7 +12,7 @@ use diesel::{ExpressionMethods, QueryDsl, QueryResult, Queryable};
 use super::{
     conn::{DbConn, execute, find, load},
     schema::{assignments, devices},
-    types::{Ms, Sha, Uid, from_json, parse, to_i64, to_json, to_u32},
+    types::{Ms, Sha, Uid, at_place, from_json, parse, place, to_i64, to_json, to_u32},
 };
 
 /// An assignment with what only the registry needs.
@@ -55,14 +55,13 @@ struct Row {
 
 impl Row {
     fn into_record(self) -> QueryResult<Record> {
-        let state = usize::try_from(self.state).ok().and_then(|n| AssignmentState::ALL.get(n).copied());
         Ok(Record {
             assignment: Assignment {
                 id: self.id.id(),
                 rollout: self.rollout_id.id(),
                 release: self.release.0,
                 phase: usize::try_from(self.phase).unwrap_or_default(),
-                state: state.ok_or_else(|| diesel::result::Error::DeserializationError("assignment state".into()))?,
+                state: at_place(&AssignmentState::ALL, self.state, "assignment state")?,
                 attempt: to_u32(self.attempt),
                 not_before: self.not_before.map(Into::into),
                 offered_at: self.created_at.into(),
@@ -78,8 +77,7 @@ impl Row {
 
 /// The number under which a state is stored: its place in [`AssignmentState::ALL`].
 pub(super) fn column(state: AssignmentState) -> i16 {
-    let place = AssignmentState::ALL.iter().position(|one| *one == state);
-    place.and_then(|n| i16::try_from(n).ok()).unwrap_or_default()
+    place(&AssignmentState::ALL, &state)
 }
 
 /// Reads a device's assignments into it, and the releases that rolled back on it.

@@ -9,7 +9,7 @@ use super::{
     conn::{DbConn, execute, find, load},
     phases::{self, Phase},
     schema::rollouts,
-    types::{Ms, Sha, Uid, from_json, from_set, to_i64, to_json, to_set},
+    types::{Ms, Sha, Uid, at_place, from_json, from_set, place, to_i64, to_json, to_set},
 };
 
 /// A rollout as it is stored.
@@ -45,12 +45,11 @@ struct Row {
 
 impl Row {
     fn into_record(self, phases: Vec<Phase>) -> QueryResult<Record> {
-        let state = usize::try_from(self.state).ok().and_then(|n| RolloutState::ALL.get(n).copied());
         Ok(Record {
             id: self.id.id(),
             release: self.release.0,
             spec: from_json(&self.spec)?,
-            state: state.ok_or_else(|| diesel::result::Error::DeserializationError("rollout state".into()))?,
+            state: at_place(&RolloutState::ALL, self.state, "rollout state")?,
             state_reason: self.state_reason,
             created_at: self.created_at.into(),
             started_at: self.started_at.map(Into::into),
@@ -63,8 +62,7 @@ impl Row {
 }
 
 fn column(state: RolloutState) -> i16 {
-    let place = RolloutState::ALL.iter().position(|one| *one == state);
-    place.and_then(|n| i16::try_from(n).ok()).unwrap_or_default()
+    place(&RolloutState::ALL, &state)
 }
 
 fn with_phases(conn: &mut DbConn, rows: Vec<Row>) -> QueryResult<Vec<Record>> {

@@ -15,7 +15,10 @@ use diesel::{
     sql_types::{BigInt, Binary, Text},
 };
 
-use super::conn::{DbConn, count_statement};
+use super::{
+    conn::{DbConn, count_statement},
+    types::place,
+};
 
 /// What selectors need to know beside the rows.
 #[derive(Clone, Copy, Debug)]
@@ -264,10 +267,7 @@ impl Sql<'_> {
             Value::Text(text) => Bind::Text(text.clone()),
             Value::Version(version) => Bind::Text(version.sort_key()),
             Value::Time(time) => Bind::Int(time.at(self.context.now).millis()),
-            Value::Status(status) => {
-                let place = Connectivity::ALL.iter().position(|one| one == status);
-                Bind::Int(place.and_then(|n| i64::try_from(n).ok()).unwrap_or_default())
-            }
+            Value::Status(status) => Bind::Int(place(&Connectivity::ALL, status).into()),
         };
         self.bind(bind);
     }

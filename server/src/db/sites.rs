@@ -9,12 +9,12 @@ use callboard_policy::{
 };
 use callboard_proto::{admin, ids::SiteId};
 use chrono_tz::Tz;
-use diesel::{ExpressionMethods, QueryDsl, QueryResult, Queryable, result::Error};
+use diesel::{ExpressionMethods, QueryDsl, QueryResult, Queryable};
 
 use super::{
     conn::{DbConn, execute, find, load},
     schema::sites,
-    types::{Ms, from_json, parse, to_json},
+    types::{Ms, at_place, from_json, parse, place, to_json},
 };
 
 /// A place where devices stand.
@@ -49,7 +49,6 @@ pub(super) struct Row {
 
 impl Row {
     pub(super) fn into_site(self) -> QueryResult<Site> {
-        let state = usize::try_from(self.state).ok().and_then(|n| SiteState::ALL.get(n)).copied();
         let suspension = |from: Ms| Suspension { from: from.into(), until: self.resumed_at.map(Into::into) };
         Ok(Site {
             id: parse(&self.id)?,
@@ -57,7 +56,7 @@ impl Row {
             tz: parse(&self.tz)?,
             labels: from_json(&self.labels)?,
             trading: from_json(&self.trading)?,
-            state: state.ok_or_else(|| Error::DeserializationError("a site is in no known state".into()))?,
+            state: at_place(&SiteState::ALL, self.state, "site state")?,
             state_reason: self.state_reason,
             suspension: self.suspended_at.map(suspension),
             held: self.hold_reason.map(|reason| Hold { reason, until: self.hold_until.map(Into::into) }),
@@ -109,15 +108,13 @@ pub(crate) fn list(conn: &mut DbConn, after: &str, limit: i64) -> QueryResult<Ve
 pub(crate) fn put(conn: &mut DbConn, site: &Site) -> QueryResult<()> {
     let (labels, trading) = (to_json(&site.labels)?, to_json(&site.trading)?);
     let (id, tz) = (site.id.to_string(), site.tz.name());
-    let state = SiteState::ALL.iter().position(|state| *state == site.state);
-    let state = state.and_then(|place| i16::try_from(place).ok()).unwrap_or_default();
     let held = site.held.as_ref();
     let values = (
         sites::name.eq(&site.name),
         sites::tz.eq(tz),
         sites::labels.eq(&labels),
         sites::trading.eq(&trading),
-        sites::state.eq(state),
+        sites::state.eq(place(&SiteState::ALL, &site.state)),
         sites::state_reason.eq(&site.state_reason),
         sites::suspended_at.eq(site.suspension.map(|last| Ms::from(last.from))),
         sites::resumed_at.eq(site.suspension.and_then(|last| last.until).map(Ms::from)),

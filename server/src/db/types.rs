@@ -137,6 +137,17 @@ pub(super) fn parse<T: FromStr<Err: std::error::Error + Send + Sync + 'static>>(
     text.parse().map_err(|source: T::Err| Error::DeserializationError(source.into()))
 }
 
+/// How one of `all` is stored: as its place among them.
+pub(super) fn place<T: PartialEq>(all: &[T], one: &T) -> i16 {
+    all.iter().position(|other| other == one).and_then(|n| i16::try_from(n).ok()).unwrap_or_default()
+}
+
+/// The one of `all` that is stored as `place`; `what` names it when there is none.
+pub(super) fn at_place<T: Copy>(all: &[T], place: i16, what: &str) -> QueryResult<T> {
+    let found = usize::try_from(place).ok().and_then(|n| all.get(n).copied());
+    found.ok_or_else(|| Error::DeserializationError(what.into()))
+}
+
 /// Widens a count for its column.
 pub(super) fn to_i64(n: impl TryInto<i64>) -> i64 {
     n.try_into().unwrap_or(i64::MAX)
