@@ -6,6 +6,7 @@ use arc_swap::ArcSwap;
 use callboard_proto::ids::DeviceId;
 use quick_cache::sync::Cache;
 
+mod because;
 pub(crate) mod catalog;
 pub(crate) mod check_in;
 pub(crate) mod devices;
@@ -35,6 +36,7 @@ use crate::{
     store::Store,
     telemetry::Metrics,
 };
+pub(crate) use because::Because;
 use catalog::Snapshot;
 use devices::Known;
 pub(crate) use error::{Error, Result};

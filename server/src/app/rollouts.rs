@@ -13,19 +13,10 @@ use callboard_proto::{admin::RolloutSpec, ids::RolloutId, problem::Code, time::T
 use roaring::RoaringBitmap;
 use uuid::Uuid;
 
-use super::{App, Error, Result, releases};
+use super::{App, Because, Error, Result, releases};
 use crate::db::{self, DbConn, events::NewEvent, rollouts::Record};
 pub(crate) use show::{gate_counts, show, show_assignment, waits_for};
 pub(crate) use start::start;
-
-/// Who changes a rollout's state, and why.
-#[derive(Clone, Debug)]
-pub(crate) struct Because {
-    pub(crate) operator: String,
-    pub(crate) reason: String,
-    /// When resuming: gates look past the failures so far.
-    pub(crate) acknowledge_failures: bool,
-}
 
 /// A rollout by its id or its name.
 pub(crate) fn resolve(conn: &mut DbConn, reference: &str) -> Result<Record> {
@@ -82,8 +73,14 @@ fn check_times(plan: &Plan, now: Timestamp) -> Result<()> {
     }
 }
 
-/// Pauses, resumes or cancels a rollout.
-pub(crate) async fn change_state(app: &App, reference: String, to: RolloutState, because: Because) -> Result<Record> {
+/// Pauses, resumes or cancels a rollout. When it is resumed, gates may be made to look past the failures so far.
+pub(crate) async fn change_state(
+    app: &App,
+    reference: String,
+    to: RolloutState,
+    because: Because,
+    acknowledge_failures: bool,
+) -> Result<Record> {
     let now = app.clock.now();
     let record = app
         .db
@@ -105,11 +102,11 @@ pub(crate) async fn change_state(app: &App, reference: String, to: RolloutState,
                 return Err(Error::refused(Code::WrongState, detail));
             }
             record.state = to;
-            record.state_reason = (to != RolloutState::Running).then(|| said(&because));
+            record.state_reason = (to != RolloutState::Running).then(|| because.to_string());
             record.ended_at = (to == RolloutState::Cancelled).then_some(now);
             db::rollouts::update(conn, &record)?;
             if to == RolloutState::Running {
-                if because.acknowledge_failures {
+                if acknowledge_failures {
                     db::phases::acknowledge_failures(conn, record.id)?;
                 }
                 refuse_to_pause_again(conn, record.id, now)?;
@@ -120,7 +117,7 @@ pub(crate) async fn change_state(app: &App, reference: String, to: RolloutState,
                 RolloutState::Running => "rollout.resumed",
                 _ => "rollout.cancelled",
             };
-            db::events::insert(conn, now, &NewEvent::rollout(kind, record.id, said(&because)))?;
+            db::events::insert(conn, now, &NewEvent::rollout(kind, record.id, because.to_string()))?;
             resolve(conn, &record.id.to_string())
         })
         .await?;
@@ -139,9 +136,4 @@ fn refuse_to_pause_again(conn: &mut DbConn, id: RolloutId, now: Timestamp) -> Re
         }
         _ => Ok(()),
     }
-}
-
-fn said(because: &Because) -> String {
-    let Because { operator, reason, .. } = because;
-    if reason.trim().is_empty() { format!("by {operator}") } else { format!("by {operator}: {}", reason.trim()) }
 }

@@ -11,7 +11,7 @@ use callboard_proto::{
 };
 use chrono_tz::Tz;
 
-use super::{App, Error, Result, devices, eligibility, labels, rollouts};
+use super::{App, Because, Error, Result, devices, eligibility, labels, rollouts};
 use crate::db::{self, DbConn, events::NewEvent, sites::Site};
 
 /// Takes all sites of the list, or none.
@@ -165,12 +165,6 @@ pub(crate) async fn hold(app: &App, operator: String, reference: String, hold: O
     .await
 }
 
-/// Who changes a site's state, and why.
-pub(crate) struct Because {
-    pub(crate) operator: String,
-    pub(crate) reason: String,
-}
-
 /// Suspends, activates or closes a site.
 pub(crate) async fn change_state(app: &App, reference: String, to: SiteState, because: Because) -> Result<Site> {
     let (now, reason) = (app.clock.now(), because.reason.trim().to_owned());
@@ -193,8 +187,7 @@ pub(crate) async fn change_state(app: &App, reference: String, to: SiteState, be
             (SiteState::Suspended, _) => site.suspension.map(|last| Suspension { until: Some(now), ..last }),
             _ => site.suspension,
         };
-        let text = format!("site {} is {} by {}", site.id, to.as_str(), because.operator);
-        let said = if reason.is_empty() { text } else { format!("{text}: {reason}") };
+        let text = format!("site {} is {} {because}", site.id, to.as_str());
         site.state = to;
         site.state_reason = if to == SiteState::Active { String::new() } else { reason };
         let kind = match to {
@@ -202,7 +195,7 @@ pub(crate) async fn change_state(app: &App, reference: String, to: SiteState, be
             SiteState::Suspended => "site.suspended",
             SiteState::Closed => "site.closed",
         };
-        Ok(NewEvent::general(kind, said))
+        Ok(NewEvent::general(kind, text))
     })
     .await
 }

@@ -4,13 +4,12 @@ use callboard_policy::gate::{self, Deed, Word};
 use callboard_proto::problem::Code;
 
 use super::{
-    Because,
     advance::{advance, note, open},
-    gate_counts, resolve, said,
+    gate_counts, resolve,
 };
 use crate::{
-    app::{App, Error, Result, catalog},
-    db::{self, DbConn, events::NewEvent, phases::Phase, rollouts::Record},
+    app::{App, Because, Error, Result, catalog},
+    db::{self, events::NewEvent, phases::Phase, rollouts::Record},
 };
 
 /// Approves the open phase, whose gate is met and whose soak is over.
@@ -70,14 +69,15 @@ async fn by_hand(
                 Deed::Nothing => return Ok(record),
                 Deed::Note(times) => {
                     let name = note(conn, &mut record, times, Some(&because.operator), now)?;
-                    format!("phase {name}: {what} {}", said(&because))
+                    format!("phase {name}: {what} {because}")
                 }
                 Deed::Open { phase, stood } => {
                     let name = open(conn, &mut record, phase, now)?;
-                    format!("phase {name}: {what} {}; otherwise: {stood}", said(&because))
+                    format!("phase {name}: {what} {because}; otherwise: {stood}")
                 }
             };
-            log(conn, &record, kind, text, now)?;
+            db::counters::bump_generation(conn)?;
+            db::events::insert(conn, now, &NewEvent::rollout(kind, record.id, text))?;
             advance(conn, record.id, now)?;
             resolve(conn, &record.id.to_string())
         })
@@ -90,15 +90,4 @@ fn open_now(record: &Record) -> (gate::PhaseCounts, gate::PhaseTimes) {
     let open = record.phases.get(record.open_phase);
     let counts = open.map(|phase| gate_counts(&phase.counts)).unwrap_or_default();
     (counts, open.map(Phase::times).unwrap_or_default())
-}
-
-fn log(
-    conn: &mut DbConn,
-    record: &Record,
-    kind: &'static str,
-    text: String,
-    now: callboard_proto::time::Timestamp,
-) -> Result<()> {
-    db::counters::bump_generation(conn)?;
-    Ok(db::events::insert(conn, now, &NewEvent::rollout(kind, record.id, text))?)
 }

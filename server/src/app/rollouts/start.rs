@@ -8,9 +8,9 @@ use callboard_policy::{
 };
 use callboard_proto::{admin::Counts, problem::Code, time::Timestamp};
 
-use super::{Because, advance::advance, resolve, said, spec};
+use super::{advance::advance, resolve, spec};
 use crate::{
-    app::{ABANDONED_AFTER, App, Error, Result, devices::each, releases},
+    app::{ABANDONED_AFTER, App, Because, Error, Result, devices::each, releases},
     db::{
         self, DbConn, devices,
         events::NewEvent,
@@ -92,9 +92,8 @@ fn store(
     }
     db::counters::bump_generation(conn)?;
     let text = format!(
-        "started for {devices} devices, {} of which need nothing or can have nothing, {}",
-        audience.excluded.len(),
-        said(because)
+        "started for {devices} devices, {} of which need nothing or can have nothing, {because}",
+        audience.excluded.len()
     );
     Ok(db::events::insert(conn, now, &NewEvent::rollout("rollout.started", record.id, text))?)
 }

@@ -91,7 +91,7 @@ pub(crate) async fn start(
     path: Path<String>,
     body: Body<Because>,
 ) -> ApiResult<Json<Rollout>> {
-    let record = rollouts::start(&app, path.into_inner(), because(&operator, body.into_inner())).await?;
+    let record = rollouts::start(&app, path.into_inner(), because(operator, body.into_inner().reason)).await?;
     Ok(Json(rollouts::show(&app, record)))
 }
 
@@ -104,7 +104,7 @@ pub(crate) async fn pause(
     path: Path<String>,
     body: Body<Because>,
 ) -> ApiResult<Json<Rollout>> {
-    change(&operator, &app, path, body, RolloutState::Paused).await
+    change(operator, &app, path, body, RolloutState::Paused).await
 }
 
 /// Lets a paused rollout go on.
@@ -116,7 +116,7 @@ pub(crate) async fn resume(
     path: Path<String>,
     body: Body<Because>,
 ) -> ApiResult<Json<Rollout>> {
-    change(&operator, &app, path, body, RolloutState::Running).await
+    change(operator, &app, path, body, RolloutState::Running).await
 }
 
 /// Calls a rollout off: devices that have not begun to activate drop it.
@@ -128,7 +128,7 @@ pub(crate) async fn cancel(
     path: Path<String>,
     body: Body<Because>,
 ) -> ApiResult<Json<Rollout>> {
-    change(&operator, &app, path, body, RolloutState::Cancelled).await
+    change(operator, &app, path, body, RolloutState::Cancelled).await
 }
 
 /// Approves the open phase, whose gate is met and whose soak is over: the next phase opens.
@@ -140,7 +140,7 @@ pub(crate) async fn approve(
     path: Path<String>,
     body: Body<Because>,
 ) -> ApiResult<Json<Rollout>> {
-    let because = because(&operator, body.into_inner());
+    let because = because(operator, body.into_inner().reason);
     let record = rollouts::by_hand::approve(&app, path.into_inner(), because).await?;
     Ok(Json(rollouts::show(&app, record)))
 }
@@ -154,7 +154,7 @@ pub(crate) async fn skip_soak(
     path: Path<String>,
     body: Body<Because>,
 ) -> ApiResult<Json<Rollout>> {
-    let because = because(&operator, body.into_inner());
+    let because = because(operator, body.into_inner().reason);
     let record = rollouts::by_hand::skip_soak(&app, path.into_inner(), because).await?;
     Ok(Json(rollouts::show(&app, record)))
 }
@@ -169,25 +169,25 @@ pub(crate) async fn open_phase(
     body: Body<OpenPhase>,
 ) -> ApiResult<Json<Rollout>> {
     let OpenPhase { phase, reason } = body.into_inner();
-    let because = because(&operator, Because { reason, ..Because::default() });
+    let because = because(operator, reason);
     let record = rollouts::by_hand::open_phase(&app, path.into_inner(), phase, because).await?;
     Ok(Json(rollouts::show(&app, record)))
 }
 
-fn because(operator: &Operator, body: Because) -> app::rollouts::Because {
-    let Because { reason, acknowledge_failures } = body;
-    app::rollouts::Because { operator: operator.name.clone(), reason, acknowledge_failures }
+fn because(operator: Operator, reason: String) -> app::Because {
+    app::Because { operator: operator.name, reason }
 }
 
 async fn change(
-    operator: &Operator,
+    operator: Operator,
     app: &App,
     path: Path<String>,
     body: Body<Because>,
     to: RolloutState,
 ) -> ApiResult<Json<Rollout>> {
-    let because = because(operator, body.into_inner());
-    let record = rollouts::change_state(app, path.into_inner(), to, because).await?;
+    let Because { reason, acknowledge_failures } = body.into_inner();
+    let because = because(operator, reason);
+    let record = rollouts::change_state(app, path.into_inner(), to, because, acknowledge_failures).await?;
     Ok(Json(rollouts::show(app, record)))
 }
 

@@ -125,7 +125,7 @@ async fn change(
     body: Body<ChangeSite>,
     to: SiteState,
 ) -> ApiResult<Json<Site>> {
-    let because = app::sites::Because { operator: operator.name, reason: body.into_inner().reason };
+    let because = app::Because { operator: operator.name, reason: body.into_inner().reason };
     let site = app::sites::change_state(app, path.into_inner(), to, because).await?;
     Ok(Json(app::sites::show(app, site)))
 }
