@@ -6,7 +6,7 @@
 
 use callboard_policy::{
     assignment::{Event, transition},
-    decide::{Admission, CancelWhy, Step},
+    decide::{Admission, Step},
     device::{Assignment, Device},
     guard::{self, Caps, Grant, Load},
 };
@@ -112,7 +112,7 @@ fn apply(conn: &mut DbConn, basis: &Basis, step: Step, terms: Option<Terms>) -> 
             Ok(admission != Admission::Member)
         }
         Step::GrantActivation { assignment, .. } => happen(conn, basis, assignment, Event::ActivationGranted),
-        Step::Cancel { assignment, why } => cancel(conn, basis, assignment, why),
+        Step::Cancel { assignment, why } => happen(conn, basis, assignment, why.event()),
         Step::CloseAsInstalled { assignment } => happen(conn, basis, assignment, Event::SeenInstalled),
         Step::Exclude { rollout, phase, .. } => {
             members::exclude(conn, rollout, phase, basis.device.number, true)?;
@@ -159,17 +159,9 @@ fn grant_download(conn: &mut DbConn, basis: &Basis, rollout: RolloutId, phase: u
     Ok(db::phases::count(conn, rollout, phase, None, Some(new.state))?)
 }
 
-fn unexpected(source: callboard_policy::assignment::IllegalTransition) -> Error {
+/// A transition that only the server asks for, so that it is allowed.
+pub(crate) fn unexpected(source: callboard_policy::assignment::IllegalTransition) -> Error {
     Error::Unexpected(source.to_string())
-}
-
-fn cancel(conn: &mut DbConn, basis: &Basis, assignment: AssignmentId, why: CancelWhy) -> Result<bool> {
-    let event = match why {
-        CancelWhy::RolloutCancelled | CancelWhy::NoLongerFits(_) => Event::Cancelled,
-        CancelWhy::RolloutEnded => Event::Expired,
-        CancelWhy::Superseded { .. } => Event::Requeued,
-    };
-    happen(conn, basis, assignment, event)
 }
 
 /// Lets something happen to an assignment that the device did not report; says whether the catalog has changed.

@@ -11,7 +11,7 @@ use callboard_proto::{
 use super::{
     App, Error, Result,
     devices::{self, Known},
-    grants::move_to,
+    grants::{move_to, unexpected},
     rollouts::advance::advance,
 };
 use crate::db::{self, DbConn, assignments::Record, events::NewEvent};
@@ -111,7 +111,7 @@ fn one(
 /// The device used the right that it was given beforehand; from now on it is as if it had been granted.
 fn begin_alone(conn: &mut DbConn, record: &mut Record, now: Timestamp) -> Result<()> {
     let event = Event::ActivatedAlone;
-    let new = transition(record.assignment.state, event).map_err(|source| Error::Unexpected(source.to_string()))?;
+    let new = transition(record.assignment.state, event).map_err(unexpected)?;
     move_to(conn, record, new, event, now)?;
     let text = "it could not ask, and activated within the time that it had been told before";
     let event = NewEvent {
