@@ -98,23 +98,22 @@ impl Openings<'_> {
 
 #[cfg(test)]
 mod tests {
-    use chrono::{NaiveTime, Weekday};
+    use chrono::NaiveTime;
 
     use super::*;
     use crate::{
         fixture::at,
         trading::HoursSpec,
-        window::{Gates, Mode, Start, WindowTz, ZoneSource},
+        window::{Gates, Mode, Start, WindowTz, ZoneSource, week},
     };
 
     const UTC: Zone = Zone { tz: Tz::UTC, source: ZoneSource::Window, mismatch: None };
 
     fn window(time: &str, minutes: u64) -> Window {
         let at = NaiveTime::parse_from_str(time, "%H:%M").expect("a time of day");
-        let days = [Weekday::Mon, Weekday::Tue, Weekday::Wed, Weekday::Thu, Weekday::Fri, Weekday::Sat, Weekday::Sun];
         Window {
             tz: WindowTz::Zone(Tz::UTC),
-            start: Start::Weekly { days: days.to_vec(), at },
+            start: Start::Weekly { days: week::every_day(), at },
             duration: Duration::from_secs(minutes * 60),
             gates: Gates { download: false, install: true },
             mode: Mode::Hard,

@@ -119,13 +119,14 @@ fn openings<'a>(case: &Case<'a>, rollout: &'a Rollout, gate: Gate) -> (Openings<
 
 /// Whether the windows are closed now, but the device was away for all of the last one in best-effort mode.
 fn missed(case: &Case<'_>, rollout: &Rollout, windows: &[(&Window, Zone)], needed: Duration) -> Grounds {
-    let closed = matches!(window::state_at(case.now, windows, needed), Some(WindowState::Closed { .. }));
+    let closed = || matches!(window::state_at(case.now, windows, needed), Some(WindowState::Closed { .. }));
     let lenient: Vec<(&Window, Zone)> =
         windows.iter().filter(|(window, _)| window.mode == Mode::BestEffort).copied().collect();
-    match window::last_closed(case.now, &lenient).filter(|_| closed) {
+    match window::last_closed(case.now, &lenient) {
         Some((span, zone))
             if rollout.begins_at().is_some_and(|begins| begins < span.end)
-                && case.contact.absence.is_some_and(|absence| absence.covers(span)) =>
+                && case.contact.absence.is_some_and(|absence| absence.covers(span))
+                && closed() =>
         {
             Grounds::MissedWindow { span, zone }
         }
