@@ -16,6 +16,7 @@ mod duration;
 mod event;
 mod exit;
 mod freeze;
+mod hold;
 mod hours;
 mod import;
 mod init;

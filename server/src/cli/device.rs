@@ -2,19 +2,18 @@
 
 use std::fmt::Write as _;
 
-use callboard_proto::admin::{Decommission, Device, EditLabels, Event, Hold, ImportDevice, Imported, Page};
+use callboard_proto::admin::{Decommission, Device, EditLabels, Event, ImportDevice, Imported, Page};
 use ureq::http::Method;
 
 use super::{
     Context,
     api::{PageArgs, Path},
     event,
+    hold::HoldArgs,
     import::{self, ImportArgs},
     label::{self, Label},
-    moment::{self, Moment},
     show, table,
 };
-use crate::clock::Clock;
 
 mod explain;
 
@@ -69,13 +68,8 @@ pub(crate) enum DeviceCommand {
     Hold {
         /// Name or id
         device: String,
-        /// Why, for everybody who looks at it
-        #[arg(long)]
-        reason: String,
-        /// Until when, such as 2h, 3d, 2026-11-23T02:00:00Z or 2026-11-22T21:00:00-05:00 [default: until it is
-        /// released]
-        #[arg(long, value_name = "TIME|DURATION", value_parser = moment::parse)]
-        until: Option<Moment>,
+        #[command(flatten)]
+        hold: HoldArgs,
     },
     /// Let rollouts at a held device again
     #[command(visible_alias = "unhold")]
@@ -117,9 +111,8 @@ pub(crate) fn run(command: DeviceCommand, context: &Context) -> anyhow::Result<(
             let events: Page<Event> = api.list(&one(&device, &["history"]), &page)?;
             show::page(context.format, "events", &events, event::list)
         }
-        DeviceCommand::Hold { device, reason, until } => {
-            let until = until.map(|moment| moment.at(Clock::system().now()));
-            api.tell(Method::PUT, &one(&device, &["hold"]), &Hold { reason, until })?;
+        DeviceCommand::Hold { device, hold } => {
+            api.tell(Method::PUT, &one(&device, &["hold"]), &hold.hold())?;
             show::value(context.format, &api.get(&one(&device, &[]))?, details)
         }
         DeviceCommand::ReleaseHold { device } => {

@@ -1,9 +1,9 @@
 //! Trading hours as people write them: `mon-sat 08:00-20:00; sun 10:00-18:00`, or `none`.
 
-use callboard_policy::trading::{self, HoursSpec};
 use callboard_proto::admin::TradingHours;
 
 use super::days;
+use crate::db::sites;
 
 /// How they are written, for `--help` and for errors.
 pub(crate) const SYNTAX: &str =
@@ -21,7 +21,7 @@ impl std::str::FromStr for Hours {
             return Ok(Self(Vec::new()));
         }
         let hours = text.split(';').map(|span| one(span.trim())).collect::<Result<Vec<_>, _>>()?;
-        read(&hours).map(|_| Self(hours))
+        sites::hours(&hours).map(|_| Self(hours))
     }
 }
 
@@ -35,15 +35,9 @@ fn one(span: &str) -> Result<TradingHours, String> {
     Ok(TradingHours { days, opens: opens.to_owned(), closes: closes.to_owned() })
 }
 
-fn read(hours: &[TradingHours]) -> Result<trading::TradingHours, String> {
-    let spec =
-        |one: &TradingHours| HoursSpec { days: one.days.clone(), opens: one.opens.clone(), closes: one.closes.clone() };
-    trading::TradingHours::read(&hours.iter().map(spec).collect::<Vec<_>>())
-}
-
 /// The same as text; empty without any.
 pub(crate) fn show(hours: &[TradingHours]) -> String {
-    read(hours).map_or_else(|_| format!("{hours:?}"), |hours| hours.to_string())
+    sites::hours(hours).map_or_else(|_| format!("{hours:?}"), |hours| hours.to_string())
 }
 
 #[cfg(test)]

@@ -1,18 +1,17 @@
 //! `callboard site`: where devices stand.
 
-use callboard_proto::admin::{ChangeSite, Hold, ImportSite, Page, SetTradingHours, Site};
+use callboard_proto::admin::{ChangeSite, ImportSite, Page, SetTradingHours, Site};
 use ureq::http::Method;
 
 use super::{
     Context,
     api::{PageArgs, Path},
     device,
+    hold::HoldArgs,
     hours::{self, Hours},
     import::{self, ImportArgs},
-    moment::{self, Moment},
     show, table,
 };
-use crate::clock::Clock;
 
 /// What to do with sites.
 #[derive(clap::Subcommand)]
@@ -43,13 +42,8 @@ pub(crate) enum SiteCommand {
     Hold {
         /// Its id
         site: String,
-        /// Why, for everybody who looks at it
-        #[arg(long)]
-        reason: String,
-        /// Until when, such as 2h, 3d, 2026-11-23T02:00:00Z or 2026-11-22T21:00:00-05:00 [default: until it is
-        /// released]
-        #[arg(long, value_name = "TIME|DURATION", value_parser = moment::parse)]
-        until: Option<Moment>,
+        #[command(flatten)]
+        hold: HoldArgs,
     },
     /// Let rollouts at a held site again
     #[command(visible_alias = "unhold")]
@@ -103,9 +97,8 @@ pub(crate) fn run(command: SiteCommand, context: &Context) -> anyhow::Result<()>
             api.tell(Method::PUT, &one(&site, &["trading-hours"]), &body)?;
             shown(&site)
         }
-        SiteCommand::Hold { site, reason, until } => {
-            let until = until.map(|moment| moment.at(Clock::system().now()));
-            api.tell(Method::PUT, &one(&site, &["hold"]), &Hold { reason, until })?;
+        SiteCommand::Hold { site, hold } => {
+            api.tell(Method::PUT, &one(&site, &["hold"]), &hold.hold())?;
             shown(&site)
         }
         SiteCommand::ReleaseHold { site } => {

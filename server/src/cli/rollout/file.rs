@@ -43,7 +43,7 @@ pub(super) fn to_toml(spec: &RolloutSpec) -> anyhow::Result<String> {
 }
 
 /// What a rollout says beyond the defaults, with what it must say.
-pub(super) fn sparse(spec: &RolloutSpec) -> anyhow::Result<Table> {
+fn sparse(spec: &RolloutSpec) -> anyhow::Result<Table> {
     let mut whole = beyond_defaults::<RolloutSpec>(Table::try_from(spec)?, &["name", "release", "policy"])?;
     without_empty_tables(&mut whole);
     parts::<Window>(&mut whole, "windows", &["duration_min"])?;
