@@ -8,12 +8,15 @@
 //!
 //! A grant runs ahead of the device's reports, so a report that tells what is known already changes nothing.
 
+mod course;
+
 use std::time::Duration;
 
 use callboard_proto::{
     report::{Event as Reported, FailureClass},
     state::AssignmentState as State,
 };
+pub use course::{Heard, Terms, Unheard, happen, hear};
 
 /// Back-off before the second attempt, at most; doubled for every further one.
 pub const FIRST_BACKOFF: Duration = Duration::from_secs(60);
@@ -157,14 +160,10 @@ fn in_activation(state: State) -> bool {
     matches!(state, State::Activating | State::Verifying)
 }
 
-/// How long to wait before `attempt` (the second is the first that waits): exponential, with full jitter out of
-/// `entropy`, so that devices that failed together do not come back together.
-pub fn backoff(attempt: u32, entropy: u64) -> Duration {
+/// The longest wait before `attempt` (the second is the first that waits).
+pub fn backoff(attempt: u32) -> Duration {
     let doublings = attempt.saturating_sub(2).min(16);
-    let longest = FIRST_BACKOFF.saturating_mul(1 << doublings).min(MAX_BACKOFF);
-    let millis = u64::try_from(longest.as_millis()).unwrap_or(u64::MAX);
-    let part = (u128::from(millis) * u128::from(entropy)) >> 64;
-    Duration::from_millis(u64::try_from(part).unwrap_or(millis))
+    FIRST_BACKOFF.saturating_mul(1 << doublings).min(MAX_BACKOFF)
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use callboard_proto::{
     digest::{Digest, Hasher},
-    ids::RolloutId,
+    ids::{Id, RolloutId},
 };
 
 /// Where a unit stands in a rollout: units are ranked by it.
@@ -22,6 +22,11 @@ pub fn bucket(rollout: RolloutId, unit: &[u8]) -> Bucket {
 }
 
 impl Bucket {
+    /// An id that whoever needs none from outside gives to what this stands for.
+    pub(crate) fn id<K>(self) -> Option<Id<K>> {
+        Id::from_slice(self.0.as_bytes().get(..16)?)
+    }
+
     /// This unit's share of `range`: from zero up to but without all of it, spread evenly over units.
     pub fn spread(self, range: Duration) -> Duration {
         let [a, b, c, d, ..] = *self.0.as_bytes();

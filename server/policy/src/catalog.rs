@@ -33,6 +33,12 @@ impl Catalog {
         Self { freezes, ..self }
     }
 
+    /// Adds a rollout where it belongs.
+    pub fn add(&mut self, rollout: Rollout) {
+        let place = self.rollouts.partition_point(|one| rank(one) <= rank(&rollout));
+        self.rollouts.insert(place, rollout);
+    }
+
     /// The rollout with this id.
     pub fn rollout(&self, id: RolloutId) -> Option<&Rollout> {
         self.rollouts.iter().find(|rollout| rollout.id == id)

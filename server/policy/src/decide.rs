@@ -155,6 +155,14 @@ pub enum Step {
     },
 }
 
+impl Step {
+    /// Whether a device can be answered with it. After the others, which are the server's own business, it is decided
+    /// anew.
+    pub const fn is_answer(self) -> bool {
+        !matches!(self, Self::CloseAsInstalled { .. } | Self::Exclude { .. })
+    }
+}
+
 /// Why an assignment is dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CancelWhy {

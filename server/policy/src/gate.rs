@@ -30,6 +30,23 @@ pub struct PhaseTimes {
     pub approved: bool,
 }
 
+impl PhaseTimes {
+    /// The phase was opened just now.
+    pub fn opened(now: Timestamp) -> Self {
+        Self { opened_at: now, ..Self::default() }
+    }
+
+    /// Its gate is met since now.
+    pub fn met(self, now: Timestamp) -> Self {
+        Self { met_at: Some(now), ..self }
+    }
+
+    /// Its gate is met no longer: soak and approval begin anew.
+    pub fn unmet(self) -> Self {
+        Self::opened(self.opened_at)
+    }
+}
+
 /// Where a gate stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum GateVerdict {
@@ -219,6 +236,21 @@ pub fn advance(rollout: &Rollout, counts: &[PhaseCounts], times: PhaseTimes, now
         }
         verdict => Advance::Stay(verdict.into_reason()),
     }
+}
+
+/// Whether time alone can move a rollout on at `now`: it has a phase that does not wait for ever, or that soaks, or its
+/// end has passed.
+pub fn moves_with_time(rollout: &Rollout, now: Timestamp) -> bool {
+    let waits = rollout.plan.phases.iter().any(|phase| phase.max_wait.is_some() || !phase.soak.is_zero());
+    rollout.state.is_active() && (waits || rollout.plan.ends_at.is_some_and(|end| now >= end))
+}
+
+/// When time alone moves a rollout on, as it stands after `now`.
+pub fn next_look(rollout: &Rollout, times: PhaseTimes, now: Timestamp) -> Option<Timestamp> {
+    let open = rollout.plan.phases.get(rollout.open_phase).filter(|_| rollout.state.is_active())?;
+    let patience = open.max_wait.map(|wait| times.opened_at + wait);
+    let soaked = times.met_at.map(|met| met + open.soak);
+    [patience, soaked, rollout.plan.ends_at].into_iter().flatten().filter(|at| *at > now).min()
 }
 
 /// Whether `part` of `whole` is at least `percent`.

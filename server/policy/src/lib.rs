@@ -16,6 +16,7 @@ pub mod device;
 pub mod freeze;
 pub mod gate;
 pub mod guard;
+pub mod ledger;
 pub mod openings;
 pub mod preview;
 pub mod release;

@@ -93,7 +93,7 @@ async fn settle(app: &App, mut known: Arc<Known>, contact: &Contact, now: Timest
                     app.reload_catalog().await?;
                 }
                 // After an offer, an activation or a cancellation there is an answer; else look on.
-                if !matches!(decision.step, Step::CloseAsInstalled { .. } | Step::Exclude { .. }) {
+                if decision.step.is_answer() {
                     return Ok((known, decision));
                 }
             }

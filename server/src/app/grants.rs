@@ -5,7 +5,7 @@
 //! rollout's caps is counted in the same transaction, so that no burst takes one twice.
 
 use callboard_policy::{
-    assignment::{Event, transition},
+    assignment::{self, Event},
     decide::{Admission, Step},
     device::{Assignment, Device},
     guard::{self, Caps, Grant, Load},
@@ -111,9 +111,9 @@ fn apply(conn: &mut DbConn, basis: &Basis, step: Step, terms: Option<Terms>) -> 
             grant_download(conn, basis, rollout, phase, terms.release)?;
             Ok(admission != Admission::Member)
         }
-        Step::GrantActivation { assignment, .. } => happen(conn, basis, assignment, Event::ActivationGranted),
-        Step::Cancel { assignment, why } => happen(conn, basis, assignment, why.event()),
-        Step::CloseAsInstalled { assignment } => happen(conn, basis, assignment, Event::SeenInstalled),
+        Step::GrantActivation { assignment, .. } => decided(conn, basis, assignment, Event::ActivationGranted),
+        Step::Cancel { assignment, why } => decided(conn, basis, assignment, why.event()),
+        Step::CloseAsInstalled { assignment } => decided(conn, basis, assignment, Event::SeenInstalled),
         Step::Exclude { rollout, phase, .. } => {
             members::exclude(conn, rollout, phase, basis.device.number, true)?;
             advance(conn, rollout, basis.now)?;
@@ -132,17 +132,12 @@ fn admit(conn: &mut DbConn, basis: &Basis, rollout: RolloutId, phase: usize, adm
 
 fn grant_download(conn: &mut DbConn, basis: &Basis, rollout: RolloutId, phase: usize, release: Digest) -> Result<()> {
     if let Some(mut old) = db::assignments::of(conn, rollout, basis.device.id)? {
-        let state = old.assignment.state;
         if basis.device.assignment(rollout).is_some() {
-            let phase = old.assignment.phase;
-            old.assignment.state = transition(state, Event::DownloadGranted).map_err(unexpected)?;
-            old.assignment.not_before = None;
             old.granted = basis.granted();
-            db::assignments::update(conn, &old, basis.now)?;
-            return Ok(db::phases::count(conn, rollout, phase, Some(state), Some(old.assignment.state))?);
+            return happen(conn, &mut old, Event::DownloadGranted, basis.now).map(drop);
         }
         // Of the device's former life, before it enrolled anew.
-        db::phases::count(conn, rollout, old.assignment.phase, Some(state), None)?;
+        db::phases::count(conn, rollout, old.assignment.phase, Some(old.assignment.state), None)?;
         db::assignments::delete(conn, old.assignment.id)?;
     }
     let new = Assignment {
@@ -159,24 +154,17 @@ fn grant_download(conn: &mut DbConn, basis: &Basis, rollout: RolloutId, phase: u
     Ok(db::phases::count(conn, rollout, phase, None, Some(new.state))?)
 }
 
-/// A transition that only the server asks for, so that it is allowed.
-pub(crate) fn unexpected(source: callboard_policy::assignment::IllegalTransition) -> Error {
-    Error::Unexpected(source.to_string())
-}
-
 /// Lets something happen to an assignment that the device did not report; says whether the catalog has changed.
-fn happen(conn: &mut DbConn, basis: &Basis, id: AssignmentId, event: Event) -> Result<bool> {
+fn decided(conn: &mut DbConn, basis: &Basis, id: AssignmentId, event: Event) -> Result<bool> {
     let Some(mut record) = db::assignments::get(conn, id)? else {
         return Ok(false);
     };
-    let old = record.assignment.state;
-    let new = transition(old, event).map_err(unexpected)?;
     if event == Event::ActivationGranted {
         record.granted = basis.granted();
     }
-    move_to(conn, &mut record, new, event, basis.now)?;
-    if new.is_final() {
-        let text = format!("{} ({} before)", new.as_str(), old.as_str());
+    let before = happen(conn, &mut record, event, basis.now)?;
+    if record.assignment.state.is_final() {
+        let text = format!("{} ({} before)", record.assignment.state.as_str(), before.as_str());
         let event = NewEvent {
             rollout: Some(record.assignment.rollout),
             ..NewEvent::device("assignment", record.device, text)
@@ -186,21 +174,18 @@ fn happen(conn: &mut DbConn, basis: &Basis, id: AssignmentId, event: Event) -> R
     advance(conn, record.assignment.rollout, basis.now)
 }
 
-/// Writes an assignment's new state and counts it.
-pub(crate) fn move_to(
-    conn: &mut DbConn,
-    record: &mut Record,
-    new: AssignmentState,
-    event: Event,
-    now: Timestamp,
-) -> Result<()> {
-    let old = record.assignment.state;
-    record.assignment.state = new;
-    // Reports of an attempt are numbered from 1, so whatever may download again begins a new one.
-    if event.raises_attempt() || event == Event::Requeued {
-        record.assignment.attempt += 1;
+/// Lets something happen to an assignment, writes it and counts it; gives the state before. What is not allowed is a
+/// fault of the server: what devices report has been judged before.
+pub(crate) fn happen(conn: &mut DbConn, record: &mut Record, event: Event, now: Timestamp) -> Result<AssignmentState> {
+    let attempt = record.assignment.attempt;
+    let before = assignment::happen(&mut record.assignment, record.device, event, now)
+        .map_err(|source| Error::Unexpected(source.to_string()))?;
+    if record.assignment.attempt != attempt {
+        // The reports of an attempt are numbered from 1.
         record.seq = 0;
     }
     db::assignments::update(conn, record, now)?;
-    Ok(db::phases::count(conn, record.assignment.rollout, record.assignment.phase, Some(old), Some(new))?)
+    let (rollout, phase, after) = (record.assignment.rollout, record.assignment.phase, record.assignment.state);
+    db::phases::count(conn, rollout, phase, Some(before), Some(after))?;
+    Ok(before)
 }

@@ -1,6 +1,6 @@
 //! Reports: what became of assignments. Many reports are committed together; each is answered when it is durable.
 
-use callboard_policy::assignment::{Event, activated_alone, backoff, transition};
+use callboard_policy::assignment::{Event, Terms, Unheard, hear};
 use callboard_proto::{
     ids::DeviceId,
     problem::Code,
@@ -11,7 +11,7 @@ use callboard_proto::{
 use super::{
     App, Error, Result,
     devices::{self, Known},
-    grants::{move_to, unexpected},
+    grants::happen,
     rollouts::advance::advance,
 };
 use crate::db::{self, DbConn, assignments::Record, events::NewEvent};
@@ -19,9 +19,6 @@ use crate::db::{self, DbConn, assignments::Record, events::NewEvent};
 /// Takes the reports of one device, oldest first.
 pub(crate) async fn reports(app: &App, known: &Known, reports: Vec<Report>) -> Result<Receipt> {
     let (device, now, count) = (known.record.device.id, app.clock.now(), reports.len());
-    let mut entropy = [0; 8];
-    getrandom::fill(&mut entropy).map_err(|source| Error::Unexpected(format!("draw random bytes: {source}")))?;
-    let entropy = u64::from_be_bytes(entropy);
     let (receipt, changed) = app
         .db
         .write(move |conn| {
@@ -29,7 +26,7 @@ pub(crate) async fn reports(app: &App, known: &Known, reports: Vec<Report>) -> R
             let mut changed = false;
             for report in reports {
                 let key = report.key();
-                match one(conn, device, report, entropy, now)? {
+                match one(conn, device, report, now)? {
                     Ok(catalog_changed) => {
                         changed |= catalog_changed;
                         receipt.accepted.push(key);
@@ -67,65 +64,52 @@ fn one(
     conn: &mut DbConn,
     device: DeviceId,
     report: Report,
-    entropy: u64,
     now: Timestamp,
 ) -> Result<std::result::Result<bool, (Code, String)>> {
     let found = db::assignments::get(conn, report.assignment_id)?;
     let Some(mut record) = found.filter(|record| record.device == device) else {
         return Ok(Err((Code::NotYourAssignment, format!("assignment {} is not this device's", report.assignment_id))));
     };
-    if report.release_sha256 != record.assignment.release {
-        return Ok(Err((Code::NotYourAssignment, "the assignment is about another release".to_owned())));
-    }
-    let attempt = record.assignment.attempt;
-    if report.attempt == attempt && report.seq <= record.seq {
+    let terms = db::rollouts::lean(conn, record.assignment.rollout)?.map_or(
+        Terms { max_attempts: 1, offline_activation: false },
+        |rollout| Terms {
+            max_attempts: rollout.spec.max_attempts,
+            offline_activation: rollout.spec.offline_activation,
+        },
+    );
+    let heard = match hear(&record.assignment, record.seq, &report, terms) {
+        Ok(Some(heard)) => heard,
         // Taken before; the answer was lost.
-        return Ok(Ok(false));
-    }
-    if report.attempt != attempt {
-        let detail = format!("the report is of attempt {}, the assignment is in attempt {attempt}", report.attempt);
-        return Ok(Err((Code::StaleAttempt, detail)));
-    }
-    let rollout = db::rollouts::lean(conn, record.assignment.rollout)?;
-    let alone = rollout.as_ref().is_some_and(|rollout| rollout.spec.offline_activation);
-    if alone && activated_alone(record.assignment.state, report.event) {
+        Ok(None) => return Ok(Ok(false)),
+        Err(unheard) => return Ok(Err((code(unheard), unheard.to_string()))),
+    };
+    if heard.alone {
         begin_alone(conn, &mut record, now)?;
     }
-    let max_attempts = rollout.map_or(1, |rollout| rollout.spec.max_attempts);
-    let class = report.failure.as_ref().map(|failure| failure.class);
-    let event = Event::from_report(report.event, class, attempt, max_attempts);
-    let new = match transition(record.assignment.state, event) {
-        Ok(new) => new,
-        Err(illegal) => return Ok(Err((Code::IllegalTransition, illegal.to_string()))),
-    };
     record.seq = report.seq;
     record.failure = report.failure.clone().or(record.failure);
-    if event == Event::FailedForNow {
-        record.assignment.not_before = Some(now + backoff(attempt + 1, entropy ^ fold(record.assignment.id)));
-    }
-    move_to(conn, &mut record, new, event, now)?;
+    happen(conn, &mut record, heard.event, now)?;
     log(conn, &record, &report, now)?;
     Ok(Ok(advance(conn, record.assignment.rollout, now)?))
 }
 
+fn code(unheard: Unheard) -> Code {
+    match unheard {
+        Unheard::OtherRelease(_) => Code::NotYourAssignment,
+        Unheard::OtherAttempt { .. } => Code::StaleAttempt,
+        Unheard::Illegal(_) => Code::IllegalTransition,
+    }
+}
+
 /// The device used the right that it was given beforehand; from now on it is as if it had been granted.
 fn begin_alone(conn: &mut DbConn, record: &mut Record, now: Timestamp) -> Result<()> {
-    let event = Event::ActivatedAlone;
-    let new = transition(record.assignment.state, event).map_err(unexpected)?;
-    move_to(conn, record, new, event, now)?;
+    happen(conn, record, Event::ActivatedAlone, now)?;
     let text = "it could not ask, and activated within the time that it had been told before";
     let event = NewEvent {
         rollout: Some(record.assignment.rollout),
         ..NewEvent::device("assignment.alone", record.device, text)
     };
     Ok(db::events::insert(conn, now, &event)?)
-}
-
-/// Devices of one batch of reports shall not come back together.
-fn fold(id: callboard_proto::ids::AssignmentId) -> u64 {
-    id.as_bytes()
-        .chunks(8)
-        .fold(0, |sum, part| part.iter().fold(sum, |sum: u64, byte| sum.rotate_left(7) ^ u64::from(*byte)))
 }
 
 fn log(conn: &mut DbConn, record: &Record, report: &Report, now: Timestamp) -> Result<()> {

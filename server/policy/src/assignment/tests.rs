@@ -85,9 +85,7 @@ fn only_passing_failures_with_an_attempt_left_are_tried_again() {
 }
 
 #[test]
-fn back_off_doubles_up_to_an_hour_with_full_jitter() {
-    let longest = |attempt| backoff(attempt, u64::MAX).as_secs_f64().round();
-    assert_eq!([1, 2, 3, 4, 8, 9, 100].map(longest), [60.0, 60.0, 120.0, 240.0, 3600.0, 3600.0, 3600.0]);
-    assert_eq!(backoff(3, 0), Duration::ZERO);
-    assert_eq!(backoff(3, u64::MAX / 2 + 1), Duration::from_secs(60));
+fn back_off_doubles_up_to_an_hour() {
+    let longest = |attempt| backoff(attempt).as_secs();
+    assert_eq!([1, 2, 3, 4, 8, 9, 100].map(longest), [60, 60, 120, 240, 3600, 3600, 3600]);
 }

@@ -62,6 +62,11 @@ impl PhaseCounts {
         *self.of(to) += 1;
     }
 
+    /// Gates look past the failures so far.
+    pub fn acknowledge(&mut self) {
+        self.acknowledged = self.rolled_back + self.failed;
+    }
+
     /// Devices that have no final state and may still get one, with or without an assignment.
     pub fn open(&self) -> u64 {
         self.size.saturating_sub(self.done())

@@ -32,11 +32,12 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use callboard_policy::{
-    decide::{self, Step},
+    decide::Step,
     device::{Device, Hold},
     freeze::FreezeSpec,
-    gate::{PhaseTimes, Word},
+    gate::Word,
     guard::{Cap, Caps},
+    ledger::Unit,
     preview::preview,
     release::Release,
     rollout::{Approval, Membership, PhaseSpec, PolicyKind, Rollout, RolloutState, Spec, Unit as Moves, WindowSpec},
@@ -56,7 +57,7 @@ use callboard_proto::{
 
 use crate::{
     report,
-    world::{POLL, Running, Unit, World, id},
+    world::{Actor, POLL, World, id},
 };
 
 /// Runs a script and returns its transcript: every line of it, and below each command what came of it.
@@ -101,17 +102,16 @@ fn command(world: &mut World, words: &[&str], details: &[&str]) -> Vec<String> {
         ["release", product, version, facts @ ..] => release(world, product, version, facts),
         ["rollout", name, product, version] => return rollout(world, name, product, version, details),
         ["preview", name] => {
-            let plan = world.running(name).rollout.plan.clone();
-            let release = world.releases.iter().find(|one| one.digest == plan.release).unwrap();
-            let fleet: Vec<_> = world.units.values().map(|unit| (&unit.device, world.seen(unit))).collect();
-            let seen = preview(world.now, id(name), &plan, release, &fleet, &world.catalog());
+            let plan = &world.rollout(name).plan;
+            let units = world.actors.values().map(|actor| &actor.unit);
+            let fleet: Vec<_> = units.map(|unit| (&unit.device, unit.seen(world.now, POLL))).collect();
+            let release = world.release(plan.release);
+            let seen = preview(world.now, id(name), plan, release, &fleet, &world.ledger.catalog);
             return report::preview(world, &seen);
         }
         ["check-in", name] => return vec![report::decision(&world.check_in(name))],
         ["explain", name] => {
-            let contact = world.contact(name);
-            let (device, loads) = (&world.units[*name].device, world.loads(name));
-            let decision = decide::explain(world.now, &world.catalog(), device, &contact, &loads);
+            let decision = world.explain(name);
             return report::explained(world, &decision);
         }
         ["online", name, "until", time] => {
@@ -124,14 +124,14 @@ fn command(world: &mut World, words: &[&str], details: &[&str]) -> Vec<String> {
         ["facts", name, facts @ ..] => {
             for fact in facts {
                 let (key, value) = pair(fact);
-                learn(&mut world.units.get_mut(*name).unwrap().device, &key, value);
+                learn(&mut world.actor(name).unit.device, &key, value);
             }
         }
         ["runs", name, product, version] => {
             world.install(name, Digest::of(format!("{product} {version}").as_bytes()));
         }
-        ["move", name, site] => world.units.get_mut(*name).unwrap().device.site = Some(site.parse().unwrap()),
-        ["boot", name] => world.units.get_mut(*name).unwrap().booted = true,
+        ["move", name, site] => world.actor(name).unit.device.site = Some(site.parse().unwrap()),
+        ["boot", name] => world.actor(name).booted = true,
         ["report", name, event, class @ ..] => {
             let class = class.first().map(|_| FailureClass::Transient);
             world.report(name, reported(event), class);
@@ -150,29 +150,29 @@ fn command(world: &mut World, words: &[&str], details: &[&str]) -> Vec<String> {
 fn operate(world: &mut World, words: &[&str]) {
     match words {
         ["start", name] => world.start(name),
-        ["pause", name] => world.set_state(name, RolloutState::Paused),
-        ["resume", name] => world.set_state(name, RolloutState::Running),
-        ["resume", name, "acknowledging"] => world.acknowledge_and_resume(name),
-        ["cancel", name] => world.set_state(name, RolloutState::Cancelled),
+        ["pause", name] => world.set_state(name, RolloutState::Paused, false),
+        ["resume", name] => world.set_state(name, RolloutState::Running, false),
+        ["resume", name, "acknowledging"] => world.set_state(name, RolloutState::Running, true),
+        ["cancel", name] => world.set_state(name, RolloutState::Cancelled, false),
         ["approve", name] => world.by_hand(name, Word::Approve),
         ["skip-soak", name] => world.by_hand(name, Word::SkipSoak),
         ["open-phase", name, phase] => {
-            let phases = &world.running(name).rollout.plan.phases;
+            let phases = &world.rollout(name).plan.phases;
             let wanted = phases.iter().position(|one| one.name == *phase).expect("a phase");
             world.by_hand(name, Word::Open(wanted));
         }
         ["hold", name, reason @ ..] => {
             let hold = Hold { reason: reason.join(" "), until: None };
-            world.units.get_mut(*name).unwrap().device.held = Some(hold);
+            world.actor(name).unit.device.held = Some(hold);
         }
-        ["unhold", name] => world.units.get_mut(*name).unwrap().device.held = None,
+        ["unhold", name] => world.actor(name).unit.device.held = None,
         _ => surroundings(world, words),
     }
 }
 
 /// Changes the rules of a site, for its devices so far.
 fn rule(world: &mut World, site: &str, change: impl Fn(&mut SiteRules)) {
-    let units = world.units.values_mut().map(|unit| &mut unit.device);
+    let units = world.actors.values_mut().map(|actor| &mut actor.unit.device);
     for device in units.filter(|device| device.site.as_ref().is_some_and(|id| id.as_str() == site)) {
         change(&mut device.site_rules);
     }
@@ -211,7 +211,7 @@ fn surroundings(world: &mut World, words: &[&str]) {
             rule(world, site, |rules| rules.held = Some(hold.clone()));
         }
         ["freeze", name, from, to, rest @ ..] => freeze(world, name, from, to, &rest.join(" ")),
-        ["unfreeze", name] => world.freezes.retain(|freeze| freeze.name.as_str() != *name),
+        ["unfreeze", name] => world.ledger.catalog.freezes.retain(|freeze| freeze.name.as_str() != *name),
         _ => panic!("no such command: {words:?}"),
     }
 }
@@ -249,7 +249,7 @@ fn update(world: &mut World, name: &str, fails: bool) -> Vec<String> {
 /// A device that cannot ask, goes down or comes up.
 fn alone(world: &mut World, name: &str, how: ActivateOn) -> Vec<String> {
     let now = world.now;
-    match world.units[name].right {
+    match world.actors[name].right {
         Some(right) if right.on == how && (right.not_before..=right.not_after).contains(&now) => {
             for event in [Event::Activating, Event::Verifying, Event::Succeeded] {
                 world.report(name, event, None);
@@ -273,7 +273,7 @@ fn activate_on(text: &str) -> ActivateOn {
 fn device(world: &mut World, name: &str, facts: &[&str]) {
     let mut device = Device {
         id: id(name),
-        number: u32::try_from(world.units.len()).unwrap(),
+        number: u32::try_from(world.actors.len()).unwrap(),
         name: name.parse().expect("a name"),
         site: None,
         site_tz: None,
@@ -311,9 +311,10 @@ fn device(world: &mut World, name: &str, facts: &[&str]) {
     if facts.contains(&"never-seen") {
         last_seen = None;
     }
+    let unit = Unit::new(device, last_seen);
     world
-        .units
-        .insert(name.to_owned(), Unit { device, last_seen, absence: None, booted: false, works_on: None, right: None });
+        .actors
+        .insert(name.to_owned(), Actor { unit, booted: false, works_on: None, said: BTreeMap::new(), right: None });
 }
 
 fn learn(device: &mut Device, key: &str, value: String) {
@@ -335,18 +336,19 @@ fn installed(product: &str, version: &str) -> Installed {
 
 fn release(world: &mut World, product: &str, version: &str, facts: &[&str]) {
     let facts: BTreeMap<String, String> = facts.iter().map(|fact| pair(fact)).collect();
-    world.releases.push(Release {
+    let release = Release {
         digest: Digest::of(format!("{product} {version}").as_bytes()),
         product: product.parse().unwrap(),
         version: version.parse().unwrap(),
         epoch: 1,
-        counter: u64::try_from(world.releases.len()).unwrap() + 1,
+        counter: u64::try_from(world.ledger.catalog.releases.len()).unwrap() + 1,
         min_floor: 0,
         channels: vec!["stable".to_owned()],
         hw: vec![Glob::new(facts.get("hw").map_or("*", String::as_str))],
         not_after: None,
         requires_agent: facts.get("agent").map(|version| version.parse().unwrap()),
-    });
+    };
+    world.ledger.catalog.releases.insert(release.digest, release);
 }
 
 fn rollout(world: &mut World, name: &str, product: &str, version: &str, details: &[&str]) -> Vec<String> {
@@ -379,8 +381,7 @@ fn rollout(world: &mut World, name: &str, product: &str, version: &str, details:
     }
     match spec.plan() {
         Ok(plan) => {
-            let rollout = Rollout::draft(id(name), plan);
-            world.rollouts.push(Running { rollout, counts: vec![], times: PhaseTimes::default() });
+            world.ledger.add(Rollout::draft(id(name), plan));
             vec![]
         }
         Err(errors) => errors.iter().map(|error| format!("refused: {error}")).collect(),
@@ -473,7 +474,7 @@ fn freeze(world: &mut World, name: &str, from: &str, to: &str, text: &str) {
     };
     let (name, reason) = (name.parse().unwrap(), reason.to_owned());
     let spec = FreezeSpec { name, reason, from: from.to_owned(), to: to.to_owned(), selector };
-    world.freezes.push(spec.read().unwrap());
+    world.ledger.catalog.freezes.push(spec.read().unwrap());
 }
 
 /// `mon,tue 08:00-20:00; sun 10:00-18:00`; no days are all of them.

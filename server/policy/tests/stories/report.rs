@@ -4,11 +4,11 @@ use callboard_policy::{
     decide::{Decision, Step},
     gate::{self, PhaseCounts},
     preview::Preview,
-    rollout::RolloutState,
+    rollout::{Rollout, RolloutState},
 };
 use callboard_proto::state::AssignmentState;
 
-use crate::world::{Running, World};
+use crate::world::{Actor, POLL, World};
 
 pub(crate) fn decision(decision: &Decision) -> String {
     let what = match decision.step {
@@ -39,24 +39,24 @@ pub(crate) fn explained(world: &World, decision: &Decision) -> Vec<String> {
     for (one, line) in decision.considered.iter().zip(considered(decision)) {
         lines.push(format!("  {line}"));
         if one.reason.code == "phase_not_open" {
-            let running = world.rollouts.iter().find(|running| running.rollout.id == one.rollout).unwrap();
-            lines.push(format!("    {}", waits_for(world, running).unwrap()));
+            lines.push(format!("    {}", waits_for(world, world.ledger.rollout(one.rollout).unwrap()).unwrap()));
         }
     }
     lines
 }
 
 /// What the next phase waits for.
-fn waits_for(world: &World, running: &Running) -> Option<String> {
-    let (plan, open) = (&running.rollout.plan, running.rollout.open_phase);
+fn waits_for(world: &World, rollout: &Rollout) -> Option<String> {
+    let (plan, open) = (&rollout.plan, rollout.open_phase);
+    let standing = world.ledger.standing(rollout.id)?;
     let last = open + 1 == plan.phases.len() && plan.phases[open].soak.is_zero();
-    let verdict = gate::evaluate(&plan.phases, open, &running.counts[open], running.times, world.now)?;
-    (!last && running.rollout.state.is_active()).then(|| verdict.into_reason().text)
+    let verdict = gate::evaluate(&plan.phases, open, &standing.counts[open], standing.times, world.now)?;
+    (!last && rollout.state.is_active()).then(|| verdict.into_reason().text)
 }
 
 pub(crate) fn status(world: &World, name: &str) -> Vec<String> {
-    let running = world.rollouts.iter().find(|one| one.rollout.plan.name.as_str() == name).unwrap();
-    let (rollout, counts) = (&running.rollout, &running.counts);
+    let rollout = world.rollout(name);
+    let counts = world.ledger.standing(rollout.id).map(|standing| standing.counts.as_slice()).unwrap_or_default();
     let open = &rollout.plan.phases[rollout.open_phase].name;
     let mut lines = vec![match rollout.state {
         RolloutState::Running => format!("{name} is running, phase {open} is open"),
@@ -66,7 +66,7 @@ pub(crate) fn status(world: &World, name: &str) -> Vec<String> {
         let size = devices(usize::try_from(counts.size).unwrap());
         lines.push(format!("  {}: {size}: {}", phase.name, in_words(*counts)));
     }
-    lines.extend(waits_for(world, running).map(|text| format!("  {text}")));
+    lines.extend(waits_for(world, rollout).map(|text| format!("  {text}")));
     lines
 }
 
@@ -85,15 +85,17 @@ fn in_words(mut counts: PhaseCounts) -> String {
 }
 
 pub(crate) fn fleet(world: &World) -> Vec<String> {
-    let line = |(name, unit): (&String, &crate::world::Unit)| {
+    let line = |(name, actor): (&String, &Actor)| {
+        let (unit, seen) = (&actor.unit, actor.unit.seen(world.now, POLL));
         let installed = unit.device.installed.iter().map(|one| format!("{} {}", one.product, one.version));
-        format!("{name}: {}, {}", installed.collect::<Vec<_>>().join(", "), world.seen(unit).status.as_str())
+        format!("{name}: {}, {}", installed.collect::<Vec<_>>().join(", "), seen.status.as_str())
     };
-    world.units.iter().map(line).collect()
+    world.actors.iter().map(line).collect()
 }
 
 pub(crate) fn preview(world: &World, preview: &Preview) -> Vec<String> {
-    let name = |id| world.units.values().find(|unit| unit.device.id == id).unwrap().device.name.to_string();
+    let name =
+        |id| world.actors.values().find(|actor| actor.unit.device.id == id).unwrap().unit.device.name.to_string();
     let names = |ids: &[_]| ids.iter().map(|id| name(*id)).collect::<Vec<_>>().join(" ");
     let mut lines = vec![format!("matching: {}, {} online", devices(preview.matching), preview.online)];
     for phase in &preview.phases {

@@ -1,60 +1,54 @@
-//! A fleet and a server in memory: it keeps what the real one keeps, and does what decisions propose.
+//! A fleet and a server in memory, by the names of the scripts.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use callboard_policy::{
-    assignment::{self, Event},
-    audience::{self, Candidate},
+    assignment::Unheard,
     catalog::Catalog,
-    decide::{self, Admission, Decision, Right, Step},
-    device::{Absence, Assignment, Connectivity, Contact, DEFAULT_ABANDONED_AFTER, Device},
-    freeze::Freeze,
-    gate::{self, Advance, Deed, PhaseCounts, PhaseTimes, Word},
-    guard::{Grant, Holders, InFlight, Load, Loads},
+    decide::{self, Decision, Right, Step},
+    device::Contact,
+    gate::{Advance, Deed, Word},
+    guard::Loads,
+    ledger::{Ledger, News, Unit},
     release::Release,
     rollout::{Rollout, RolloutState},
-    selector::Seen,
 };
 use callboard_proto::{
+    check_in::Installed,
     digest::Digest,
-    ids::{AssignmentId, Id, RolloutId, SiteId},
-    report::{Event as Reported, FailureClass},
-    state::AssignmentState,
+    ids::{AssignmentId, Id, RolloutId},
+    report::{Event as Reported, Failure, FailureClass, Report},
     time::Timestamp,
 };
 
 pub(crate) const POLL: Duration = Duration::from_secs(300);
 
-#[derive(Default)]
 pub(crate) struct World {
     pub(crate) now: Timestamp,
     pub(crate) sites: BTreeMap<String, (chrono_tz::Tz, BTreeMap<String, String>)>,
-    pub(crate) units: BTreeMap<String, Unit>,
-    pub(crate) releases: Vec<Release>,
-    pub(crate) rollouts: Vec<Running>,
-    pub(crate) freezes: Vec<Freeze>,
-    /// When and where assignments were granted what they hold, or held last.
-    pub(crate) granted: BTreeMap<AssignmentId, (Timestamp, Option<SiteId>)>,
+    pub(crate) actors: BTreeMap<String, Actor>,
+    pub(crate) ledger: Ledger,
     /// What happened by itself since the last command.
     pub(crate) news: Vec<String>,
 }
 
-pub(crate) struct Unit {
-    pub(crate) device: Device,
-    pub(crate) last_seen: Option<Timestamp>,
-    pub(crate) absence: Option<Absence>,
+/// A device, and what only it knows.
+pub(crate) struct Actor {
+    pub(crate) unit: Unit,
     pub(crate) booted: bool,
-    /// What it was told last to download or install.
-    pub(crate) works_on: Option<AssignmentId>,
+    /// What it was told last to download or install, in which attempt.
+    pub(crate) works_on: Option<(AssignmentId, u32)>,
+    /// How often it reported of each attempt.
+    pub(crate) said: BTreeMap<(AssignmentId, u32), u32>,
     /// What it may do by itself.
     pub(crate) right: Option<Right>,
 }
 
-pub(crate) struct Running {
-    pub(crate) rollout: Rollout,
-    pub(crate) counts: Vec<PhaseCounts>,
-    /// Of the open phase.
-    pub(crate) times: PhaseTimes,
+impl Default for World {
+    fn default() -> Self {
+        let (now, ledger) = (Timestamp::default(), Ledger::new(Catalog::default(), POLL));
+        Self { now, sites: BTreeMap::new(), actors: BTreeMap::new(), ledger, news: vec![] }
+    }
 }
 
 pub(crate) fn id<K>(text: &str) -> Id<K> {
@@ -62,217 +56,101 @@ pub(crate) fn id<K>(text: &str) -> Id<K> {
 }
 
 impl World {
-    pub(crate) fn catalog(&self) -> Catalog {
-        let rollouts = self.rollouts.iter().map(|running| running.rollout.clone());
-        let known = rollouts.filter(|rollout| !matches!(rollout.state, RolloutState::Draft | RolloutState::Completed));
-        Catalog::new(1, known.collect(), self.releases.clone()).with_freezes(self.freezes.clone())
+    pub(crate) fn rollout(&self, name: &str) -> &Rollout {
+        self.ledger.rollout(id(name)).unwrap_or_else(|| panic!("no rollout {name}"))
     }
 
-    pub(crate) fn running(&mut self, name: &str) -> &mut Running {
-        let found = self.rollouts.iter_mut().find(|running| running.rollout.plan.name.as_str() == name);
-        found.unwrap_or_else(|| panic!("no rollout {name}"))
+    pub(crate) fn actor(&mut self, name: &str) -> &mut Actor {
+        self.actors.get_mut(name).unwrap_or_else(|| panic!("no device {name}"))
     }
 
-    pub(crate) fn seen(&self, unit: &Unit) -> Seen {
-        let status = Connectivity::of(
-            self.now,
-            unit.last_seen,
-            POLL,
-            DEFAULT_ABANDONED_AFTER,
-            unit.device.site_rules.suspension,
-        );
-        Seen { last_seen: unit.last_seen, status, now: self.now }
+    /// The newest one that a script names by product and version.
+    pub(crate) fn release(&self, digest: Digest) -> &Release {
+        &self.ledger.catalog.releases[&digest]
     }
 
     pub(crate) fn contact(&self, name: &str) -> Contact {
-        let unit = &self.units[name];
-        let absence = Absence::at(self.now, unit.last_seen, POLL, unit.absence);
-        Contact { last_seen: unit.last_seen, absence, boot_changed: unit.booted, poll_interval: POLL }
+        self.ledger.contact(self.now, &self.actors[name].unit, self.actors[name].booted)
     }
 
-    /// Who holds grants, counted anew. A device that moved keeps its place where it was granted it.
     pub(crate) fn loads(&self, name: &str) -> Loads {
-        let site = self.units[name].device.site.as_ref();
-        self.rollouts.iter().map(|running| (running.rollout.id, self.load(running.rollout.id, site))).collect()
+        self.ledger.loads(&self.actors[name].unit.device)
     }
 
-    fn load(&self, rollout: RolloutId, site: Option<&SiteId>) -> Load {
-        let all = self.units.values().flat_map(|unit| &unit.device.assignments).filter(|one| one.rollout == rollout);
-        let all: Vec<&Assignment> = all.collect();
-        let holders = |grant: Grant, everywhere: bool| {
-            let holding =
-                all.iter().filter(|one| grant.states().contains(&one.state)).map(|one| &self.granted[&one.id]);
-            let here = |held: &&(Timestamp, Option<SiteId>)| everywhere || (site.is_some() && held.1.as_ref() == site);
-            let since: Vec<Timestamp> = holding.filter(here).map(|(since, _)| *since).collect();
-            Holders { count: u64::try_from(since.len()).unwrap(), oldest: since.into_iter().min() }
-        };
-        let in_flight = |grant| InFlight { overall: holders(grant, true), at_site: holders(grant, false) };
-        Load { downloads: in_flight(Grant::Download), activations: in_flight(Grant::Activation) }
+    pub(crate) fn explain(&self, name: &str) -> Decision {
+        let (contact, loads) = (self.contact(name), self.loads(name));
+        decide::explain(self.now, &self.ledger.catalog, &self.actors[name].unit.device, &contact, &loads)
     }
 
-    /// Fixes the audience and opens the first phase.
     pub(crate) fn start(&mut self, name: &str) {
-        let now = self.now;
-        let plan = self.running(name).rollout.plan.clone();
-        let release = self.releases.iter().find(|release| release.digest == plan.release).unwrap();
-        let fleet = self.units.values().map(|unit| (&unit.device, self.seen(unit)));
-        let matching = audience::matching(&plan, fleet);
-        let candidates = matching.map(|(device, seen)| Candidate::of(&plan, release, device, &seen));
-        let audience = audience::assign(id(name), &plan.phases, candidates);
-        let running = self.running(name);
-        running.counts = audience.phases.iter().map(|phase| size(phase, &audience.excluded)).collect();
-        running.rollout.members = audience.phases;
-        running.rollout.excluded = audience.excluded;
-        running.rollout.state = RolloutState::Running;
-        running.rollout.started_at = Some(now);
-        running.times = PhaseTimes { opened_at: now, ..PhaseTimes::default() };
-        self.settle();
+        let units = self.actors.values().map(|actor| &actor.unit);
+        let started = self.ledger.start(self.now, id(name), units);
+        self.refused(started);
     }
 
-    pub(crate) fn set_state(&mut self, name: &str, state: RolloutState) {
-        let running = self.running(name);
-        assert!(running.rollout.state.allows(state), "{name} cannot become {}", state.as_str());
-        running.rollout.state = state;
-        running.rollout.state_reason = None;
-        self.settle();
+    pub(crate) fn set_state(&mut self, name: &str, state: RolloutState, acknowledge: bool) {
+        let done = self.ledger.change_state(self.now, id(name), state, acknowledge);
+        self.refused(done);
     }
 
-    /// The gate looks past the failures so far.
-    pub(crate) fn acknowledge_and_resume(&mut self, name: &str) {
-        for counts in &mut self.running(name).counts {
-            counts.acknowledged = counts.failed + counts.rolled_back;
-        }
-        self.set_state(name, RolloutState::Running);
+    fn refused(&mut self, done: Result<(), String>) {
+        self.news.extend(done.err().map(|why| format!("refused: {why}")));
+        self.settle();
     }
 
     pub(crate) fn check_in(&mut self, name: &str) -> Decision {
         let (contact, loads) = (self.contact(name), self.loads(name));
-        let decision = decide::decide(self.now, &self.catalog(), &self.units[name].device, &contact, &loads);
-        let explained = decide::explain(self.now, &self.catalog(), &self.units[name].device, &contact, &loads);
-        assert_eq!(decision, Decision { considered: Vec::new(), ..explained }, "an explanation decides otherwise");
-        self.apply(name, &decision.step);
-        let now = self.now;
-        let unit = self.units.get_mut(name).unwrap();
-        unit.last_seen = Some(now);
-        unit.absence = contact.absence;
-        unit.right = decision.right;
-        unit.booted = false;
-        self.settle();
-        decision
-    }
-
-    fn apply(&mut self, name: &str, step: &Step) {
-        match *step {
-            Step::GrantDownload { rollout, phase, admission } => {
-                let rollout_name = self.name_of(rollout);
-                self.admit(name, &rollout_name, phase, admission);
-                match self.units[name].device.assignment(rollout).map(|one| one.id) {
-                    Some(queued) => self.happen(name, queued, Event::DownloadGranted),
-                    None => self.assign(name, &rollout_name, phase),
-                }
-            }
-            Step::GrantActivation { assignment, .. } => self.happen(name, assignment, Event::ActivationGranted),
-            Step::Cancel { assignment, why } => self.happen(name, assignment, why.event()),
-            Step::CloseAsInstalled { assignment } => self.happen(name, assignment, Event::SeenInstalled),
-            Step::Exclude { rollout, phase, .. } => {
-                let number = self.units[name].device.number;
-                let rollout = self.name_of(rollout);
-                let running = self.running(&rollout);
-                running.rollout.excluded.insert(number);
-                running.counts[phase].size -= 1;
-            }
-            Step::Nothing | Step::Hold { .. } | Step::ContinueDownload { .. } | Step::ContinueActivation { .. } => {}
-        }
-        let unit = self.units.get_mut(name).unwrap();
-        unit.works_on = match *step {
-            Step::GrantDownload { rollout, .. } => unit.device.assignment(rollout).map(|one| one.id),
+        let decided = decide::decide(self.now, &self.ledger.catalog, &self.actors[name].unit.device, &contact, &loads);
+        let explained = Decision { considered: vec![], ..self.explain(name) };
+        assert_eq!(decided, explained, "an explanation decides otherwise");
+        let actor = self.actors.get_mut(name).unwrap();
+        let decision = self.ledger.check_in(self.now, &mut actor.unit, actor.booted).unwrap();
+        actor.booted = false;
+        actor.right = decision.right;
+        let told = match decision.step {
+            Step::GrantDownload { rollout, .. } => actor.unit.device.assignment(rollout).map(|one| one.id),
             Step::ContinueDownload { assignment }
             | Step::GrantActivation { assignment, .. }
             | Step::ContinueActivation { assignment, .. }
             | Step::Hold { assignment: Some(assignment) } => Some(assignment),
-            _ => unit.works_on,
+            _ => None,
         };
-    }
-
-    fn admit(&mut self, name: &str, rollout: &str, phase: usize, admission: Admission) {
-        let number = self.units[name].device.number;
-        let running = self.running(rollout);
-        match admission {
-            Admission::Member => return,
-            Admission::Joins => running.rollout.members[phase].insert(number),
-            Admission::Returns => running.rollout.excluded.remove(number),
-        };
-        running.counts[phase].size += 1;
-    }
-
-    fn assign(&mut self, name: &str, rollout: &str, phase: usize) {
-        let (now, running) = (self.now, self.running(rollout));
-        running.counts[phase].move_one(None, AssignmentState::Downloading);
-        let (rollout_id, release) = (running.rollout.id, running.rollout.plan.release);
-        let unit = self.units.get_mut(name).unwrap();
-        let assignment = id(&format!("{name} in {rollout}"));
-        self.granted.insert(assignment, (now, unit.device.site.clone()));
-        unit.device.assignments.push(Assignment {
-            id: assignment,
-            rollout: rollout_id,
-            release,
-            phase,
-            state: AssignmentState::Downloading,
-            attempt: 1,
-            not_before: None,
-            offered_at: now,
-        });
-    }
-
-    pub(crate) fn happen(&mut self, name: &str, assignment: AssignmentId, event: Event) {
-        let now = self.now;
-        let unit = self.units.get_mut(name).unwrap();
-        let one = unit.device.assignments.iter_mut().find(|one| one.id == assignment).unwrap();
-        let old = one.state;
-        one.state = match assignment::transition(old, event) {
-            Ok(next) => next,
-            Err(illegal) => return self.news.push(format!("refused: {illegal}")),
-        };
-        if matches!(event, Event::DownloadGranted | Event::ActivationGranted) {
-            self.granted.insert(assignment, (now, unit.device.site.clone()));
+        if let Some(one) = actor.unit.device.assignments.iter().find(|one| Some(one.id) == told) {
+            actor.works_on = Some((one.id, one.attempt));
         }
-        if event.raises_attempt() && one.state == AssignmentState::Queued {
-            one.attempt += 1;
-            // Half of the longest back-off, always.
-            one.not_before = (event == Event::FailedForNow).then(|| now + assignment::backoff(one.attempt, 1 << 63));
-        }
-        let (rollout, phase, new) = (one.rollout, one.phase, one.state);
-        let rollout = self.name_of(rollout);
-        self.running(&rollout).counts[phase].move_one(Some(old), new);
         self.settle();
+        decision
     }
 
     /// What the device says of the assignment that it works on.
-    pub(crate) fn report(&mut self, name: &str, reported: Reported, class: Option<FailureClass>) {
-        let unit = &self.units[name];
-        let assignment = unit.works_on.unwrap_or_else(|| panic!("{name} was told to do nothing"));
-        let one = unit.device.assignments.iter().find(|one| one.id == assignment).unwrap();
-        let (release, attempt) = (one.release, one.attempt);
-        let rollout = self.name_of(one.rollout);
-        let max_attempts = self.running(&rollout).rollout.plan.max_attempts;
-        match reported {
-            Reported::Succeeded => self.install(name, release),
-            Reported::RolledBack => self.units.get_mut(name).unwrap().device.bad_releases.push(release),
-            _ => {}
+    pub(crate) fn report(&mut self, name: &str, event: Reported, class: Option<FailureClass>) {
+        let works_on = self.actor(name).works_on.unwrap_or_else(|| panic!("{name} was told to do nothing"));
+        let (assignment_id, attempt) = works_on;
+        let one = self.actors[name].unit.device.assignments.iter().find(|one| one.id == assignment_id).unwrap();
+        let release_sha256 = one.release;
+        if event == Reported::Succeeded {
+            self.install(name, release_sha256);
         }
-        let state = self.units[name].device.assignments.iter().find(|one| one.id == assignment).unwrap().state;
-        if self.running(&rollout).rollout.plan.offline_activation && assignment::activated_alone(state, reported) {
-            self.happen(name, assignment, Event::ActivatedAlone);
+        let said = self.actor(name).said.entry(works_on).or_default();
+        *said += 1;
+        let seq = *said;
+        let failure = class.map(|class| Failure { class, code: "chance".to_owned(), text: String::new() });
+        let report = Report { assignment_id, attempt, seq, event, at: self.now, release_sha256, failure };
+        let unit = &mut self.actors.get_mut(name).unwrap().unit;
+        match self.ledger.report(self.now, unit, &report) {
+            Ok(heard) => assert!(heard, "{name}: a new report was taken for an old one"),
+            Err(why @ Unheard::OtherRelease(_)) => panic!("{name}: {why}"),
+            Err(why) => self.news.push(format!("refused: {why}")),
         }
-        self.happen(name, assignment, Event::from_report(reported, class, attempt, max_attempts));
+        self.settle();
     }
 
     /// The device runs it from now on.
     pub(crate) fn install(&mut self, name: &str, release: Digest) {
-        let release = self.releases.iter().find(|one| one.digest == release).unwrap().clone();
-        let installed = &mut self.units.get_mut(name).unwrap().device.installed;
+        let release = self.release(release).clone();
+        let installed = &mut self.actor(name).unit.device.installed;
         installed.retain(|one| one.product != release.product);
-        installed.push(callboard_proto::check_in::Installed {
+        installed.push(Installed {
             product: release.product,
             version: release.version,
             release: Some(release.digest),
@@ -284,66 +162,47 @@ impl World {
 
     /// An operator's word about the open phase.
     pub(crate) fn by_hand(&mut self, name: &str, word: Word) {
-        let now = self.now;
-        let running = self.running(name);
-        let open = running.rollout.open_phase;
-        match gate::by_hand(&running.rollout, &running.counts[open], running.times, now, word) {
-            Ok(Deed::Nothing) => {}
-            Ok(Deed::Note(times)) => running.times = times,
+        match self.ledger.by_hand(self.now, id(name), word) {
             Ok(Deed::Open { phase, stood }) => {
-                running.rollout.open_phase = phase;
-                running.times = PhaseTimes { opened_at: now, ..PhaseTimes::default() };
-                let opened = running.rollout.plan.phases[phase].name.clone();
-                self.news.push(format!("{name} opens phase {opened} by hand; otherwise: {stood}"));
+                let opened = &self.rollout(name).plan.phases[phase].name;
+                let news = format!("{name} opens phase {opened} by hand; otherwise: {stood}");
+                self.news.push(news);
             }
+            Ok(_) => {}
             Err(why) => self.news.push(format!("refused: {why}")),
         }
         self.settle();
     }
 
-    /// Opens phases, pauses and completes, as the counters say.
+    /// Lets time have its effect, and puts into words what happened.
     pub(crate) fn settle(&mut self) {
-        let now = self.now;
-        for Running { rollout, counts, times } in &mut self.rollouts {
-            let name = rollout.plan.name.to_string();
-            loop {
-                let phase = &rollout.plan.phases[rollout.open_phase].name;
-                match gate::advance(rollout, counts, *times, now) {
-                    Advance::Stay(_) => break,
-                    Advance::Meet(reason) => {
-                        times.met_at = Some(now);
-                        self.news.push(format!("{name}: the gate of phase {phase} is met: {}", reason.text));
-                    }
-                    Advance::Unmeet(reason) => {
-                        *times = PhaseTimes { opened_at: times.opened_at, ..PhaseTimes::default() };
-                        self.news.push(format!("{name}: the gate of phase {phase} is no longer met: {}", reason.text));
-                    }
-                    Advance::Open { phase, reason } => {
-                        rollout.open_phase = phase;
-                        *times = PhaseTimes { opened_at: now, ..PhaseTimes::default() };
-                        let opened = &rollout.plan.phases[phase].name;
-                        self.news.push(format!("{name} opens phase {opened} ({})", reason.text));
-                    }
-                    Advance::Pause(reason) => {
-                        rollout.state = RolloutState::Paused;
-                        self.news.push(format!("{name} pauses itself ({})", reason.text));
-                        rollout.state_reason = Some(reason.text);
-                    }
-                    Advance::Complete(reason) => {
-                        rollout.state = RolloutState::Completed;
-                        self.news.push(format!("{name} is completed ({})", reason.text));
-                    }
-                }
+        self.ledger.look(self.now);
+        for news in std::mem::take(&mut self.ledger.news) {
+            if let News::Advanced(id, open, advance) = news {
+                let text = self.in_words(id, open, advance);
+                self.news.push(text);
             }
         }
     }
 
-    pub(crate) fn name_of(&self, id: callboard_proto::ids::RolloutId) -> String {
-        let found = self.rollouts.iter().find(|running| running.rollout.id == id).unwrap();
-        found.rollout.plan.name.to_string()
+    fn in_words(&self, id: RolloutId, open: usize, advance: Advance) -> String {
+        let rollout = self.ledger.rollout(id).unwrap();
+        let (name, phase) = (&rollout.plan.name, |n: usize| rollout.plan.phases[n].name.as_str());
+        match advance {
+            Advance::Stay(_) => unreachable!("it is no news"),
+            Advance::Meet(reason) => format!("{name}: the gate of phase {} is met: {}", phase(open), reason.text),
+            Advance::Unmeet(reason) => {
+                format!("{name}: the gate of phase {} is no longer met: {}", phase(open), reason.text)
+            }
+            Advance::Open { phase: opened, reason } => {
+                format!("{name} opens phase {} ({})", phase(opened), reason.text)
+            }
+            Advance::Pause(reason) => format!("{name} pauses itself ({})", reason.text),
+            Advance::Complete(reason) => format!("{name} is completed ({})", reason.text),
+        }
     }
-}
 
-fn size(phase: &roaring::RoaringBitmap, excluded: &roaring::RoaringBitmap) -> PhaseCounts {
-    PhaseCounts { size: (phase - excluded).len(), ..PhaseCounts::default() }
+    pub(crate) fn name_of(&self, id: RolloutId) -> String {
+        self.ledger.rollout(id).unwrap().plan.name.to_string()
+    }
 }

@@ -42,7 +42,7 @@ fn step(conn: &mut DbConn, record: &mut Record, now: Timestamp) -> Result<bool> 
     let event = match gate::advance(&rollout, &counts, times, now) {
         Advance::Stay(_) => return Ok(false),
         Advance::Meet(reason) => {
-            let name = note(conn, record, PhaseTimes { met_at: Some(now), ..times }, None, now)?;
+            let name = note(conn, record, times.met(now), None, now)?;
             NewEvent::rollout(
                 "rollout.gate_met",
                 record.id,
@@ -50,8 +50,7 @@ fn step(conn: &mut DbConn, record: &mut Record, now: Timestamp) -> Result<bool> 
             )
         }
         Advance::Unmeet(reason) => {
-            let times = PhaseTimes { opened_at: times.opened_at, ..PhaseTimes::default() };
-            let name = note(conn, record, times, None, now)?;
+            let name = note(conn, record, times.unmet(), None, now)?;
             let text = format!("the gate of phase {name} is no longer met: {}", reason.text);
             NewEvent::rollout("rollout.gate_lost", record.id, text)
         }
@@ -111,10 +110,7 @@ pub(super) fn note(
 pub(crate) async fn advance_by_time(app: &App) -> Result<()> {
     let now = app.clock.now();
     let snapshot = app.catalog();
-    let timed = snapshot.catalog.rollouts.iter().filter(|rollout| {
-        let waits = rollout.plan.phases.iter().any(|phase| phase.max_wait.is_some() || !phase.soak.is_zero());
-        rollout.state.is_active() && (waits || rollout.plan.ends_at.is_some_and(|end| now >= end))
-    });
+    let timed = snapshot.catalog.rollouts.iter().filter(|rollout| gate::moves_with_time(rollout, now));
     let ids: Vec<RolloutId> = timed.map(|rollout| rollout.id).collect();
     if ids.is_empty() {
         return Ok(());

@@ -1,0 +1,188 @@
+//! The course of an assignment: what an event does to it beside its state, and what a device's word about it is worth.
+//!
+//! Whoever keeps assignments, in a database or in memory, moves them by [`happen`] and hears reports by [`hear`].
+
+use callboard_proto::{
+    digest::Digest, ids::DeviceId, report::Report, state::AssignmentState as State, time::Timestamp,
+};
+
+use super::{Event, IllegalTransition, activated_alone, backoff, transition};
+use crate::{bucket::bucket, device::Assignment, rollout::Plan};
+
+/// What a rollout allows its devices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Terms {
+    /// Attempts for one device.
+    pub max_attempts: u32,
+    /// Whether devices may activate by themselves.
+    pub offline_activation: bool,
+}
+
+/// What a report says that was not known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Heard {
+    /// The device had activated by a right that it was given beforehand: [`Event::ActivatedAlone`] happened first.
+    pub alone: bool,
+    /// What happened then.
+    pub event: Event,
+}
+
+/// Why a report will never be taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unheard {
+    /// It names a release that the assignment does not install.
+    #[error("the assignment is about another release")]
+    OtherRelease(Digest),
+    /// The assignment is in another attempt.
+    #[error("the report is of attempt {reported}, the assignment is in attempt {current}")]
+    OtherAttempt {
+        /// The report's.
+        reported: u32,
+        /// The assignment's.
+        current: u32,
+    },
+    /// It cannot have happened.
+    #[error(transparent)]
+    Illegal(#[from] IllegalTransition),
+}
+
+impl Plan {
+    /// What it allows its devices.
+    pub fn terms(&self) -> Terms {
+        Terms { max_attempts: self.max_attempts, offline_activation: self.offline_activation }
+    }
+}
+
+/// Judges a report about `one`, of whose attempt the last one heard had the number `last`. `None` if it was heard
+/// before: the answer was lost.
+///
+/// # Errors
+/// Says why it will never be taken.
+pub fn hear(one: &Assignment, last: u32, report: &Report, terms: Terms) -> Result<Option<Heard>, Unheard> {
+    if report.release_sha256 != one.release {
+        return Err(Unheard::OtherRelease(report.release_sha256));
+    }
+    if report.attempt != one.attempt {
+        return Err(Unheard::OtherAttempt { reported: report.attempt, current: one.attempt });
+    }
+    if report.seq <= last {
+        return Ok(None);
+    }
+    let alone = terms.offline_activation && activated_alone(one.state, report.event);
+    let state = if alone { transition(one.state, Event::ActivatedAlone)? } else { one.state };
+    let class = report.failure.as_ref().map(|failure| failure.class);
+    let event = Event::from_report(report.event, class, one.attempt, terms.max_attempts);
+    transition(state, event)?;
+    Ok(Some(Heard { alone, event }))
+}
+
+/// Lets something happen to an assignment of `device`; gives the state before.
+///
+/// # Errors
+/// Says which state does not allow which event; nothing is changed then.
+pub fn happen(
+    one: &mut Assignment,
+    device: DeviceId,
+    event: Event,
+    now: Timestamp,
+) -> Result<State, IllegalTransition> {
+    let before = one.state;
+    one.state = transition(before, event)?;
+    if event.raises_attempt() && one.state == State::Queued {
+        one.attempt += 1;
+        one.not_before = None;
+    }
+    match event {
+        Event::FailedForNow if one.state == State::Queued => {
+            // Devices that failed together do not come back together.
+            let key = [device.as_bytes().as_slice(), &one.attempt.to_be_bytes()].concat();
+            one.not_before = Some(now + bucket(one.rollout, &key).spread(backoff(one.attempt)));
+        }
+        Event::DownloadGranted => one.not_before = None,
+        _ => {}
+    }
+    Ok(before)
+}
+
+#[cfg(test)]
+mod tests {
+    use callboard_proto::report::{Event as Reported, Failure, FailureClass};
+
+    use super::*;
+    use crate::fixture::{assignment, at, release, rollout_id, till};
+
+    const TERMS: Terms = Terms { max_attempts: 3, offline_activation: false };
+
+    fn one(state: State) -> Assignment {
+        assignment(rollout_id(1), &release("2.2.0", 22), state)
+    }
+
+    fn report(one: &Assignment, seq: u32, event: Reported) -> Report {
+        let (assignment_id, attempt, release_sha256) = (one.id, one.attempt, one.release);
+        Report { assignment_id, attempt, seq, event, at: at("2026-11-23T00:00:00Z"), release_sha256, failure: None }
+    }
+
+    fn failed(one: &Assignment, class: FailureClass) -> Report {
+        let failure = Some(Failure { class, code: "no_space".to_owned(), text: String::new() });
+        Report { failure, ..report(one, 2, Reported::Failed) }
+    }
+
+    #[test]
+    fn a_report_is_heard_once_and_only_in_its_attempt() {
+        let one = one(State::Downloading);
+        let staged = report(&one, 2, Reported::Staged);
+        let news = Some(Heard { alone: false, event: Event::Reported(Reported::Staged) });
+        assert_eq!(hear(&one, 1, &staged, TERMS), Ok(news));
+        assert_eq!(hear(&one, 2, &staged, TERMS), Ok(None), "heard before");
+        assert_eq!(hear(&one, 9, &staged, TERMS), Ok(None), "overtaken");
+        let late = Report { attempt: 2, ..staged.clone() };
+        let error = hear(&one, 0, &late, TERMS).expect_err("another attempt");
+        assert_eq!(error, Unheard::OtherAttempt { reported: 2, current: 1 });
+        let other = Report { release_sha256: Digest::of(b"other"), ..staged };
+        assert_eq!(hear(&one, 0, &other, TERMS), Err(Unheard::OtherRelease(Digest::of(b"other"))));
+    }
+
+    #[test]
+    fn an_activation_without_a_grant_is_heard_where_the_rollout_allows_it() {
+        let one = one(State::Staged);
+        let succeeded = report(&one, 5, Reported::Succeeded);
+        let error = hear(&one, 1, &succeeded, TERMS).expect_err("nobody allowed it");
+        assert_eq!(error.to_string(), "an assignment that is staged does not allow Reported(Succeeded)");
+        let event = Event::Reported(Reported::Succeeded);
+        let terms = Terms { offline_activation: true, ..TERMS };
+        assert_eq!(hear(&one, 1, &succeeded, terms), Ok(Some(Heard { alone: true, event })));
+    }
+
+    #[test]
+    fn a_passing_failure_begins_another_attempt_after_a_while() {
+        let (now, mut one) = (at("2026-11-23T00:00:00Z"), one(State::Downloading));
+        let heard = hear(&one, 1, &failed(&one, FailureClass::Transient), TERMS).expect("taken").expect("new");
+        assert_eq!(happen(&mut one, till(1).id, heard.event, now), Ok(State::Downloading));
+        assert_eq!((one.state, one.attempt), (State::Queued, 2));
+        let waits = |one: &Assignment| one.not_before.map(|at| at.since(now)).expect("a time");
+        assert!(waits(&one) < backoff(2), "{:?}", waits(&one));
+        let mut other = self::one(State::Downloading);
+        happen(&mut other, till(2).id, Event::FailedForNow, now).expect("allowed");
+        assert_ne!(waits(&one), waits(&other), "they do not come back together");
+        happen(&mut one, till(1).id, Event::DownloadGranted, now).expect("allowed");
+        assert_eq!(one.not_before, None);
+    }
+
+    #[test]
+    fn what_was_called_off_stays_in_its_attempt() {
+        let now = at("2026-11-23T00:00:00Z");
+        for state in [State::Cancelled, State::Expired] {
+            let mut one = one(state);
+            happen(&mut one, till(1).id, Event::FailedForNow, now).expect("allowed");
+            assert_eq!((one.state, one.attempt, one.not_before), (state, 1, None));
+        }
+    }
+
+    #[test]
+    fn a_withdrawn_download_begins_anew_at_once() {
+        let now = at("2026-11-23T00:00:00Z");
+        let mut one = Assignment { not_before: Some(now), ..one(State::Staged) };
+        happen(&mut one, till(1).id, Event::Requeued, now).expect("allowed");
+        assert_eq!((one.state, one.attempt, one.not_before), (State::Queued, 2, None));
+    }
+}

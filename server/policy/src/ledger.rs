@@ -1,0 +1,360 @@
+//! The server's part in memory: rollouts with their counters and places, and what becomes of devices that check in.
+//!
+//! Whoever plays fleets (scripted stories, simulations) plays them on a ledger. It keeps what the database keeps and
+//! moves it by the same functions, so what is seen here is what the server does. It reads no clock and knows nothing of
+//! keys, payloads and other servers.
+
+mod places;
+mod rollouts;
+
+use std::{collections::HashMap, time::Duration};
+
+use callboard_proto::{
+    ids::{AssignmentId, DeviceId, RolloutId, SiteId},
+    report::Report,
+    state::AssignmentState,
+    time::Timestamp,
+};
+use places::Places;
+
+use crate::{
+    assignment::{self, Event, IllegalTransition, Terms, Unheard},
+    bucket::bucket,
+    catalog::Catalog,
+    decide::{self, Admission, Decision, Step},
+    device::{Absence, Assignment, Connectivity, Contact, DEFAULT_ABANDONED_AFTER, Device},
+    gate::{Advance, PhaseCounts, PhaseTimes},
+    guard::{Grant, Loads},
+    rollout::Rollout,
+    selector::Seen,
+};
+
+/// Rollouts and how they stand.
+#[derive(Clone, Debug)]
+pub struct Ledger {
+    /// What devices have to do with.
+    pub catalog: Catalog,
+    /// How often devices are to check in.
+    pub poll_interval: Duration,
+    /// What happened since somebody emptied it, oldest first.
+    pub news: Vec<News>,
+    /// Drafts and completed rollouts.
+    resting: Vec<Rollout>,
+    standings: HashMap<RolloutId, Standing>,
+}
+
+/// How a rollout stands.
+#[derive(Clone, Debug, Default)]
+pub struct Standing {
+    /// One entry a phase.
+    pub counts: Vec<PhaseCounts>,
+    /// Of the open phase.
+    pub times: PhaseTimes,
+    places: Places,
+}
+
+/// What happened to a rollout.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum News {
+    /// It was started.
+    Started(RolloutId),
+    /// Its gate moved it while this phase was the last one open.
+    Advanced(RolloutId, usize, Advance),
+    /// A device left a place under its caps, that it was granted at this site.
+    Left(RolloutId, Grant, Option<SiteId>),
+    /// An assignment of a device came to its end, or is taken up again after it.
+    Ended(RolloutId, DeviceId, AssignmentState),
+    /// A device activated without having asked.
+    Alone(RolloutId, DeviceId),
+}
+
+/// A device and what is kept of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Unit {
+    /// As decisions see it.
+    pub device: Device,
+    /// Its last check-in.
+    pub last_seen: Option<Timestamp>,
+    /// The last time in which it was away.
+    pub absence: Option<Absence>,
+    /// One for each of the device's assignments, in their order.
+    rows: Vec<Row>,
+    /// Assignments of its life before it enrolled anew.
+    former: Vec<Assignment>,
+}
+
+/// What is kept of an assignment beside it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// Number of the last report of this attempt.
+    pub seq: u32,
+    /// When it was granted what it holds, or held last.
+    pub granted_at: Timestamp,
+    /// Where the device stood then.
+    pub granted_site: Option<SiteId>,
+}
+
+impl Unit {
+    /// A device without assignments.
+    pub fn new(device: Device, last_seen: Option<Timestamp>) -> Self {
+        Self { device, last_seen, absence: None, rows: Vec::new(), former: Vec::new() }
+    }
+
+    /// The same with what is kept of each of its assignments.
+    pub fn with_rows(self, rows: Vec<Row>) -> Self {
+        Self { rows, ..self }
+    }
+
+    /// What selectors may ask of its presence.
+    pub fn seen(&self, now: Timestamp, poll_interval: Duration) -> Seen {
+        let (seen, suspension) = (self.last_seen, self.device.site_rules.suspension);
+        let status = Connectivity::of(now, seen, poll_interval, DEFAULT_ABANDONED_AFTER, suspension);
+        Seen { last_seen: seen, status, now }
+    }
+
+    /// The device got a new certificate: a new life, in which nothing counts of what was before.
+    pub fn enrol(&mut self, now: Timestamp) {
+        self.device.enrolled_at = Some(now);
+        self.device.bad_releases.clear();
+        self.rows.clear();
+        self.former.append(&mut self.device.assignments);
+    }
+
+    fn assignment_mut(&mut self, id: AssignmentId) -> Option<(&mut Assignment, &mut Row)> {
+        self.device.assignments.iter_mut().zip(&mut self.rows).find(|(one, _)| one.id == id)
+    }
+}
+
+impl Ledger {
+    /// Takes over rollouts that are under way.
+    pub fn new(catalog: Catalog, poll_interval: Duration) -> Self {
+        Self { catalog, poll_interval, news: Vec::new(), resting: Vec::new(), standings: HashMap::new() }
+    }
+
+    /// How a rollout stands; `None` before it is started.
+    pub fn standing(&self, id: RolloutId) -> Option<&Standing> {
+        self.standings.get(&id)
+    }
+
+    /// Says how a rollout stands that is taken over.
+    pub fn set_standing(&mut self, id: RolloutId, counts: Vec<PhaseCounts>, times: PhaseTimes) {
+        self.standings.insert(id, Standing { counts, times, places: Places::default() });
+    }
+
+    /// Takes over the places that a device holds.
+    pub fn occupy(&mut self, unit: &Unit) {
+        for (one, row) in unit.device.assignments.iter().zip(&unit.rows) {
+            if let Some(standing) = self.standings.get_mut(&one.rollout) {
+                standing.places.enter(one, row);
+            }
+        }
+    }
+
+    /// What a check-in now says about the connection.
+    pub fn contact(&self, now: Timestamp, unit: &Unit, boot_changed: bool) -> Contact {
+        let (last_seen, poll_interval) = (unit.last_seen, self.poll_interval);
+        let absence = Absence::at(now, last_seen, poll_interval, unit.absence);
+        Contact { last_seen, absence, boot_changed, poll_interval }
+    }
+
+    /// Who holds places of rollouts with caps, as it concerns a device.
+    pub fn loads(&self, device: &Device) -> Loads {
+        let capped = self.catalog.rollouts.iter().filter(|rollout| rollout.plan.caps.are_set());
+        let load = |rollout: &Rollout| {
+            let places = &self.standings.get(&rollout.id)?.places;
+            Some((rollout.id, places.load(&rollout.plan.caps, device.site.as_ref())))
+        };
+        capped.filter_map(load).collect()
+    }
+
+    /// A check-in: decides, and does what is decided, until there is an answer.
+    ///
+    /// # Errors
+    /// A decision proposed what its assignment does not allow.
+    pub fn check_in(
+        &mut self,
+        now: Timestamp,
+        unit: &mut Unit,
+        boot_changed: bool,
+    ) -> Result<Decision, IllegalTransition> {
+        let contact = self.contact(now, unit, boot_changed);
+        let decision = loop {
+            let loads = self.loads(&unit.device);
+            let decision = decide::decide(now, &self.catalog, &unit.device, &contact, &loads);
+            self.take(now, unit, decision.step)?;
+            if decision.step.is_answer() {
+                break decision;
+            }
+        };
+        unit.last_seen = Some(now);
+        unit.absence = contact.absence;
+        Ok(decision)
+    }
+
+    /// Takes a report; `false` if it was heard before.
+    ///
+    /// # Errors
+    /// Says why it will never be taken.
+    pub fn report(&mut self, now: Timestamp, unit: &mut Unit, report: &Report) -> Result<bool, Unheard> {
+        let Some((one, row)) = unit.assignment_mut(report.assignment_id) else {
+            return Err(Unheard::OtherRelease(report.release_sha256));
+        };
+        let rollout = one.rollout;
+        let terms = self
+            .rollout(rollout)
+            .map_or(Terms { max_attempts: 1, offline_activation: false }, |rollout| rollout.plan.terms());
+        let Some(heard) = assignment::hear(one, row.seq, report, terms)? else {
+            return Ok(false);
+        };
+        row.seq = report.seq;
+        if heard.alone {
+            self.happen(now, unit, report.assignment_id, Event::ActivatedAlone)?;
+            self.news.push(News::Alone(rollout, unit.device.id));
+        }
+        self.happen(now, unit, report.assignment_id, heard.event)?;
+        self.advance(now, rollout);
+        Ok(true)
+    }
+
+    fn take(&mut self, now: Timestamp, unit: &mut Unit, step: Step) -> Result<(), IllegalTransition> {
+        match step {
+            Step::Nothing | Step::Hold { .. } | Step::ContinueDownload { .. } | Step::ContinueActivation { .. } => {
+                Ok(())
+            }
+            Step::GrantDownload { rollout, phase, admission } => {
+                self.admit(rollout, phase, admission, unit.device.number);
+                self.grant_download(now, unit, rollout, phase)
+            }
+            Step::GrantActivation { assignment, .. } => self.decided(now, unit, assignment, Event::ActivationGranted),
+            Step::Cancel { assignment, why } => self.decided(now, unit, assignment, why.event()),
+            Step::CloseAsInstalled { assignment } => self.decided(now, unit, assignment, Event::SeenInstalled),
+            Step::Exclude { rollout, phase, .. } => {
+                self.exclude(rollout, phase, unit.device.number);
+                self.advance(now, rollout);
+                Ok(())
+            }
+        }
+    }
+
+    fn admit(&mut self, rollout: RolloutId, phase: usize, admission: Admission, number: u32) {
+        let Some((rollout, standing)) = self.both(rollout) else {
+            return;
+        };
+        let admitted = match admission {
+            Admission::Member => false,
+            Admission::Joins => rollout.members.get_mut(phase).is_some_and(|members| members.insert(number)),
+            Admission::Returns => rollout.excluded.remove(number),
+        };
+        if let Some(counts) = standing.counts.get_mut(phase).filter(|_| admitted) {
+            counts.size += 1;
+        }
+    }
+
+    fn exclude(&mut self, rollout: RolloutId, phase: usize, number: u32) {
+        let Some((rollout, standing)) = self.both(rollout) else {
+            return;
+        };
+        let excluded = rollout.excluded.insert(number);
+        if let Some(counts) = standing.counts.get_mut(phase).filter(|_| excluded) {
+            counts.size = counts.size.saturating_sub(1);
+        }
+    }
+
+    fn grant_download(
+        &mut self,
+        now: Timestamp,
+        unit: &mut Unit,
+        id: RolloutId,
+        phase: usize,
+    ) -> Result<(), IllegalTransition> {
+        if let Some(queued) = unit.device.assignment(id).map(|one| one.id) {
+            return self.happen(now, unit, queued, Event::DownloadGranted);
+        }
+        let id_of_new = bucket(id, unit.device.id.as_bytes()).id();
+        let (Some((rollout, standing)), Some(new_id)) = (self.both(id), id_of_new) else {
+            return Ok(());
+        };
+        if let Some(place) = unit.former.iter().position(|one| one.rollout == id) {
+            let old = unit.former.remove(place);
+            if let Some(counts) = standing.counts.get_mut(old.phase) {
+                *counts.of(old.state) = counts.of(old.state).saturating_sub(1);
+            }
+        }
+        let new = Assignment {
+            id: new_id,
+            rollout: id,
+            release: rollout.plan.release,
+            phase,
+            state: AssignmentState::Downloading,
+            attempt: 1,
+            not_before: None,
+            offered_at: now,
+        };
+        let row = Row { seq: 0, granted_at: now, granted_site: unit.device.site.clone() };
+        if let Some(counts) = standing.counts.get_mut(phase) {
+            counts.move_one(None, new.state);
+        }
+        standing.places.enter(&new, &row);
+        unit.device.assignments.push(new);
+        unit.rows.push(row);
+        Ok(())
+    }
+
+    /// Lets something happen that the device did not report.
+    fn decided(
+        &mut self,
+        now: Timestamp,
+        unit: &mut Unit,
+        id: AssignmentId,
+        event: Event,
+    ) -> Result<(), IllegalTransition> {
+        self.happen(now, unit, id, event)?;
+        if let Some(rollout) = unit.assignment_mut(id).map(|(one, _)| one.rollout) {
+            self.advance(now, rollout);
+        }
+        Ok(())
+    }
+
+    /// Lets something happen to an assignment, and counts it.
+    fn happen(
+        &mut self,
+        now: Timestamp,
+        unit: &mut Unit,
+        id: AssignmentId,
+        event: Event,
+    ) -> Result<(), IllegalTransition> {
+        let (device, site) = (unit.device.id, unit.device.site.clone());
+        let Some((one, row)) = unit.assignment_mut(id) else {
+            return Ok(());
+        };
+        let (old, old_row) = (one.clone(), row.clone());
+        let before = assignment::happen(one, device, event, now)?;
+        if one.attempt != old.attempt {
+            // The reports of an attempt are numbered from 1.
+            row.seq = 0;
+        }
+        if matches!(event, Event::DownloadGranted | Event::ActivationGranted) {
+            (row.granted_at, row.granted_site) = (now, site);
+        }
+        let (rollout, release, after) = (one.rollout, one.release, one.state);
+        if let Some(standing) = self.standings.get_mut(&rollout) {
+            if let Some(counts) = standing.counts.get_mut(one.phase).filter(|_| before != after) {
+                counts.move_one(Some(before), after);
+            }
+            let left = standing.places.leave(&old, &old_row);
+            let held = standing.places.enter(one, row);
+            if let Some(grant) = left.filter(|_| left != held) {
+                self.news.push(News::Left(rollout, grant, old_row.granted_site));
+            }
+        }
+        if before != after && (before.is_final() || after.is_final()) {
+            self.news.push(News::Ended(rollout, device, after));
+        }
+        match (before == AssignmentState::RolledBack, after == AssignmentState::RolledBack) {
+            (false, true) => unit.device.bad_releases.push(release),
+            (true, false) => unit.device.bad_releases.retain(|bad| *bad != release),
+            _ => {}
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,166 @@
+//! What happens to rollouts themselves: started, told something by an operator, moved on by their gates.
+
+use callboard_proto::{ids::RolloutId, time::Timestamp};
+
+use super::{Ledger, News, Standing, Unit};
+use crate::{
+    audience::{self, Candidate},
+    gate::{self, Advance, Deed, PhaseCounts, PhaseTimes, Word},
+    rollout::{Rollout, RolloutState},
+};
+
+impl Ledger {
+    /// Adds a draft.
+    pub fn add(&mut self, draft: Rollout) {
+        self.resting.push(draft);
+    }
+
+    /// A rollout, whatever its state.
+    pub fn rollout(&self, id: RolloutId) -> Option<&Rollout> {
+        self.catalog.rollout(id).or_else(|| self.resting.iter().find(|rollout| rollout.id == id))
+    }
+
+    /// All rollouts: those that devices have to do with, in the order of the catalog, then the others.
+    pub fn rollouts(&self) -> impl Iterator<Item = &Rollout> {
+        self.catalog.rollouts.iter().chain(&self.resting)
+    }
+
+    /// Fixes the audience of a draft and opens its first phase. Its release has to be in the catalog.
+    ///
+    /// # Errors
+    /// Says why it cannot be started.
+    pub fn start<'a>(
+        &mut self,
+        now: Timestamp,
+        id: RolloutId,
+        fleet: impl IntoIterator<Item = &'a Unit>,
+    ) -> Result<(), String> {
+        let place = self.resting.iter().position(|one| one.id == id && one.state == RolloutState::Draft);
+        let place = place.ok_or("only a draft can be started")?;
+        let mut rollout = self.resting.remove(place);
+        let Some(release) = self.catalog.releases.get(&rollout.plan.release) else {
+            self.resting.push(rollout);
+            return Err("its release is not known".to_owned());
+        };
+        let seen = fleet.into_iter().map(|unit| (&unit.device, unit.seen(now, self.poll_interval)));
+        let matching = audience::matching(&rollout.plan, seen);
+        let candidates = matching.map(|(device, seen)| Candidate::of(&rollout.plan, release, device, &seen));
+        let audience = audience::assign(id, &rollout.plan.phases, candidates);
+        let size = |members: &roaring::RoaringBitmap| members.len() - members.intersection_len(&audience.excluded);
+        let counts =
+            audience.phases.iter().map(|members| PhaseCounts { size: size(members), ..PhaseCounts::default() });
+        let times = PhaseTimes::opened(now);
+        self.standings.insert(id, Standing { counts: counts.collect(), times, ..Standing::default() });
+        (rollout.members, rollout.excluded) = (audience.phases, audience.excluded);
+        (rollout.state, rollout.started_at) = (RolloutState::Running, Some(now));
+        self.catalog.add(rollout);
+        self.news.push(News::Started(id));
+        self.advance(now, id);
+        Ok(())
+    }
+
+    /// Pauses, resumes or cancels a rollout. When it is resumed, gates may be made to look past the failures so far.
+    ///
+    /// # Errors
+    /// Says why it cannot be done.
+    pub fn change_state(
+        &mut self,
+        now: Timestamp,
+        id: RolloutId,
+        to: RolloutState,
+        acknowledge_failures: bool,
+    ) -> Result<(), String> {
+        let Some((rollout, standing)) = self.both(id) else {
+            return Err("it is not under way".to_owned());
+        };
+        if rollout.state == to {
+            return Ok(());
+        }
+        if !rollout.state.allows(to) {
+            return Err(format!("it is {}, so it cannot become {}", rollout.state.as_str(), to.as_str()));
+        }
+        let before = (rollout.state, rollout.state_reason.take(), standing.counts.clone(), standing.times);
+        rollout.state = to;
+        if to != RolloutState::Running {
+            return Ok(());
+        }
+        if acknowledge_failures {
+            standing.counts.iter_mut().for_each(PhaseCounts::acknowledge);
+        }
+        let news = self.news.len();
+        self.advance(now, id);
+        let Some((rollout, standing)) = self.both(id).filter(|(rollout, _)| rollout.state == RolloutState::Paused)
+        else {
+            return Ok(());
+        };
+        // It would pause again at the next report.
+        let why = rollout.state_reason.take().unwrap_or_default();
+        (rollout.state, rollout.state_reason, standing.counts, standing.times) = before;
+        self.news.truncate(news);
+        Err(why)
+    }
+
+    /// An operator's word about the open phase.
+    ///
+    /// # Errors
+    /// Says why not, and what would be possible.
+    pub fn by_hand(&mut self, now: Timestamp, id: RolloutId, word: Word) -> Result<Deed, String> {
+        let Some((rollout, standing)) = self.both(id) else {
+            let rollout = self.rollout(id).ok_or("there is no such rollout")?;
+            return gate::by_hand(rollout, &PhaseCounts::default(), PhaseTimes::default(), now, word);
+        };
+        let counts = standing.counts.get(rollout.open_phase).copied().unwrap_or_default();
+        let deed = gate::by_hand(rollout, &counts, standing.times, now, word)?;
+        match deed {
+            Deed::Nothing => return Ok(deed),
+            Deed::Note(times) => standing.times = times,
+            Deed::Open { phase, .. } => {
+                (rollout.open_phase, standing.times) = (phase, PhaseTimes::opened(now));
+            }
+        }
+        self.advance(now, id);
+        Ok(deed)
+    }
+
+    /// Looks at the gates that time alone can move.
+    pub fn look(&mut self, now: Timestamp) {
+        let timed = self.catalog.rollouts.iter().filter(|rollout| gate::moves_with_time(rollout, now));
+        let ids: Vec<RolloutId> = timed.map(|rollout| rollout.id).collect();
+        ids.into_iter().for_each(|id| self.advance(now, id));
+    }
+
+    /// When [`Ledger::look`] may find something to do, if nothing else happens.
+    pub fn next_look(&self, now: Timestamp) -> Option<Timestamp> {
+        let standing = |rollout: &Rollout| gate::next_look(rollout, self.standings.get(&rollout.id)?.times, now);
+        self.catalog.rollouts.iter().filter_map(standing).min()
+    }
+
+    /// A rollout that is under way, with how it stands.
+    pub(super) fn both(&mut self, id: RolloutId) -> Option<(&mut Rollout, &mut Standing)> {
+        let rollout = self.catalog.rollouts.iter_mut().find(|rollout| rollout.id == id)?;
+        Some((rollout, self.standings.get_mut(&id)?))
+    }
+
+    /// Does what the gates of a rollout say.
+    pub(super) fn advance(&mut self, now: Timestamp, id: RolloutId) {
+        while let Some((rollout, standing)) = self.both(id) {
+            let (open, times) = (rollout.open_phase, standing.times);
+            let advance = gate::advance(rollout, &standing.counts, times, now);
+            match &advance {
+                Advance::Stay(_) => return,
+                Advance::Meet(_) => standing.times = times.met(now),
+                Advance::Unmeet(_) => standing.times = times.unmet(),
+                Advance::Open { phase, .. } => {
+                    (rollout.open_phase, standing.times) = (*phase, PhaseTimes::opened(now));
+                }
+                Advance::Pause(reason) => {
+                    (rollout.state, rollout.state_reason) = (RolloutState::Paused, Some(reason.text.clone()));
+                }
+                Advance::Complete(_) => rollout.state = RolloutState::Completed,
+            }
+            self.news.push(News::Advanced(id, open, advance));
+            let done = |rollout: &mut Rollout| rollout.id == id && rollout.state == RolloutState::Completed;
+            self.resting.extend(self.catalog.rollouts.extract_if(.., done));
+        }
+    }
+}
