@@ -4,8 +4,10 @@
 
 use std::{fmt, marker::PhantomData, str::FromStr};
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use uuid::Uuid;
+
+use crate::parsed::parsed;
 
 /// What an [`Id`] or a [`Name`] names. Never constructed.
 pub trait Kind {
@@ -125,8 +127,7 @@ impl<K> Serialize for Id<K> {
 
 impl<'de, K: Kind> Deserialize<'de> for Id<K> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
-        text.parse().map_err(D::Error::custom)
+        parsed(deserializer)
     }
 }
 
@@ -197,8 +198,7 @@ impl<K> Serialize for Name<K> {
 
 impl<'de, K: Kind> Deserialize<'de> for Name<K> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
-        text.parse().map_err(D::Error::custom)
+        parsed(deserializer)
     }
 }
 

@@ -1,11 +1,14 @@
 //! The instruction: the server's signed answer to one check-in.
 
+use std::str::FromStr;
+
 use data_encoding::HEXLOWER;
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::{
     digest::Digest,
     ids::{AssignmentId, DeviceId},
+    parsed::parsed,
     signed::Document,
     time::Timestamp,
 };
@@ -22,11 +25,23 @@ impl Serialize for Nonce {
 
 impl<'de> Deserialize<'de> for Nonce {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
-        let bytes = HEXLOWER.decode(text.as_bytes()).ok().and_then(|bytes| bytes.try_into().ok());
-        bytes.map(Self).ok_or_else(|| D::Error::custom("a nonce is 64 lower-case hexadecimal digits"))
+        parsed(deserializer)
     }
 }
+
+impl FromStr for Nonce {
+    type Err = BadNonce;
+
+    fn from_str(text: &str) -> Result<Self, BadNonce> {
+        let bytes = HEXLOWER.decode(text.as_bytes()).ok().and_then(|bytes| bytes.try_into().ok());
+        bytes.map(Self).ok_or(BadNonce)
+    }
+}
+
+/// Text that is not a [`Nonce`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a nonce is 64 lower-case hexadecimal digits")]
+pub struct BadNonce;
 
 /// What one device is to do now. Signed by the online key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

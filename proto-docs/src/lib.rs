@@ -7,6 +7,7 @@ pub mod digest;
 pub mod enrol;
 pub mod ids;
 pub mod instruction;
+mod parsed;
 pub mod payload;
 pub mod problem;
 pub mod release;

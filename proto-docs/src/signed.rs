@@ -2,10 +2,13 @@
 //!
 //! [`verify`] is the only way from foreign bytes to a [`Verified`] document.
 
+mod sealer;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use data_encoding::{BASE64, BASE64URL};
 use ed25519_dalek::{Signer, SigningKey, VerifyingKey};
+pub use sealer::Sealer;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::digest::Digest;
@@ -386,6 +389,14 @@ mod tests {
         assert_eq!(check(&signed(&[]), &[1], 1), Err(Refused::Threshold { valid: 0, threshold: 1 }));
         assert_eq!(check(&signed(&[2]), &[1], 1), Err(Refused::Threshold { valid: 0, threshold: 1 }));
         assert_eq!(check(&signed(&[1]), &[1], 0), Err(Refused::Threshold { valid: 1, threshold: 0 }));
+    }
+
+    #[test]
+    fn sealing_gives_the_same_bytes_as_signing() {
+        assert_eq!(Sealer::new(key(1)).seal(&instruction()), Ok(signed(&[1]).to_json()));
+        assert_eq!(Sealer::new(key(1)).key_id(), key_id(&key(1).verifying_key()));
+        let unacceptable = Instruction { action: Action::Install, ..instruction() };
+        assert!(matches!(Sealer::new(key(1)).seal(&unacceptable), Err(Refused::Body(_))));
     }
 
     #[test]

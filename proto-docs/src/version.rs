@@ -7,7 +7,9 @@
 
 use std::{cmp::Ordering, fmt, hash, str::FromStr};
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::parsed::parsed;
 
 /// Longest version string.
 pub const MAX_VERSION_LEN: usize = 64;
@@ -73,7 +75,8 @@ fn push_part(key: &mut String, part: &str) {
 
 impl PartialEq for Version {
     fn eq(&self, other: &Self) -> bool {
-        self.cmp(other) == Ordering::Equal
+        // The same text needs no sort keys: a device says what it said before.
+        self.0 == other.0 || self.cmp(other) == Ordering::Equal
     }
 }
 
@@ -131,8 +134,7 @@ impl Serialize for Version {
 
 impl<'de> Deserialize<'de> for Version {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
-        text.parse().map_err(D::Error::custom)
+        parsed(deserializer)
     }
 }
 

@@ -3,31 +3,30 @@
 use std::path::Path;
 
 use callboard_proto::{
+    digest::Digest,
     instruction::Instruction,
-    signed::{Envelope, Refused, key_id},
+    signed::{Refused, Sealer},
 };
 use ed25519_dalek::{SigningKey, pkcs8::DecodePrivateKey};
 
 /// Signs instructions.
-pub(crate) struct OnlineSigner(SigningKey);
+pub(crate) struct OnlineSigner(Sealer);
 
 impl OnlineSigner {
     /// Reads the key from a PKCS#8 PEM file.
     pub(crate) fn load(path: &Path) -> Result<Self, SignError> {
         let text = std::fs::read_to_string(path).map_err(SignError::Read)?;
-        SigningKey::from_pkcs8_pem(&text).map(Self).map_err(SignError::Key)
+        SigningKey::from_pkcs8_pem(&text).map(|key| Self(Sealer::new(key))).map_err(SignError::Key)
     }
 
     /// The id under which `root` must list the key.
-    pub(crate) fn key_id(&self) -> callboard_proto::digest::Digest {
-        key_id(&self.0.verifying_key())
+    pub(crate) fn key_id(&self) -> Digest {
+        self.0.key_id()
     }
 
     /// The signed envelope of an instruction, as JSON.
     pub(crate) fn sign(&self, instruction: &Instruction) -> Result<Vec<u8>, Refused> {
-        let mut envelope = Envelope::unsigned(instruction)?;
-        envelope.sign(&self.0);
-        Ok(envelope.to_json())
+        self.0.seal(instruction)
     }
 }
 
