@@ -16,6 +16,7 @@ use callboard_proto::{
 };
 
 use crate::{
+    budget::Budget,
     client::Client,
     clock::{self, Clock},
     config::{ProductSettings, Settings},
@@ -50,6 +51,8 @@ pub(crate) struct Agent {
     pub(crate) notifier: Notifier,
     /// Counted since enrolment; the journal is behind by less than half.
     pub(crate) attacks: RefCell<BTreeMap<String, u64>>,
+    /// Orders that may still be begun.
+    pub(crate) orders: RefCell<Budget>,
     /// The last check-in number used.
     pub(crate) seq: Cell<u64>,
     /// Verified bytes of the download at hand.

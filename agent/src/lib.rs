@@ -6,6 +6,7 @@
 use std::{ffi::OsString, process::ExitCode};
 
 mod agent;
+mod budget;
 mod check_in;
 mod cli;
 mod client;

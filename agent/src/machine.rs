@@ -110,6 +110,8 @@ enum Next {
     /// The same, but the server's doing: cannot be a loop of our own.
     Told(Phase),
     Order(Order),
+    /// Another order for the release that is staged already.
+    Takeover(Order, Phase),
     /// The same phase, with another right.
     Right(Option<Right>),
     Idle,
@@ -133,6 +135,7 @@ pub(crate) fn step(state: &State, event: Event) -> (State, Vec<Effect>) {
         Next::Phase(phase) => enter(task, phase, right, true),
         Next::Told(phase) => enter(task, phase, right, false),
         Next::Order(order) => accept(order, right),
+        Next::Takeover(order, phase) => enter(&Task { order, transitions: 0, ..Task::clone(task) }, phase, right, false),
         Next::Right(right) if right == task.right => (state.clone(), Vec::new()),
         Next::Right(right) => (State::Busy(Box::new(Task { right, ..Task::clone(task) })), Vec::new()),
         Next::Idle => (State::Idle, Vec::new()),
@@ -244,6 +247,10 @@ fn ordered(task: &Task, order: Order, activate: bool, right: Option<Right>) -> N
             Next::Right(renewed(right.as_ref(), task.right.as_ref()))
         }
         _ if same => Next::Nothing,
+        Phase::Staged { tree } | Phase::Waiting { tree: Some(tree) } if order.release == task.order.release => {
+            let phase = if activate { Phase::Pre { tree: *tree } } else { Phase::Staged { tree: *tree } };
+            Next::Takeover(Order { dir: task.order.dir.clone(), ..order }, phase)
+        }
         phase if phase.is_before_switch() => Next::Order(order),
         // Their final reports lie in the outbox; whether the server has them yet does not matter.
         Phase::Committed | Phase::RolledBack { .. } | Phase::Cleanup { .. } => Next::Order(order),

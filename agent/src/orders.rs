@@ -10,6 +10,7 @@ use callboard_proto::{
 
 use crate::{
     agent::{Agent, VERSION},
+    clock::boottime,
     check_in::{Answer, attempt},
     install,
     journal::Attempt,
@@ -117,6 +118,12 @@ fn new(
     if is_installed(agent, release) {
         let event = report::Event::Succeeded;
         return Event::Settled { attempt, release: release.digest(), event, failure: None };
+    }
+    // What is staged is not staged again for another assignment, so that costs nothing.
+    if !agent.state().has_staged(release.digest()) && !agent.orders.borrow_mut().take(boottime()) {
+        agent.attack("flood");
+        *agent.contact_error.borrow_mut() = Some("too_many_orders".to_owned());
+        return Event::Withdrawn;
     }
     let order = Order {
         attempt,

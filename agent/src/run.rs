@@ -7,6 +7,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::{
     agent::Agent,
+    budget::{self, Budget},
     check_in::{self, Answer, CheckInError},
     client::ClientError,
     clock::boottime,
@@ -83,6 +84,8 @@ struct Runner {
     /// When to check in next, in time since boot.
     next: Duration,
     check_in_now: bool,
+    /// Check-ins that need not wait for the interval.
+    ahead: Budget,
     report_now: bool,
     /// Failed check-ins in a row.
     failures: u32,
@@ -110,6 +113,7 @@ impl Runner {
             talking: None,
             next,
             check_in_now: false,
+            ahead: budget::CHECK_INS,
             report_now: false,
             failures,
             retry: None,
@@ -239,7 +243,8 @@ impl Runner {
                     tracing::error!(text = failure.text, "a bad release could not be written down");
                 }
             }
-            Effect::CheckIn => self.check_in_now = true,
+            // `--once` has a bound of its own.
+            Effect::CheckIn => self.check_in_now = self.once || self.ahead.take(boottime()),
             Effect::Work(next) => {
                 let Some(task) = agent.state().task().cloned() else { return };
                 self.work = Some(work::start(Rc::clone(agent), task, next));

@@ -221,6 +221,25 @@ fn a_cancel_for_an_unknown_attempt_is_confirmed_when_idle() {
 }
 
 #[test]
+fn what_is_staged_is_taken_over_by_another_assignment_for_the_same_release() {
+    let again = |activate| {
+        let order = Order { attempt: attempt(7), dir: "another".to_owned(), ..order(1) };
+        Event::Ordered { order, activate, right: None }
+    };
+    for phase in [Phase::Staged { tree: tree() }, Phase::Waiting { tree: Some(tree()) }] {
+        for activate in [false, true] {
+            let (state, effects) = step(&busy(phase.clone()), again(activate));
+            let task = state.task().expect("a task");
+            assert_eq!((task.order.attempt, &task.order.dir), (attempt(7), &order(1).dir));
+            let wanted = if activate { Phase::Pre { tree: tree() } } else { Phase::Staged { tree: tree() } };
+            assert_eq!(task.phase, wanted);
+            assert!(!effects.contains(&Effect::Work(Work::Prepare)));
+            assert!(state.has_staged(order(1).release) == !activate && !state.has_staged(order(2).release));
+        }
+    }
+}
+
+#[test]
 fn a_settled_order_is_reported_and_changes_nothing() {
     for phase in every_phase() {
         let state = busy(phase);

@@ -13,6 +13,7 @@ use callboard_proto::{digest::Digest, ids::Product, root::Root};
 
 use crate::{
     agent::Agent,
+    budget,
     client::{Client, Credentials, Endpoint, TlsError},
     clock::Clock,
     config::Settings,
@@ -88,6 +89,7 @@ pub(super) fn open(settings: Settings, fs: Rc<dyn Fs>, identity: Identity) -> Re
         products: RefCell::new(products),
         notifier: Notifier::default(),
         attacks: RefCell::new(record.attacks),
+        orders: RefCell::new(budget::ORDERS),
         seq: Cell::new(record.checkin_seq),
         bytes_done: Cell::new(0),
         contact_error: RefCell::new(None),

@@ -27,6 +27,8 @@ use crate::{
     testing::{self, Keys},
 };
 
+mod hostile;
+
 const STATE: &str = "/var/lib/callboard";
 const POS: &str = "/opt/pos";
 
