@@ -28,10 +28,12 @@ mod outbox;
 mod poll;
 mod products;
 mod run;
+mod slots;
 mod status;
 #[cfg(test)]
 mod testing;
 mod verify;
+mod words;
 mod work;
 
 /// The program: its arguments in, its exit code out. Never returns.

@@ -21,7 +21,7 @@ use callboard_proto::{
 
 pub(crate) use state::{End, Occasion, Order, Phase, Previous, Right, State, Task};
 
-use crate::journal::Attempt;
+use crate::{journal::Attempt, words::Code};
 use callboard_proto::digest::Digest;
 
 mod state;
@@ -135,7 +135,9 @@ pub(crate) fn step(state: &State, event: Event) -> (State, Vec<Effect>) {
         Next::Phase(phase) => enter(task, phase, right, true),
         Next::Told(phase) => enter(task, phase, right, false),
         Next::Order(order) => accept(order, right),
-        Next::Takeover(order, phase) => enter(&Task { order, transitions: 0, ..Task::clone(task) }, phase, right, false),
+        Next::Takeover(order, phase) => {
+            enter(&Task { order, transitions: 0, ..Task::clone(task) }, phase, right, false)
+        }
         Next::Right(right) if right == task.right => (state.clone(), Vec::new()),
         Next::Right(right) => (State::Busy(Box::new(Task { right, ..Task::clone(task) })), Vec::new()),
         Next::Idle => (State::Idle, Vec::new()),
@@ -181,7 +183,7 @@ fn enter(task: &Task, phase: Phase, right: Option<Right>, counts: bool) -> (Stat
 
 /// Where a loop is left.
 fn give_up(phase: Phase) -> Phase {
-    let failure = permanent("loop", "the update took more steps than any update needs");
+    let failure = permanent(Code::Loop, "the update took more steps than any update needs");
     match phase {
         Phase::Switching { previous, .. } | Phase::Trial { previous, .. } => {
             Phase::RollingBack { previous, tries: 0, failure }
@@ -219,7 +221,8 @@ fn started(phase: &Phase) -> Next {
         Phase::Staging => Next::Phase(Phase::Downloading),
         // The try that was cut short has counted already: the number was lowered before it began.
         Phase::Trial { previous, tries_left: 0, .. } => {
-            let failure = permanent("trial_interrupted", "every trial of the new version was cut short by a restart");
+            let failure =
+                permanent(Code::TrialInterrupted, "every trial of the new version was cut short by a restart");
             Next::Phase(Phase::RollingBack { previous: previous.clone(), tries: 0, failure })
         }
         Phase::Trial { tree, previous, tries_left, restarted } => Next::Phase(Phase::Trial {
@@ -368,12 +371,12 @@ fn effects(task: &Task) -> Vec<Effect> {
     }
 }
 
-pub(crate) fn permanent(code: &str, text: impl Into<String>) -> Failure {
-    Failure { class: FailureClass::Permanent, code: code.to_owned(), text: text.into() }
+pub(crate) fn permanent(code: Code, text: impl Into<String>) -> Failure {
+    Failure { class: FailureClass::Permanent, code: code.as_str().to_owned(), text: text.into() }
 }
 
-pub(crate) fn transient(code: &str, text: impl Into<String>) -> Failure {
-    Failure { class: FailureClass::Transient, code: code.to_owned(), text: text.into() }
+pub(crate) fn transient(code: Code, text: impl Into<String>) -> Failure {
+    Failure { class: FailureClass::Transient, code: code.as_str().to_owned(), text: text.into() }
 }
 
 #[cfg(test)]

@@ -10,13 +10,14 @@ use callboard_proto::{
 
 use crate::{
     agent::{Agent, VERSION},
-    clock::boottime,
     check_in::{Answer, attempt},
+    clock::boottime,
     install,
     journal::Attempt,
     layout::link_target,
     machine::{Event, Order, Right, permanent},
     verify::{self, Device, Refusal},
+    words::{Attack, Code},
 };
 
 /// What an answer leads to.
@@ -121,8 +122,8 @@ fn new(
     }
     // What is staged is not staged again for another assignment, so that costs nothing.
     if !agent.state().has_staged(release.digest()) && !agent.orders.borrow_mut().take(boottime()) {
-        agent.attack("flood");
-        *agent.contact_error.borrow_mut() = Some("too_many_orders".to_owned());
+        agent.attack(Attack::Flood);
+        *agent.contact_error.borrow_mut() = Some(Code::TooManyOrders.as_str().to_owned());
         return Event::Withdrawn;
     }
     let order = Order {

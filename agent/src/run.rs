@@ -16,6 +16,7 @@ use crate::{
     machine::{self, Effect, Event, Phase},
     orders, outbox, poll,
     status::{self, Seen},
+    words::Code,
     work::{self, Running},
 };
 use talk::{Talk, Talking};
@@ -208,7 +209,7 @@ impl Runner {
             });
             if let Err(error) = written {
                 tracing::error!(%error, "the journal cannot be written; nothing is changed until it can");
-                *self.agent.contact_error.borrow_mut() = Some("storage_failing".to_owned());
+                *self.agent.contact_error.borrow_mut() = Some(Code::StorageFailing.as_str().to_owned());
                 self.work = None;
                 self.retry = Some(boottime() + JOURNAL_RETRY);
                 return;

@@ -94,11 +94,8 @@ fn assignment(n: u32) -> AssignmentId {
 /// An agent on the real disk that checks in at `server`.
 fn runner(world: &World, server: &TestServer) -> Runner {
     let (own, key) = identity();
-    let identity = Identity {
-        server_url: format!("https://{}", server.address),
-        server_ca_pem: server.ca_pem.clone(),
-        ..own
-    };
+    let identity =
+        Identity { server_url: format!("https://{}", server.address), server_ca_pem: server.ca_pem.clone(), ..own };
     let text = format!(
         "state_dir = '{}'\n[products.pos-app]\ndirectory = '{}'\ntrial_s = 0",
         world.state_dir.path().display(),
@@ -185,7 +182,7 @@ fn a_server_that_orders_what_is_staged_already_causes_no_second_download() {
 #[test]
 fn a_server_that_orders_and_cancels_without_end_cannot_wear_out_the_flash() {
     let began = boottime();
-    let turn = Rc::new(Cell::new(0));
+    let turn = Rc::new(Cell::new(0_u32));
     let order = {
         let turn = Rc::clone(&turn);
         move || {
