@@ -16,6 +16,10 @@ usage: install-agent.sh --bundle FILE [options]
   --name NAME          the name the device would like to have
   --product NAME=DIR   a product to be updated and its directory; may be repeated; used for a new agent.toml only, but
                        the unit may write there from then on
+  --health NAME=COMMAND
+                       what exits 0 when the product is well, in its new directory: pos-app='bin/health --quick'. No
+                       shell: words are split at spaces. For a --product, and like it
+  --service NAME=UNIT  the systemd unit that runs the product: pos-app=pos-app.service. For a --product, and like it
   --hw MODEL           the hardware model; used for a new agent.toml only
   --config FILE        an agent.toml to install instead of a generated one; used if there is none yet
   --program FILE       the agent's program (default: callboard-agent beside this script)
@@ -42,13 +46,15 @@ fail() {
 }
 
 here=$(cd "$(dirname "$0")" && pwd)
-bundle='' name='' hw='' config='' program="$here/callboard-agent" root='' start=yes products=''
+bundle='' name='' hw='' config='' program="$here/callboard-agent" root='' start=yes products='' health='' service=''
+newline='
+'
 
 while [ $# -gt 0 ]; do
     case $1 in
         --help) usage; exit 0 ;;
         --no-start) start=no; shift; continue ;;
-        --bundle | --name | --hw | --product | --config | --program | --root)
+        --bundle | --name | --hw | --product | --health | --service | --config | --program | --root)
             [ $# -ge 2 ] || bad "$1 needs a value; see --help" ;;
         *) bad "unknown argument: $1; see --help" ;;
     esac
@@ -68,8 +74,27 @@ while [ $# -gt 0 ]; do
                 *[!A-Za-z0-9._/=-]*) bad "--product $2: only letters, digits and . _ - / are allowed" ;;
             esac
             products="$products $2" ;;
+        --health | --service)
+            case $2 in
+                [A-Za-z0-9]*=[!=]*) ;;
+                *) bad "$1 $2: wanted is NAME=${1#--}, with the NAME of a --product" ;;
+            esac
+            case $2 in
+                *[!A-Za-z0-9._/=:@,+%\ -]*) bad "$1 $2: only letters, digits, spaces and . _ - / = : @ , + % are allowed" ;;
+            esac
+            case $1 in
+                --health) health="$health$2$newline" ;;
+                --service) service="$service$2$newline" ;;
+            esac ;;
     esac
     shift 2
+done
+
+for given in $(printf '%s' "$health$service" | sed 's/=.*//'); do
+    case " $products" in
+        *" $given="*) ;;
+        *) bad "--health and --service need a --product $given=/DIRECTORY" ;;
+    esac
 done
 
 case $program in
@@ -99,8 +124,7 @@ esac
 bin=$root/usr/local/bin/callboard-agent
 etc=$root/etc/callboard
 unit=$root/etc/systemd/system/callboard-agent.service
-dropin=$unit.d/products.conf
-state=$root/var/lib/callboard
+dropin=$unit.d/directories.conf
 
 # Puts a file in place by one rename: there is never none and never half of it. An earlier one is kept until all is well.
 put() { # FROM TO MODE
@@ -149,8 +173,44 @@ generated() {
     printf '# Made by install-agent.sh. Every key is explained in the agent.toml of the distribution.\n'
     [ -z "$hw" ] || printf "hw = '%s'\n" "$hw"
     for product in $products; do
-        printf '\n[products.%s]\ndirectory = "%s"\n' "${product%%=*}" "${product#*=}"
+        own=${product%%=*} key=${product%%=*}
+        case $own in *.*) key="\"$own\"" ;; esac
+        printf '\n[products.%s]\ndirectory = "%s"\n' "$key" "${product#*=}"
+        of "$own" "$service" | sed 's/.*/service = "&"/'
+        of "$own" "$health" | sed 's/   */ /g; s/ *$//; s/ /", "/g; s/.*/health = ["&"]/'
     done
+}
+
+# What was given for a product, last.
+of() { # NAME LINES
+    printf '%s' "$2" | while IFS= read -r line; do
+        [ "${line%%=*}" != "$1" ] || printf '%s\n' "${line#*=}"
+    done | tail -n 1
+}
+
+# The unit's own words for the directories of this device: by itself it keeps its state in /var/lib/callboard and may
+# write below /opt.
+directories() {
+    printf '# Made by install-agent.sh, of agent.toml.\n'
+    if [ "$state_dir" != /var/lib/callboard ]; then
+        printf '[Unit]\nRequiresMountsFor=%s\nConditionPathExists=\nConditionPathExists=%s/device.json\n' "$state_dir" "$state_dir"
+    fi
+    printf '[Service]\n'
+    if [ "$state_dir" != /var/lib/callboard ]; then
+        printf 'StateDirectory=\nReadWritePaths=%s\n' "$state_dir"
+    fi
+    {
+        sed -n 's/^ReadWritePaths=-//p' "$dropin" 2>/dev/null || :
+        printf '%s\n' "$product_dirs"
+        for product in $products; do printf '%s\n' "${product#*=}"; done
+    } | {
+        seen=$newline
+        while IFS= read -r dir; do
+            case $newline$seen in *"$newline$dir$newline"*) continue ;; esac
+            seen="$seen$dir$newline"
+            printf 'ReadWritePaths=-%s\n' "$dir"
+        done
+    }
 }
 
 changed=no
@@ -163,7 +223,18 @@ elif [ -n "$config" ]; then
 else
     generated >"$work/agent.toml"
 fi
-"$program" config check --config "$work/agent.toml" >/dev/null || fail 'the configuration is not valid; nothing was changed'
+checked=$("$program" config check --config "$work/agent.toml") || fail 'the configuration is not valid; nothing was changed'
+all_dirs=$("$program" config directories --config "$work/agent.toml")
+state_dir=$(printf '%s\n' "$all_dirs" | head -n 1)
+product_dirs=$(printf '%s\n' "$all_dirs" | tail -n +2)
+state=$root$state_dir
+if [ -f "$here/callboard-agent.service" ]; then
+    for product in $products; do all_dirs="$all_dirs$newline${product#*=}"; done
+    odd=$(printf '%s\n' "$all_dirs" | grep -E '[^A-Za-z0-9._/-]' | head -n 1) || :
+    [ -z "$odd" ] || bad "directory $odd: the unit takes only letters, digits and . _ - /; choose another one in agent.toml"
+    hidden=$(printf '%s/\n' "$all_dirs" | grep -E '^/(home|root|run|tmp|var/tmp|dev|proc|sys)/' | head -n 1) || :
+    [ -z "$hidden" ] || bad "directory ${hidden%/}: the unit sees nothing there, or it is gone after a restart; choose one such as /opt, /srv, /data or /var/lib in agent.toml"
+fi
 
 # Then the enrolment: what is not enrolled is not installed either.
 if [ -n "$root" ]; then
@@ -184,19 +255,13 @@ put "$program" "$bin" 0755
 if [ -f "$here/callboard-agent.service" ]; then
     put "$here/callboard-agent.service" "$unit" 0644
 fi
-# The unit may write below /opt only; products elsewhere need a word of their own.
-if [ -n "$products" ]; then
-    {
-        if [ -f "$dropin" ]; then cat "$dropin"; else printf '[Service]\n'; fi
-        for product in $products; do
-            line="ReadWritePaths=-${product#*=}"
-            grep -q -x -F "$line" "$dropin" 2>/dev/null || printf '%s\n' "$line"
-        done
-    } >"$work/products.conf"
-    put "$work/products.conf" "$dropin" 0644
+directories >"$work/directories.conf"
+if grep -q = "$work/directories.conf"; then
+    put "$work/directories.conf" "$dropin" 0644
 fi
 mkdir -p "$state"
 chmod 0700 "$state"
+printf '%s\n' "$checked" | sed -n "s/^note: /install-agent: note: /p"
 
 if [ -n "$root" ] || [ "$start" = no ]; then
     forget

@@ -16,18 +16,21 @@ use callboard_proto::{
 };
 
 use crate::{
+    budget::Budget,
     client::Client,
     clock::{self, Clock},
     config::{ProductSettings, Settings},
     fs::Fs,
     identity::Identity,
     install,
-    journal::{Journal, JournalError, Record},
+    journal::{Journal, Record},
     layout::{ProductDir, StateDir},
     machine::State,
     notify::Notifier,
     outbox::Outbox,
-    products::ProductRecord,
+    products::{ProductRecord, ProductSlots},
+    slots::SlotError,
+    words::Attack,
 };
 
 /// The agent's own version.
@@ -46,10 +49,12 @@ pub(crate) struct Agent {
     pub(crate) root: Verified<Root>,
     pub(crate) journal: RefCell<Journal>,
     pub(crate) outbox: RefCell<Outbox>,
-    pub(crate) products: RefCell<BTreeMap<Product, ProductRecord>>,
+    pub(crate) products: RefCell<BTreeMap<Product, ProductSlots>>,
     pub(crate) notifier: Notifier,
     /// Counted since enrolment; the journal is behind by less than half.
     pub(crate) attacks: RefCell<BTreeMap<String, u64>>,
+    /// Orders that may still be begun.
+    pub(crate) orders: RefCell<Budget>,
     /// The last check-in number used.
     pub(crate) seq: Cell<u64>,
     /// Verified bytes of the download at hand.
@@ -71,7 +76,7 @@ impl Agent {
     }
 
     /// Changes the journal, durably.
-    pub(crate) fn update(&self, change: impl FnOnce(&mut Record)) -> Result<(), JournalError> {
+    pub(crate) fn update(&self, change: impl FnOnce(&mut Record)) -> Result<(), SlotError> {
         let mut record = self.record();
         record.attacks.clone_from(&self.attacks.borrow());
         record.floor_time = self.clock.floor();
@@ -87,7 +92,8 @@ impl Agent {
     }
 
     /// Counts something that an honest server does not send.
-    pub(crate) fn attack(&self, name: &str) {
+    pub(crate) fn attack(&self, attack: Attack) {
+        let name = attack.as_str();
         tracing::warn!(attack = name, "refused what no honest server sends");
         let count = {
             let mut attacks = self.attacks.borrow_mut();
@@ -109,7 +115,8 @@ impl Agent {
 
     /// What is remembered of a product.
     pub(crate) fn product_record(&self, product: &Product) -> ProductRecord {
-        self.products.borrow().get(product).cloned().unwrap_or_default()
+        let record = self.products.borrow().get(product).map(|slots| slots.record().clone()).unwrap_or_default();
+        record.at_least(self.settings.products.get(product).map(|settings| settings.floor).unwrap_or_default())
     }
 
     /// The next check-in's body.

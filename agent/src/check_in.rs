@@ -18,6 +18,7 @@ use crate::{
     fs,
     journal::Attempt,
     verify::{self, Asked, Refusal},
+    words::{Attack, Code},
 };
 
 /// A receipt names at most 32 reports.
@@ -48,10 +49,10 @@ impl CheckInError {
     pub(crate) fn code(&self) -> &str {
         match self {
             Self::Client(error) => error.code(),
-            Self::Refused(refusal) => refusal.code(),
-            Self::Dice(_) => "no_randomness",
-            Self::Question(_) => "bad_facts",
-            Self::Storage(_) => "storage",
+            Self::Refused(refusal) => refusal.code().as_str(),
+            Self::Dice(_) => Code::NoRandomness.as_str(),
+            Self::Question(_) => Code::BadFacts.as_str(),
+            Self::Storage(_) => Code::Storage.as_str(),
         }
     }
 }
@@ -93,7 +94,7 @@ pub(crate) async fn check_in(agent: &Agent) -> Result<Answer, CheckInError> {
         CheckInError::Refused(refusal)
     })?;
     if agent.clock.attest(instruction.server_time) == Attested::BehindFloor {
-        agent.attack("clock_back");
+        agent.attack(Attack::ClockBack);
     }
     let release = match new_order(agent, &instruction) {
         Some(digest) => Some(release(agent, digest).await?),
@@ -125,7 +126,7 @@ async fn release(agent: &Agent, digest: Digest) -> Result<Result<Verified<Releas
     if let Some(release) = kept_release(agent, digest) {
         return Ok(Ok(release));
     }
-    let bytes = agent.client.get(&paths::release(digest), max_envelope(Release::MAX_BYTES)).await?;
+    let bytes = agent.client.get(&paths::release(digest), max_envelope(Release::MAX_BYTES), Dates::Matter).await?;
     match verify::release(&bytes, &agent.root, digest) {
         Ok(release) => {
             fs::replace(&*agent.fs, &agent.state_dir.release(digest), &bytes).map_err(CheckInError::Storage)?;

@@ -36,6 +36,10 @@ enum Verb {
         /// The name the device would like to have.
         #[arg(long)]
         name: Option<String>,
+        /// Enrol a device that is enrolled: with a new key, and what is installed stays. The bundle's token must be bound
+        /// to the device. Stop the agent first.
+        #[arg(long)]
+        again: bool,
     },
     /// Check in and carry out what the server orders, until stopped.
     Run {
@@ -61,8 +65,13 @@ enum Verb {
 
 #[derive(Subcommand)]
 enum ConfigVerb {
-    /// Say whether the configuration is valid.
+    /// Say whether the configuration is valid, and what is missing in it.
     Check {
+        #[command(flatten)]
+        config: ConfigPath,
+    },
+    /// List the directories that the agent writes to: its own, then those of the products.
+    Directories {
         #[command(flatten)]
         config: ConfigPath,
     },
@@ -100,11 +109,16 @@ pub(crate) fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         Err(error) => return fail(Failed::Input(one_line(&error.render().to_string()))),
     };
     let done = match arguments.verb {
-        Verb::Enrol { bundle, config, name } => settings(&config.path).and_then(|s| enrol::enrol(&s, &bundle, name)),
+        Verb::Enrol { bundle, config, name, again } => {
+            settings(&config.path).and_then(|s| enrol::enrol(&s, &bundle, name, again))
+        }
         Verb::Run { config, once } => settings(&config.path).and_then(|s| run::run(s, once)),
         Verb::Status { config, output } => settings(&config.path).and_then(|s| show::status(&s, output)),
         Verb::Config { verb: ConfigVerb::Check { config } } => {
             settings(&config.path).and_then(|s| show::configuration(&s, &config.path))
+        }
+        Verb::Config { verb: ConfigVerb::Directories { config } } => {
+            settings(&config.path).and_then(|s| show::directories(&s))
         }
     };
     done.map_or_else(fail, |()| 0)

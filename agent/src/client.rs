@@ -16,7 +16,7 @@ use tokio::time::timeout;
 pub(crate) use connection::Connection;
 pub(crate) use endpoint::Endpoint;
 pub(crate) use error::{ClientError, plain};
-pub(crate) use tls::{Credentials, TlsError};
+pub(crate) use tls::{Credentials, TlsError, belong_together};
 
 use crate::{clock::Clock, config::Network};
 
@@ -31,9 +31,9 @@ const MAX_PROBLEM_BYTES: usize = 16 * 1024;
 /// Whether a request may go out although the server's certificate is out of date by this device's clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Dates {
-    /// Never: documents, payloads, reports.
+    /// Never: releases, payloads, reports.
     Matter,
-    /// If nothing but the dates is wrong: check-in, whose answer tells the time, and the first enrolment.
+    /// If nothing but the dates is wrong: check-in, whose answer tells the time, and enrolment, which comes before it.
     MayBeWrong,
 }
 
@@ -71,8 +71,8 @@ impl Client {
     }
 
     /// `GET` of a document of at most `cap` bytes.
-    pub(crate) async fn get(&self, path: &str, cap: usize) -> Result<Bytes, ClientError> {
-        self.whole(Method::GET, path, Bytes::new(), cap, Dates::Matter).await
+    pub(crate) async fn get(&self, path: &str, cap: usize, dates: Dates) -> Result<Bytes, ClientError> {
+        self.whole(Method::GET, path, Bytes::new(), cap, dates).await
     }
 
     /// `GET` of some bytes of a payload, as `bytes=...` says.

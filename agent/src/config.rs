@@ -218,6 +218,7 @@ fn one_line(text: &str, error: &toml::de::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::verify::Floor;
 
     fn check(text: &str, wanted: &str) {
         let found = Settings::parse(text).map(|_| "accepted".to_owned()).unwrap_or_else(|reason| reason);
@@ -250,6 +251,7 @@ mod tests {
         check("[products.a]\ndirectory='/o'\nhealth=[]", "products.a.health is empty");
         check("[products.a]\ndirectory='/o'\ntrial_tries=0", "products.a.trial_tries is 0, allowed is 1 to 10");
         check("[products.a]\ndirectory='/o'\ntrial_s=0", "accepted");
+        check("[products.a]\ndirectory='/o'\nfloor={ epoch = 1 }", "line 3: missing field `counter`");
     }
 
     /// The keys that a table may have, by the message about one that it may not have.
@@ -292,6 +294,7 @@ mod tests {
             service: None,
             health: None,
             factory_version: None,
+            floor: Floor::default(),
             ..product.clone()
         };
         let product = |settings: &Settings| settings.products.values().map(examples).collect::<Vec<_>>();

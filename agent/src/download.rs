@@ -6,17 +6,14 @@
 
 use std::{io, path::Path, time::Duration};
 
-use callboard_proto::{
-    paths,
-    release::Payload,
-    report::{Failure, FailureClass},
-};
+use callboard_proto::{paths, release::Payload, report::Failure};
 
 use crate::{
-    client::{Client, ClientError},
+    client::{Client, ClientError, Dates},
     fs::{self, Fs, Mode},
     layout::StateDir,
     machine::{permanent, transient},
+    words::{Attack, Code},
 };
 use list::ChunkList;
 use partial::Partial;
@@ -38,7 +35,7 @@ pub(crate) trait Host {
     /// Verified bytes of all payloads so far.
     fn progress(&self, bytes: u64);
     /// Counts an attack.
-    fn attack(&self, name: &'static str);
+    fn attack(&self, attack: Attack);
     /// How long to wait after `fruitless` answers in a row.
     fn pause(&self, fruitless: u32, asked: Option<Duration>) -> Duration;
 }
@@ -69,10 +66,13 @@ impl Download<'_> {
             } else if read_back.whole() == Some(payload.sha256) {
                 return Ok(());
             } else {
-                return Err(permanent("wrong_payload", "the chunks are right, their sum is not what the release says"));
+                return Err(permanent(
+                    Code::WrongPayload,
+                    "the chunks are right, their sum is not what the release says",
+                ));
             }
         }
-        Err(transient("storage_failing", format!("{} does not read back as written", path.display())))
+        Err(transient(Code::StorageFailing, format!("{} does not read back as written", path.display())))
     }
 
     async fn list(&self, payload: &Payload) -> Result<ChunkList, Failure> {
@@ -84,7 +84,8 @@ impl Download<'_> {
         }
         let mut fruitless = 0;
         loop {
-            let fetched = self.client.get(&paths::payload(payload.chunks_sha256), ChunkList::bytes_of(payload)).await;
+            let cap = ChunkList::bytes_of(payload);
+            let fetched = self.client.get(&paths::payload(payload.chunks_sha256), cap, Dates::Matter).await;
             let wrong = match fetched {
                 Ok(bytes) => match ChunkList::parse(bytes.to_vec(), payload) {
                     Ok(list) => {
@@ -126,12 +127,12 @@ impl Download<'_> {
                     return Err(storage("write", &self.state_dir.payload(payload.sha256), &error));
                 }
                 Err(Stop::BadChunk(chunk)) => {
-                    self.host.attack("bad_chunk");
+                    self.host.attack(Attack::BadChunk);
                     bad = if bad.0 == chunk { (chunk, bad.1 + 1) } else { (chunk, 1) };
                     tracing::warn!(chunk, tries = bad.1, "a chunk is not what the release says");
                     if bad.1 > MAX_BAD {
                         let text = format!("chunk {chunk} of payload {} was wrong {} times", payload.name, bad.1);
-                        return Err(transient("bad_chunk", text));
+                        return Err(transient(Code::BadChunk, text));
                     }
                 }
                 Err(other) => self.next_try(other, &mut fruitless).await?,
@@ -161,12 +162,8 @@ impl Download<'_> {
 }
 
 fn storage(doing: &str, path: &Path, error: &io::Error) -> Failure {
-    let code = if error.kind() == io::ErrorKind::StorageFull { "no_space" } else { "storage" };
-    Failure {
-        class: FailureClass::Transient,
-        code: code.to_owned(),
-        text: format!("failed to {doing} {}: {error}", path.display()),
-    }
+    let code = if error.kind() == io::ErrorKind::StorageFull { Code::NoSpace } else { Code::Storage };
+    transient(code, format!("failed to {doing} {}: {error}", path.display()))
 }
 
 impl From<ClientError> for Stop {

@@ -1,16 +1,21 @@
 //! Enrolment: a key made here, a certificate from the server, and everything that the bundle brings.
 //!
 //! The identity is written last. Until then a repeated enrolment uses the same key, and the server answers the same
-//! token and key with the same certificate; so a lost answer or a power cut costs nothing.
+//! token and key with the same certificate; so a lost answer or a power cut costs nothing. A device that enrols again
+//! keeps its present key until then, and what is installed in any case.
 
-use std::{io, path::PathBuf, sync::Arc};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use callboard_proto::{
     enrol::{Bundle, Enrol, Enrolled},
     ids::DeviceName,
     paths,
     root::Root,
-    signed::Refused,
+    signed::{Document, Refused, Verified, max_envelope},
 };
 use rcgen::{CertificateParams, DistinguishedName, KeyPair};
 
@@ -19,7 +24,7 @@ use crate::{
     clock::Clock,
     config::Settings,
     fs::{self, Fs},
-    identity::{Identity, IdentityError},
+    identity::{self, Identity, IdentityError},
     layout::StateDir,
     lock::{Lock, LockError},
 };
@@ -37,7 +42,7 @@ pub(crate) enum EnrolError {
     Identity(#[from] IdentityError),
     #[error("use state directory {path}: {source}")]
     StateDir { path: PathBuf, source: io::Error },
-    #[error("enrol at {wanted}: this device is enrolled at {own} as {name}; empty its state directory to start anew")]
+    #[error("enrol at {wanted}: this device is enrolled at {own} as {name}; add --again to enrol it anew")]
     Elsewhere { wanted: String, own: String, name: DeviceName },
     #[error("make the device's key: {0}")]
     Key(rcgen::Error),
@@ -45,6 +50,14 @@ pub(crate) enum EnrolError {
     Tls(#[from] TlsError),
     #[error("{0}")]
     Client(#[from] ClientError),
+    #[error(
+        "use the bundle: {server_url} has no root {version}, so the bundle is another server's; the token is not used"
+    )]
+    NoRoot { server_url: String, version: u64 },
+    #[error(
+        "use the bundle: root {version} of {server_url} is another one, so the bundle is another server's; the token is not used"
+    )]
+    OtherRoot { server_url: String, version: u64 },
     #[error("read the server's answer: {0}")]
     Answer(serde_json::Error),
 }
@@ -54,7 +67,7 @@ pub(crate) struct Checked {
     bundle: Bundle,
     endpoint: Endpoint,
     root: Vec<u8>,
-    issued_at: callboard_proto::time::Timestamp,
+    verified: Verified<Root>,
 }
 
 /// Reads a bundle. An error is a sentence about the bundle.
@@ -66,46 +79,68 @@ pub(crate) fn read_bundle(bytes: &[u8]) -> Result<Checked, String> {
     let endpoint = Endpoint::parse(&bundle.server_url).map_err(|reason| format!("server_url: {reason}"))?;
     let root = serde_json::to_vec(&bundle.root).map_err(|error| error.to_string())?;
     let verified = Root::open_initial(&root).map_err(|refused: Refused| format!("root: {refused}"))?;
-    Ok(Checked { bundle, endpoint, root, issued_at: verified.issued_at })
+    Ok(Checked { bundle, endpoint, root, verified })
 }
 
 /// What an enrolment led to.
 pub(crate) enum Outcome {
     New(Identity),
+    /// The device has another key and another certificate than before.
+    Again(Identity),
     /// The device was enrolled there before; nothing was changed.
     Already(Identity),
 }
 
-/// Enrols this device.
+/// Enrols this device; `again` also if it is enrolled, and with a new key. What is installed stays.
 pub(crate) async fn enrol(
     fs: &dyn Fs,
     settings: &Settings,
     checked: Checked,
     name: Option<DeviceName>,
+    again: bool,
 ) -> Result<Outcome, EnrolError> {
     let state_dir = StateDir::new(&settings.state_dir);
-    prepare(fs, &state_dir).map_err(|source| EnrolError::StateDir { path: settings.state_dir.clone(), source })?;
+    let failed = |source| EnrolError::StateDir { path: settings.state_dir.clone(), source };
+    prepare(fs, &state_dir).map_err(failed)?;
     let _lock = Lock::take(&state_dir)?;
-    match Identity::load(fs, &state_dir) {
+    let before = match Identity::load(fs, &state_dir) {
+        Ok(own) if again => {
+            // Else the next key could be the present one.
+            identity::settle_key(fs, &state_dir, &own).map_err(failed)?;
+            Some(own)
+        }
         Ok(own) if own.server_url == checked.bundle.server_url => return Ok(Outcome::Already(own)),
         Ok(own) => {
-            return Err(EnrolError::Elsewhere {
-                wanted: checked.bundle.server_url,
-                own: own.server_url,
-                name: own.name,
-            });
+            let wanted = checked.bundle.server_url;
+            return Err(EnrolError::Elsewhere { wanted, own: own.server_url, name: own.name });
         }
-        Err(IdentityError::NotEnrolled { .. }) => {}
+        Err(IdentityError::NotEnrolled { .. }) => None,
+        // There is no other way out of it.
+        Err(IdentityError::Damaged { .. }) if again => None,
         Err(error) => return Err(error.into()),
-    }
-    let key = key(fs, &state_dir)?;
-    let clock = Arc::new(Clock::new(checked.issued_at));
-    let ca_pem = checked.bundle.server_ca_pem;
-    let client = Client::new(checked.endpoint, &ca_pem, None, &clock, settings.network)?;
+    };
+    let key_path = if again { state_dir.next_key() } else { state_dir.key() };
+    let key = key(fs, &key_path)?;
+    let identity = ask(settings, &checked, name, &key).await?;
+    store(fs, &state_dir, &checked.root, &identity).map_err(failed)?;
+    Ok(if before.is_some() { Outcome::Again(identity) } else { Outcome::New(identity) })
+}
+
+/// Spends the token, after everything that can be looked at beforehand.
+async fn ask(
+    settings: &Settings,
+    checked: &Checked,
+    name: Option<DeviceName>,
+    key: &KeyPair,
+) -> Result<Identity, EnrolError> {
+    let (bundle, endpoint) = (&checked.bundle, &checked.endpoint);
+    let clock = Arc::new(Clock::new(checked.verified.issued_at));
+    let client = Client::new(endpoint.clone(), &bundle.server_ca_pem, None, &clock, settings.network)?;
+    same_root(&client, checked).await?;
     let question = Enrol {
         crit: Vec::new(),
-        token: checked.bundle.token,
-        csr_pem: request(&key).map_err(EnrolError::Key)?,
+        token: bundle.token.clone(),
+        csr_pem: request(key).map_err(EnrolError::Key)?,
         name,
         serial: settings.serial.clone(),
         hw: settings.hw.clone(),
@@ -114,25 +149,39 @@ pub(crate) async fn enrol(
     let body = serde_json::to_vec(&question).map_err(EnrolError::Answer)?;
     let bytes = client.post(paths::ENROL, body, MAX_ANSWER_BYTES, Dates::MayBeWrong).await?;
     let enrolled: Enrolled = serde_json::from_slice(&bytes).map_err(EnrolError::Answer)?;
-    let identity = Identity {
+    // A certificate for another key would be found out at the first check-in; now somebody is looking.
+    let credentials = Credentials::from_pem(&enrolled.certificate_pem, key.serialize_pem().as_bytes())?;
+    Client::new(endpoint.clone(), &bundle.server_ca_pem, Some(credentials), &clock, settings.network)?;
+    Ok(Identity {
         device_id: enrolled.device_id,
         name: enrolled.name,
         site: enrolled.site,
-        server_url: checked.bundle.server_url,
-        server_ca_pem: ca_pem,
+        server_url: bundle.server_url.clone(),
+        server_ca_pem: bundle.server_ca_pem.clone(),
         certificate_pem: enrolled.certificate_pem,
         expires_at: enrolled.expires_at,
+    })
+}
+
+/// Whether the server is that of the bundle: what it signs would be refused by a device that trusts another root.
+async fn same_root(client: &Client, checked: &Checked) -> Result<(), EnrolError> {
+    let (server_url, version) = (checked.bundle.server_url.clone(), checked.verified.version);
+    let served = client.get(&paths::root(version), max_envelope(Root::MAX_BYTES), Dates::MayBeWrong).await;
+    let served = match served {
+        Err(ClientError::Status { status: 404, .. }) => return Err(EnrolError::NoRoot { server_url, version }),
+        served => served?,
     };
-    // A certificate for another key would be found out at the first check-in; now somebody is looking.
-    let credentials = Credentials::from_pem(&identity.certificate_pem, key.serialize_pem().as_bytes())?;
-    let endpoint = Endpoint::parse(&identity.server_url).map_err(|_checked| TlsError::Pem { what: "server_url" })?;
-    Client::new(endpoint, &identity.server_ca_pem, Some(credentials), &clock, settings.network)?;
-    let stored = fs::replace(fs, &state_dir.root(), &checked.root).and_then(|()| {
-        let bytes = serde_json::to_vec_pretty(&identity)?;
-        fs::replace(fs, &state_dir.identity(), &bytes)
-    });
-    stored.map_err(|source| EnrolError::StateDir { path: settings.state_dir.clone(), source })?;
-    Ok(Outcome::New(identity))
+    match Root::open_initial(&served) {
+        Ok(root) if root.digest() == checked.verified.digest() => Ok(()),
+        _ => Err(EnrolError::OtherRoot { server_url, version }),
+    }
+}
+
+/// The identity is written last; its key comes to its place then, or at the next start.
+fn store(fs: &dyn Fs, state_dir: &StateDir, root: &[u8], own: &Identity) -> io::Result<()> {
+    fs::replace(fs, &state_dir.root(), root)?;
+    fs::replace(fs, &state_dir.identity(), &serde_json::to_vec_pretty(own)?)?;
+    identity::settle_key(fs, state_dir, own)
 }
 
 fn prepare(fs: &dyn Fs, state_dir: &StateDir) -> io::Result<()> {
@@ -141,18 +190,17 @@ fn prepare(fs: &dyn Fs, state_dir: &StateDir) -> io::Result<()> {
     fs.make_private(state_dir.path())
 }
 
-/// The device's key: the one that is there, else a new one, durable before it is used.
-fn key(fs: &dyn Fs, state_dir: &StateDir) -> Result<KeyPair, EnrolError> {
-    let path = state_dir.key();
-    let failed = |source| EnrolError::StateDir { path: path.clone(), source };
-    match fs.read(&path, MAX_ANSWER_BYTES) {
+/// The key at `path`: the one of a try before, else a new one, durable before it is used.
+fn key(fs: &dyn Fs, path: &Path) -> Result<KeyPair, EnrolError> {
+    let failed = |source| EnrolError::StateDir { path: path.to_owned(), source };
+    match fs.read(path, MAX_ANSWER_BYTES) {
         Ok(bytes) => {
             let pem = String::from_utf8_lossy(&bytes);
             KeyPair::from_pem(&pem).map_err(EnrolError::Key)
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).map_err(EnrolError::Key)?;
-            fs::replace(fs, &path, key.serialize_pem().as_bytes()).map_err(failed)?;
+            fs::replace(fs, path, key.serialize_pem().as_bytes()).map_err(failed)?;
             Ok(key)
         }
         Err(error) => Err(failed(error)),

@@ -10,7 +10,7 @@ use callboard_proto::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{fs::Fs, layout::StateDir};
+use crate::{client::belong_together, fs::Fs, layout::StateDir};
 
 /// Certificates and names: a few KiB.
 const MAX_BYTES: usize = 256 * 1024;
@@ -55,6 +55,22 @@ impl Identity {
         })?;
         serde_json::from_slice(&bytes).map_err(|source| IdentityError::Damaged { path: shown, source })
     }
+}
+
+/// Reads the key of the device's certificate, PKCS#8 PEM.
+pub(crate) fn key(fs: &dyn Fs, state_dir: &StateDir, own: &Identity) -> io::Result<Vec<u8>> {
+    settle_key(fs, state_dir, own)?;
+    fs.read(&state_dir.key(), MAX_BYTES)
+}
+
+/// Puts the next key in its place, if it has become that of the certificate.
+pub(crate) fn settle_key(fs: &dyn Fs, state_dir: &StateDir, own: &Identity) -> io::Result<()> {
+    let next = state_dir.next_key();
+    if fs.read(&next, MAX_BYTES).is_ok_and(|bytes| belong_together(&own.certificate_pem, &bytes)) {
+        fs.rename(&next, &state_dir.key())?;
+        fs.sync_dir(state_dir.path())?;
+    }
+    Ok(())
 }
 
 /// Reads the trusted root; its own keys must have signed it.

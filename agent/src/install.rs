@@ -18,6 +18,7 @@ use callboard_proto::{
 use crate::{
     fs::{self, Fs, Kind},
     layout::{ProductDir, StateDir, link_target},
+    words::{Attack, Code},
 };
 
 pub(crate) mod health;
@@ -57,15 +58,23 @@ impl InstallError {
     pub(crate) fn failure(&self) -> Failure {
         let (class, code) = match self {
             Self::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
-                (FailureClass::Transient, "no_space")
+                (FailureClass::Transient, Code::NoSpace)
             }
-            Self::NoSpace { .. } => (FailureClass::Transient, "no_space"),
-            Self::Io { .. } => (FailureClass::Transient, "storage"),
+            Self::NoSpace { .. } => (FailureClass::Transient, Code::NoSpace),
+            Self::Io { .. } => (FailureClass::Transient, Code::Storage),
             Self::Unpack { source, .. } => (source.class(), source.code()),
-            Self::Layout { .. } => (FailureClass::Permanent, "layout"),
-            Self::TooManyChunks { .. } => (FailureClass::Permanent, "too_many_chunks"),
+            Self::Layout { .. } => (FailureClass::Permanent, Code::Layout),
+            Self::TooManyChunks { .. } => (FailureClass::Permanent, Code::TooManyChunks),
         };
-        Failure { class, code: code.to_owned(), text: self.to_string() }
+        Failure { class, code: code.as_str().to_owned(), text: self.to_string() }
+    }
+
+    /// What it counts as, if no honest signer makes such a payload.
+    pub(crate) const fn attack(&self) -> Option<Attack> {
+        match self {
+            Self::Unpack { source, .. } => source.attack(),
+            _ => None,
+        }
     }
 }
 

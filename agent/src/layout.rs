@@ -32,6 +32,11 @@ impl StateDir {
         self.0.join("device.key")
     }
 
+    /// The key of an enrolment that is to replace the present one.
+    pub(crate) fn next_key(&self) -> PathBuf {
+        self.0.join("device.key.next")
+    }
+
     /// Who this device is; written last by enrolment.
     pub(crate) fn identity(&self) -> PathBuf {
         self.0.join("device.json")
@@ -60,9 +65,9 @@ impl StateDir {
         self.0.join("products")
     }
 
-    /// What is installed of a product, its floor and its bad releases.
-    pub(crate) fn product(&self, product: &Product) -> PathBuf {
-        self.products().join(format!("{product}.json"))
+    /// What is installed of a product, its floor and its bad releases: two slots.
+    pub(crate) fn product(&self, product: &Product) -> [PathBuf; 2] {
+        [0, 1].map(|n| self.products().join(format!("{product}.{n}")))
     }
 
     /// Reports that the server has not acknowledged.

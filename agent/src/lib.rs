@@ -6,6 +6,7 @@
 use std::{ffi::OsString, process::ExitCode};
 
 mod agent;
+mod budget;
 mod check_in;
 mod cli;
 mod client;
@@ -27,10 +28,12 @@ mod outbox;
 mod poll;
 mod products;
 mod run;
+mod slots;
 mod status;
 #[cfg(test)]
 mod testing;
 mod verify;
+mod words;
 mod work;
 
 /// The program: its arguments in, its exit code out. Never returns.

@@ -21,7 +21,7 @@ use callboard_proto::{
 
 pub(crate) use state::{End, Occasion, Order, Phase, Previous, Right, State, Task};
 
-use crate::journal::Attempt;
+use crate::{journal::Attempt, words::Code};
 use callboard_proto::digest::Digest;
 
 mod state;
@@ -110,6 +110,8 @@ enum Next {
     /// The same, but the server's doing: cannot be a loop of our own.
     Told(Phase),
     Order(Order),
+    /// Another order for the release that is staged already.
+    Takeover(Order, Phase),
     /// The same phase, with another right.
     Right(Option<Right>),
     Idle,
@@ -133,6 +135,9 @@ pub(crate) fn step(state: &State, event: Event) -> (State, Vec<Effect>) {
         Next::Phase(phase) => enter(task, phase, right, true),
         Next::Told(phase) => enter(task, phase, right, false),
         Next::Order(order) => accept(order, right),
+        Next::Takeover(order, phase) => {
+            enter(&Task { order, transitions: 0, ..Task::clone(task) }, phase, right, false)
+        }
         Next::Right(right) if right == task.right => (state.clone(), Vec::new()),
         Next::Right(right) => (State::Busy(Box::new(Task { right, ..Task::clone(task) })), Vec::new()),
         Next::Idle => (State::Idle, Vec::new()),
@@ -178,7 +183,7 @@ fn enter(task: &Task, phase: Phase, right: Option<Right>, counts: bool) -> (Stat
 
 /// Where a loop is left.
 fn give_up(phase: Phase) -> Phase {
-    let failure = permanent("loop", "the update took more steps than any update needs");
+    let failure = permanent(Code::Loop, "the update took more steps than any update needs");
     match phase {
         Phase::Switching { previous, .. } | Phase::Trial { previous, .. } => {
             Phase::RollingBack { previous, tries: 0, failure }
@@ -216,7 +221,8 @@ fn started(phase: &Phase) -> Next {
         Phase::Staging => Next::Phase(Phase::Downloading),
         // The try that was cut short has counted already: the number was lowered before it began.
         Phase::Trial { previous, tries_left: 0, .. } => {
-            let failure = permanent("trial_interrupted", "every trial of the new version was cut short by a restart");
+            let failure =
+                permanent(Code::TrialInterrupted, "every trial of the new version was cut short by a restart");
             Next::Phase(Phase::RollingBack { previous: previous.clone(), tries: 0, failure })
         }
         Phase::Trial { tree, previous, tries_left, restarted } => Next::Phase(Phase::Trial {
@@ -244,6 +250,10 @@ fn ordered(task: &Task, order: Order, activate: bool, right: Option<Right>) -> N
             Next::Right(renewed(right.as_ref(), task.right.as_ref()))
         }
         _ if same => Next::Nothing,
+        Phase::Staged { tree } | Phase::Waiting { tree: Some(tree) } if order.release == task.order.release => {
+            let phase = if activate { Phase::Pre { tree: *tree } } else { Phase::Staged { tree: *tree } };
+            Next::Takeover(Order { dir: task.order.dir.clone(), ..order }, phase)
+        }
         phase if phase.is_before_switch() => Next::Order(order),
         // Their final reports lie in the outbox; whether the server has them yet does not matter.
         Phase::Committed | Phase::RolledBack { .. } | Phase::Cleanup { .. } => Next::Order(order),
@@ -361,12 +371,12 @@ fn effects(task: &Task) -> Vec<Effect> {
     }
 }
 
-pub(crate) fn permanent(code: &str, text: impl Into<String>) -> Failure {
-    Failure { class: FailureClass::Permanent, code: code.to_owned(), text: text.into() }
+pub(crate) fn permanent(code: Code, text: impl Into<String>) -> Failure {
+    Failure { class: FailureClass::Permanent, code: code.as_str().to_owned(), text: text.into() }
 }
 
-pub(crate) fn transient(code: &str, text: impl Into<String>) -> Failure {
-    Failure { class: FailureClass::Transient, code: code.to_owned(), text: text.into() }
+pub(crate) fn transient(code: Code, text: impl Into<String>) -> Failure {
+    Failure { class: FailureClass::Transient, code: code.as_str().to_owned(), text: text.into() }
 }
 
 #[cfg(test)]

@@ -11,11 +11,13 @@ use callboard_proto::{
 use crate::{
     agent::{Agent, VERSION},
     check_in::{Answer, attempt},
+    clock::boottime,
     install,
     journal::Attempt,
     layout::link_target,
     machine::{Event, Order, Right, permanent},
     verify::{self, Device, Refusal},
+    words::{Attack, Code},
 };
 
 /// What an answer leads to.
@@ -117,6 +119,12 @@ fn new(
     if is_installed(agent, release) {
         let event = report::Event::Succeeded;
         return Event::Settled { attempt, release: release.digest(), event, failure: None };
+    }
+    // What is staged is not staged again for another assignment, so that costs nothing.
+    if !agent.state().has_staged(release.digest()) && !agent.orders.borrow_mut().take(boottime()) {
+        agent.attack(Attack::Flood);
+        *agent.contact_error.borrow_mut() = Some(Code::TooManyOrders.as_str().to_owned());
+        return Event::Withdrawn;
     }
     let order = Order {
         attempt,

@@ -1,7 +1,8 @@
 //! Reports on their way: one file each, kept until the server has acknowledged them.
 //!
-//! At most 32; the oldest progress is dropped first and a final result never. What is removed is not synced: a
-//! report that comes back after a crash is the same report to the server.
+//! At most 32; the oldest progress is dropped first. Final results are kept beyond that, until there are more than an
+//! honest server can ever have caused. What is removed is not synced: a report that comes back after a crash is the
+//! same report to the server.
 
 use std::{ffi::OsString, io};
 
@@ -15,6 +16,8 @@ use crate::{
 
 /// A report with its longest text, escaped.
 const MAX_FILE_BYTES: usize = 64 * 1024;
+/// Results come of orders, and orders of a server that could take the results: so many are owed by none that can.
+const MAX_RESULTS: usize = 256;
 
 /// Every unacknowledged report, oldest first.
 #[derive(Debug, Default)]
@@ -121,7 +124,9 @@ impl Outbox {
 
     fn drop_surplus(&mut self, fs: &dyn Fs, state_dir: &StateDir) {
         while self.reports.len() > MAX_REPORTS {
-            let Some(oldest) = self.reports.iter().find(|report| !is_final(report.event)) else { return };
+            let progress = self.reports.iter().find(|report| !is_final(report.event));
+            let too_many = self.reports.first().filter(|_| self.reports.len() > MAX_RESULTS);
+            let Some(oldest) = progress.or(too_many) else { return };
             self.remove(fs, state_dir, oldest.key());
         }
     }
@@ -199,6 +204,17 @@ mod tests {
         let results = outbox.reports.iter().filter(|report| is_final(report.event)).count();
         assert_eq!((outbox.reports.len(), results), (MAX_REPORTS, 20));
         assert!(outbox.reports.iter().all(|report| is_final(report.event) || report.attempt > 8));
+    }
+
+    #[test]
+    fn results_that_nobody_takes_do_not_fill_the_disk() {
+        let (_dir, state_dir) = state_dir();
+        let mut outbox = Outbox::default();
+        for attempt in 1..=300 {
+            outbox.put(&Disk, &state_dir, report(attempt, Event::Failed)).expect("written");
+        }
+        let outbox = Outbox::open(&Disk, &state_dir).expect("readable");
+        assert_eq!((outbox.reports.len(), outbox.reports[0].attempt), (MAX_RESULTS, 45));
     }
 
     #[test]

@@ -1,21 +1,19 @@
 //! What is installed of each product, how low it may go, and what failed here.
 
-use std::io;
-
 use callboard_proto::{check_in, digest::Digest, ids::Product, version::Version};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     config::ProductSettings,
-    fs::{self, Fs},
     journal::Attempt,
-    layout::StateDir,
     machine::Order,
+    slots::Slots,
     verify::{Floor, Standing},
 };
 
-/// A record is a few hundred bytes.
-const MAX_BYTES: usize = 64 * 1024;
+/// A product's record on disk. It is always written to both slots: no single damage may bring an older floor back.
+pub(crate) type ProductSlots = Slots<ProductRecord>;
+
 /// Bad releases remembered; older ones are long superseded.
 const MAX_BAD: usize = 32;
 /// Rollbacks of one release after which it is never begun again.
@@ -57,35 +55,10 @@ pub(crate) struct BadRelease {
     pub(crate) last: Attempt,
 }
 
-/// A record that cannot be read or written.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum RecordError {
-    #[error("read the record of product {product}: {source}")]
-    Read { product: Product, source: io::Error },
-    #[error("read the record of product {product}: it is damaged ({source})")]
-    Damaged { product: Product, source: serde_json::Error },
-    #[error("write the record of product {product}: {source}")]
-    Write { product: Product, source: io::Error },
-}
-
 impl ProductRecord {
-    /// Reads the record; `None` if there is none.
-    pub(crate) fn load(fs: &dyn Fs, state_dir: &StateDir, product: &Product) -> Result<Option<Self>, RecordError> {
-        let product = product.clone();
-        match fs.read(&state_dir.product(&product), MAX_BYTES) {
-            Ok(bytes) => {
-                serde_json::from_slice(&bytes).map(Some).map_err(|source| RecordError::Damaged { product, source })
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(source) => Err(RecordError::Read { product, source }),
-        }
-    }
-
-    /// Makes the record durable.
-    pub(crate) fn save(&self, fs: &dyn Fs, state_dir: &StateDir, product: &Product) -> Result<(), RecordError> {
-        let bytes = serde_json::to_vec_pretty(self).unwrap_or_default();
-        fs::replace(fs, &state_dir.product(product), &bytes)
-            .map_err(|source| RecordError::Write { product: product.clone(), source })
+    /// The same with a floor that is not below that of the package.
+    pub(crate) fn at_least(self, floor: Floor) -> Self {
+        Self { floor: self.floor.max(floor), ..self }
     }
 
     /// The record after `order` was committed with `tree`.

@@ -7,6 +7,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::{
     agent::Agent,
+    budget::{self, Budget},
     check_in::{self, Answer, CheckInError},
     client::ClientError,
     clock::boottime,
@@ -15,6 +16,7 @@ use crate::{
     machine::{self, Effect, Event, Phase},
     orders, outbox, poll,
     status::{self, Seen},
+    words::Code,
     work::{self, Running},
 };
 use talk::{Talk, Talking};
@@ -83,6 +85,8 @@ struct Runner {
     /// When to check in next, in time since boot.
     next: Duration,
     check_in_now: bool,
+    /// Check-ins that need not wait for the interval.
+    ahead: Budget,
     report_now: bool,
     /// Failed check-ins in a row.
     failures: u32,
@@ -110,6 +114,7 @@ impl Runner {
             talking: None,
             next,
             check_in_now: false,
+            ahead: budget::CHECK_INS,
             report_now: false,
             failures,
             retry: None,
@@ -204,7 +209,7 @@ impl Runner {
             });
             if let Err(error) = written {
                 tracing::error!(%error, "the journal cannot be written; nothing is changed until it can");
-                *self.agent.contact_error.borrow_mut() = Some("storage_failing".to_owned());
+                *self.agent.contact_error.borrow_mut() = Some(Code::StorageFailing.as_str().to_owned());
                 self.work = None;
                 self.retry = Some(boottime() + JOURNAL_RETRY);
                 return;
@@ -239,7 +244,8 @@ impl Runner {
                     tracing::error!(text = failure.text, "a bad release could not be written down");
                 }
             }
-            Effect::CheckIn => self.check_in_now = true,
+            // `--once` has a bound of its own.
+            Effect::CheckIn => self.check_in_now = self.once || self.ahead.take(boottime()),
             Effect::Work(next) => {
                 let Some(task) = agent.state().task().cloned() else { return };
                 self.work = Some(work::start(Rc::clone(agent), task, next));

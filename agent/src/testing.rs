@@ -142,6 +142,7 @@ pub(crate) fn product(directory: &std::path::Path) -> ProductSettings {
         trial: std::time::Duration::ZERO,
         trial_tries: 3,
         factory_version: None,
+        floor: Default::default(),
     }
 }
 

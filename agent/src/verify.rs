@@ -12,6 +12,7 @@ use callboard_proto::{
     signed::{self, Envelope, Refused, Verified},
 };
 
+use crate::words::{Attack, Code};
 pub(crate) use release::{Device, Floor, Standing, suits};
 
 mod release;
@@ -61,39 +62,39 @@ pub(crate) enum Refusal {
 
 impl Refusal {
     /// A stable word for reports and logs.
-    pub(crate) const fn code(&self) -> &'static str {
+    pub(crate) const fn code(&self) -> Code {
         match self {
-            Self::Document(Refused::Threshold { .. }) => "bad_signature",
-            Self::Document(Refused::TooLarge { .. }) => "oversize",
-            Self::Document(_) => "bad_document",
-            Self::WrongDevice(_) => "wrong_device",
-            Self::Nonce => "nonce_mismatch",
-            Self::Request => "request_mismatch",
-            Self::Digest { .. } => "wrong_release",
-            Self::RootExpired => "root_expired",
-            Self::Expired(_) => "expired",
-            Self::UnknownProduct(_) => "unknown_product",
-            Self::WrongHardware { .. } => "wrong_hardware",
-            Self::WrongChannel { .. } => "wrong_channel",
-            Self::AgentTooOld { .. } => "agent_too_old",
-            Self::BelowFloor { .. } => "below_floor",
-            Self::Downgrade { .. } => "downgrade",
-            Self::SameCounter => "counter_conflict",
-            Self::KnownBad { .. } => "known_bad",
+            Self::Document(Refused::Threshold { .. }) => Code::BadSignature,
+            Self::Document(Refused::TooLarge { .. }) => Code::Oversize,
+            Self::Document(_) => Code::BadDocument,
+            Self::WrongDevice(_) => Code::WrongDevice,
+            Self::Nonce => Code::NonceMismatch,
+            Self::Request => Code::RequestMismatch,
+            Self::Digest { .. } => Code::WrongRelease,
+            Self::RootExpired => Code::RootExpired,
+            Self::Expired(_) => Code::Expired,
+            Self::UnknownProduct(_) => Code::UnknownProduct,
+            Self::WrongHardware { .. } => Code::WrongHardware,
+            Self::WrongChannel { .. } => Code::WrongChannel,
+            Self::AgentTooOld { .. } => Code::AgentTooOld,
+            Self::BelowFloor { .. } => Code::BelowFloor,
+            Self::Downgrade { .. } => Code::Downgrade,
+            Self::SameCounter => Code::CounterConflict,
+            Self::KnownBad { .. } => Code::KnownBad,
         }
     }
 
     /// The counter of attacks it belongs to, if it cannot be an honest mistake of an operator.
-    pub(crate) const fn attack(&self) -> Option<&'static str> {
+    pub(crate) const fn attack(&self) -> Option<Attack> {
         Some(match self {
-            Self::Document(Refused::Threshold { valid: 0, .. }) => "bad_sig",
-            Self::Document(Refused::Threshold { .. }) => "threshold",
-            Self::Document(Refused::TooLarge { .. }) => "oversize",
-            Self::Document(_) | Self::Digest { .. } => "bad_sig",
-            Self::WrongDevice(_) => "wrong_device",
-            Self::Nonce | Self::Request => "nonce_mismatch",
-            Self::BelowFloor { .. } | Self::Downgrade { .. } | Self::SameCounter => "rollback",
-            Self::Expired(_) => "expired",
+            Self::Document(Refused::Threshold { valid: 0, .. }) => Attack::BadSig,
+            Self::Document(Refused::Threshold { .. }) => Attack::Threshold,
+            Self::Document(Refused::TooLarge { .. }) => Attack::Oversize,
+            Self::Document(_) | Self::Digest { .. } => Attack::BadSig,
+            Self::WrongDevice(_) => Attack::WrongDevice,
+            Self::Nonce | Self::Request => Attack::NonceMismatch,
+            Self::BelowFloor { .. } | Self::Downgrade { .. } | Self::SameCounter => Attack::Rollback,
+            Self::Expired(_) => Attack::Expired,
             _ => return None,
         })
     }

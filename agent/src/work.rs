@@ -13,6 +13,7 @@ use crate::{
     machine::{Event, Phase, Previous, Task, Work, permanent, transient},
     poll,
     products::ProductRecord,
+    words::{Attack, Code},
 };
 
 /// Work in progress.
@@ -63,13 +64,17 @@ async fn pause(agent: &Agent, tries: u8) {
 }
 
 fn release(agent: &Agent, task: &Task) -> Result<Verified<Release>, Failure> {
-    let lost = || transient("release_lost", "the release's document is gone from the state directory, or was changed");
+    let lost =
+        || transient(Code::ReleaseLost, "the release's document is gone from the state directory, or was changed");
     kept_release(agent, task.order.release).ok_or_else(lost)
 }
 
 fn dirs(agent: &Agent, task: &Task) -> Result<crate::layout::ProductDir, Failure> {
-    let gone = || permanent("unknown_product", "the product is not configured any more");
-    agent.product(&task.order.product).map(|(_, dirs)| dirs).ok_or_else(gone)
+    agent.product(&task.order.product).map(|(_, dirs)| dirs).ok_or_else(unknown_product)
+}
+
+fn unknown_product() -> Failure {
+    permanent(Code::UnknownProduct, "the product is not configured any more")
 }
 
 fn failure(error: InstallError) -> Failure {
@@ -96,8 +101,8 @@ impl Host for Agent {
         self.notifier.alive();
     }
 
-    fn attack(&self, name: &'static str) {
-        Self::attack(self, name);
+    fn attack(&self, attack: Attack) {
+        Self::attack(self, attack);
     }
 
     fn pause(&self, fruitless: u32, asked: Option<Duration>) -> Duration {
@@ -126,11 +131,10 @@ fn unpack(agent: &Agent, task: &Task) -> Result<Event, Failure> {
     let progress = || agent.notifier.alive();
     let tree = install::stage(&*agent.fs, &agent.state_dir, &dirs, &release, &task.order.dir, &progress);
     let tree = tree.map_err(|error| {
-        let failure = error.failure();
-        if failure.code == "path_escape" || failure.code == "oversize" {
-            agent.attack(&failure.code);
+        if let Some(attack) = error.attack() {
+            agent.attack(attack);
         }
-        failure
+        error.failure()
     })?;
     Ok(Event::Unpacked { tree })
 }
@@ -180,13 +184,10 @@ pub(crate) fn mark_bad(agent: &Agent, task: &Task) -> Result<(), Failure> {
 }
 
 fn save(agent: &Agent, task: &Task, change: impl FnOnce(&ProductRecord) -> ProductRecord) -> Result<(), Failure> {
-    let product = &task.order.product;
-    let record = change(&agent.product_record(product));
-    record
-        .save(&*agent.fs, &agent.state_dir, product)
-        .map_err(|error| transient("storage", format!("failed to {error}")))?;
-    agent.products.borrow_mut().insert(product.clone(), record);
-    Ok(())
+    let record = change(&agent.product_record(&task.order.product));
+    let mut products = agent.products.borrow_mut();
+    let slots = products.get_mut(&task.order.product).ok_or_else(unknown_product)?;
+    slots.write_twice(&*agent.fs, record).map_err(|error| transient(Code::Storage, format!("failed to {error}")))
 }
 
 async fn revert(agent: &Agent, task: &Task) -> Result<Event, Failure> {
@@ -205,17 +206,17 @@ fn clean(agent: &Agent) -> Result<Event, Failure> {
         .products
         .borrow()
         .values()
-        .filter_map(|record| record.installed.as_ref().map(|installed| installed.release))
+        .filter_map(|slots| slots.record().installed.as_ref().map(|installed| installed.release))
         .collect();
     let fs = &*agent.fs;
     let mut done = tidy::payloads(fs, &agent.state_dir, &[]).and(tidy::releases(fs, &agent.state_dir, &installed));
     for settings in agent.settings.products.values() {
         done = done.and(tidy::versions(fs, &crate::layout::ProductDir::new(&settings.directory), None));
     }
-    done.map_err(|error| transient("storage", format!("failed to clean up: {error}")))?;
+    done.map_err(|error| transient(Code::Storage, format!("failed to clean up: {error}")))?;
     Ok(Event::Cleaned)
 }
 
 fn wrong_phase() -> Failure {
-    permanent("internal", "the work does not belong to the state")
+    permanent(Code::Internal, "the work does not belong to the state")
 }

@@ -50,6 +50,8 @@ fn another_version(machine: &Machine, mark: &str) -> Vec<u8> {
 
 const BIN: &str = "local/bin/callboard-agent";
 const UNIT: &str = "etc/systemd/system/callboard-agent.service";
+const DROPIN: &str = "etc/systemd/system/callboard-agent.service.d/directories.conf";
+const DROPIN_HEAD: &str = "# Made by install-agent.sh, of agent.toml.\n";
 
 #[test]
 fn one_command_makes_a_till_and_a_second_one_changes_nothing() {
@@ -68,8 +70,7 @@ fn one_command_makes_a_till_and_a_second_one_changes_nothing() {
             (0o700, 0o600)
         );
         assert!(machine.read("etc/callboard/agent.toml").contains("[products.pos-app]\ndirectory = \"/srv/pos-app\""));
-        let dropin = machine.read("etc/systemd/system/callboard-agent.service.d/products.conf");
-        assert_eq!(dropin, "[Service]\nReadWritePaths=-/srv/pos-app\n");
+        assert_eq!(machine.read(DROPIN), format!("{DROPIN_HEAD}[Service]\nReadWritePaths=-/srv/pos-app\n"));
 
         let before = installed(&machine);
         let second = machine.install(&INSTALL);
@@ -189,6 +190,62 @@ fn a_program_that_does_not_fit_on_the_disk_is_said_and_the_old_one_stays() {
 }
 
 #[test]
+fn a_fresh_till_gets_a_configuration_that_watches_its_product() {
+    on_a_machine(|server, machine| {
+        let machine = machine.with_systemd();
+        machine.bring(&server.bundle(&json!({})));
+        let health = ["--health", "pos-app=bin/health  --quick", "--service", "pos-app=pos-app.service"];
+        let more = ["--product", "pos.bank=/srv/bank", "--health", "pos.bank=/bin/true"];
+        let done = machine.install(&[&INSTALL[..], &health, &more].concat());
+        let notes: Vec<&str> =
+            done.ok().stdout.lines().filter_map(|line| line.split_once("note: ")).map(|x| x.1).collect();
+        let missing = |name, dir| format!("products.{name}.directory {dir} does not exist yet");
+        assert_eq!(notes, [missing("pos-app", "/srv/pos-app"), missing("pos.bank", "/srv/bank")]);
+        let wanted = "\n[products.pos-app]\ndirectory = \"/srv/pos-app\"\nservice = \"pos-app.service\"\n\
+                      health = [\"bin/health\", \"--quick\"]\n\
+                      \n[products.\"pos.bank\"]\ndirectory = \"/srv/bank\"\nhealth = [\"/bin/true\"]\n";
+        let config = machine.read("etc/callboard/agent.toml");
+        assert!(config.ends_with(wanted), "{config}");
+        machine.run(&["callboard-agent", "run", "--once"]).ok();
+    });
+}
+
+#[test]
+fn the_installer_says_what_a_configuration_lacks() {
+    on_a_machine(|server, machine| {
+        machine.bring(&server.bundle(&json!({})));
+        let done = machine.install(&INSTALL);
+        let said = "install-agent: note: products.pos-app has neither health nor service, so every update of it counts as healthy; add one";
+        assert!(done.ok().stdout.contains(said), "{}", done.stdout);
+        let other = Machine::new(BINARIES).unwrap();
+        other.bring(&server.bundle(&json!({})));
+        let done = other.install(&["--bundle", "/kit/bundle.json"]);
+        assert!(done.ok().stdout.contains("note: there is no product, so nothing can be updated"), "{}", done.stdout);
+        assert!(!other.path(DROPIN).exists());
+    });
+}
+
+#[test]
+fn a_till_may_keep_its_state_elsewhere_and_the_unit_follows() {
+    on_a_machine(|server, machine| {
+        let machine = machine.with_systemd();
+        machine.bring(&server.bundle(&json!({})));
+        fs::write(machine.path("kit/own.toml"), "state_dir = '/var/lib/pos/agent'\n[products.a]\ndirectory = '/srv/a'")
+            .unwrap();
+        machine.install(&["--bundle", "/kit/bundle.json", "--config", "/kit/own.toml"]).ok();
+        let wanted = "[Unit]\nRequiresMountsFor=/var/lib/pos/agent\nConditionPathExists=\n\
+                      ConditionPathExists=/var/lib/pos/agent/device.json\n\
+                      [Service]\nStateDirectory=\nReadWritePaths=/var/lib/pos/agent\nReadWritePaths=-/srv/a\n";
+        assert_eq!(machine.read(DROPIN), format!("{DROPIN_HEAD}{wanted}"));
+        assert!(machine.path("var/lib/pos/agent/device.json").exists() && !machine.path("var/lib/callboard").exists());
+        let before = installed(&machine);
+        machine.install(&[]).ok();
+        assert!(installed(&machine) == before, "a second time changes nothing");
+        machine.run(&["callboard-agent", "run", "--once"]).ok();
+    });
+}
+
+#[test]
 fn wrong_arguments_files_and_programs_are_named_and_nothing_is_touched() {
     on_a_machine(|server, machine| {
         machine.bring(&server.bundle(&json!({})));
@@ -212,6 +269,18 @@ fn wrong_arguments_files_and_programs_are_named_and_nothing_is_touched() {
         refuse(1, &with(&["--hw", "a'b"]), "the configuration is not valid; nothing was changed");
         fs::write(machine.path("kit/bad.toml"), "polling = 5").unwrap();
         refuse(1, &with(&["--config", "/kit/bad.toml"]), "line 1: invalid type");
+        refuse(2, &with(&["--health", "pos-app"]), "--health pos-app: wanted is NAME=health");
+        refuse(2, &with(&["--health", "pos-app=a;b"]), "only letters, digits, spaces and");
+        refuse(2, &with(&["--service", "pos=x.service"]), "--health and --service need a --product pos=/DIRECTORY");
+        for (line, said) in [
+            ("state_dir = '/home/pos'", "directory /home/pos: the unit sees nothing there"),
+            ("state_dir = '/tmp/pos'", "directory /tmp/pos: the unit sees nothing there"),
+            ("state_dir = '/data/a b'", "directory /data/a b: the unit takes only letters, digits and . _ - /"),
+            ("products.a.directory = '/root/a'", "directory /root/a: the unit sees nothing there"),
+        ] {
+            fs::write(machine.path("kit/odd.toml"), line).unwrap();
+            refuse(2, &with(&["--config", "/kit/odd.toml"]), said);
+        }
         fs::write(machine.path("kit/bundle.json"), "{}").unwrap();
         refuse(1, &INSTALL, "/kit/bundle.json: not an enrolment bundle");
 
@@ -253,7 +322,7 @@ fn into_an_image_the_agent_is_installed_and_nothing_is_enrolled() {
             "etc/callboard/agent.toml",
             "etc/systemd/system/callboard-agent.service",
             "usr/local/bin/callboard-agent",
-            "etc/systemd/system/callboard-agent.service.d/products.conf",
+            DROPIN,
         ]
     );
     let times = || tree(image.path()).iter().map(|path| path.metadata().unwrap().ino()).collect::<Vec<_>>();
@@ -265,9 +334,8 @@ fn into_an_image_the_agent_is_installed_and_nothing_is_enrolled() {
     let mut command = Command::new("sh");
     command.arg(deploy("install-agent.sh")).args(["--program", BINARIES.agent, "--root"]).arg(image.path());
     assert!(command.args(["--product", "os=/srv/os"]).status().unwrap().success());
-    let dropin = image.path().join("etc/systemd/system/callboard-agent.service.d/products.conf");
-    let both = "[Service]\nReadWritePaths=-/opt/pos-app\nReadWritePaths=-/srv/os\n";
-    assert_eq!(fs::read_to_string(dropin).unwrap(), both);
+    let both = format!("{DROPIN_HEAD}[Service]\nReadWritePaths=-/opt/pos-app\nReadWritePaths=-/srv/os\n");
+    assert_eq!(fs::read_to_string(image.path().join(DROPIN)).unwrap(), both);
 }
 
 /// Runs a tool that finds fault with files; `None` where there is none.

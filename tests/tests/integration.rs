@@ -27,6 +27,7 @@ mod disk;
 mod documentation;
 mod durability;
 mod enrol;
+mod enrol_again;
 mod examples;
 mod freezes;
 mod identity;

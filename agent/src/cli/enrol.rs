@@ -7,23 +7,31 @@ use crate::{
     config::Settings,
     enrol::{self, EnrolError, MAX_BUNDLE_BYTES, Outcome},
     fs::{Disk, Fs},
+    identity::Identity,
 };
 
-pub(super) fn enrol(settings: &Settings, bundle: &Path, name: Option<String>) -> Result<(), Failed> {
+pub(super) fn enrol(settings: &Settings, bundle: &Path, name: Option<String>, again: bool) -> Result<(), Failed> {
     let wrong = |reason: String| Failed::Input(format!("{}: {reason}", bundle.display()));
     let bytes = Disk.read(bundle, MAX_BUNDLE_BYTES).map_err(|error| wrong(error.to_string()))?;
     let checked = enrol::read_bundle(&bytes).map_err(wrong)?;
     let name = name.map(|name| name.parse()).transpose();
     let name = name.map_err(|error: callboard_proto::ids::BadName| Failed::Input(error.to_string()))?;
-    let outcome = runtime()?.block_on(enrol::enrol(&Disk, settings, checked, name));
+    let outcome = runtime()?.block_on(enrol::enrol(&Disk, settings, checked, name, again));
+    let shown = |own: Identity| format!("at {} as {} ({})", own.server_url, own.name, own.device_id);
     match outcome {
-        Ok(Outcome::New(own)) => say(&format!("enrolled at {} as {} ({})", own.server_url, own.name, own.device_id)),
+        Ok(Outcome::New(own)) => say(&format!("enrolled {}", shown(own))),
+        Ok(Outcome::Again(own)) => {
+            say(&format!("enrolled again {}; the key before is refused from now on", shown(own)))
+        }
         Ok(Outcome::Already(own)) => {
-            say(&format!("enrolled already at {} as {} ({})", own.server_url, own.name, own.device_id))
+            say(&format!("enrolled already {}; for another key and certificate add --again", shown(own)))
         }
-        Err(error @ (EnrolError::Elsewhere { .. } | EnrolError::Tls(_))) => {
-            Err(Failed::Input(format!("failed to {error}")))
-        }
+        Err(
+            error @ (EnrolError::Elsewhere { .. }
+            | EnrolError::Tls(_)
+            | EnrolError::NoRoot { .. }
+            | EnrolError::OtherRoot { .. }),
+        ) => Err(Failed::Input(format!("failed to {error}"))),
         Err(error) => Err(Failed::Tried(format!("failed to {error}"))),
     }
 }

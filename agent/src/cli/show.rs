@@ -12,7 +12,7 @@ use crate::{
     identity::Identity,
     journal::{Journal, Record},
     layout::{ProductDir, StateDir},
-    products::ProductRecord,
+    products::ProductSlots,
     status::Seen,
 };
 
@@ -37,7 +37,8 @@ struct Status {
 pub(super) fn status(settings: &Settings, output: Output) -> Result<(), Failed> {
     let state_dir = StateDir::new(&settings.state_dir);
     let own = Identity::load(&Disk, &state_dir).map_err(|error| Failed::Tried(error.to_string()))?;
-    let record = Journal::peek(&Disk, &state_dir).map_err(|error| Failed::Tried(format!("failed to {error}")))?;
+    let record =
+        Journal::peek(&Disk, state_dir.slots()).map_err(|error| Failed::Tried(format!("failed to {error}")))?;
     let record = record.unwrap_or_default();
     let seen: Seen = Disk
         .read(&state_dir.status(), 64 * 1024)
@@ -71,8 +72,11 @@ fn order(record: &Record) -> Option<String> {
 fn installed(settings: &Settings, state_dir: &StateDir) -> Result<Vec<Installed>, Failed> {
     let mut installed = Vec::new();
     for (product, settings) in &settings.products {
-        let record = ProductRecord::load(&Disk, state_dir, product);
-        let record = record.map_err(|error| Failed::Tried(format!("failed to {error}")))?.unwrap_or_default();
+        let record = ProductSlots::peek(&Disk, state_dir.product(product));
+        let record = record
+            .map_err(|error| Failed::Tried(format!("failed to {error}")))?
+            .unwrap_or_default()
+            .at_least(settings.floor);
         let there =
             record.installed.is_some() || crate::install::has_current(&Disk, &ProductDir::new(&settings.directory));
         installed.extend(record.wire(product, settings).filter(|_| there));
@@ -105,10 +109,27 @@ fn text(status: &Status) -> String {
 pub(super) fn configuration(settings: &Settings, path: &Path) -> Result<(), Failed> {
     let products = settings.products.len();
     say(&format!("{} is valid: {products} product{}", path.display(), if products == 1 { "" } else { "s" }))?;
+    if settings.products.is_empty() {
+        say("note: there is no product, so nothing can be updated; add [products.NAME] with its directory")?;
+    }
     for (name, product) in &settings.products {
         if !product.directory.is_dir() {
             say(&format!("note: products.{name}.directory {} does not exist yet", product.directory.display()))?;
         }
+        if product.health.is_none() && product.service.is_none() {
+            say(&format!(
+                "note: products.{name} has neither health nor service, so every update of it counts as healthy; add one"
+            ))?;
+        }
+    }
+    Ok(())
+}
+
+/// The state directory, then those of the products, one a line: what the agent writes to.
+pub(super) fn directories(settings: &Settings) -> Result<(), Failed> {
+    let products = settings.products.values().map(|product| product.directory.as_path());
+    for directory in [settings.state_dir.as_path()].into_iter().chain(products) {
+        say(&directory.display().to_string())?;
     }
     Ok(())
 }

@@ -9,6 +9,8 @@ use hyper::{
 };
 use rustls::CertificateError;
 
+use crate::words::{Attack, Code};
+
 /// A server may not silence its devices for longer.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(86_400);
 
@@ -77,21 +79,21 @@ impl ClientError {
     /// A stable word for `last_error`.
     pub(crate) fn code(&self) -> &str {
         match self {
-            Self::Connect { .. } => "unreachable",
-            Self::Tls { .. } => "tls",
-            Self::Slow(_) => "slow",
-            Self::Http(_) | Self::Request(_) => "http",
+            Self::Connect { .. } => Code::Unreachable.as_str(),
+            Self::Tls { .. } => Code::Tls.as_str(),
+            Self::Slow(_) => Code::Slow.as_str(),
+            Self::Http(_) | Self::Request(_) => Code::Http.as_str(),
             Self::Status { code, .. } if !code.is_empty() => code,
-            Self::Status { .. } => "http_status",
-            Self::TooLarge { .. } => "oversize",
-            Self::Encoded => "encoded",
+            Self::Status { .. } => Code::HttpStatus.as_str(),
+            Self::TooLarge { .. } => Code::Oversize.as_str(),
+            Self::Encoded => Code::Encoded.as_str(),
         }
     }
 
     /// The counter of attacks it belongs to.
-    pub(crate) const fn attack(&self) -> Option<&'static str> {
+    pub(crate) const fn attack(&self) -> Option<Attack> {
         match self {
-            Self::TooLarge { .. } => Some("oversize"),
+            Self::TooLarge { .. } => Some(Attack::Oversize),
             _ => None,
         }
     }

@@ -56,7 +56,7 @@ fn a_certificate_that_is_out_of_date_is_refused_but_for_asking_the_time() {
             assert!(client.range("/", "bytes=0-").await.is_err(), "recovery mode cannot fetch payloads");
             for connection in 0..2 {
                 ask(&client, Dates::MayBeWrong).await.expect("an answer");
-                assert!(client.get("/", 100).await.is_err(), "the connection is not kept for documents");
+                assert!(client.get("/", 100, Dates::Matter).await.is_err(), "the connection is not kept for documents");
                 assert_eq!(server.asked().len(), connection + 1);
             }
         });
@@ -71,7 +71,7 @@ fn a_device_with_a_wrong_clock_learns_the_time_and_goes_on_normally() {
         let client = server.client(&clock);
         ask(&client, Dates::MayBeWrong).await.expect("an answer");
         let _ = clock.attest("2027-06-01T00:00:00Z".parse().expect("a time"));
-        client.get("/", 100).await.expect("the certificate is valid now");
+        client.get("/", 100, Dates::Matter).await.expect("the certificate is valid now");
     });
 }
 
@@ -106,7 +106,7 @@ fn a_body_over_the_limit_is_refused() {
     block_on(async {
         let server = TestServer::start(VALID, |_| Answer::ok(vec![0; 101])).await;
         let error = ask(&server.client(&clock(NOW)), Dates::Matter).await.expect_err("refused");
-        assert_eq!(error.attack(), Some("oversize"));
+        assert_eq!(error.attack(), Some(crate::words::Attack::Oversize));
     });
 }
 

@@ -9,6 +9,7 @@ use rustls::{
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     },
     crypto::{CryptoProvider, ring},
+    sign::CertifiedKey,
     version::TLS13,
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject};
@@ -44,6 +45,13 @@ impl Credentials {
             key: key.map_err(|_invalid| TlsError::Pem { what: "the device's key" })?,
         })
     }
+}
+
+/// Whether the certificate was issued for the key.
+pub(crate) fn belong_together(certificate_pem: &str, key_pem: &[u8]) -> bool {
+    let provider = ring::default_provider();
+    Credentials::from_pem(certificate_pem, key_pem)
+        .is_ok_and(|own| CertifiedKey::from_der(own.chain, own.key, &provider).is_ok())
 }
 
 fn certificates(pem: &str, what: &'static str) -> Result<Vec<CertificateDer<'static>>, TlsError> {

@@ -6,6 +6,7 @@ use callboard_proto::{ids::Product, version::Version};
 use serde::Deserialize;
 
 use super::{absolute, seconds};
+use crate::verify::Floor;
 
 /// How one product is installed and watched.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +24,8 @@ pub(crate) struct ProductSettings {
     pub(crate) trial_tries: u8,
     /// What was there before the first update.
     pub(crate) factory_version: Option<Version>,
+    /// No release below it, whatever the state directory says or has lost.
+    pub(crate) floor: Floor,
 }
 
 #[derive(Deserialize)]
@@ -35,6 +38,14 @@ pub(super) struct Fragment {
     trial_s: Option<u64>,
     trial_tries: Option<u8>,
     factory_version: Option<Version>,
+    floor: Option<FloorFragment>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FloorFragment {
+    epoch: u32,
+    counter: u64,
 }
 
 impl Fragment {
@@ -64,6 +75,7 @@ impl Fragment {
             trial: seconds(&key("trial_s"), self.trial_s.unwrap_or(300), 0, 86_400)?,
             trial_tries,
             factory_version: self.factory_version,
+            floor: self.floor.map(|floor| Floor { epoch: floor.epoch, counter: floor.counter }).unwrap_or_default(),
         })
     }
 }

@@ -16,7 +16,10 @@ use super::{
     list::{ChunkList, WrongList},
     partial::Partial,
 };
-use crate::client::ClientError;
+use crate::{
+    client::ClientError,
+    words::{Attack, Code},
+};
 
 /// Least progress within one stall timeout: slower than any line that is still a line.
 const MIN_PROGRESS: usize = 8 * 1024;
@@ -43,21 +46,21 @@ pub(super) enum Stop {
 }
 
 impl Stop {
-    pub(super) fn code(&self) -> &'static str {
+    pub(super) const fn code(&self) -> Code {
         match self {
-            Self::Client(_) | Self::Short => "download",
-            Self::Slow(_) => "slow",
-            Self::Range(_) => "bad_range",
-            Self::BadList(_) => "bad_chunk_list",
-            Self::BadChunk(_) => "bad_chunk",
-            Self::Disk(_) => "storage",
+            Self::Client(_) | Self::Short => Code::Download,
+            Self::Slow(_) => Code::Slow,
+            Self::Range(_) => Code::BadRange,
+            Self::BadList(_) => Code::BadChunkList,
+            Self::BadChunk(_) => Code::BadChunk,
+            Self::Disk(_) => Code::Storage,
         }
     }
 
-    pub(super) const fn attack(&self) -> Option<&'static str> {
+    pub(super) const fn attack(&self) -> Option<Attack> {
         match self {
-            Self::Slow(_) => Some("slow"),
-            Self::BadList(_) | Self::BadChunk(_) => Some("bad_chunk"),
+            Self::Slow(_) => Some(Attack::Slow),
+            Self::BadList(_) | Self::BadChunk(_) => Some(Attack::BadChunk),
             Self::Client(error) => error.attack(),
             _ => None,
         }

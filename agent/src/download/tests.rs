@@ -37,8 +37,8 @@ impl Host for Seen {
         self.progress.set(bytes);
     }
 
-    fn attack(&self, name: &'static str) {
-        *self.attacks.borrow_mut().entry(name).or_default() += 1;
+    fn attack(&self, attack: Attack) {
+        *self.attacks.borrow_mut().entry(attack.as_str()).or_default() += 1;
     }
 
     fn pause(&self, _fruitless: u32, asked: Option<Duration>) -> Duration {

@@ -15,7 +15,7 @@ use tokio::{
 };
 
 use super::service;
-use crate::{client::plain, config::ProductSettings, machine::permanent};
+use crate::{client::plain, config::ProductSettings, machine::permanent, words::Code};
 
 /// Output kept for the report; the rest is read and dropped, so that the command never blocks on a full pipe.
 const MAX_OUTPUT: usize = 1500;
@@ -50,10 +50,13 @@ async fn check(settings: &ProductSettings, tree: &Path, release: &str, restarts:
     if let Some(unit) = &settings.service {
         let found = service::show(unit).await?;
         if !found.active {
-            return Err(permanent("service_down", format!("{unit} is {}", found.state)));
+            return Err(permanent(Code::ServiceDown, format!("{unit} is {}", found.state)));
         }
         if found.restarts > restarts + 1 {
-            return Err(permanent("crash_loop", format!("{unit} was restarted {} times", found.restarts - restarts)));
+            return Err(permanent(
+                Code::CrashLoop,
+                format!("{unit} was restarted {} times", found.restarts - restarts),
+            ));
         }
     }
     match &settings.health {
@@ -71,7 +74,7 @@ fn program(name: &str, tree: &Path) -> PathBuf {
 
 async fn run(argv: &[String], tree: &Path, release: &str, wait: Duration) -> Result<(), Failure> {
     let Some((name, arguments)) = argv.split_first() else { return Ok(()) };
-    let failed = |text: String| permanent("health_check", format!("{name}: {text}"));
+    let failed = |text: String| permanent(Code::HealthCheck, format!("{name}: {text}"));
     let mut command = Command::new(program(name, tree));
     command.args(arguments).current_dir(tree).env_clear();
     command.env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin").env("LANG", "C");

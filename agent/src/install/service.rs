@@ -5,7 +5,7 @@ use std::{process::Stdio, time::Duration};
 use callboard_proto::report::Failure;
 use tokio::process::Command;
 
-use crate::machine::transient;
+use crate::{machine::transient, words::Code};
 
 /// A unit that needs longer to stop and start has a timeout of its own that strikes first.
 const RESTART_TIMEOUT: Duration = Duration::from_secs(180);
@@ -60,7 +60,7 @@ fn parse(output: &str) -> Unit {
 }
 
 async fn systemctl(arguments: &[&str], wait: Duration) -> Result<String, Failure> {
-    let failed = |text: String| transient("service", format!("systemctl {}: {text}", arguments.join(" ")));
+    let failed = |text: String| transient(Code::Service, format!("systemctl {}: {text}", arguments.join(" ")));
     let mut command = Command::new("systemctl");
     command.args(arguments).stdin(Stdio::null()).kill_on_drop(true);
     let output = tokio::time::timeout(wait, command.output()).await;

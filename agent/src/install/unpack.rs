@@ -13,7 +13,10 @@ use std::{
 use callboard_proto::{release::Payload, report::FailureClass};
 
 use super::unpack::{input::Input, input::Limited, names::Names};
-use crate::fs::{Fs, Mode};
+use crate::{
+    fs::{Fs, Mode},
+    words::{Attack, Code},
+};
 
 mod input;
 mod names;
@@ -38,12 +41,20 @@ pub(crate) enum UnpackError {
 }
 
 impl UnpackError {
-    pub(super) fn code(&self) -> &'static str {
+    pub(super) fn code(&self) -> Code {
         match self {
-            Self::Io(error) if error.kind() == io::ErrorKind::StorageFull => "no_space",
-            Self::Io(_) => "unpack",
-            Self::Path { .. } => "path_escape",
-            Self::Limit(_) | Self::Trailing => "oversize",
+            Self::Io(error) if error.kind() == io::ErrorKind::StorageFull => Code::NoSpace,
+            Self::Io(_) => Code::Unpack,
+            Self::Path { .. } => Code::PathEscape,
+            Self::Limit(_) | Self::Trailing => Code::Oversize,
+        }
+    }
+
+    pub(super) const fn attack(&self) -> Option<Attack> {
+        match self {
+            Self::Io(_) => None,
+            Self::Path { .. } => Some(Attack::PathEscape),
+            Self::Limit(_) | Self::Trailing => Some(Attack::Oversize),
         }
     }
 

@@ -164,6 +164,14 @@ impl State {
         }
     }
 
+    /// Whether a complete tree of `release` waits for its activation.
+    pub(crate) fn has_staged(&self, release: Digest) -> bool {
+        self.task().is_some_and(|task| {
+            let staged = matches!(task.phase, Phase::Staged { .. } | Phase::Waiting { tree: Some(_) });
+            staged && task.order.release == release
+        })
+    }
+
     /// Whether the order's result is certain.
     #[cfg(test)]
     pub(super) fn is_ended(&self) -> bool {

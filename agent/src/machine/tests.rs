@@ -36,7 +36,7 @@ fn busy(phase: Phase) -> State {
 fn every_phase() -> Vec<Phase> {
     let tree = tree();
     let previous = Previous::Link("versions/old".to_owned());
-    let failure = permanent("x", "y");
+    let failure = permanent(Code::Internal, "y");
     vec![
         Phase::Accepted,
         Phase::Downloading,
@@ -85,7 +85,7 @@ fn every_event() -> Vec<Event> {
         Event::Cleaned,
         Event::Acknowledged,
         settled(),
-        Event::Failed(transient("broken", "it broke")),
+        Event::Failed(transient(Code::Internal, "it broke")),
     ]
 }
 
@@ -97,7 +97,12 @@ fn alone() -> Event {
 
 fn settled() -> Event {
     let event = report::Event::Failed;
-    Event::Settled { attempt: attempt(3), release: Digest::of(&[3]), event, failure: Some(permanent("wrong_hw", "")) }
+    Event::Settled {
+        attempt: attempt(3),
+        release: Digest::of(&[3]),
+        event,
+        failure: Some(permanent(Code::WrongHardware, "")),
+    }
 }
 
 fn name(state: &State) -> String {
@@ -146,7 +151,7 @@ fn a_healthy_update_passes_every_state_and_reports_each_step_once() {
 #[test]
 fn an_unhealthy_version_is_rolled_back_and_says_why() {
     let mut events = until_trial();
-    events.extend([Event::Failed(permanent("health_check", "exit 1")), Event::Reverted, Event::Acknowledged]);
+    events.extend([Event::Failed(permanent(Code::HealthCheck, "exit 1")), Event::Reverted, Event::Acknowledged]);
     let (names, said) = story(&events);
     assert_eq!(names[8..].join(" "), "RollingBack RolledBack Cleanup");
     assert_eq!(said.last(), Some(&report::Event::RolledBack));
@@ -218,6 +223,26 @@ fn a_cancel_for_an_unknown_attempt_is_confirmed_when_idle() {
     let (state, effects) = step(&State::Idle, Event::Cancelled { attempt: attempt(5), release: Digest::of(&[5]) });
     assert_eq!(state, State::Idle);
     assert!(matches!(effects[..], [Effect::Report { event: report::Event::Cancelled, .. }]));
+}
+
+#[test]
+fn what_is_staged_is_taken_over_by_another_assignment_for_the_same_release() {
+    let again = |activate| {
+        let order = Order { attempt: attempt(7), dir: "another".to_owned(), ..order(1) };
+        Event::Ordered { order, activate, right: None }
+    };
+    for phase in [Phase::Staged { tree: tree() }, Phase::Waiting { tree: Some(tree()) }] {
+        for activate in [false, true] {
+            let (state, effects) = step(&busy(phase.clone()), again(activate));
+            let task = state.task().expect("a task");
+            assert_eq!((task.order.attempt, &task.order.dir), (attempt(7), &order(1).dir));
+            let wanted = if activate { Phase::Pre { tree: tree() } } else { Phase::Staged { tree: tree() } };
+            assert_eq!(task.phase, wanted);
+            assert!(!effects.contains(&Effect::Work(Work::Prepare)));
+            assert_ne!(state.has_staged(order(1).release), activate);
+            assert!(!state.has_staged(order(2).release));
+        }
+    }
 }
 
 #[test]

@@ -13,20 +13,23 @@ use callboard_proto::{digest::Digest, ids::Product, root::Root};
 
 use crate::{
     agent::Agent,
+    budget,
     client::{Client, Credentials, Endpoint, TlsError},
     clock::Clock,
     config::Settings,
     fs::{self, Disk, Fs},
     identity::{self, Identity, IdentityError},
     install::tidy,
-    journal::{Found, Journal, JournalError},
+    journal::Journal,
     layout::{ProductDir, StateDir},
     lock::{Lock, LockError},
-    machine::Task,
+    machine::{Phase, Previous, Task},
     notify::Notifier,
     outbox::Outbox,
-    products::{InstalledRelease, ProductRecord, RecordError},
+    products::{InstalledRelease, ProductRecord, ProductSlots},
+    slots::{Found, SlotError},
     verify::{self, Floor},
+    words::Code,
 };
 
 /// An agent that cannot start.
@@ -37,7 +40,7 @@ pub(crate) enum StartError {
     #[error("{0}")]
     Identity(#[from] IdentityError),
     #[error("{0}")]
-    Journal(#[from] JournalError),
+    Slots(#[from] SlotError),
     #[error("{0}")]
     Tls(#[from] TlsError),
     #[error("use the server's address: {0}")]
@@ -64,13 +67,13 @@ pub(super) fn open(settings: Settings, fs: Rc<dyn Fs>, identity: Identity) -> Re
         fs::create_dirs(&*fs, &directory).map_err(|source| StartError::StateDir { path: directory.clone(), source })?;
     }
     let root = identity::load_root(&*fs, &state_dir)?;
-    let (journal, found) = Journal::open(&*fs, &state_dir)?;
+    let (journal, found) = Journal::open(&*fs, state_dir.slots())?;
     let record = journal.record().clone();
     let clock = Arc::new(Clock::new(record.floor_time));
     clock.raise_floor(root.issued_at);
     let outbox =
         Outbox::open(&*fs, &state_dir).map_err(|source| StartError::StateDir { path: state_dir.outbox(), source })?;
-    let products = products(&*fs, &settings, &state_dir, &root, record.state.task());
+    let (products, floor_lost) = products(&*fs, &settings, &state_dir, &root, record.state.task())?;
     if record.state.task().is_none()
         && let Err(error) = tidy::payloads(&*fs, &state_dir, &[])
     {
@@ -88,6 +91,7 @@ pub(super) fn open(settings: Settings, fs: Rc<dyn Fs>, identity: Identity) -> Re
         products: RefCell::new(products),
         notifier: Notifier::default(),
         attacks: RefCell::new(record.attacks),
+        orders: RefCell::new(budget::ORDERS),
         seq: Cell::new(record.checkin_seq),
         bytes_done: Cell::new(0),
         contact_error: RefCell::new(None),
@@ -98,7 +102,9 @@ pub(super) fn open(settings: Settings, fs: Rc<dyn Fs>, identity: Identity) -> Re
         tracing::error!(
             "both slots of the journal are damaged; what is installed stays, what was under way is forgotten"
         );
-        agent.update_coarsely(|record| record.last_error = Some("journal_lost".to_owned()));
+    }
+    if found == Found::Lost || floor_lost {
+        agent.update_coarsely(|record| record.last_error = Some(Code::JournalLost.as_str().to_owned()));
     }
     Ok(agent)
 }
@@ -111,8 +117,8 @@ fn client(
     clock: &Arc<Clock>,
 ) -> Result<Client, StartError> {
     let endpoint = Endpoint::parse(&identity.server_url).map_err(StartError::Endpoint)?;
-    let path = state_dir.key();
-    let key = fs.read(&path, 64 * 1024).map_err(|source| StartError::StateDir { path, source })?;
+    let key = identity::key(fs, state_dir, identity);
+    let key = key.map_err(|source| StartError::StateDir { path: state_dir.key(), source })?;
     let credentials = Credentials::from_pem(&identity.certificate_pem, &key)?;
     Ok(Client::new(endpoint, &identity.server_ca_pem, Some(credentials), clock, settings.network)?)
 }
@@ -123,60 +129,74 @@ fn boot_id() -> String {
     if text.is_empty() { "unknown".to_owned() } else { text.chars().take(64).collect() }
 }
 
-/// Reads the records of all products and makes their directories agree with them.
+/// Reads the records of all products and makes their directories agree with them. Says whether a record was lost.
 fn products(
     fs: &dyn Fs,
     settings: &Settings,
     state_dir: &StateDir,
     root: &Root,
     task: Option<&Task>,
-) -> BTreeMap<Product, ProductRecord> {
-    let mut records = BTreeMap::new();
+) -> Result<(BTreeMap<Product, ProductSlots>, bool), SlotError> {
+    let (mut all, mut lost) = (BTreeMap::new(), false);
     for (product, settings) in &settings.products {
         let dirs = ProductDir::new(&settings.directory);
-        let record = match ProductRecord::load(fs, state_dir, product) {
-            Ok(record) => record.unwrap_or_default(),
-            Err(error) => rebuilt(fs, state_dir, &dirs, root, product, &error),
-        };
         let own = task.filter(|task| task.order.product == *product);
-        // A switch that was cut short is finished by the machine, which knows where it was going.
-        if own.is_none_or(|task| task.phase.is_before_switch()) {
-            let committed = record.installed.as_ref().map(|installed| installed.dir.as_str());
-            match tidy::links(fs, &dirs, committed) {
-                Ok(true) => tracing::warn!(%product, "`current` did not point to what is installed; repaired"),
-                Ok(false) => {}
-                Err(error) => tracing::warn!(%product, %error, "the product's links could not be repaired"),
+        let (mut slots, found) = ProductSlots::open(fs, state_dir.product(product))?;
+        match found {
+            Found::Valid | Found::New => {}
+            Found::Half => {
+                tracing::warn!(%product, "one copy of the product's record was damaged; the other is whole");
+                slots.write_twice(fs, slots.record().clone())?;
             }
-            if let Err(error) = tidy::versions(fs, &dirs, own.map(|task| task.order.dir.as_str())) {
-                tracing::warn!(%product, %error, "leftovers could not be removed");
+            Found::Lost => {
+                tracing::error!(%product, "both copies of the product's record are damaged; rebuilding it from what is installed");
+                lost = true;
+                slots.write_twice(fs, rebuilt(fs, state_dir, &dirs, root, own))?;
             }
         }
-        records.insert(product.clone(), record);
+        // A switch that was cut short is finished by the machine, which knows where it was going.
+        if own.is_none_or(|task| task.phase.is_before_switch()) {
+            repair(fs, &dirs, product, slots.record(), own);
+        }
+        all.insert(product.clone(), slots);
     }
-    records
+    Ok((all, lost))
 }
 
-/// What can be known without the record: the release whose tree `current` points to, and the floor it imposes.
-fn rebuilt(
-    fs: &dyn Fs,
-    state_dir: &StateDir,
-    dirs: &ProductDir,
-    root: &Root,
-    product: &Product,
-    error: &RecordError,
-) -> ProductRecord {
-    tracing::error!(%product, %error, "rebuilding the record from the installed release");
-    let found = installed(fs, state_dir, dirs, root);
-    let Some((installed, floor)) = found else { return ProductRecord::default() };
-    let record = ProductRecord { installed: Some(installed), floor, bad: Vec::new() };
-    if let Err(error) = record.save(fs, state_dir, product) {
-        tracing::error!(%product, %error, "the rebuilt record could not be written");
+/// Makes a product's directory agree with its record.
+fn repair(fs: &dyn Fs, dirs: &ProductDir, product: &Product, record: &ProductRecord, task: Option<&Task>) {
+    let committed = record.installed.as_ref().map(|installed| installed.dir.as_str());
+    match tidy::links(fs, dirs, committed) {
+        Ok(true) => tracing::warn!(%product, "`current` did not point to what is installed; repaired"),
+        Ok(false) => {}
+        Err(error) => tracing::warn!(%product, %error, "the product's links could not be repaired"),
     }
-    record
+    if let Err(error) = tidy::versions(fs, dirs, task.map(|task| task.order.dir.as_str())) {
+        tracing::warn!(%product, %error, "leftovers could not be removed");
+    }
 }
 
-fn installed(fs: &dyn Fs, state_dir: &StateDir, dirs: &ProductDir, root: &Root) -> Option<(InstalledRelease, Floor)> {
-    let current = fs.read_link(&dirs.current()).ok()?;
+/// What can be known without the record: the release that is installed, and the floor it imposes.
+fn rebuilt(fs: &dyn Fs, state_dir: &StateDir, dirs: &ProductDir, root: &Root, task: Option<&Task>) -> ProductRecord {
+    // What `current` points to is on probation then, and not installed yet.
+    let before = task.and_then(|task| match &task.phase {
+        Phase::Switching { previous, .. } | Phase::Trial { previous, .. } | Phase::RollingBack { previous, .. } => {
+            Some(previous)
+        }
+        _ => None,
+    });
+    let target = match before {
+        Some(Previous::Link(target)) => Some(PathBuf::from(target)),
+        Some(Previous::Nothing | Previous::Directory) => None,
+        None => fs.read_link(&dirs.current()).ok(),
+    };
+    let found = target.and_then(|target| installed(fs, state_dir, root, &target));
+    let (installed, floor) = found.unzip();
+    ProductRecord { installed, floor: floor.unwrap_or_default(), bad: Vec::new() }
+}
+
+/// The release whose tree `current` points to.
+fn installed(fs: &dyn Fs, state_dir: &StateDir, root: &Root, current: &Path) -> Option<(InstalledRelease, Floor)> {
     let dir = current.strip_prefix("versions").ok()?.to_str()?.to_owned();
     let digest = |name: &Path| name.file_stem()?.to_str()?.parse::<Digest>().ok();
     let names = fs.list(&state_dir.releases()).ok()?;

@@ -27,6 +27,9 @@ use crate::{
     testing::{self, Keys},
 };
 
+mod damage;
+mod hostile;
+
 const STATE: &str = "/var/lib/callboard";
 const POS: &str = "/opt/pos";
 
@@ -320,7 +323,7 @@ fn running_before(before: Before) -> Option<BTreeMap<PathBuf, Vec<u8>>> {
 fn floor(fs: &SimFs) -> u64 {
     let state_dir = StateDir::new(Path::new(STATE));
     let product = "pos-app".parse().expect("a name");
-    let record = crate::products::ProductRecord::load(fs, &state_dir, &product).expect("readable");
+    let record = crate::products::ProductSlots::peek(fs, state_dir.product(&product)).expect("readable");
     record.unwrap_or_default().floor.counter
 }
 

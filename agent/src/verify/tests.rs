@@ -64,31 +64,31 @@ fn the_answer_to_the_own_question_is_accepted() {
 fn a_replayed_answer_is_refused() {
     let old = Instruction { nonce: Nonce([8; 32]), ..answer() };
     let refusal = refused(&signed_by(&Keys::fixed().online, &old));
-    assert_eq!((refusal.code(), refusal.attack()), ("nonce_mismatch", Some("nonce_mismatch")));
+    assert_eq!((refusal.code(), refusal.attack()), (Code::NonceMismatch, Some(Attack::NonceMismatch)));
 }
 
 #[test]
 fn an_answer_for_another_device_is_refused() {
     let other = Instruction { device_id: "0192f0c1-7e8a-7c3e-9d54-3f1f6a2b8c02".parse().expect("an id"), ..answer() };
     let refusal = refused(&signed_by(&Keys::fixed().online, &other));
-    assert_eq!((refusal.code(), refusal.attack()), ("wrong_device", Some("wrong_device")));
+    assert_eq!((refusal.code(), refusal.attack()), (Code::WrongDevice, Some(Attack::WrongDevice)));
 }
 
 #[test]
 fn an_answer_to_a_changed_request_is_refused() {
     let other = Instruction { request_sha256: Digest::of(b"another request"), ..answer() };
-    assert_eq!(refused(&signed_by(&Keys::fixed().online, &other)).code(), "request_mismatch");
+    assert_eq!(refused(&signed_by(&Keys::fixed().online, &other)).code(), Code::RequestMismatch);
 }
 
 #[test]
 fn an_unsigned_answer_is_refused_even_if_it_says_nothing_to_do() {
     let refusal = refused(&testing::signed(&answer(), &[]));
-    assert_eq!((refusal.code(), refusal.attack()), ("bad_signature", Some("bad_sig")));
+    assert_eq!((refusal.code(), refusal.attack()), (Code::BadSignature, Some(Attack::BadSig)));
 }
 
 #[test]
 fn an_answer_signed_by_a_release_key_is_refused() {
-    assert_eq!(refused(&signed_by(&Keys::fixed().release, &answer())).code(), "bad_signature");
+    assert_eq!(refused(&signed_by(&Keys::fixed().release, &answer())).code(), Code::BadSignature);
 }
 
 #[test]
@@ -111,21 +111,21 @@ fn one_flipped_bit_anywhere_is_refused() {
 fn a_release_shown_as_an_instruction_is_refused() {
     let keys = Keys::fixed();
     let bytes = testing::signed(&testing::release(5), &[&keys.online]);
-    assert_eq!(refused(&bytes).code(), "bad_document");
+    assert_eq!(refused(&bytes).code(), Code::BadDocument);
     let text = String::from_utf8(bytes).expect("JSON");
     let renamed = text.replace("callboard.release.v1", "callboard.instruction.v1");
-    assert_eq!(refused(renamed.as_bytes()).code(), "bad_signature");
+    assert_eq!(refused(renamed.as_bytes()).code(), Code::BadSignature);
 }
 
 #[test]
 fn an_oversize_answer_is_refused_before_it_is_parsed() {
-    assert_eq!(refused(&vec![b' '; 40_000]).attack(), Some("oversize"));
+    assert_eq!(refused(&vec![b' '; 40_000]).attack(), Some(Attack::Oversize));
 }
 
 #[test]
 fn junk_is_refused_without_a_panic() {
     for junk in [&b""[..], b"{}", b"null", b"\xff\xfe", b"[[[[[[[[[[[[[[[[[[[[[[[[[[", b"{\"payload\":1}"] {
-        assert_eq!(refused(junk).code(), "bad_document");
+        assert_eq!(refused(junk).code(), Code::BadDocument);
     }
 }
 
@@ -142,7 +142,7 @@ fn an_install_without_a_release_is_refused() {
         signatures: Vec::new(),
     };
     envelope.sign(&Keys::fixed().online);
-    assert_eq!(refused(&envelope.to_json()).code(), "bad_document");
+    assert_eq!(refused(&envelope.to_json()).code(), Code::BadDocument);
     let _: AssignmentId = DEVICE.parse().expect("an id");
 }
 
@@ -160,9 +160,9 @@ fn verdict(change: impl FnOnce(&mut Release), standing: Standing, allow_downgrad
     let device = Device { settings: &settings, agent_version: "0.1.0", root: &root, now: testing::NOW };
     match super::release(&bytes, &root, digest) {
         Ok(release) => {
-            suits(&release, device, standing, allow_downgrade).map_or_else(|refusal| refusal.code(), |()| "ok")
+            suits(&release, device, standing, allow_downgrade).map_or_else(|refusal| refusal.code().as_str(), |()| "ok")
         }
-        Err(refusal) => refusal.code(),
+        Err(refusal) => refusal.code().as_str(),
     }
 }
 
@@ -253,7 +253,7 @@ fn a_release_with_another_digest_than_ordered_is_refused() {
     let keys = Keys::fixed();
     let bytes = testing::signed(&testing::release(5), &[&keys.release]);
     let refusal = release(&bytes, &testing::root(&keys), Digest::of(b"another")).expect_err("refused");
-    assert_eq!((refusal.code(), refusal.attack()), ("wrong_release", Some("bad_sig")));
+    assert_eq!((refusal.code(), refusal.attack()), (Code::WrongRelease, Some(Attack::BadSig)));
 }
 
 #[test]
@@ -261,7 +261,7 @@ fn a_release_signed_by_the_online_key_is_refused() {
     let keys = Keys::fixed();
     let bytes = testing::signed(&testing::release(5), &[&keys.online]);
     let digest = Envelope::parse::<Release>(&bytes).expect("an envelope").digest();
-    assert_eq!(release(&bytes, &testing::root(&keys), digest).expect_err("refused").code(), "bad_signature");
+    assert_eq!(release(&bytes, &testing::root(&keys), digest).expect_err("refused").code(), Code::BadSignature);
 }
 
 #[test]

@@ -60,7 +60,13 @@ pub(crate) async fn enrol(app: &App, body: Enrol) -> Result<Enrolled> {
             let credential = Credential { spki, certificate: certificate.clone(), token, hw, arch, serial };
             db::devices::set_credential(conn, id, &credential, now)?;
             db::tokens::count_use(conn, token)?;
-            let text = format!("enrolled with token {token}");
+            let text = match record.spki {
+                Some(before) if before != request.spki => {
+                    format!("enrolled again with token {token}; the key before is refused from now on")
+                }
+                Some(_) => format!("enrolled again with token {token} and the same key"),
+                None => format!("enrolled with token {token}"),
+            };
             db::events::insert(conn, now, &NewEvent::device("device.enrolled", id, text))?;
             Ok((record, certificate))
         })
@@ -101,6 +107,8 @@ fn known_again(conn: &mut DbConn, request: &Request, token: &EnrolToken) -> Resu
         Some(certificate) if record.enrol_token == Some(token.id) && !record.device.decommissioned => {
             Ok(Some((record, certificate)))
         }
+        // The operator means this device, and it has proved that it has the key.
+        _ if token.device == Some(record.device.id) => Ok(None),
         _ => Err(conflict(format!("this key belongs to device {} already; make a new key", record.device.name))),
     }
 }

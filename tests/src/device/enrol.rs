@@ -32,6 +32,11 @@ impl Key {
         Self(Arc::new(KeyPair::generate_for(algorithm).unwrap()))
     }
 
+    /// A key that somebody else has made.
+    pub fn from_pem(pem: &str) -> Self {
+        Self(Arc::new(KeyPair::from_pem(pem).unwrap()))
+    }
+
     pub fn pem(&self) -> String {
         self.0.serialize_pem()
     }

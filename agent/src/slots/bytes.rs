@@ -2,7 +2,7 @@
 
 use callboard_proto::digest::Digest;
 
-use super::{JournalError, Record};
+use serde::{Serialize, de::DeserializeOwned};
 
 /// Bytes of a slot: two flash pages of 4 KiB, and several times the largest record.
 pub(super) const SIZE: usize = 8 * 1024;
@@ -15,21 +15,14 @@ const HEADER: usize = 8 + 4 + 8 + 4;
 /// Bytes left for the body.
 pub(super) const ROOM: usize = SIZE - HEADER - 32;
 
-pub(super) enum Read {
-    Missing,
-    Invalid,
-    Valid(u64, Box<Record>),
-}
+/// The checksum is right and the schema is one of a newer agent.
+pub(super) struct Newer(pub(super) u32);
 
-pub(super) fn blank() -> Vec<u8> {
-    vec![0; SIZE]
-}
-
-pub(super) fn encode(seq: u64, record: &Record) -> Result<Vec<u8>, JournalError> {
+/// The error is how many bytes the record has.
+pub(super) fn encode<T: Serialize>(seq: u64, record: &T) -> Result<Vec<u8>, usize> {
     // A struct of strings and numbers always serialises; an empty body could never be mistaken for a record.
     let body = serde_json::to_vec(record).unwrap_or_default();
-    let too_large = JournalError::TooLarge { size: body.len() };
-    let length = u32::try_from(body.len()).ok().filter(|_| body.len() <= ROOM).ok_or(too_large)?;
+    let length = u32::try_from(body.len()).ok().filter(|_| body.len() <= ROOM).ok_or(body.len())?;
     let mut bytes = Vec::with_capacity(SIZE);
     bytes.extend_from_slice(MAGIC);
     bytes.extend_from_slice(&SCHEMA.to_le_bytes());
@@ -42,13 +35,13 @@ pub(super) fn encode(seq: u64, record: &Record) -> Result<Vec<u8>, JournalError>
     Ok(bytes)
 }
 
-pub(super) fn decode(bytes: &[u8]) -> Result<Read, JournalError> {
-    let Some((schema, seq, body)) = split(bytes) else { return Ok(Read::Invalid) };
-    if schema > SCHEMA {
-        // The checksum was right: a newer agent wrote this, and guessing at its meaning could lose an installation.
-        return Err(JournalError::Newer { found: schema });
+/// Sequence number and record; `None` for anything that was not written whole.
+pub(super) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<Option<(u64, T)>, Newer> {
+    match split(bytes) {
+        Some((schema, _, _)) if schema > SCHEMA => Err(Newer(schema)),
+        Some((_, seq, body)) => Ok(serde_json::from_slice(body).ok().map(|record| (seq, record))),
+        None => Ok(None),
     }
-    Ok(serde_json::from_slice(body).map_or(Read::Invalid, |record| Read::Valid(seq, Box::new(record))))
 }
 
 /// Schema, sequence number and body of a slot whose checksum is right.
