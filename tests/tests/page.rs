@@ -282,7 +282,9 @@ fn who_is_not_at_the_server_needs_a_token_whatever_name_he_uses() {
         };
         server.stop();
         let (dir, url) = (server.dir(), format!("https://{}:8443", here.ip()));
-        server.cli(["init", "--fixed-clock", START, "--public-url", &url, "--dir", dir.to_str().unwrap()]).ok();
+        let renew =
+            ["certificate", "renew", "--fixed-clock", START, "--public-url", &url, "--dir", dir.to_str().unwrap()];
+        server.cli(renew).ok();
         server.configure(&["admin_tls_cert = \"server.pem\"", "admin_tls_key = \"server.key\""]);
         server.listen_for_operators_on("0.0.0.0:0");
         server.serve();
