@@ -6,6 +6,7 @@ use arc_swap::ArcSwap;
 use callboard_proto::ids::DeviceId;
 use quick_cache::sync::Cache;
 
+pub(crate) mod api_tokens;
 mod because;
 pub(crate) mod catalog;
 pub(crate) mod check_in;

@@ -46,7 +46,7 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 const BACK_DATED: Duration = DAY.saturating_mul(366);
 /// Longer than tills stand in shops: replacing a CA means visiting every device that was off meanwhile.
 const CA_LIFE: Duration = DAY.saturating_mul(20 * 365);
-/// The certificate is pinned by its issuer and replaced by running `callboard init` again; nothing renews it unasked.
+/// The certificate is pinned by its issuer and replaced by `callboard certificate renew`; nothing renews it unasked.
 const SERVER_LIFE: Duration = DAY.saturating_mul(5 * 365);
 /// Half a year; renewal is due at two thirds of it.
 const DEVICE_LIFE: Duration = DAY.saturating_mul(180);
@@ -117,7 +117,7 @@ impl ServerCa {
         self.0.certificate()
     }
 
-    /// Makes key and certificate of the server in `dir`, replacing earlier ones.
+    /// Makes key and certificate of the server in `dir`; earlier ones are kept beside, as `.old`.
     ///
     /// `host` is the host of the public URL, a name or an address; loopback is always included.
     pub(crate) fn issue_server(&self, dir: &Path, host: &str, now: Timestamp) -> Result<(), CaError> {
@@ -128,9 +128,20 @@ impl ServerCa {
         params.serial_number = Some(serial(&key, not_before));
         params.use_authority_key_identifier_extension = true;
         let certificate = self.0.sign(&params, &key)?;
+        keep_earlier(&dir.join(SERVER_KEY), Access::Owner)?;
+        keep_earlier(&dir.join(SERVER_CERT), Access::Everyone)?;
         write(durable::replace, &dir.join(SERVER_KEY), &key.serialize_pem(), Access::Owner)?;
         write(durable::replace, &dir.join(SERVER_CERT), &certificate.pem(), Access::Everyone)
     }
+}
+
+fn keep_earlier(path: &Path, access: Access) -> Result<(), CaError> {
+    if !path.exists() {
+        return Ok(());
+    }
+    let mut kept = path.as_os_str().to_owned();
+    kept.push(".old");
+    write(durable::replace, Path::new(&kept), &read(path)?, access)
 }
 
 /// The digest of a certificate's SubjectPublicKeyInfo: what names a device.

@@ -1,13 +1,16 @@
 //! The command line: every verb of the binary `callboard`, and the flags that all of them share.
 //!
 //! Operator commands use the admin API and nothing else, so they work the same on the server and from afar.
-//! Exit codes: 0 done, 1 refused or failed, 2 bad input.
+//! `deploy/cli.md` says what all of them have in common: exit codes, formats, profiles.
 
 use std::ffi::OsString;
 
-use clap::Parser;
+use clap::{CommandFactory as _, Parser};
 
 mod api;
+mod api_token;
+mod backup;
+mod certificate;
 mod connection;
 mod days;
 mod demo;
@@ -15,6 +18,7 @@ mod device;
 mod duration;
 mod event;
 mod exit;
+mod flags;
 mod freeze;
 mod hold;
 mod hours;
@@ -36,7 +40,7 @@ mod token;
 
 /// Updates fleets of devices: the server, and the commands that operate it.
 ///
-/// Exit codes: 0 done, 1 refused or failed, 2 bad input.
+/// Exit codes: 0 done, 1 the server or the machine said no, 2 bad input.
 #[derive(Parser)]
 #[command(name = "callboard", version, propagate_version = true, arg_required_else_help = true)]
 struct Cli {
@@ -53,8 +57,16 @@ struct Cli {
 enum Command {
     /// Make a data directory
     Init(init::InitArgs),
+    /// The server's TLS certificate for devices
+    #[command(subcommand)]
+    Certificate(certificate::CertificateCommand),
     /// Run the server on a data directory
     Serve(serve::ServeArgs),
+    /// Copy a data directory, while its server runs
+    ///
+    /// The copy is a data directory itself: to restore it, stop the server, put the copy in place, give it to the
+    /// server's user, start. A PostgreSQL database is not in it.
+    Backup(backup::BackupArgs),
     /// Keys that sign roots, releases and instructions
     #[command(subcommand)]
     Key(key::KeyCommand),
@@ -76,6 +88,9 @@ enum Command {
     /// Permissions to enrol
     #[command(subcommand)]
     Token(token::TokenCommand),
+    /// Who may operate the server
+    #[command(subcommand)]
+    ApiToken(api_token::ApiTokenCommand),
     /// Which devices get which release, and when
     #[command(subcommand)]
     Rollout(rollout::RolloutCommand),
@@ -106,7 +121,13 @@ impl Context {
 
 /// Runs the command that the process was started with; gives its exit code.
 pub(crate) fn main() -> u8 {
-    exit::finish(run(Cli::parse()))
+    match Cli::try_parse() {
+        Ok(cli) => {
+            let format = cli.output;
+            exit::finish(run(cli), format, || flags::Flags::of(&Cli::command(), std::env::args_os()))
+        }
+        Err(error) => exit::usage(&error, show::Format::wished(std::env::args_os())),
+    }
 }
 
 /// Runs another command line in this process.
@@ -118,8 +139,10 @@ fn run_args(args: impl Iterator<Item = OsString>) -> anyhow::Result<()> {
 fn run(cli: Cli) -> anyhow::Result<()> {
     let context = Context { format: cli.output, connection: cli.connection };
     match cli.command {
-        Command::Init(args) => init::run(&args),
+        Command::Init(args) => init::run(&args, &context),
+        Command::Certificate(command) => certificate::run(command, &context),
         Command::Serve(args) => serve::run(args),
+        Command::Backup(args) => backup::run(&args, &context),
         Command::Key(command) => key::run(command, context.format),
         Command::Root(command) => root::run(command, &context),
         Command::Release(command) => release::run(command, &context),
@@ -127,6 +150,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Site(command) => site::run(command, &context),
         Command::Freeze(command) => freeze::run(command, &context),
         Command::Token(command) => token::run(command, &context),
+        Command::ApiToken(command) => api_token::run(command, &context),
         Command::Rollout(command) => rollout::run(command, &context),
         Command::Event(command) => event::run(command, &context),
         Command::Demo(args) => demo::run(&args),
@@ -136,8 +160,6 @@ fn run(cli: Cli) -> anyhow::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     use super::*;
 
     #[test]

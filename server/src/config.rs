@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use crate::db::DbUrl;
+use crate::db::{DbUrl, url::redacted};
 
 /// Name of the settings file in the data directory.
 pub(crate) const FILE: &str = "server.toml";
@@ -99,13 +99,13 @@ impl Fragment {
         };
         let table: toml::Table = text.parse().map_err(|source: toml::de::Error| ConfigError::Syntax {
             path: path.to_owned(),
-            text: one_line(&source),
+            text: one_line(&text, &source),
         })?;
-        let text = |value: toml::Value| match value {
+        let shown = |value: toml::Value| match value {
             toml::Value::String(text) => text,
             other => other.to_string(),
         };
-        Self::named(path.display().to_string(), table.into_iter().map(|(key, value)| (key, text(value))))
+        Self::named(path.display().to_string(), table.into_iter().map(|(key, value)| (key, shown(value))))
     }
 
     /// Takes the variables that begin with `CALLBOARD_` and name a setting.
@@ -116,6 +116,11 @@ impl Fragment {
             KEYS.iter().any(|(known, _)| *known == key).then_some((key, value))
         });
         Self { source: "environment".to_owned(), values: values.collect() }
+    }
+
+    /// The text of one setting.
+    pub(crate) fn get(&self, key: &str) -> Option<&str> {
+        self.values.get(key).map(String::as_str)
     }
 
     /// Takes flags that were given.
@@ -133,8 +138,10 @@ impl Fragment {
     }
 }
 
-fn one_line(error: &toml::de::Error) -> String {
-    error.to_string().split_whitespace().collect::<Vec<_>>().join(" ")
+/// Never the line itself: it may hold a password.
+fn one_line(text: &str, error: &toml::de::Error) -> String {
+    let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+    format!("line {}: {}", before.matches('\n').count() + 1, error.message().replace('\n', ", "))
 }
 
 impl Settings {
@@ -187,8 +194,9 @@ impl Merged<'_> {
         match parse(value) {
             Some(parsed) => Ok(Some(parsed)),
             None => {
+                let value = if key == "database_url" { redacted(value) } else { value.clone() };
                 let allowed = KEYS.iter().find(|(known, _)| *known == key).map_or("", |(_, allowed)| allowed);
-                Err(ConfigError::Value { key, value: value.clone(), source_name: fragment.source.clone(), allowed })
+                Err(ConfigError::Value { key, value, source_name: fragment.source.clone(), allowed })
             }
         }
     }

@@ -7,6 +7,7 @@ use std::{sync::Arc, time::Duration};
 
 use diesel::r2d2::{ManageConnection, Pool};
 
+pub(crate) mod api_tokens;
 pub(crate) mod assignments;
 pub(crate) mod conn;
 pub(crate) mod counters;
@@ -24,11 +25,13 @@ pub(crate) mod sites;
 pub(crate) mod tokens;
 pub(crate) mod trust;
 pub(crate) mod types;
+pub(crate) mod url;
 mod writer;
 
 pub(crate) use diesel::result::Error as QueryError;
 
-pub(crate) use conn::{DbConn, DbUrl, Purpose};
+pub(crate) use conn::{DbConn, Purpose, snapshot};
+pub(crate) use url::DbUrl;
 use writer::Writer;
 
 /// Readers wait for the disk, not for the processor; four keep two cores busy.
@@ -128,7 +131,7 @@ pub(crate) enum DbError {
     #[error("database_url is not usable: {0}")]
     Url(String),
     #[error("connect to the database: {0}")]
-    Connect(#[from] diesel::ConnectionError),
+    Connect(String),
     #[error("the file {path} cannot be used; the server must be able to write there, with some space left: {source}")]
     File { path: String, source: Box<dyn std::error::Error + Send + Sync> },
     #[error("it takes no writes: default_transaction_read_only is on, or it is a replica")]

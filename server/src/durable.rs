@@ -5,17 +5,23 @@
 use std::{
     fs::{self, File, Permissions},
     io::{self, Write as _},
-    os::unix::fs::PermissionsExt as _,
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown},
     path::Path,
 };
 
 /// Who may read a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Access {
-    /// 0600: keys and tokens.
+    /// 0600: keys and tokens, and settings, which may hold a password.
     Owner,
     /// 0644: certificates, public keys, documents.
     Everyone,
+}
+
+/// Lets nobody else read what this process makes from now on, unless it is made for everyone: the database and what lies
+/// beside it, locks, payloads, directories.
+pub(crate) fn keep_to_oneself() {
+    rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
 }
 
 impl Access {
@@ -33,9 +39,18 @@ pub(crate) fn write_new(path: &Path, bytes: &[u8], access: Access) -> io::Result
     sync_dir(parent(path))
 }
 
-/// Writes a file, replacing an earlier one in one step.
+/// Writes a file, replacing an earlier one in one step. It stays its owner's, and nobody may read it who could not
+/// read the earlier one.
 pub(crate) fn replace(path: &Path, bytes: &[u8], access: Access) -> io::Result<()> {
-    staged(path, bytes, access)?.persist(path)?;
+    let file = staged(path, bytes, access)?;
+    if let Ok(earlier) = fs::metadata(path) {
+        let own = file.as_file().metadata()?;
+        if (own.uid(), own.gid()) != (earlier.uid(), earlier.gid()) {
+            chown(file.path(), Some(earlier.uid()), Some(earlier.gid()))?;
+        }
+        fs::set_permissions(file.path(), Permissions::from_mode(earlier.mode() & access.mode()))?;
+    }
+    file.persist(path)?;
     sync_dir(parent(path))
 }
 
@@ -75,7 +90,12 @@ mod tests {
         assert_eq!(fs::read(&path).unwrap(), b"one");
         replace(&path, b"three", Access::Everyone).unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"three");
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600, "as closed as it was");
+        fs::set_permissions(&path, Permissions::from_mode(0o666)).unwrap();
+        replace(&path, b"three", Access::Everyone).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o644);
+        replace(&path, b"three", Access::Owner).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "no temporary file is left");
     }
 }

@@ -61,7 +61,9 @@ pub(crate) fn admin_routes(config: &mut ServiceConfig) {
 }
 
 fn api_routes(config: &mut ServiceConfig) {
-    use admin::{clock, devices, events, freezes, overview, payloads, releases, rollouts, sites, tokens, trust};
+    use admin::{
+        api_tokens, clock, devices, events, freezes, overview, payloads, releases, rollouts, sites, tokens, trust,
+    };
     let mut at = |path: &str, routes: Vec<actix_web::Route>| {
         config.service(only(routes.into_iter().fold(resource(path), actix_web::Resource::route)));
     };
@@ -81,6 +83,7 @@ fn api_routes(config: &mut ServiceConfig) {
     at("/devices/labels", vec![post().to(devices::edit_labels)]);
     at("/devices/{device}", vec![get().to(devices::get)]);
     at("/devices/{device}/hold", vec![put().to(devices::hold), delete().to(devices::unhold)]);
+    at("/devices/{device}/serial", vec![put().to(devices::set_serial), delete().to(devices::clear_serial)]);
     at("/devices/{device}/decommission", vec![post().to(devices::decommission)]);
     at("/devices/{device}/history", vec![get().to(devices::history)]);
     at("/devices/{device}/explain", vec![get().to(devices::explain)]);
@@ -88,6 +91,8 @@ fn api_routes(config: &mut ServiceConfig) {
     at("/freezes/{freeze}", vec![delete().to(freezes::delete)]);
     at("/tokens", vec![get().to(tokens::list), post().to(tokens::create)]);
     at("/tokens/{token}", vec![delete().to(tokens::revoke)]);
+    at("/api-tokens", vec![get().to(api_tokens::list), post().to(api_tokens::create)]);
+    at("/api-tokens/{token}", vec![delete().to(api_tokens::revoke)]);
     at("/payloads/{sha256}", vec![put().to(payloads::put)]);
     at("/payloads/{sha256}/info", vec![get().to(payloads::info)]);
     at("/trust/root", vec![get().to(trust::root), post().to(trust::publish)]);

@@ -21,7 +21,7 @@ pub(crate) mod upload;
 use upload::{Expected, Upload};
 
 /// Where uploads grow; no hexadecimal pair has this name.
-const UPLOADS: &str = "tmp";
+pub(crate) const UPLOADS: &str = "tmp";
 
 /// A directory of payload files.
 #[derive(Clone, Debug)]

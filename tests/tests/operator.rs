@@ -197,7 +197,7 @@ fn a_revoked_token_is_of_no_use() {
 fn a_server_that_is_not_there_and_a_wrong_token_are_told_apart() {
     on_both(|server| {
         let wrong = server.cli(["--token", "cba_x_y", "device", "list"]);
-        assert!(wrong.refused(1).contains("an API token"), "{}", wrong.stderr);
+        assert!(wrong.refused(1).contains("does not accept the token of --token"), "{}", wrong.stderr);
         let bad = server.cli(["--server", "ftp://x", "device", "list"]);
         assert!(bad.refused(2).contains("neither http nor https"), "{}", bad.stderr);
         let gone = format!("http://{}", server.api().address);

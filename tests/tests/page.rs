@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, net::UdpSocket};
 
 use callboard_proto::{
-    admin::{Device, Imported},
+    admin::{Device, Imported, Rollout},
     digest::Digest,
     instruction::Action,
     problem::Code,
@@ -100,6 +100,32 @@ fn the_page_shows_devices_by_status_and_rollouts_with_their_progress() {
         pos-boston-001 | BOS-001 | unknown | pos-app 2.2.8 | never | priority=high, region=northeast, type=flagship
         pos-denver-001 | DEN-001 | online | pos-app 2.1.5 | 2027-01-12T12:00:00Z | priority=low, region=mountain, type=standard
         ");
+    });
+}
+
+#[test]
+fn what_runs_stands_first_and_failures_are_told_one_by_one() {
+    on_both(|server| {
+        let mut tills = shop(server);
+        NewRelease::new("other", "1.0.0", 1).publish(server);
+        // More newer ones than there is room for.
+        for n in 0..25 {
+            let draft = rollout(&format!("draft-{n}"), "other@1.0.0", &json!({}));
+            server.api().post::<Rollout>("rollouts", &draft);
+        }
+        server.roll_out(&rollout("halted", "other@1.0.0", &json!({ "selector": "name = pos-la-001" })));
+        server.tell_rollout("halted", "pause");
+        let names = |text: &str| -> Vec<String> {
+            let rows = text.lines().filter(|line| line.contains("@") && line.contains(" · "));
+            rows.map(|row| row.split(" | ").next().unwrap().to_owned()).collect()
+        };
+        let shown = names(&text(&page(server)));
+        assert_eq!((shown.len(), shown[..3].join(" ")), (20, "spring halted draft-24".to_owned()));
+        tills[1].settle(Health::Bad);
+        let told = text(&page(server));
+        let line = told.lines().find(|line| line.starts_with("pos-denver-001 | rolled back")).unwrap();
+        assert!(line.starts_with("pos-denver-001 | rolled back | 2027-01-12T12:00:00Z · "), "{line}");
+        assert!(told.contains("0 succeeded, 1 failed of 1"), "{told}");
     });
 }
 
@@ -256,7 +282,9 @@ fn who_is_not_at_the_server_needs_a_token_whatever_name_he_uses() {
         };
         server.stop();
         let (dir, url) = (server.dir(), format!("https://{}:8443", here.ip()));
-        server.cli(["init", "--fixed-clock", START, "--public-url", &url, "--dir", dir.to_str().unwrap()]).ok();
+        let renew =
+            ["certificate", "renew", "--fixed-clock", START, "--public-url", &url, "--dir", dir.to_str().unwrap()];
+        server.cli(renew).ok();
         server.configure(&["admin_tls_cert = \"server.pem\"", "admin_tls_key = \"server.key\""]);
         server.listen_for_operators_on("0.0.0.0:0");
         server.serve();

@@ -8,6 +8,7 @@ use callboard_proto::{
 use callboard_tests::{
     clock::START,
     device::FakeDevice,
+    release::NewRelease,
     server::{Engine, TestServer, set_writable, tree},
     wait,
 };
@@ -16,6 +17,7 @@ use std::{
     collections::BTreeMap,
     fs,
     net::TcpListener,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -137,26 +139,129 @@ fn a_directory_that_is_none_of_ours_is_said_to_be() {
 #[test]
 fn init_changes_nothing_in_a_data_directory() {
     on_both(|server| {
-        remember(server);
-        let key = fs::read(server.dir().join("device-ca.key")).unwrap();
-        let again = server.cli(["init", "--dir", server.dir().to_str().unwrap()]);
-        assert!(again.refused(2).contains("is a data directory already; nothing was changed"), "{}", again.stderr);
-        assert_eq!(fs::read(server.dir().join("device-ca.key")).unwrap(), key);
-        remembers(server);
+        let device = FakeDevice::enrol(server, "till-1");
+        remember_the_same(server, |server| {
+            let dir = server.dir();
+            for more in [&[][..], &["--public-url", "https://shop.example.com:8443"], &["--no-profile"]] {
+                let again = server.cli(["init", "--dir", dir.to_str().unwrap()].iter().chain(more));
+                let said = "is a data directory already; nothing was changed";
+                assert!(again.refused(2).contains(said), "{}", again.stderr);
+            }
+        });
+        drop(device);
     });
 }
 
+/// Runs what may change no file of the data directory, nor the profile.
+fn remember_the_same(server: &mut TestServer, f: impl Fn(&TestServer)) {
+    server.stop();
+    let paths = [server.dir(), server.home().join("profile.toml")];
+    let before = paths.clone().map(|path| contents(&path));
+    f(server);
+    assert!(paths.map(|path| contents(&path)) == before, "something was changed");
+    server.serve();
+}
+
 #[test]
-fn init_with_another_public_url_makes_a_certificate_for_it_and_devices_stay() {
+fn init_replaces_no_profile_and_says_what_else_there_is() {
+    let server = TestServer::start(BINARIES, Engine::Sqlite, &[]).unwrap();
+    let (dir, profile) = (server.home().join("second"), server.home().join("profile.toml"));
+    let before = fs::read(&profile).unwrap();
+    let init = |more: &[&str]| server.cli(["init", "--dir", dir.to_str().unwrap()].iter().chain(more));
+    let refused = init(&[]);
+    let said =
+        format!("the profile {} exists, and nothing was made; name another one with --profile", profile.display());
+    assert!(refused.refused(2).contains(&said), "{}", refused.stderr);
+    assert!(!dir.exists());
+    init(&["--profile", "second"]).ok();
+    let second = server.home().join(".config/callboard/second.toml");
+    assert_eq!(fs::metadata(&second).unwrap().permissions().mode() & 0o777, 0o600);
+    fs::remove_dir_all(&dir).unwrap();
+    let none = init(&["--no-profile"]);
+    assert!(none.ok().stdout.contains("admin token, shown this once: cba_"), "{}", none.stdout);
+    assert_eq!(fs::read(&profile).unwrap(), before);
+}
+
+#[test]
+fn another_certificate_is_made_for_another_public_url_and_devices_stay() {
     on_both(|server| {
         let mut device = FakeDevice::enrol(server, "till-1");
         server.stop();
-        let url = "https://shop.example.com:8443";
-        server.cli(["init", "--fixed-clock", START, "--public-url", url, "--dir", server.dir().to_str().unwrap()]).ok();
+        let (url, dir) = ("https://shop.example.com:8443", server.dir());
+        let renew = ["certificate", "renew", "--fixed-clock", START, "--dir", dir.to_str().unwrap()];
+        let before = fs::read(dir.join("server.key")).unwrap();
+        let bad = server.cli(renew.iter().chain(&["--public-url", "http://x"]));
+        assert!(bad.refused(2).contains("--public-url \"http://x\" is not allowed"), "{}", bad.stderr);
+        server.cli(renew.iter().chain(&["--public-url", url])).ok();
+        assert_eq!(fs::read(dir.join("server.key.old")).unwrap(), before);
         server.serve();
         assert_eq!(server.bundle(&json!({})).server_url, url);
         device.follow(server);
         device.check_in();
+        // Without a URL it stays the one that it was.
+        server.cli(renew).ok();
+        server.restart_after_kill();
+        assert_eq!(server.bundle(&json!({})).server_url, url);
+        let none = server.cli(["certificate", "renew", "--dir", server.home().to_str().unwrap()]);
+        assert!(none.refused(2).contains("is not a data directory"), "{}", none.stderr);
+    });
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).unwrap().permissions().mode() & 0o777
+}
+
+#[test]
+fn nobody_else_reads_what_init_and_serve_make_and_nothing_is_opened_that_was_closed() {
+    on_both(|server| {
+        let dir = server.dir();
+        NewRelease::new("pos-app", "2.0.0", 1).publish(server);
+        let public =
+            ["server-ca.pem", "device-ca.pem", "server.pem", "online.key.pub", "root.json", "README", "serve.json"];
+        for path in tree(&dir) {
+            let name = path.file_name().unwrap().to_str().unwrap();
+            let open = public.contains(&name) || name.ends_with(".pub");
+            let wanted = if path.is_dir() {
+                0o700
+            } else if open {
+                0o644
+            } else {
+                0o600
+            };
+            assert_eq!(mode(&path), wanted, "{}", path.display());
+        }
+        fs::set_permissions(dir.join("server.pem"), fs::Permissions::from_mode(0o640)).unwrap();
+        let (url, now) = ("https://localhost:8444", server.clock.now().to_string());
+        let renew =
+            ["certificate", "renew", "--fixed-clock", &now, "--public-url", url, "--dir", dir.to_str().unwrap()];
+        server.cli(renew).ok();
+        assert_eq!(
+            ["server.toml", "server.key", "server.pem"].map(|file| mode(&dir.join(file))),
+            [0o600, 0o600, 0o640]
+        );
+    });
+}
+
+#[test]
+fn keys_that_others_can_read_are_warned_of_at_every_start() {
+    on_both(|server| {
+        server.stop();
+        assert!(!server.log().contains("others can read"), "{}", server.log());
+        let dir = server.dir();
+        let files = [dir.join("online.key"), dir.join("try-out-keys/release.key")];
+        for (file, mode) in files.iter().zip([0o644, 0o640]) {
+            fs::set_permissions(file, fs::Permissions::from_mode(mode)).unwrap();
+        }
+        server.serve();
+        for (file, mode) in files.iter().zip(["644", "640"]) {
+            let file = file.display();
+            let said = format!("others can read {file} (mode {mode}); close it with: chmod 600 {file}");
+            assert!(server.log().contains(&said), "{}", server.log());
+            fs::set_permissions(file.to_string(), fs::Permissions::from_mode(0o600)).unwrap();
+        }
+        let before = server.log().len();
+        server.restart_after_kill();
+        assert!(!server.log()[before..].contains("others can read"));
     });
 }
 
@@ -195,17 +300,17 @@ fn a_file_of_the_data_directory_that_is_damaged_missing_or_anothers_is_named() {
             ("online.key", None, "cannot load the online key"),
             ("server-ca.pem", None, "cannot read the server CA"),
         ] {
-            let path = server.dir().join(file);
-            let good = fs::read(&path).unwrap();
-            match instead {
-                Some(bytes) => fs::write(&path, bytes).unwrap(),
-                None => fs::remove_file(&path).unwrap(),
+            let (path, good) = (server.dir().join(file), server.home().join("good"));
+            fs::rename(&path, &good).unwrap();
+            if let Some(bytes) = instead {
+                fs::write(&path, bytes).unwrap();
+                fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
             }
             let message = server.serve_refused(&[]);
             let text = message.refused(1);
             assert!(text.contains(said) && text.contains(file), "{file}: {text}");
             assert_eq!(text.lines().count(), 1, "{text}");
-            fs::write(&path, good).unwrap();
+            fs::rename(&good, &path).unwrap();
         }
         server.serve();
         remembers(server);
@@ -317,14 +422,15 @@ fn what_expires_soon_is_warned_of_and_measured() {
         assert_eq!((certificate, root), (30.0, -1247.0));
         assert!(log.contains("ERROR the root has expired at 2028-07-13T12:00:00Z"), "{log}");
         assert!(log.contains("WARN the server certificate expires at 2032-01-11T12:00:00Z, in 30 days"), "{log}");
-        assert!(log.contains("make another with: callboard init --dir DIR --public-url URL"), "{log}");
+        assert!(log.contains("make another with: callboard certificate renew --dir DIR"), "{log}");
         let (certificate, _, log) = at(CERTIFICATE + 1);
         assert_eq!(certificate, -1.0);
         assert!(log.contains("ERROR the server certificate has expired at 2032-01-11T12:00:00Z"), "{log}");
         let now = server.clock.now().to_string();
-        let renew = ["init", "--fixed-clock", &now, "--public-url", "https://localhost:8443", "--dir"];
         let dir = server.dir();
-        server.cli(renew.iter().copied().chain([dir.to_str().unwrap()])).ok();
+        let old = fs::read(dir.join("server.pem")).unwrap();
+        server.cli(["certificate", "renew", "--fixed-clock", &now, "--dir", dir.to_str().unwrap()]).ok();
+        assert_eq!(fs::read(dir.join("server.pem.old")).unwrap(), old);
         server.serve();
         assert_eq!(server.api().metric("callboard_expiry_remaining_seconds", "server_certificate"), 1825.0 * 86_400.0);
     });
@@ -381,6 +487,37 @@ fn a_database_directory_that_cannot_be_written_is_said_and_left_alone() {
     let mut server = TestServer::start(BINARIES, Engine::Sqlite, &[]).unwrap();
     let said = format!("cannot open the database: {}", unusable(&server.dir().join("callboard.db")));
     refuses_to_start_without(&mut server, |dir| vec![dir.to_owned()], &said);
+}
+
+#[test]
+fn no_message_tells_the_password_of_the_database() {
+    let mut server = TestServer::prepare(BINARIES, Engine::Sqlite).unwrap();
+    server.cli(["init", "--dir", server.dir().to_str().unwrap()]).ok();
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    for (url, code) in [
+        (format!("postgres://callboard:s3cr3t@{nobody}/callboard"), 1),
+        (format!("postgres://callboard:s3cr3t@{nobody}/callboard?sslmode=require"), 2),
+        (format!("postgres://callboard:s3c/r3t@{nobody}/callboard"), 2),
+        (format!("postgres://callboard:s3c@r3t@{nobody}/callboard"), 2),
+        (format!("postgres://callboard:s3cr3t%@{nobody}/callboard"), 2),
+        ("postgres://callboard:s3cr3t@no.such.host.invalid/callboard".to_owned(), 1),
+        ("callboard:s3cr3t@127.0.0.1/callboard".to_owned(), 2),
+        ("host=127.0.0.1 password=s3cr3t".to_owned(), 2),
+    ] {
+        let by_flag = server.serve_refused(&["--database-url", &url]);
+        let setting = format!("database_url = {url:?}");
+        server.configure(&[&setting]);
+        let by_file = server.serve_refused(&[]);
+        // A line that does not end is no TOML.
+        server.configure(&[&format!("public_url = \"{url}")]);
+        let by_mistake = server.serve_refused(&[]);
+        for (said, code) in [(by_flag, code), (by_file, code), (by_mistake, 2)] {
+            let said = said.refused(code);
+            assert!(!said.contains("r3t") && said.lines().count() == 1, "{said}");
+        }
+        fs::write(server.dir().join("server.toml"), "").unwrap();
+    }
+    server.serve();
 }
 
 #[test]

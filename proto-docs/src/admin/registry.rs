@@ -234,6 +234,15 @@ pub struct Hold {
     pub until: Option<Timestamp>,
 }
 
+/// Body of `PUT /devices/{device}/serial`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct SetSerial {
+    /// The serial number, which no other device may have.
+    pub serial: String,
+}
+
 /// Body of `POST /devices/{device}/decommission`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]

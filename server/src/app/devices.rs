@@ -1,7 +1,7 @@
 //! Devices: the registry's use cases, and the cache that keeps idle check-ins off the database.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -11,20 +11,25 @@ use callboard_policy::{
     window::{self, WindowTz},
 };
 use callboard_proto::{
-    admin::{self, EditLabels, ImportDevice, ImportDevices, Imported, MAX_IMPORT},
-    check_in::{Installed, Progress},
+    admin::{self, EditLabels, Imported},
+    check_in::Progress,
     ids::DeviceId,
     problem::Code,
     state::AgentState,
     time::Timestamp,
 };
 use chrono_tz::Tz;
-use uuid::Uuid;
 
 use super::{ABANDONED_AFTER, App, Error, Result, eligibility, labels};
+mod import;
+mod serial;
+
+pub(crate) use import::import;
+pub(crate) use serial::set_serial;
+
 use crate::db::{
     self, DbConn,
-    devices::{NewDevice, Record},
+    devices::Record,
     events::NewEvent,
     selector::{Slice, Whom},
 };
@@ -167,88 +172,6 @@ pub(crate) fn each(
     }
 }
 
-/// Takes all devices of the list, or none.
-pub(crate) async fn import(app: &App, import: ImportDevices) -> Result<Imported> {
-    if import.devices.len() > MAX_IMPORT {
-        return Err(Error::invalid(format!("{} devices; at most {MAX_IMPORT} at a time", import.devices.len())));
-    }
-    let (mut names, mut serials) = (BTreeSet::new(), BTreeSet::new());
-    for device in &import.devices {
-        labels::check(&device.labels).map_err(|error| Error::invalid(format!("device {}: {error}", device.name)))?;
-        if !names.insert(&device.name) {
-            return Err(Error::invalid(format!("device {} stands twice in the list", device.name)));
-        }
-        if let Some(serial) = &device.serial
-            && !serials.insert(serial)
-        {
-            return Err(Error::invalid(format!("serial number {serial:?} stands twice in the list")));
-        }
-    }
-    let (now, dry_run, catalog) = (app.clock.now(), import.dry_run, app.catalog());
-    let (outcome, changed) = app
-        .db
-        .write(move |conn| {
-            let mut outcome = Imported { created: 0, updated: 0, unchanged: 0, dry_run, eligible: Vec::new() };
-            let (mut new, mut changed, mut pairs) = (Vec::new(), Vec::new(), Vec::new());
-            for device in import.devices {
-                let wanted = wanted(conn, device)?;
-                match db::devices::by_name(conn, wanted.name.as_str())? {
-                    None => new.push(wanted),
-                    Some(old) => update(conn, old, wanted, dry_run, now, &mut outcome, &mut pairs, &mut changed)?,
-                }
-            }
-            outcome.created = u64::try_from(new.len()).unwrap_or(u64::MAX);
-            if !dry_run {
-                db::devices::insert(conn, &new, now)?;
-            }
-            outcome.eligible = eligibility::of_devices(&catalog, &pairs, now);
-            if !dry_run && outcome.created + outcome.updated > 0 {
-                let text = format!("{} devices were imported, {} changed", outcome.created, outcome.updated);
-                db::events::insert(conn, now, &NewEvent::general("device.imported", text))?;
-            }
-            Ok::<_, Error>((outcome, changed))
-        })
-        .await?;
-    changed.into_iter().for_each(|id| app.forget_device(id));
-    Ok(outcome)
-}
-
-#[expect(clippy::too_many_arguments, reason = "the three last collect what the one transaction finds")]
-fn update(
-    conn: &mut DbConn,
-    old: Record,
-    wanted: NewDevice,
-    dry_run: bool,
-    now: Timestamp,
-    outcome: &mut Imported,
-    pairs: &mut Vec<(Device, Device)>,
-    changed: &mut Vec<DeviceId>,
-) -> Result<()> {
-    let id = old.device.id;
-    let mut wanted = NewDevice { id, ..wanted };
-    if old.device.has_reported() {
-        // What a device says of itself is the truth.
-        wanted.installed = old.device.installed.clone();
-    }
-    let same = old.device.site == wanted.site
-        && old.description == wanted.description
-        && old.serial == wanted.serial
-        && old.own_labels == wanted.labels
-        && old.device.installed == wanted.installed;
-    if same {
-        outcome.unchanged += 1;
-        return Ok(());
-    }
-    outcome.updated += 1;
-    let after = edited(conn, &old, &wanted.labels, wanted.site.as_ref())?;
-    pairs.push((old.device, after));
-    if !dry_run {
-        db::devices::update_imported(conn, id, &wanted, now)?;
-        changed.push(id);
-    }
-    Ok(())
-}
-
 /// The device as it will be with other labels and at another site.
 fn edited(
     conn: &mut DbConn,
@@ -266,39 +189,6 @@ fn edited(
     let rules = site.as_ref().map(|site| site.rules().map_err(Error::Unexpected)).transpose()?;
     let site_rules = rules.unwrap_or_default();
     Ok(Device { labels, site: site.map(|site| site.id), site_tz, site_rules, ..old.device.clone() })
-}
-
-fn wanted(conn: &mut DbConn, device: ImportDevice) -> Result<NewDevice> {
-    let name = &device.name;
-    if let Some(site) = &device.site {
-        db::sites::get(conn, site)?
-            .ok_or_else(|| Error::invalid(format!("device {name}: there is no site {site}; import sites first")))?;
-    }
-    if let Some(serial) = &device.serial
-        && let Some(other) = db::devices::by_serial(conn, serial)?
-        && other.device.name != *name
-    {
-        let detail = format!("device {name}: serial number {serial:?} is that of device {}", other.device.name);
-        return Err(Error::refused(Code::Conflict, detail));
-    }
-    let installed = device.installed.into_iter();
-    let installed = installed.map(|(product, version)| Installed {
-        product,
-        version,
-        release: None,
-        epoch: 0,
-        counter: 0,
-        floor: 0,
-    });
-    Ok(NewDevice {
-        id: DeviceId::from_uuid(Uuid::now_v7()),
-        name: device.name,
-        site: device.site,
-        description: device.description,
-        serial: device.serial,
-        labels: device.labels,
-        installed: installed.collect(),
-    })
 }
 
 /// Sets and removes labels of every device that the selector selects.

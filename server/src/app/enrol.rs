@@ -129,10 +129,10 @@ fn bind(conn: &mut DbConn, request: &Request, token: &EnrolToken) -> Result<Reco
             let name = &record.device.name;
             return Err(conflict(format!("the token is for device {name}, the serial number is another device's")));
         }
-        return alive(record);
+        return same_serial(alive(record)?, request);
     }
     if let Some(record) = by_serial {
-        let record = alive(record)?;
+        let record = at_the_tokens_site(alive(record)?, token)?;
         if record.spki.is_some() {
             let name = &record.device.name;
             let detail =
@@ -142,6 +142,37 @@ fn bind(conn: &mut DbConn, request: &Request, token: &EnrolToken) -> Result<Reco
         return Ok(record);
     }
     create(conn, request, token)
+}
+
+/// What the registry says of the serial number stands; that the machine is another one is for an operator to say.
+fn same_serial(record: Record, request: &Request) -> Result<Record> {
+    match (&record.serial, &request.body.serial) {
+        (Some(known), Some(said)) if known != said => {
+            let name = &record.device.name;
+            Err(conflict(format!(
+                "device {name} has serial number {known:?} in the registry, and this machine says {said:?}; if it was \
+                 replaced: callboard device serial {name} --set {said:?}"
+            )))
+        }
+        _ => Ok(record),
+    }
+}
+
+/// A token for one site lets nobody take over a device of another one by its serial number.
+fn at_the_tokens_site(record: Record, token: &EnrolToken) -> Result<Record> {
+    match &token.site {
+        Some(site) if record.device.site.as_ref() != Some(site) => {
+            // Whoever holds the token does not learn whose number it is; the operator does.
+            let (device, own) = (&record.device.name, &record.device.site);
+            tracing::warn!(device.name = %device, device.site = ?own, token.id = %token.id, token.site = %site,
+                "an enrolment claims the serial number of a device of another site");
+            Err(conflict(format!(
+                "this serial number is that of a device that does not stand at {site}, for which the token is; a token \
+                 made for that device (--device) enrols it"
+            )))
+        }
+        _ => Ok(record),
+    }
 }
 
 fn alive(record: Record) -> Result<Record> {

@@ -23,7 +23,7 @@ pub(crate) struct Expiry {
 /// When the device listener's certificate ends.
 pub(crate) const fn server_certificate(at: Timestamp) -> Expiry {
     let text = "from then on devices check in, but fetch nothing and report nothing; \
-                make another with: callboard init --dir DIR --public-url URL, and restart";
+                make another with: callboard certificate renew --dir DIR, and restart";
     Expiry { what: "server_certificate", at, text }
 }
 

@@ -76,6 +76,9 @@ pub(crate) async fn create(app: &App, new: admin::NewToken) -> Result<admin::Tok
     if new.device.is_some() && max_uses != 1 {
         return Err(Error::invalid("a token bound to a device has exactly one use"));
     }
+    if new.device.is_some() && (new.site.is_some() || !new.labels.is_empty()) {
+        return Err(Error::invalid("a token bound to a device has neither site nor labels: the device keeps its own"));
+    }
     labels::check(&new.labels)?;
     // Before the token is written: it is shown in the bundle and nowhere else.
     let root = app.newest_root().ok_or_else(|| {

@@ -7,7 +7,7 @@ use std::{io::Read, time::Duration};
 use anyhow::Context as _;
 use callboard_proto::{
     admin::{MAX_PAGE, Page},
-    problem::Problem,
+    problem::{Code, Problem},
 };
 use serde::{Serialize, de::DeserializeOwned};
 use ureq::{AsSendBody, Body, SendBody, http};
@@ -29,6 +29,7 @@ pub(crate) struct Api {
     agent: ureq::Agent,
     server: String,
     bearer: String,
+    token_from: String,
 }
 
 /// Which part of a list to show.
@@ -58,7 +59,12 @@ impl Api {
             config = config.proxy(None);
         }
         let bearer = format!("Bearer {}", to.token);
-        Ok(Self { agent: config.build().new_agent(), server: to.server.clone(), bearer })
+        Ok(Self {
+            agent: config.build().new_agent(),
+            server: to.server.clone(),
+            bearer,
+            token_from: to.token_from.clone(),
+        })
     }
 
     /// `GET`.
@@ -154,6 +160,12 @@ impl Api {
             return Ok(body);
         }
         match serde_json::from_slice::<Problem>(&body) {
+            Ok(problem) if problem.code == Code::Unauthorized.as_str() => {
+                let (server, from) = (&self.server, &self.token_from);
+                let another = "another one: --token, CALLBOARD_TOKEN, --profile, or callboard api-token create";
+                let said = format!("{server} does not accept the token of {from} ({another})");
+                Err(anyhow::Error::new(Refused(problem)).context(said))
+            }
             Ok(problem) => Err(Refused(problem).into()),
             Err(_) => anyhow::bail!(
                 "{} answered {status} and not in a Callboard server's way: is it the admin listener's URL?",

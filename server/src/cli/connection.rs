@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::{
     exit::BadInput,
-    profile::{self, Profile},
+    profile::{self, Profile, ProfileError},
 };
 
 /// Flags that every command takes which talks to a server.
@@ -20,6 +20,17 @@ pub(crate) struct ConnectionArgs {
     /// Certificates (PEM) to trust instead of the system's
     #[arg(long, global = true, value_name = "FILE", env = "CALLBOARD_CA")]
     pub(crate) ca: Option<PathBuf>,
+    /// Which profile names server and token otherwise: a name in ~/.config/callboard, or the path of a .toml file
+    /// [default: profile]
+    #[arg(long, global = true, value_name = "NAME|FILE", env = "CALLBOARD_PROFILE")]
+    pub(crate) profile: Option<String>,
+}
+
+impl ConnectionArgs {
+    /// Where the profile lies.
+    pub(crate) fn profile_path(&self) -> Result<PathBuf, ProfileError> {
+        profile::path(self.profile.as_deref(), std::env::var_os("HOME"))
+    }
 }
 
 /// Where to send requests and as whom.
@@ -29,6 +40,8 @@ pub(crate) struct Connection {
     pub(crate) server: String,
     /// The API token.
     pub(crate) token: String,
+    /// Where the token came from, to be named when it is wrong.
+    pub(crate) token_from: String,
     /// Certificates to trust instead of the system's.
     pub(crate) ca: Option<PathBuf>,
 }
@@ -38,8 +51,12 @@ pub(crate) fn resolve(args: &ConnectionArgs) -> anyhow::Result<Connection> {
     if args.server.is_some() && args.token.is_some() {
         return Ok(choose(args, None, Path::new(""))?);
     }
-    let path = profile::path(|name| std::env::var_os(name)).map_err(|error| BadInput::new(error.to_string()))?;
-    let profile = profile::load(&path)?;
+    let bad = |error: ProfileError| BadInput(format!("{error:#}"));
+    let path = args.profile_path().map_err(bad)?;
+    let profile = profile::load(&path).map_err(bad)?;
+    if profile.is_none() && args.profile.is_some() && args.server.is_none() {
+        return Err(BadInput(format!("there is no profile {}", path.display())).into());
+    }
     Ok(choose(args, profile, &path)?)
 }
 
@@ -56,6 +73,12 @@ fn choose(args: &ConnectionArgs, profile: Option<Profile>, path: &Path) -> Resul
     // A profile's token is for the profile's server and never sent to another one.
     let profile = profile.filter(|profile| clean_url(&profile.server).is_ok_and(|own| own == server));
     let (own_token, own_ca) = profile.map_or((None, None), |profile| (Some(profile.token), profile.ca));
+    let token_from = match &args.token {
+        // The flag and the variable are one to the parser.
+        Some(given) if std::env::var("CALLBOARD_TOKEN").is_ok_and(|set| set == *given) => "CALLBOARD_TOKEN".to_owned(),
+        Some(_) => "--token".to_owned(),
+        None => format!("the profile {}", path.display()),
+    };
     let token = args.token.clone().or(own_token).filter(|token| !token.is_empty()).ok_or_else(|| {
         BadInput(format!(
             "no token for {server}: give --token, set CALLBOARD_TOKEN, or make it the server of the profile {}",
@@ -63,9 +86,11 @@ fn choose(args: &ConnectionArgs, profile: Option<Profile>, path: &Path) -> Resul
         ))
     })?;
     if !token.bytes().all(|c| c.is_ascii_graphic()) {
-        return Err(BadInput::new("the token has characters that no token has: was it copied completely?"));
+        return Err(BadInput(format!(
+            "the token of {token_from} has characters that no token has: was it copied well?"
+        )));
     }
-    Ok(Connection { server, token, ca: args.ca.clone().or(own_ca) })
+    Ok(Connection { server, token, token_from, ca: args.ca.clone().or(own_ca) })
 }
 
 /// Scheme, host and port; plain HTTP only to this machine, because the token would be readable on the way.
@@ -107,7 +132,8 @@ mod tests {
     use super::*;
 
     fn check(server: Option<&str>, token: Option<&str>, profile: Option<(&str, &str)>) -> String {
-        let args = ConnectionArgs { server: server.map(str::to_owned), token: token.map(str::to_owned), ca: None };
+        let (server, token) = (server.map(str::to_owned), token.map(str::to_owned));
+        let args = ConnectionArgs { server, token, ca: None, profile: None };
         let profile = profile.map(|(server, token)| Profile {
             server: server.to_owned(),
             token: token.to_owned(),
@@ -155,7 +181,7 @@ mod tests {
             let said = check(Some(url), Some("t"), None);
             assert!(said.contains(why), "{url}: {said}");
         }
-        assert!(check(Some("https://h"), Some("a b"), None).contains("copied completely"));
+        assert!(check(Some("https://h"), Some("a b"), None).contains("of --token has characters"));
         assert!(check(None, None, None).contains("write the profile /p.toml"));
     }
 }

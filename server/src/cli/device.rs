@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use callboard_proto::admin::{Decommission, Device, EditLabels, Event, ImportDevice, Imported, Page};
+use callboard_proto::admin::{Decommission, Device, EditLabels, Event, ImportDevice, Imported, Page, SetSerial};
 use ureq::http::Method;
 
 use super::{
@@ -77,6 +77,19 @@ pub(crate) enum DeviceCommand {
         /// Name or id
         device: String,
     },
+    /// Give a device a serial number, or take the one that it has
+    ///
+    /// An import changes the number of no device that has enrolled, and takes none from another device; this does.
+    Serial {
+        /// Name or id
+        device: String,
+        /// Its number from now on
+        #[arg(long, value_name = "SERIAL", required_unless_present = "clear", conflicts_with = "clear")]
+        set: Option<String>,
+        /// It has none from now on
+        #[arg(long)]
+        clear: bool,
+    },
     /// Take a device out of service: its certificate is refused from its next request on
     Decommission {
         /// Name or id
@@ -117,6 +130,13 @@ pub(crate) fn run(command: DeviceCommand, context: &Context) -> anyhow::Result<(
         }
         DeviceCommand::ReleaseHold { device } => {
             api.delete(&one(&device, &["hold"]))?;
+            show::value(context.format, &api.get(&one(&device, &[]))?, details)
+        }
+        DeviceCommand::Serial { device, set, .. } => {
+            match set {
+                Some(serial) => drop(api.tell(Method::PUT, &one(&device, &["serial"]), &SetSerial { serial })?),
+                None => api.delete(&one(&device, &["serial"]))?,
+            }
             show::value(context.format, &api.get(&one(&device, &[]))?, details)
         }
         DeviceCommand::Decommission { device, reason } => {

@@ -58,7 +58,10 @@ pub(crate) fn run(command: FreezeCommand, context: &Context) -> anyhow::Result<(
             let made: Freeze = api.post(&freezes, &NewFreeze { name, reason, from, to, selector })?;
             show::value(context.format, &made, details)
         }
-        FreezeCommand::Delete { name } => api.delete(&Path::new(["freezes", &name])),
+        FreezeCommand::Delete { name } => {
+            api.delete(&Path::new(["freezes", &name]))?;
+            show::done(context.format, &format!("freeze {} is called off", table::plain(&name)))
+        }
     }
 }
 

@@ -18,7 +18,7 @@ use serde::Serialize;
 
 use super::{
     api::{self, Api},
-    exit::BadInput,
+    exit::{BadInput, unusable},
     hours::Hours,
 };
 
@@ -26,7 +26,7 @@ mod csv;
 mod json;
 
 /// What an import file holds; columns and JSON key by kind.
-pub(crate) trait Row: Sized + Clone {
+pub(crate) trait Row: Sized + Clone + Serialize {
     /// The name of the list, in JSON and in the API.
     const LIST: &'static str;
     /// Columns that a CSV file may have; those ending in a dot are followed by a key.
@@ -42,6 +42,8 @@ pub(crate) trait Row: Sized + Clone {
     fn from_json(text: &str) -> Result<Vec<Self>, serde_json::Error>;
     /// What must not stand twice in a file.
     fn key(&self) -> &str;
+    /// What must not either, where there is one.
+    fn serial(&self) -> Option<&str>;
     /// The request for some of them.
     fn body(rows: Vec<Self>, dry_run: bool) -> Self::Body;
 }
@@ -63,16 +65,44 @@ enum Format {
     Json,
 }
 
-/// Reads the whole file before anything is sent, then imports it in batches.
+/// Bytes of one request at most, with room left below what the server takes.
+const MAX_BYTES: usize = 6 << 20;
+
+/// Reads the whole file before anything is sent, then imports it in batches. A file of several is tried as a whole first,
+/// so that the last rows do not come to nothing when the first are imported.
 pub(crate) fn run<T: Row>(api: &Api, args: &ImportArgs) -> anyhow::Result<Imported> {
     let rows: Vec<T> = read(&args.file)?;
-    let mut total = Imported { created: 0, updated: 0, unchanged: 0, dry_run: args.dry_run, eligible: Vec::new() };
+    let batches = batches(&rows)?;
+    if batches.len() > 1 && !args.dry_run {
+        send(api, &batches, true).context("nothing was imported")?;
+    }
+    send(api, &batches, args.dry_run)
+}
+
+/// As many rows as one request takes, again and again.
+fn batches<T: Row>(rows: &[T]) -> anyhow::Result<Vec<&[T]>> {
+    let (mut batches, mut start, mut bytes) = (Vec::new(), 0, 0);
+    for (n, row) in rows.iter().enumerate() {
+        let size = serde_json::to_vec(row)?.len() + 1;
+        if n - start == MAX_IMPORT || bytes + size > MAX_BYTES {
+            batches.extend(rows.get(start..n));
+            (start, bytes) = (n, 0);
+        }
+        bytes += size;
+    }
+    batches.extend(rows.get(start..));
+    Ok(batches)
+}
+
+fn send<T: Row>(api: &Api, batches: &[&[T]], dry_run: bool) -> anyhow::Result<Imported> {
+    let mut total = Imported { created: 0, updated: 0, unchanged: 0, dry_run, eligible: Vec::new() };
     let mut eligible: BTreeMap<RolloutName, u64> = BTreeMap::new();
     let path = api::Path::new([T::LIST, "import"]);
-    let mut done = 0;
-    for batch in rows.chunks(MAX_IMPORT) {
-        let answer: Imported = api.post(&path, &T::body(batch.to_vec(), args.dry_run)).with_context(|| {
-            format!("{} {done} to {} of {} (those before are imported)", T::LIST, done + batch.len(), rows.len())
+    let (mut done, all) = (0, batches.iter().map(|batch| batch.len()).sum::<usize>());
+    for batch in batches {
+        let answer: Imported = api.post(&path, &T::body(batch.to_vec(), dry_run)).with_context(|| {
+            let before = if dry_run || done == 0 { "" } else { " (those before are imported)" };
+            format!("{} {} to {} of {all}{before}", T::LIST, done + 1, done + batch.len())
         })?;
         done += batch.len();
         total.created += answer.created;
@@ -87,15 +117,14 @@ pub(crate) fn run<T: Row>(api: &Api, args: &ImportArgs) -> anyhow::Result<Import
 }
 
 fn read<T: Row>(file: &Path) -> anyhow::Result<Vec<T>> {
-    let (text, name) = if file == Path::new("-") {
-        let mut text = String::new();
-        std::io::stdin().read_to_string(&mut text).context("cannot read standard input")?;
-        (text, "standard input".to_owned())
+    let (bytes, name) = if file == Path::new("-") {
+        let mut bytes = Vec::new();
+        std::io::stdin().read_to_end(&mut bytes).context("cannot read standard input")?;
+        (bytes, "standard input".to_owned())
     } else {
-        let text =
-            fs::read_to_string(file).map_err(|error| BadInput(format!("cannot read {}: {error}", file.display())))?;
-        (text, file.display().to_string())
+        (fs::read(file).map_err(unusable("read", file))?, file.display().to_string())
     };
+    let text = decode(bytes).map_err(|what| BadInput(format!("{name}: {what}")))?;
     let format = match file.extension().and_then(|extension| extension.to_str()) {
         Some("csv") => Format::Csv,
         Some("json") => Format::Json,
@@ -103,6 +132,16 @@ fn read<T: Row>(file: &Path) -> anyhow::Result<Vec<T>> {
         _ => return Err(BadInput(format!("{name}: the name must end in .csv or .json")).into()),
     };
     parse(&text, format).map_err(|what| BadInput(format!("{name}: {what}")).into())
+}
+
+/// UTF-8, with or without the mark that spreadsheets put before it.
+fn decode(bytes: Vec<u8>) -> Result<String, String> {
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let valid = error.as_bytes().get(..error.utf8_error().valid_up_to()).unwrap_or_default();
+        let line = valid.iter().filter(|byte| **byte == b'\n').count() + 1;
+        format!("line {line} is not UTF-8; save the file in that encoding")
+    })?;
+    Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
 }
 
 fn sniff(text: &str) -> Format {
@@ -121,10 +160,15 @@ fn parse<T: Row>(text: &str, format: Format) -> Result<Vec<T>, String> {
     if rows.is_empty() {
         return Err(format!("there are no {} in it", T::LIST));
     }
-    let mut seen = HashMap::new();
+    let (mut keys, mut serials) = (HashMap::new(), HashMap::new());
     for (place, row) in &rows {
-        if let Some(first) = seen.insert(row.key().to_owned(), place) {
+        if let Some(first) = keys.insert(row.key(), place) {
             return Err(format!("{:?} stands twice, in {unit} {first} and {place}", row.key()));
+        }
+        if let Some(serial) = row.serial()
+            && let Some(first) = serials.insert(serial, place)
+        {
+            return Err(format!("serial number {serial:?} stands twice, in {unit} {first} and {place}"));
         }
     }
     Ok(rows.into_iter().map(|(_, row)| row).collect())
@@ -152,6 +196,10 @@ impl Row for ImportSite {
 
     fn key(&self) -> &str {
         self.id.as_str()
+    }
+
+    fn serial(&self) -> Option<&str> {
+        None
     }
 
     fn body(rows: Vec<Self>, dry_run: bool) -> ImportSites {
@@ -182,6 +230,10 @@ impl Row for ImportDevice {
 
     fn key(&self) -> &str {
         self.name.as_str()
+    }
+
+    fn serial(&self) -> Option<&str> {
+        self.serial.as_deref()
     }
 
     fn body(rows: Vec<Self>, dry_run: bool) -> ImportDevices {

@@ -1,8 +1,7 @@
 //! `callboard init`: makes a data directory that `callboard serve` can run at once.
 //!
 //! Root and release keys for trying out are made beside it, marked as such; real ones are made elsewhere with
-//! `callboard key new` and never lie on the server. Running it again with a `--public-url` makes a new certificate,
-//! writes the URL into the settings, and changes nothing else.
+//! `callboard key new` and never lie on the server. What is there already, data directory or profile, is never changed.
 
 use std::{
     fs,
@@ -12,9 +11,11 @@ use std::{
 use anyhow::Context as _;
 use callboard_proto::time::Timestamp;
 use ed25519_dalek::VerifyingKey;
+use serde::Serialize;
 
 use super::{
-    exit::BadInput,
+    Context,
+    exit::{self, BadInput},
     key, profile,
     root::{self, init::FirstRoot},
     serve::ONLINE_KEY,
@@ -54,45 +55,68 @@ pub(crate) struct InitArgs {
     /// Make no root and release keys for trying out; publish your own root afterwards
     #[arg(long)]
     no_try_out_keys: bool,
+    /// Store the admin token in no profile: it is only printed
+    #[arg(long)]
+    no_profile: bool,
     /// The time that certificates and documents are made for; for tests
     #[arg(long, hide = true, value_name = "TIME")]
     fixed_clock: Option<Timestamp>,
 }
 
+/// What was made.
+#[derive(Debug, Serialize)]
+struct Made {
+    dir: PathBuf,
+    /// Shown this once.
+    admin_token: String,
+    profile: Option<PathBuf>,
+    try_out_keys: Option<PathBuf>,
+}
+
 /// Runs the command.
-pub(crate) fn run(args: &InitArgs) -> anyhow::Result<()> {
+pub(crate) fn run(args: &InitArgs, context: &Context) -> anyhow::Result<()> {
+    durable::keep_to_oneself();
     let now = args.fixed_clock.unwrap_or_else(|| Clock::system().now());
-    let url =
-        match &args.public_url {
-            Some(text) => Some(PublicUrl::parse(text).ok_or_else(|| {
-                BadInput(format!("--public-url {text:?} is not allowed: https://HOST[:PORT] is wanted"))
-            })?),
-            None => None,
-        };
-    let host = url.as_ref().map_or("localhost", |url| url.host.as_str());
+    let url = args.public_url.as_deref().map(parse_url).transpose()?;
+    let dir = args.dir.display();
     if args.dir.join(ca::DEVICE_CA_CERT).exists() {
-        return again(&args.dir, url.as_ref(), host, now);
+        let hint = "nothing was changed; another certificate or URL: callboard certificate renew --dir";
+        return Err(BadInput(format!("{dir} is a data directory already; {hint} {dir}")).into());
     }
     if fs::read_dir(&args.dir).is_ok_and(|mut entries| entries.next().is_some()) {
-        return Err(
-            BadInput(format!("{} is not empty; name a directory that does not exist", args.dir.display())).into()
-        );
+        return Err(BadInput(format!("{dir} is not empty; name a directory that does not exist")).into());
     }
-    create(args, url.as_ref(), host, now)
+    let profile = if args.no_profile { None } else { free_profile(context)? };
+    let admin_token = create(args, url.as_ref(), profile.as_deref(), now)?;
+    let try_out_keys = (!args.no_try_out_keys).then(|| args.dir.join(TRY_OUT));
+    let made = Made { dir: args.dir.clone(), admin_token, profile, try_out_keys };
+    show::value(context.format, &made, sentences)
 }
 
-fn again(dir: &Path, url: Option<&PublicUrl>, host: &str, now: Timestamp) -> anyhow::Result<()> {
-    let Some(url) = url else {
-        return Err(BadInput(format!("{} is a data directory already; nothing was changed", dir.display())).into());
+/// Reads `--public-url`.
+pub(crate) fn parse_url(text: &str) -> Result<PublicUrl, BadInput> {
+    PublicUrl::parse(text)
+        .ok_or_else(|| BadInput(format!("--public-url {text:?} is not allowed: https://HOST[:PORT] is wanted")))
+}
+
+/// Where the operator's commands will find server and token; none without a home directory.
+fn free_profile(context: &Context) -> anyhow::Result<Option<PathBuf>> {
+    let path = match context.connection.profile_path() {
+        Ok(path) => path,
+        Err(profile::ProfileError::Nowhere) => return Ok(None),
+        Err(error) => return Err(BadInput(error.to_string()).into()),
     };
-    ServerCa::load(dir)?.issue_server(dir, host, now)?;
-    write_settings(dir, Some(url))?;
-    show::line(&format!("made a new certificate for {host}; restart the server"))
+    if path.symlink_metadata().is_ok() {
+        let hint = "name another one with --profile NAME, or have none written with --no-profile";
+        return Err(BadInput(format!("the profile {} exists, and nothing was made; {hint}", path.display())).into());
+    }
+    Ok(Some(path))
 }
 
-fn create(args: &InitArgs, url: Option<&PublicUrl>, host: &str, now: Timestamp) -> anyhow::Result<()> {
+fn create(args: &InitArgs, url: Option<&PublicUrl>, profile: Option<&Path>, now: Timestamp) -> anyhow::Result<String> {
     let dir = &args.dir;
-    fs::create_dir_all(dir.join("run")).with_context(|| format!("cannot make {}", dir.display()))?;
+    fs::create_dir_all(dir.join("run")).map_err(exit::unusable("make", dir))?;
+    let host = url.map_or("localhost", |url| url.host.as_str());
     // Last of all the device CA: a directory without it is not taken for a finished one.
     ServerCa::create(dir, now)?.issue_server(dir, host, now)?;
     let online = key::create(&dir.join(ONLINE_KEY))?;
@@ -111,15 +135,19 @@ fn create(args: &InitArgs, url: Option<&PublicUrl>, host: &str, now: Timestamp) 
         {
             db::trust::insert_root(conn, 1, &envelope, now)?;
         }
-        Ok::<_, DbError>(db::tokens::insert_api_token(conn, id, secret, "first admin", now)?)
+        Ok::<_, DbError>(db::api_tokens::insert(conn, id, secret, "first admin", now)?)
     }))?;
     db.close();
     DeviceCa::create(dir, now)?;
-    let kept = save_profile(&format!("http://{}", settings.admin_listen), &text)?;
-    tell(args, &text, &kept)
+    if let Some(path) = profile {
+        let server = format!("http://{}", settings.admin_listen);
+        profile::Profile { server, token: text.clone(), ca: None }.save(path)?;
+    }
+    Ok(text)
 }
 
-fn write_settings(dir: &Path, url: Option<&PublicUrl>) -> anyhow::Result<()> {
+/// Writes the settings, all of them as comments but the URL.
+pub(crate) fn write_settings(dir: &Path, url: Option<&PublicUrl>) -> anyhow::Result<()> {
     let path = dir.join(FILE);
     let commented = include_str!("../../../deploy/server.toml");
     let text = fs::read_to_string(&path).unwrap_or_else(|_| commented.to_owned());
@@ -129,7 +157,7 @@ fn write_settings(dir: &Path, url: Option<&PublicUrl>) -> anyhow::Result<()> {
         _ => old.to_owned(),
     });
     let text: String = lines.flat_map(|line| [line, "\n".to_owned()]).collect();
-    Ok(durable::replace(&path, text.as_bytes(), Access::Everyone)?)
+    Ok(durable::replace(&path, text.as_bytes(), Access::Owner)?)
 }
 
 fn try_out_root(dir: &Path, online: &VerifyingKey, url: Option<&PublicUrl>, now: Timestamp) -> anyhow::Result<Vec<u8>> {
@@ -155,35 +183,23 @@ fn try_out_root(dir: &Path, online: &VerifyingKey, url: Option<&PublicUrl>, now:
     Ok(bytes)
 }
 
-/// Stores server and token where the operator's commands look for them; an earlier profile is kept beside.
-fn save_profile(server: &str, token: &str) -> anyhow::Result<Option<PathBuf>> {
-    let path = match profile::path(|name| std::env::var_os(name)) {
-        Ok(path) => path,
-        Err(profile::ProfileError::Nowhere) => return Ok(None),
-        Err(error) => return Err(error.into()),
-    };
-    if path.exists() {
-        fs::rename(&path, path.with_extension("toml.old")).context("cannot keep the earlier profile")?;
+fn sentences(made: &Made) -> String {
+    let dir = made.dir.display();
+    let mut lines = vec![format!("made {dir}"), format!("admin token, shown this once: {}", made.admin_token)];
+    if let Some(path) = &made.profile {
+        lines.push(format!("stored in {}, so that callboard's commands work at once", path.display()));
     }
-    profile::Profile { server: server.to_owned(), token: token.to_owned(), ca: None }.save(&path)?;
-    Ok(Some(path))
-}
-
-fn tell(args: &InitArgs, token: &str, profile: &Option<PathBuf>) -> anyhow::Result<()> {
-    let dir = args.dir.display();
-    show::line(&format!("made {dir}"))?;
-    show::line(&format!("admin token, shown this once: {token}"))?;
-    if let Some(path) = profile {
-        show::line(&format!("stored in {}, so that callboard's commands work at once", path.display()))?;
-    }
-    if args.no_try_out_keys {
-        show::line("publish your root before the first device enrols: callboard root publish root.json")?;
-    } else {
-        show::line(&format!(
-            "root and release keys for trying out are in {dir}/{TRY_OUT}; its README says how to replace them"
-        ))?;
-    }
-    show::line(&format!("next: callboard serve --dir {dir}"))
+    lines.push(match &made.try_out_keys {
+        None => "publish your root before the first device enrols: callboard root publish root.json".to_owned(),
+        Some(keys) => {
+            format!(
+                "root and release keys for trying out are in {}; its README says how to replace them",
+                keys.display()
+            )
+        }
+    });
+    lines.push(format!("next: callboard serve --dir {dir}"));
+    lines.join("\n")
 }
 
 #[cfg(test)]

@@ -16,7 +16,10 @@ use ed25519_dalek::{
 };
 use serde::Serialize;
 
-use super::{exit::BadInput, show, table};
+use super::{
+    exit::{self, BadInput},
+    show, table,
+};
 use crate::durable::{self, Access};
 
 /// What to do with keys.
@@ -109,7 +112,7 @@ fn read(path: &Path) -> anyhow::Result<String> {
 }
 
 fn write(path: &Path, bytes: &[u8], access: Access) -> anyhow::Result<()> {
-    durable::write_new(path, bytes, access).with_context(|| format!("cannot write {}", path.display()))
+    durable::write_new(path, bytes, access).map_err(exit::unusable("write", path))
 }
 
 #[cfg(test)]
@@ -117,7 +120,6 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
-    use crate::cli::exit;
 
     #[test]
     fn a_new_key_is_private_and_can_be_read_back() {

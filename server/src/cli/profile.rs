@@ -12,8 +12,8 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-/// Names another profile file than the one in the home directory.
-pub(crate) const PATH_VARIABLE: &str = "CALLBOARD_PROFILE";
+/// Names another profile than the usual one.
+pub(crate) const VARIABLE: &str = "CALLBOARD_PROFILE";
 
 /// What a command needs to talk to a server.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,24 +31,30 @@ pub(crate) struct Profile {
 /// Why a profile could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ProfileError {
-    #[error("neither {PATH_VARIABLE} nor HOME is set, so there is no place for the profile")]
+    #[error("HOME is not set, so there is no place for the profile; give a file with --profile or {VARIABLE}")]
     Nowhere,
+    #[error("{0:?} is not a profile: a name (letters, digits, - _ .) or the path of a .toml file is wanted")]
+    Name(String),
     #[error("cannot read the profile {path:?}")]
     Read { path: PathBuf, source: io::Error },
-    #[error("{path:?}: {what}; wanted are server, token and, if needed, ca")]
+    #[error("{}: {what}; wanted are server, token and, if needed, ca", .path.display())]
     Malformed { path: PathBuf, what: String },
     #[error("cannot write the profile {path:?}")]
     Write { path: PathBuf, source: io::Error },
 }
 
-/// Where the profile lies: `CALLBOARD_PROFILE`, else `~/.config/callboard/profile.toml`.
-pub(crate) fn path(variable: impl Fn(&str) -> Option<OsString>) -> Result<PathBuf, ProfileError> {
-    let set = |name| variable(name).filter(|value| !value.is_empty());
-    if let Some(path) = set(PATH_VARIABLE) {
-        return Ok(path.into());
+/// Where a profile lies: a path as it is, a name below `~/.config/callboard`, where the usual one is `profile.toml`.
+pub(crate) fn path(name: Option<&str>, home: Option<OsString>) -> Result<PathBuf, ProfileError> {
+    let name = name.filter(|name| !name.is_empty()).unwrap_or("profile");
+    if name.contains('/') || name.ends_with(".toml") {
+        return Ok(name.into());
     }
-    let home = set("HOME").ok_or(ProfileError::Nowhere)?;
-    Ok(PathBuf::from(home).join(".config/callboard/profile.toml"))
+    let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    if !name.chars().all(legal) || name.starts_with('.') {
+        return Err(ProfileError::Name(name.to_owned()));
+    }
+    let home = home.filter(|home| !home.is_empty()).ok_or(ProfileError::Nowhere)?;
+    Ok(PathBuf::from(home).join(".config/callboard").join(format!("{name}.toml")))
 }
 
 /// Reads a profile; `None` if there is no such file.
@@ -90,16 +96,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_variable_comes_before_the_home_directory() {
-        let both = |name: &str| match name {
-            "CALLBOARD_PROFILE" => Some("/p.toml".into()),
-            "HOME" => Some("/home/o".into()),
-            _ => None,
-        };
-        assert_eq!(path(both).expect("a path"), Path::new("/p.toml"));
-        let home = |name: &str| (name == "HOME").then(|| "/home/o".into());
-        assert_eq!(path(home).expect("a path"), Path::new("/home/o/.config/callboard/profile.toml"));
-        assert!(matches!(path(|_| None), Err(ProfileError::Nowhere)));
+    fn a_profile_is_a_path_or_a_name_in_the_home_directory() {
+        let at = |name: &str| path(Some(name), Some("/home/o".into())).map(|path| path.display().to_string());
+        assert_eq!(at("/p.toml").expect("a path"), "/p.toml");
+        assert_eq!(at("p.toml").expect("a path"), "p.toml");
+        assert_eq!(at("./p").expect("a path"), "./p");
+        assert_eq!(at("test-1").expect("a name"), "/home/o/.config/callboard/test-1.toml");
+        assert_eq!(at("").expect("the usual one"), "/home/o/.config/callboard/profile.toml");
+        assert_eq!(path(None, Some("/h".into())).expect("a path"), Path::new("/h/.config/callboard/profile.toml"));
+        assert!(matches!(path(None, None), Err(ProfileError::Nowhere)));
+        assert!(matches!(at(".."), Err(ProfileError::Name(_))) && matches!(at("a b"), Err(ProfileError::Name(_))));
     }
 
     #[test]

@@ -35,8 +35,7 @@ pub(crate) fn run(command: RootCommand, context: &Context) -> anyhow::Result<()>
             let envelope = Envelope::parse::<Root>(&bytes)
                 .map_err(|error| BadInput(format!("{} is not a root: {error}", file.display())))?;
             context.api()?.post_envelope(&path, &bytes)?;
-            eprintln!("root {} is published", envelope.digest().short());
-            Ok(())
+            show::done(context.format, &format!("root {} is published", envelope.digest().short()))
         }
         RootCommand::Show => {
             let envelope: serde_json::Value = context.api()?.get(&path)?;

@@ -18,6 +18,8 @@ use callboard_proto::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+mod exposed;
+
 use super::exit::BadInput;
 use crate::{
     app::{
@@ -104,6 +106,7 @@ pub(crate) struct Running {
 
 /// Runs until a signal comes.
 pub(crate) fn run(args: ServeArgs) -> anyhow::Result<()> {
+    durable::keep_to_oneself();
     telemetry::start_logging();
     let flags = Fragment::from_flags([
         ("device_listen", args.device_listen),
@@ -113,6 +116,7 @@ pub(crate) fn run(args: ServeArgs) -> anyhow::Result<()> {
         ("poll_interval_s", args.poll_interval_s),
     ]);
     let settings = settings(&args.dir, flags)?;
+    exposed::warn(&settings);
     let clock = match args.fixed_clock {
         Some(now) => Clock::fixed(now),
         None if args.stepped_clock => Clock::stepped(),
@@ -385,7 +389,7 @@ fn public_url(settings: &Settings, bound: SocketAddr) -> anyhow::Result<String> 
     let names = ca::names(&certificate).context("cannot read the server's certificate")?;
     if !names.iter().any(|name| name.eq_ignore_ascii_case(&url.host)) {
         return Err(BadInput(format!(
-            "public_url = {:?}: the server's certificate is for {}; make another with: callboard init --dir {} --public-url {}",
+            "public_url = {:?}: the server's certificate is for {}; make another with: callboard certificate renew --dir {} --public-url {}",
             url.text,
             names.join(", "),
             settings.dir.display(),

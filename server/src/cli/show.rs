@@ -1,6 +1,9 @@
 //! What a command prints: the API's JSON, or a table.
 
-use std::io::{self, Write as _};
+use std::{
+    ffi::OsString,
+    io::{self, Write as _},
+};
 
 use callboard_proto::admin::Page;
 use clap::ValueEnum;
@@ -14,6 +17,16 @@ pub(crate) enum Format {
     Table,
     /// The admin API's JSON
     Json,
+}
+
+impl Format {
+    /// What a command line that does not parse asks for.
+    pub(crate) fn wished(args: impl Iterator<Item = OsString>) -> Self {
+        let args: Vec<OsString> = args.collect();
+        let json =
+            args.windows(2).any(|two| two == ["--output", "json"]) || args.iter().any(|one| one == "--output=json");
+        if json { Self::Json } else { Self::Table }
+    }
 }
 
 /// Prints `value` as JSON, or what `table` makes of it.
@@ -42,6 +55,15 @@ pub(crate) fn page<T: Serialize>(
     if let Some(next) = &page.next {
         eprintln!("there are more {noun}: --after {next} goes on, --limit shows more at once");
     }
+    Ok(())
+}
+
+/// Says that something was done which has no answer of its own.
+pub(crate) fn done(format: Format, what: &str) -> anyhow::Result<()> {
+    if format == Format::Json {
+        return line(&serde_json::json!({ "done": what }).to_string());
+    }
+    eprintln!("{what}");
     Ok(())
 }
 

@@ -17,6 +17,7 @@ use super::{
     Context,
     api::{Api, PageArgs, Path},
     duration,
+    exit::unusable,
     label::{self, Label},
     show, table,
 };
@@ -72,8 +73,7 @@ pub(crate) fn run(command: TokenCommand, context: &Context) -> anyhow::Result<()
         }
         TokenCommand::Revoke { id } => {
             api.delete(&Path::new(["tokens", &id]))?;
-            eprintln!("token {} is revoked", table::plain(&id));
-            Ok(())
+            show::done(context.format, &format!("token {} is revoked", table::plain(&id)))
         }
     }
 }
@@ -96,8 +96,8 @@ fn create(api: &Api, args: CreateArgs, context: &Context) -> anyhow::Result<()> 
         writeln!(temporary, "{bundle}").with_context(cannot)?;
         temporary.as_file().sync_all().with_context(cannot)?;
         temporary.persist(file).with_context(cannot)?;
-        eprintln!("bundle {} with token {}, good until {}", file.display(), created.id, created.expires_at);
-        return Ok(());
+        let (id, until) = (created.id, created.expires_at);
+        return show::done(context.format, &format!("bundle {} with token {id}, good until {until}", file.display()));
     }
     if args.bundle.is_some() {
         return show::line(&bundle);
@@ -114,7 +114,7 @@ fn create(api: &Api, args: CreateArgs, context: &Context) -> anyhow::Result<()> 
 /// A bundle lets its holder enrol, so others must not read it: a named temporary file has mode 0600.
 fn prepare(file: &File) -> anyhow::Result<NamedTempFile> {
     let dir = file.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(File::new("."));
-    NamedTempFile::new_in(dir).with_context(|| format!("cannot write the bundle to {}", file.display()))
+    NamedTempFile::new_in(dir).map_err(unusable("write the bundle to", file))
 }
 
 fn list(tokens: &[Token]) -> String {

@@ -133,6 +133,20 @@ pub(crate) fn list(
     rows.into_iter().map(|(row, name)| Ok((row.into_record()?, name))).collect()
 }
 
+/// The last assignments of a rollout that ended without success, with the names of their devices.
+pub(crate) fn failures(conn: &mut DbConn, rollout: RolloutId, limit: i64) -> QueryResult<Vec<(Record, String)>> {
+    let states = [AssignmentState::RolledBack, AssignmentState::Failed, AssignmentState::TimedOut].map(column);
+    let query = assignments::table
+        .inner_join(devices::table)
+        .filter(assignments::rollout_id.eq(Uid::from(rollout)))
+        .filter(assignments::state.eq_any(states.to_vec()))
+        .order((assignments::updated_at.desc(), assignments::id.desc()))
+        .limit(limit)
+        .select((assignments::all_columns, devices::name));
+    let rows: Vec<(Row, String)> = load(conn, query)?;
+    rows.into_iter().map(|(row, name)| Ok((row.into_record()?, name))).collect()
+}
+
 /// Writes a new assignment, made at `site` by its first grant.
 pub(crate) fn insert(
     conn: &mut DbConn,

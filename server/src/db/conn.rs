@@ -5,6 +5,7 @@
 
 use std::{
     cell::Cell,
+    path::Path,
     sync::atomic::{AtomicU64, Ordering},
 };
 
@@ -13,11 +14,11 @@ use diesel::{
     connection::SimpleConnection,
     dsl::sql,
     query_dsl::methods::{ExecuteDsl, LoadQuery},
-    sql_types::Bool,
+    sql_types::{Bool, Text},
 };
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
-use super::DbError;
+use super::{DbError, DbUrl};
 
 /// Migrations for SQLite; a test compares them with the files.
 pub(crate) const SQLITE_MIGRATIONS: EmbeddedMigrations = embed_migrations!("../migrations/sqlite");
@@ -91,36 +92,7 @@ pub(crate) enum DbConn {
     Postgres(PgConnection),
 }
 
-/// Which database, by URL scheme.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum DbUrl {
-    Sqlite(String),
-    Postgres(String),
-}
-
 impl DbUrl {
-    /// Understands `sqlite:PATH` and `postgres://...`.
-    pub(crate) fn parse(url: &str) -> Result<Self, DbError> {
-        if let Some(path) = url.strip_prefix("sqlite:") {
-            return Ok(Self::Sqlite(path.to_owned()));
-        }
-        if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
-            return Err(DbError::Url("it must begin with sqlite: or postgres://".to_owned()));
-        }
-        if ["sslmode=require", "sslmode=verify-ca", "sslmode=verify-full"].iter().any(|mode| url.contains(mode)) {
-            return Err(DbError::Url(
-                "the built-in PostgreSQL client has no TLS; use a local socket or a tunnel, and no sslmode=require"
-                    .to_owned(),
-            ));
-        }
-        Ok(Self::Postgres(url.to_owned()))
-    }
-
-    /// Whether it is a server that others may use as well.
-    pub(super) const fn is_shared(&self) -> bool {
-        matches!(self, Self::Postgres(_))
-    }
-
     /// Opens a connection that only reads.
     pub(crate) fn open_reader(&self) -> Result<DbConn, DbError> {
         let mut conn = self.open()?;
@@ -137,7 +109,8 @@ impl DbUrl {
                 DbConn::Sqlite(open_file(path).map_err(|source| DbError::File { path: path.clone(), source })?)
             }
             Self::Postgres(url) => {
-                let mut conn = PgConnection::establish(url)?;
+                let mut conn = PgConnection::establish(url.expose())
+                    .map_err(|source| DbError::Connect(url.redact(&source.to_string())))?;
                 conn.batch_execute("SET application_name = 'callboard'; SET client_min_messages = warning;")?;
                 DbConn::Postgres(conn)
             }
@@ -158,6 +131,18 @@ fn open_file(path: &str) -> Result<SqliteConnection, Box<dyn std::error::Error +
         "PRAGMA busy_timeout = 10000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;",
     )?;
     Ok(conn)
+}
+
+/// Copies the SQLite database at `path` as it is at one moment, whoever else writes to it. `to` must not exist.
+pub(crate) fn snapshot(path: &str, to: &Path) -> Result<(), DbError> {
+    let failed = |source| DbError::File { path: path.to_owned(), source };
+    let to = to.to_str().ok_or_else(|| failed("the target's name is not text".into()))?;
+    if !Path::new(path).exists() {
+        return Err(failed("it does not exist".into()));
+    }
+    let mut conn = open_file(path).map_err(failed)?;
+    diesel::sql_query("VACUUM INTO ?").bind::<Text, _>(to).execute(&mut conn)?;
+    Ok(())
 }
 
 impl DbConn {

@@ -296,6 +296,13 @@ pub(crate) fn set_labels(
     touch(conn, id, now)
 }
 
+/// Gives a device a serial number, or takes the one that it has.
+pub(crate) fn set_serial(conn: &mut DbConn, id: DeviceId, serial: Option<&str>, now: Timestamp) -> QueryResult<()> {
+    let row = diesel::update(devices::table.find(Uid::from(id)));
+    execute(conn, row.set(devices::serial.eq(serial)))?;
+    touch(conn, id, now)
+}
+
 /// Binds a key and its certificate to a device; a new life begins.
 pub(crate) fn set_credential(
     conn: &mut DbConn,

@@ -1,4 +1,4 @@
-//! Enrolment tokens of devices and API tokens of operators; of each secret only the SHA-256 is stored.
+//! Enrolment tokens of devices; of each secret only the SHA-256 is stored.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use diesel::{ExpressionMethods, QueryDsl, QueryResult, Queryable};
 
 use super::{
     conn::{DbConn, execute, find, load},
-    schema::{api_tokens, devices, enrol_tokens},
+    schema::{devices, enrol_tokens},
     types::{Ms, Sha, Uid, from_json, parse, to_i64, to_json, to_u32},
 };
 
@@ -110,31 +110,4 @@ pub(crate) fn count_use(conn: &mut DbConn, id: TokenId) -> QueryResult<()> {
 pub(crate) fn revoke(conn: &mut DbConn, id: TokenId, now: Timestamp) -> QueryResult<bool> {
     let row = diesel::update(enrol_tokens::table.find(Uid::from(id)));
     Ok(execute(conn, row.set(enrol_tokens::revoked_at.eq(Some(Ms::from(now)))))? > 0)
-}
-
-/// The hash of an operator's token that is not revoked, with its name.
-pub(crate) fn api_token(conn: &mut DbConn, id: TokenId) -> QueryResult<Option<(Digest, String)>> {
-    let query = api_tokens::table
-        .find(Uid::from(id))
-        .filter(api_tokens::revoked_at.is_null())
-        .select((api_tokens::secret_sha256, api_tokens::name));
-    let found: Option<(Sha, String)> = find(conn, query)?;
-    Ok(found.map(|(secret, name)| (secret.0, name)))
-}
-
-/// Writes a new operator's token.
-pub(crate) fn insert_api_token(
-    conn: &mut DbConn,
-    id: TokenId,
-    secret: Digest,
-    name: &str,
-    now: Timestamp,
-) -> QueryResult<()> {
-    let row = (
-        api_tokens::id.eq(Uid::from(id)),
-        api_tokens::secret_sha256.eq(Sha(secret)),
-        api_tokens::name.eq(name),
-        api_tokens::created_at.eq(Ms::from(now)),
-    );
-    execute(conn, diesel::insert_into(api_tokens::table).values(row)).map(drop)
 }

@@ -95,19 +95,22 @@ impl FromRequest for Operator {
         let app = request.app_data::<web::Data<App>>().cloned();
         let token = token_of(request);
         Box::pin(async move {
-            let denied = || {
-                let detail = "send Authorization: Bearer and an API token; callboard init printed the first one";
-                ApiProblem::new(Code::Unauthorized, detail)
-            };
-            let (app, token) = (app.ok_or_else(denied)?, token.ok_or_else(denied)?);
-            let (id, secret) = tokens::parse(tokens::API, token.trim()).ok_or_else(denied)?;
-            let found = app.db.read(move |conn| Ok::<_, app::Error>(db::tokens::api_token(conn, id)?)).await?;
-            match found {
-                Some((stored, name)) if tokens::same(stored, secret) => Ok(Self { name }),
-                _ => Err(denied()),
-            }
+            let app = app.ok_or_else(|| denied("the server is not ready"))?;
+            let token = token.ok_or_else(|| {
+                denied("send Authorization: Bearer and an API token; callboard api-token create makes one")
+            })?;
+            let wrong = || denied("this server does not know the API token, or it was revoked");
+            let (id, secret) = tokens::parse(tokens::API, token.trim())
+                .ok_or_else(|| denied("that is no API token: one is cba_, 26 characters, _ and 26 characters"))?;
+            let found = app.db.read(move |conn| Ok::<_, app::Error>(db::api_tokens::get(conn, id)?)).await?;
+            let token = found.filter(|token| tokens::same(token.secret_sha256, secret)).ok_or_else(wrong)?;
+            if token.revoked_at.is_some() { Err(wrong()) } else { Ok(Self { name: token.name }) }
         })
     }
+}
+
+fn denied(detail: &str) -> ApiProblem {
+    ApiProblem::new(Code::Unauthorized, detail)
 }
 
 impl FromRequest for Peer {

@@ -5,7 +5,9 @@
 use actix_web::HttpResponse;
 use utoipa::OpenApi;
 
-use super::admin::{devices, events, freezes, overview, payloads, releases, rollouts, sites, tokens, trust};
+use super::admin::{
+    api_tokens, devices, events, freezes, overview, payloads, releases, rollouts, sites, tokens, trust,
+};
 
 /// The admin API.
 #[derive(OpenApi)]
@@ -17,9 +19,10 @@ use super::admin::{devices, events, freezes, overview, payloads, releases, rollo
         sites::list, sites::get, sites::import, sites::set_trading_hours, sites::hold, sites::unhold,
         sites::suspend, sites::activate, sites::close,
         devices::list, devices::get, devices::import, devices::edit_labels, devices::hold, devices::unhold,
-        devices::decommission, devices::history, devices::explain,
+        devices::set_serial, devices::clear_serial, devices::decommission, devices::history, devices::explain,
         freezes::list, freezes::create, freezes::delete,
         tokens::list, tokens::create, tokens::revoke,
+        api_tokens::list, api_tokens::create, api_tokens::revoke,
         payloads::info, payloads::put,
         trust::root, trust::publish,
         releases::list, releases::get, releases::publish,

@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use actix_web::{HttpResponse, web::Data};
 use askama::Template;
-use callboard_policy::selector::Selector;
+use callboard_policy::{rollout::RolloutState, selector::Selector};
 use callboard_proto::{
     admin::{Device, Rollout},
     digest::Digest,
@@ -15,14 +15,22 @@ use uuid::Uuid;
 
 use crate::{
     app::{self, App, Error},
-    db,
+    db::{self, DbConn, QueryError, rollouts::Record},
     http::{auth::Viewer, problem::ApiResult},
 };
 
 /// Rows of each table: what fits a screen and a glance.
 const ROWS: i64 = 200;
+/// Rollouts: those that run, and what was before them.
+const ROLLOUTS: i64 = 20;
+/// Failures of one rollout: enough to see whether they are alike.
+const FAILURES: i64 = 10;
 /// The one thing beside text that a browser may use: it is allowed by its digest, so that no other style is.
 const STYLE: &str = include_str!("../../templates/overview.css");
+
+type QueryResult<T> = Result<T, QueryError>;
+/// An assignment and the name of its device.
+type Failed = (db::assignments::Record, String);
 
 /// Whatever a name or a label might smuggle past the escaping, a browser would neither run nor fetch it.
 static POLICY: LazyLock<String> = LazyLock::new(|| {
@@ -58,6 +66,16 @@ struct RolloutRow {
     state: String,
     reason: String,
     phases: Vec<PhaseRow>,
+    failures: Vec<FailureRow>,
+    more_failures: bool,
+}
+
+/// A device on which it came to nothing.
+struct FailureRow {
+    device: String,
+    state: String,
+    at: String,
+    why: String,
 }
 
 struct PhaseRow {
@@ -75,12 +93,14 @@ pub(crate) async fn get(_: Viewer, app: Data<App>) -> ApiResult<HttpResponse> {
     let rows = usize::try_from(ROWS).unwrap_or(0);
     let more = records.len() > rows;
     records.truncate(rows);
-    let last = RolloutId::from_uuid(Uuid::max());
-    let rollouts = app.db.read(move |conn| Ok::<_, Error>(db::rollouts::list(conn, None, last, 20)?)).await?;
+    let rollouts = app.db.read(|conn| Ok::<_, Error>(rollouts(conn)?)).await?;
     let page = Overview {
         style: STYLE,
         devices: records.into_iter().map(|record| device_row(app::devices::show(&app, record))).collect(),
-        rollouts: rollouts.into_iter().map(|record| rollout_row(app::rollouts::show(&app, record))).collect(),
+        rollouts: rollouts
+            .into_iter()
+            .map(|(record, failures)| rollout_row(app::rollouts::show(&app, record), failures))
+            .collect(),
         counts: app::overview::overview(&app).await?.devices.into_iter().collect(),
         now: app.clock.now().to_string(),
         more,
@@ -92,6 +112,21 @@ pub(crate) async fn get(_: Viewer, app: Data<App>) -> ApiResult<HttpResponse> {
         .insert_header(("X-Content-Type-Options", "nosniff"))
         .insert_header(("Cache-Control", "no-store"))
         .body(html))
+}
+
+/// Running rollouts, then paused ones, then the newest of the others; each with its last failures.
+fn rollouts(conn: &mut DbConn) -> QueryResult<Vec<(Record, Vec<Failed>)>> {
+    let newest = RolloutId::from_uuid(Uuid::max());
+    let mut found = Vec::new();
+    for state in [RolloutState::Running, RolloutState::Paused] {
+        found.extend(db::rollouts::list(conn, Some(state), newest, ROLLOUTS)?);
+    }
+    let others = db::rollouts::list(conn, None, newest, ROLLOUTS)?;
+    found.extend(others.into_iter().filter(|rollout| !rollout.state.is_active()));
+    found.truncate(usize::try_from(ROLLOUTS).unwrap_or(0));
+    let failures = |record: Record| Ok((db::assignments::failures(conn, record.id, FAILURES + 1)?, record));
+    let found: QueryResult<Vec<_>> = found.into_iter().map(failures).collect();
+    Ok(found?.into_iter().map(|(failures, record)| (record, failures)).collect())
 }
 
 fn device_row(device: Device) -> DeviceRow {
@@ -116,7 +151,23 @@ fn device_row(device: Device) -> DeviceRow {
     }
 }
 
-fn rollout_row(rollout: Rollout) -> RolloutRow {
+fn failure_row((record, device): Failed) -> FailureRow {
+    let why = record.failure.map(|failure| match failure.text.is_empty() {
+        true => failure.code,
+        false => format!("{}: {}", failure.code, failure.text),
+    });
+    FailureRow {
+        device,
+        state: record.assignment.state.as_str().replace('_', " "),
+        at: record.updated_at.to_string(),
+        why: why.unwrap_or_default(),
+    }
+}
+
+fn rollout_row(rollout: Rollout, mut failures: Vec<Failed>) -> RolloutRow {
+    let rows = usize::try_from(FAILURES).unwrap_or(0);
+    let more_failures = failures.len() > rows;
+    failures.truncate(rows);
     let phase = |phase: callboard_proto::admin::PhaseProgress| {
         let c = phase.counts;
         PhaseRow {
@@ -134,5 +185,7 @@ fn rollout_row(rollout: Rollout) -> RolloutRow {
         state: format!("{:?}", rollout.state).to_lowercase(),
         reason: rollout.state_reason.unwrap_or_default(),
         phases: rollout.phases.into_iter().map(phase).collect(),
+        failures: failures.into_iter().map(failure_row).collect(),
+        more_failures,
     }
 }

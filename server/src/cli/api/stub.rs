@@ -24,7 +24,7 @@ pub(crate) fn serve(answers: Vec<(u16, String)>) -> (Api, JoinHandle<Vec<Seen>>)
         let one = |(status, body)| answer(&listener.accept().expect("a connection").0, status, body);
         answers.into_iter().map(one).collect()
     });
-    let to = Connection { server, token: "cba_secret".to_owned(), ca: None };
+    let to = Connection { server, token: "cba_secret".to_owned(), token_from: "--token".to_owned(), ca: None };
     (Api::new(&to).expect("an API"), serving)
 }
 

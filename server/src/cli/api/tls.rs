@@ -2,10 +2,9 @@
 
 use std::{fs, path::Path, sync::Arc};
 
-use anyhow::Context as _;
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
 
-use crate::cli::exit::BadInput;
+use crate::cli::exit::{BadInput, unusable};
 
 /// Where Linux distributions keep the certificates of public issuers.
 const SYSTEM: [&str; 4] = [
@@ -23,7 +22,7 @@ pub(super) fn config(ca: Option<&Path>) -> anyhow::Result<TlsConfig> {
             BadInput::new("this system has no list of public certificate issuers: name a file with --ca")
         })?,
     };
-    let pem = fs::read(file).with_context(|| format!("cannot read the certificates in {}", file.display()))?;
+    let pem = fs::read(file).map_err(unusable("read the certificates in", file))?;
     let mut certificates: Vec<Certificate<'static>> = Vec::new();
     for item in parse_pem(&pem) {
         if let PemItem::Certificate(certificate) =

@@ -32,7 +32,7 @@ pub(super) fn command<S: AsRef<OsStr>>(profile: &Path, args: impl IntoIterator<I
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"CALLBOARD_")) {
         command.env_remove(name);
     }
-    command.args(args).env(crate::cli::profile::PATH_VARIABLE, profile).stdin(Stdio::null());
+    command.args(args).env(crate::cli::profile::VARIABLE, profile).stdin(Stdio::null());
     Ok(command)
 }
 

@@ -78,7 +78,8 @@ impl Server {
         let mut process = process::start("the server", profile, args, log)?;
         let ready = wait_ready(&mut process, &announcement, stop)?;
         let operator = profile::load(profile)?.context("`callboard init` wrote no profile")?;
-        let to = Connection { server: ready.admin_url.clone(), token: operator.token, ca: operator.ca };
+        let token_from = format!("the profile {}", profile.display());
+        let to = Connection { server: ready.admin_url.clone(), token: operator.token, token_from, ca: operator.ca };
         Ok(Self { process, api: Api::new(&to)?, ready })
     }
 

@@ -1,4 +1,7 @@
 //! CSV with a header line; columns such as `label.region` carry their key in their name.
+//!
+//! A line is a row, also inside quotes: a quote that somebody forgot to close would swallow the rows behind it. Whatever
+//! could be read in two ways is refused.
 
 use std::{collections::BTreeMap, fmt::Display, str::FromStr};
 
@@ -7,14 +10,14 @@ use super::Row;
 /// The cells of one line, by column.
 pub(crate) struct Cells<'a> {
     columns: &'a [String],
-    record: &'a csv::StringRecord,
+    cells: &'a [String],
 }
 
 impl Cells<'_> {
     /// The text of a column; `None` if it is empty or missing.
     pub(super) fn text(&self, column: &str) -> Option<&str> {
         let index = self.columns.iter().position(|name| name == column)?;
-        self.record.get(index).filter(|text| !text.is_empty())
+        self.cells.get(index).map(String::as_str).filter(|text| !text.is_empty())
     }
 
     /// The value of a column; `None` if it is empty or missing.
@@ -34,7 +37,7 @@ impl Cells<'_> {
         V: FromStr<Err: Display>,
     {
         let mut map = BTreeMap::new();
-        for (column, text) in self.columns.iter().zip(self.record) {
+        for (column, text) in self.columns.iter().zip(self.cells) {
             if let Some(key) = column.strip_prefix(prefix).filter(|_| !text.is_empty()) {
                 map.insert(value(column, key)?, value(column, text)?);
             }
@@ -47,20 +50,61 @@ fn value<T: FromStr<Err: Display>>(column: &str, text: &str) -> Result<T, String
     text.parse().map_err(|error| format!("column {column}: {error}"))
 }
 
-/// Reads all lines, each with its number.
+/// Reads all lines, each with its number; empty ones are passed over.
 pub(super) fn parse<T: Row>(text: &str) -> Result<Vec<(u64, T)>, String> {
-    let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(text.as_bytes());
-    let header = reader.headers().map_err(|error| explain(text, &error))?;
-    let columns: Vec<String> = header.iter().map(str::to_owned).collect();
-    check_columns::<T>(&columns)?;
+    let mut lines = (1_u64..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty());
+    let (first, header) = lines.next().ok_or("it is empty; the first line names the columns")?;
+    let columns = split(header).map_err(|what| format!("line {first}, {what}"))?;
+    check_columns::<T>(&columns).map_err(|what| format!("line {first}{what}"))?;
     let mut rows = Vec::new();
-    for record in reader.records() {
-        let record = record.map_err(|error| explain(text, &error))?;
-        let line = record.position().map_or(0, |at| line_of(text, at));
-        let cells = Cells { columns: &columns, record: &record };
+    for (line, text) in lines {
+        let cells = split(text).map_err(|what| format!("line {line}, {what}"))?;
+        if cells.len() != columns.len() {
+            return Err(format!("line {line}: {} columns, but the header has {}", cells.len(), columns.len()));
+        }
+        let cells = Cells { columns: &columns, cells: &cells };
         rows.push((line, T::from_cells(&cells).map_err(|what| format!("line {line}, {what}"))?));
     }
     Ok(rows)
+}
+
+/// The cells of a line, without the blanks around them.
+fn split(line: &str) -> Result<Vec<String>, String> {
+    let (mut cells, mut rest) = (Vec::new(), Some(line));
+    while let Some(text) = rest {
+        let (cell, after) = cell(text).map_err(|what| format!("column {}: {what}", cells.len() + 1))?;
+        cells.push(cell.trim().to_owned());
+        rest = after;
+    }
+    Ok(cells)
+}
+
+/// The first cell, and what follows the comma behind it.
+fn cell(text: &str) -> Result<(String, Option<&str>), &'static str> {
+    let Some(mut rest) = text.trim_start().strip_prefix('"') else {
+        let (cell, after) = text.split_once(',').map_or((text, None), |(cell, after)| (cell, Some(after)));
+        if cell.contains('"') {
+            return Err("a quote in the middle; put the whole cell in quotes, and each quote in it twice");
+        }
+        if cell.contains('\r') {
+            return Err("a line that ends in CR alone; lines end in LF or CR LF");
+        }
+        return Ok((cell.to_owned(), after));
+    };
+    let mut cell = String::new();
+    loop {
+        let (part, after) = rest.split_once('"').ok_or("the quote is not closed on this line")?;
+        cell.push_str(part);
+        let Some(more) = after.strip_prefix('"') else {
+            let after = after.trim_start();
+            return match after.strip_prefix(',') {
+                None if !after.is_empty() => Err("text behind the closing quote"),
+                next => Ok((cell, next)),
+            };
+        };
+        cell.push('"');
+        rest = more;
+    }
 }
 
 fn check_columns<T: Row>(columns: &[String]) -> Result<(), String> {
@@ -78,30 +122,15 @@ fn check_columns<T: Row>(columns: &[String]) -> Result<(), String> {
     };
     for (n, column) in columns.iter().enumerate() {
         if !allowed(column) {
-            return Err(format!("line 1, column {}: {column:?} is not known; columns are {}", n + 1, wanted()));
+            let hint = if column.contains([';', '\t']) { "they are separated by commas, and " } else { "" };
+            return Err(format!(", column {}: {column:?} is not known; {hint}columns are {}", n + 1, wanted()));
         }
         if columns.iter().take(n).any(|other| other == column) {
-            return Err(format!("line 1, column {}: {column:?} stands twice", n + 1));
+            return Err(format!(", column {}: {column:?} stands twice", n + 1));
         }
     }
     match T::REQUIRED.iter().find(|required| !columns.iter().any(|column| column == *required)) {
-        Some(missing) => Err(format!("line 1: column {missing:?} is missing; columns are {}", wanted())),
+        Some(missing) => Err(format!(": column {missing:?} is missing; columns are {}", wanted())),
         None => Ok(()),
     }
-}
-
-fn explain(text: &str, error: &csv::Error) -> String {
-    match error.kind() {
-        csv::ErrorKind::UnequalLengths { pos: Some(at), expected_len, len } => {
-            format!("line {}: {len} columns, but the header has {expected_len}", line_of(text, at))
-        }
-        _ => error.to_string(),
-    }
-}
-
-/// The reader's position is before the empty lines that it skips; people count from the line with text.
-fn line_of(text: &str, at: &csv::Position) -> u64 {
-    let rest = usize::try_from(at.byte()).ok().and_then(|start| text.as_bytes().get(start..)).unwrap_or_default();
-    let skipped = rest.iter().take_while(|c| matches!(c, b'\r' | b'\n')).filter(|c| **c == b'\n').count();
-    at.line() + u64::try_from(skipped).unwrap_or(0)
 }

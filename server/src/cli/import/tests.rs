@@ -24,10 +24,13 @@ fn csv_and_json_give_the_same_devices() {
         {"name": "till-2"}]}"#;
     let list = r#"[{"name": "till-1", "site": "NYC-001", "serial": "S1", "description": "Times Square, 1",
          "labels": {"type": "flagship"}, "installed": {"pos-app": "2.3.1"}}, {"name": "till-2"}]"#;
+    let csv = &decode(csv.as_bytes().to_vec()).expect("UTF-8");
     let expected = devices(csv, Format::Csv).expect("CSV");
     assert!(expected.contains(r#""labels":{"type":"flagship"},"installed":{"pos-app":"2.3.1"}"#), "{expected}");
     assert_eq!(devices(json, sniff(json)).expect("an object"), expected);
     assert_eq!(devices(list, sniff(list)).expect("a list"), expected);
+    let marked = decode(format!("\u{feff}{list}").into_bytes()).expect("UTF-8");
+    assert_eq!(devices(&marked, sniff(&marked)).expect("a list"), expected);
 }
 
 #[test]
@@ -66,11 +69,44 @@ fn bad_csv_is_told_by_line_and_column() {
         ("name,installed.pos-app\ntill-1,2 3\n", "line 2, column installed.pos-app: not a version"),
         ("name,site\n\ntill-1\n", "line 3: 1 columns, but the header has 2"),
         ("name\ntill-1\ntill-2\ntill-1\n", "\"till-1\" stands twice, in lines 2 and 4"),
+        ("name\ntill-1\n\n\ntill-1\n", "\"till-1\" stands twice, in lines 2 and 5"),
+        ("name,serial\na,S\nb,S\n", "serial number \"S\" stands twice, in lines 2 and 3"),
         ("name\n", "there are no devices in it"),
+        ("", "it is empty; the first line names the columns"),
+        (" \r\n\r\n", "it is empty"),
+        (
+            "name;site\na;b\n",
+            "line 1, column 1: \"name;site\" is not known; they are separated by commas, and columns are",
+        ),
+        ("name\tsite\na\tb\n", "line 1, column 1: \"name\\tsite\" is not known; they are separated by commas"),
+        ("name,site\ntill-1,A,B\n", "line 2: 3 columns, but the header has 2"),
+        ("name,description\ntill-1,\"open\ntill-2,x\n", "line 2, column 2: the quote is not closed on this line"),
+        ("name,description\ntill-1,\"a\ntill-2,b\"\n", "line 2, column 2: the quote is not closed on this line"),
+        ("name,\"site\n", "line 1, column 2: the quote is not closed"),
+        ("name,description\ntill-1,5\" screen\n", "line 2, column 2: a quote in the middle; put the whole cell in"),
+        ("name,description\ntill-1,\"a\" b\n", "line 2, column 2: text behind the closing quote"),
+        ("name\rtill-1\rtill-2\r", "line 1, column 1: a line that ends in CR alone"),
     ] {
         let said = refusal::<ImportDevice>(text);
         assert!(said.starts_with(what), "{text:?}\n{said}");
     }
+}
+
+#[test]
+fn quoted_cells_hold_commas_and_quotes() {
+    let csv = "name,description,site\n till-1 , \"5\"\" screen, left\" ,\n\"till-2\",\"\",NYC-001\n";
+    let rows: Vec<ImportDevice> = parse(csv, Format::Csv).expect("devices");
+    assert_eq!((rows[0].description.as_str(), rows[0].site.as_ref()), ("5\" screen, left", None));
+    assert_eq!((rows[1].name.as_str(), rows[1].description.as_str()), ("till-2", ""));
+}
+
+#[test]
+fn another_encoding_is_told_by_its_line() {
+    assert_eq!(
+        decode(b"name\ncaf\xe9\n".to_vec()).expect_err("Latin-1"),
+        "line 2 is not UTF-8; save the file in that encoding"
+    );
+    assert!(decode(b"\xff\xfen\0a\0".to_vec()).expect_err("UTF-16").starts_with("line 1 is not UTF-8"));
 }
 
 #[test]
@@ -80,6 +116,8 @@ fn bad_json_is_told_by_line_and_column() {
         ("[{\"name\": \"till 1\"}]", "\"till 1\" is not a device name"),
         ("{\"sites\": []}", "unknown field `sites`, expected `devices`"),
         ("[{\"name\": \"till-1\"},", "EOF while parsing"),
+        ("[{\"name\": \"till-1\", \"name\": \"till-2\"}]", "duplicate field `name`"),
+        ("[] []", "trailing characters"),
     ] {
         let said = refusal::<ImportDevice>(text);
         assert!(said.starts_with(what) && said.contains(" at line "), "{text:?}\n{said}");
@@ -90,22 +128,40 @@ fn bad_json_is_told_by_line_and_column() {
     );
 }
 
-#[test]
-fn large_files_are_sent_in_batches_and_summed() {
+/// What the server would say to each request, and what came in.
+fn imported(file: &str, text: &str, dry_run: bool, answers: &[usize]) -> (Imported, Vec<(usize, bool)>) {
     let dir = tempfile::tempdir().expect("a directory");
-    let file = dir.path().join("devices.csv");
-    let names: String = (0..MAX_IMPORT + 1).map(|n| format!("till-{n}\n")).collect();
-    fs::write(&file, format!("name\n{names}")).expect("written");
-    let answer = |created: usize| {
+    let file = dir.path().join(file);
+    fs::write(&file, text).expect("written");
+    let answer = |created: &usize| {
         let eligible = r#"[{"rollout": "patch", "devices": 2}]"#;
         let counts = format!(r#""created": {created}, "updated": 0, "unchanged": 0"#);
         (200, format!(r#"{{{counts}, "dry_run": true, "eligible": {eligible}}}"#))
     };
-    let (api, serving) = crate::cli::api::stub::serve(vec![answer(MAX_IMPORT), answer(1)]);
-    let done = run::<ImportDevice>(&api, &ImportArgs { file, dry_run: true }).expect("imported");
+    let (api, serving) = crate::cli::api::stub::serve(answers.iter().map(answer).collect());
+    let done = run::<ImportDevice>(&api, &ImportArgs { file, dry_run }).expect("imported");
+    let seen = serving.join().expect("served").into_iter().map(|seen| {
+        assert_eq!(seen.line, "POST /api/v1/devices/import");
+        let body: ImportDevices = serde_json::from_slice(&seen.body).expect("a body");
+        (body.devices.len(), body.dry_run)
+    });
+    (done, seen.collect())
+}
+
+#[test]
+fn large_files_are_sent_in_batches_and_summed() {
+    let names: String = (0..MAX_IMPORT + 1).map(|n| format!("till-{n}\n")).collect();
+    let (done, seen) = imported("devices.csv", &format!("name\n{names}"), true, &[MAX_IMPORT, 1]);
     assert_eq!((done.created, done.dry_run), (5001, true));
     assert_eq!((done.eligible.len(), done.eligible[0].devices), (1, 4));
-    let seen = serving.join().expect("served");
-    let sent = |n: usize| serde_json::from_slice::<ImportDevices>(&seen[n].body).expect("a body").devices.len();
-    assert_eq!((seen[0].line.as_str(), sent(0), sent(1)), ("POST /api/v1/devices/import", 5000, 1));
+    assert_eq!(seen, [(5000, true), (1, true)]);
+}
+
+#[test]
+fn a_file_of_several_batches_is_tried_before_the_first_is_imported() {
+    let text = "x".repeat(2 << 20);
+    let rows: String = (0..4).map(|n| format!("till-{n},{text}\n")).collect();
+    let (done, seen) = imported("devices.csv", &format!("name,description\n{rows}"), false, &[2, 2, 2, 2]);
+    assert_eq!((done.created, done.dry_run), (4, false));
+    assert_eq!(seen, [(2, true), (2, true), (2, false), (2, false)]);
 }

@@ -9,7 +9,6 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::Context as _;
 use callboard_proto::{
     digest::Digest,
     ids::Product,
@@ -22,7 +21,12 @@ use callboard_proto::{
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
-    cli::{exit::BadInput, moment, release::upload::human, show, table},
+    cli::{
+        exit::{BadInput, unusable},
+        moment,
+        release::upload::human,
+        show, table,
+    },
     durable::{self, Access},
     pack::{self, PackError},
 };
@@ -116,8 +120,7 @@ pub(crate) fn build(args: &BuildArgs, now: Timestamp) -> anyhow::Result<(Envelop
         let release = document(args, issued_at(args, packed.newest, now)?, packed.payload.clone());
         let envelope = envelope(&release)?;
         let file = out.join(ENVELOPE);
-        durable::write_new(&file, &envelope.to_json(), Access::Everyone)
-            .with_context(|| format!("cannot write {}", file.display()))?;
+        durable::write_new(&file, &envelope.to_json(), Access::Everyone).map_err(unusable("write", &file))?;
         Ok((envelope, release))
     };
     finish().inspect_err(|_| {
@@ -212,7 +215,7 @@ fn issued_at(args: &BuildArgs, newest: Timestamp, now: Timestamp) -> Result<Time
 }
 
 fn out_directory(args: &BuildArgs) -> anyhow::Result<PathBuf> {
-    fs::create_dir_all(&args.out).with_context(|| format!("cannot create {}", args.out.display()))?;
+    fs::create_dir_all(&args.out).map_err(unusable("make", &args.out))?;
     let real =
         |path: &Path| path.canonicalize().map_err(|error| BadInput(format!("cannot read {}: {error}", path.display())));
     let (source, out) = (real(&args.path)?, real(&args.out)?);

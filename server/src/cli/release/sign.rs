@@ -5,7 +5,6 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::Context as _;
 use callboard_proto::{
     digest::Digest,
     release::Release,
@@ -16,7 +15,10 @@ use serde::Serialize;
 
 use super::build::{ENVELOPE, describe};
 use crate::{
-    cli::{exit::BadInput, key, show},
+    cli::{
+        exit::{BadInput, unusable},
+        key, show,
+    },
     durable::{self, Access},
 };
 
@@ -71,8 +73,7 @@ pub(crate) fn sign(file: &Path, key: &SigningKey) -> anyhow::Result<(Verified<Re
     // Nobody should put a name under what the devices would refuse to read.
     let release = signed::verify::<Release>(&envelope, &own, 1).map_err(bad)?;
     if !already {
-        durable::replace(file, &envelope.to_json(), Access::Everyone)
-            .with_context(|| format!("cannot write {}", file.display()))?;
+        durable::replace(file, &envelope.to_json(), Access::Everyone).map_err(unusable("write", file))?;
     }
     Ok((release, envelope.signatures.len()))
 }

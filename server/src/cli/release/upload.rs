@@ -12,12 +12,12 @@ use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 
 use crate::cli::{
     api::{Api, Path},
-    exit::BadInput,
+    exit::{BadInput, unusable},
 };
 
 /// Uploads a payload, and its chunk list if the server makes another one; skips what is there.
 pub(super) fn payload(api: &Api, path: &File, payload: &Payload) -> anyhow::Result<()> {
-    let mut file = fs::File::open(path).with_context(|| format!("cannot read the payload {}", path.display()))?;
+    let mut file = fs::File::open(path).map_err(unusable("read the payload", path))?;
     let size = file.metadata().with_context(|| format!("cannot read the payload {}", path.display()))?.len();
     if size != payload.size {
         let what = format!("{} has {size} bytes, but the release says {}", path.display(), payload.size);

@@ -6,7 +6,6 @@ use std::{
     time::Duration,
 };
 
-use anyhow::Context as _;
 use callboard_proto::{
     digest::Digest,
     root::{Key, ReleaseRole, Role, Roles, Root, Server},
@@ -19,7 +18,10 @@ use rustls_pki_types::{CertificateDer, pem::PemObject as _};
 use serde::Serialize;
 
 use crate::{
-    cli::{exit::BadInput, key, moment, show, table},
+    cli::{
+        exit::{self, BadInput},
+        key, moment, show, table,
+    },
     config::PublicUrl,
     durable::{self, Access},
 };
@@ -205,7 +207,7 @@ fn write(path: &Path, envelope: &Envelope) -> anyhow::Result<()> {
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
             Err(BadInput(format!("{} exists already; give another --out", path.display())).into())
         }
-        other => other.with_context(|| format!("cannot write {}", path.display())),
+        other => other.map_err(exit::unusable("write", path)),
     }
 }
 

@@ -3,7 +3,7 @@
 use actix_web::web::{Data, Json, Path, Query};
 use callboard_policy::device as policy;
 use callboard_proto::{
-    admin::{Decommission, Device, EditLabels, Event, Explanation, Hold, ImportDevices, Imported, Page},
+    admin::{Decommission, Device, EditLabels, Event, Explanation, Hold, ImportDevices, Imported, Page, SetSerial},
     problem::Problem,
 };
 use serde::Deserialize;
@@ -81,6 +81,29 @@ pub(crate) async fn hold(_: Operator, app: Data<App>, path: Path<String>, body: 
     responses((status = 200, body = Device), (status = 404, body = Problem)))]
 pub(crate) async fn unhold(_: Operator, app: Data<App>, path: Path<String>) -> ApiResult<Json<Device>> {
     let record = app::devices::hold(&app, path.into_inner(), None).await?;
+    Ok(Json(app::devices::show(&app, record)))
+}
+
+/// Gives a device a serial number: an enrolment that reports it is this device's.
+#[utoipa::path(put, path = "/devices/{device}/serial", tag = "devices", params(("device" = String, Path)),
+    request_body = SetSerial,
+    responses((status = 200, body = Device), (status = 404, body = Problem), (status = 409, body = Problem)))]
+pub(crate) async fn set_serial(
+    operator: Operator,
+    app: Data<App>,
+    path: Path<String>,
+    body: Body<SetSerial>,
+) -> ApiResult<Json<Device>> {
+    let serial = Some(body.into_inner().serial);
+    let record = app::devices::set_serial(&app, path.into_inner(), serial, operator.name).await?;
+    Ok(Json(app::devices::show(&app, record)))
+}
+
+/// Takes the serial number from a device, so that another one may have it.
+#[utoipa::path(delete, path = "/devices/{device}/serial", tag = "devices", params(("device" = String, Path)),
+    responses((status = 200, body = Device), (status = 404, body = Problem)))]
+pub(crate) async fn clear_serial(operator: Operator, app: Data<App>, path: Path<String>) -> ApiResult<Json<Device>> {
+    let record = app::devices::set_serial(&app, path.into_inner(), None, operator.name).await?;
     Ok(Json(app::devices::show(&app, record)))
 }
 

@@ -72,6 +72,23 @@ fn two_signers_who_build_the_same_sign_the_same() {
     assert_eq!(first, second);
 }
 
+/// As on another machine: files have the times of the checkout and the group rights of another umask.
+#[test]
+fn a_checkout_elsewhere_is_the_same_release_when_the_time_of_issue_is_given() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let (one, other) = (scene(), scene());
+    let program = other.path().join("app/pos");
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o664)).unwrap();
+    fs::File::open(&program).unwrap().set_modified(std::time::UNIX_EPOCH).unwrap();
+    let given = ["--issued-at", "2026-01-01T00:00:00Z"];
+    let built = [&one, &other].map(|dir| build(&args(dir.path(), &given), now()).unwrap().0);
+    assert_eq!(built[0], built[1]);
+    let (one, other) = (tempfile::tempdir().unwrap(), other);
+    fs::rename(other.path().join("app"), one.path().join("app")).unwrap();
+    let (_, without) = build(&args(one.path(), &[]), now()).unwrap();
+    assert_eq!(without.issued_at, Timestamp::from_millis(0), "the last change of a packed file");
+}
+
 #[test]
 fn the_time_of_issue_can_be_given_and_is_never_in_the_future() {
     let at = |more: &[&str], epoch| {

@@ -1,0 +1,189 @@
+//! Importing devices: all of a list, or none of it.
+//!
+//! Rows are judged by the registry as it was before the import, so their order says nothing and a dry run finds what
+//! the run finds. A name says which device is meant. A serial number never moves from one device to another here, and
+//! one that has enrolled never gets another: who holds the machine may not be who is meant.
+
+use std::{collections::BTreeSet, fmt::Write as _};
+
+use callboard_policy::device::Device;
+use callboard_proto::{
+    admin::{ImportDevice, ImportDevices, Imported, MAX_IMPORT},
+    check_in::Installed,
+    ids::DeviceId,
+    problem::Code,
+};
+use uuid::Uuid;
+
+use super::{edited, serial};
+use crate::{
+    app::{App, Error, Result, eligibility, labels},
+    db::{
+        self, DbConn,
+        devices::{NewDevice, Record},
+        events::NewEvent,
+    },
+};
+
+/// Refused rows that are told one by one; whoever has more has one mistake in all of them.
+const TOLD: usize = 5;
+
+/// What an import comes to.
+#[derive(Default)]
+struct Plan {
+    new: Vec<NewDevice>,
+    updated: Vec<Update>,
+    unchanged: u64,
+}
+
+/// A known device as it is to be.
+struct Update {
+    wanted: NewDevice,
+    before: Device,
+    after: Device,
+}
+
+/// Takes all devices of the list, or none.
+pub(crate) async fn import(app: &App, import: ImportDevices) -> Result<Imported> {
+    check(&import)?;
+    let (now, dry_run, catalog) = (app.clock.now(), import.dry_run, app.catalog());
+    let (outcome, changed) = app
+        .db
+        .write(move |conn| {
+            let plan = plan(conn, import.devices)?;
+            let count = |devices: usize| u64::try_from(devices).unwrap_or(u64::MAX);
+            let (created, updated) = (count(plan.new.len()), count(plan.updated.len()));
+            let mut changed = Vec::new();
+            if !dry_run && created + updated > 0 {
+                db::devices::insert(conn, &plan.new, now)?;
+                for update in &plan.updated {
+                    db::devices::update_imported(conn, update.wanted.id, &update.wanted, now)?;
+                    changed.push(update.wanted.id);
+                }
+                let text = format!("{created} devices were imported, {updated} changed");
+                db::events::insert(conn, now, &NewEvent::general("device.imported", text))?;
+            }
+            let pairs: Vec<_> = plan.updated.into_iter().map(|update| (update.before, update.after)).collect();
+            let eligible = eligibility::of_devices(&catalog, &pairs, now);
+            Ok::<_, Error>((Imported { created, updated, unchanged: plan.unchanged, dry_run, eligible }, changed))
+        })
+        .await?;
+    changed.into_iter().for_each(|id| app.forget_device(id));
+    Ok(outcome)
+}
+
+/// What can be said of a list without the registry.
+fn check(import: &ImportDevices) -> Result<()> {
+    if import.devices.len() > MAX_IMPORT {
+        return Err(Error::invalid(format!("{} devices; at most {MAX_IMPORT} at a time", import.devices.len())));
+    }
+    let (mut names, mut serials) = (BTreeSet::new(), BTreeSet::new());
+    for device in &import.devices {
+        labels::check(&device.labels).map_err(|error| Error::invalid(format!("device {}: {error}", device.name)))?;
+        if !names.insert(&device.name) {
+            return Err(Error::invalid(format!("device {} stands twice in the list", device.name)));
+        }
+        if let Some(serial) = &device.serial
+            && !serials.insert(serial)
+        {
+            return Err(Error::invalid(format!("serial number {serial:?} stands twice in the list")));
+        }
+    }
+    Ok(())
+}
+
+fn plan(conn: &mut DbConn, devices: Vec<ImportDevice>) -> Result<Plan> {
+    let (mut plan, mut conflicts) = (Plan::default(), Vec::new());
+    for device in devices {
+        let known = db::devices::by_name(conn, device.name.as_str())?;
+        match conflict(conn, &device, known.as_ref())? {
+            Some(what) => conflicts.push(format!("device {}: {what}", device.name)),
+            None => plan.add(conn, device, known)?,
+        }
+    }
+    if conflicts.is_empty() { Ok(plan) } else { Err(Error::refused(Code::Conflict, told(&conflicts))) }
+}
+
+fn told(conflicts: &[String]) -> String {
+    let mut text = conflicts.iter().take(TOLD).map(String::as_str).collect::<Vec<_>>().join("; ");
+    if conflicts.len() > TOLD {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "; and {} more like these", conflicts.len() - TOLD);
+    }
+    text
+}
+
+/// Why the serial number of a row cannot be taken.
+fn conflict(conn: &mut DbConn, device: &ImportDevice, known: Option<&Record>) -> Result<Option<String>> {
+    let Some(wanted) = &device.serial else {
+        return Ok(None);
+    };
+    if let Some(other) = serial::held_by_another(conn, wanted, known.map(|known| known.device.id))? {
+        return Ok(Some(serial::taken(wanted, &other)));
+    }
+    let Some(known) = known.filter(|known| known.spki.is_some() && known.serial.as_ref() != Some(wanted)) else {
+        return Ok(None);
+    };
+    let own = known.serial.as_ref().map_or("without a serial number".to_owned(), |own| format!("as {own:?}"));
+    let name = &known.device.name;
+    Ok(Some(format!(
+        "it has enrolled {own}, and the list says {wanted:?}; leave that out, or if it is the same machine: callboard \
+         device serial {name} --set {wanted:?}"
+    )))
+}
+
+impl Plan {
+    fn add(&mut self, conn: &mut DbConn, device: ImportDevice, known: Option<Record>) -> Result<()> {
+        let mut wanted = wanted(conn, device)?;
+        let Some(old) = known else {
+            self.new.push(wanted);
+            return Ok(());
+        };
+        wanted.id = old.device.id;
+        if old.device.has_reported() {
+            // What a device says of itself is the truth.
+            wanted.installed = old.device.installed.clone();
+        }
+        if old.spki.is_some() {
+            wanted.serial = wanted.serial.or_else(|| old.serial.clone());
+        }
+        let same = old.device.site == wanted.site
+            && old.description == wanted.description
+            && old.serial == wanted.serial
+            && old.own_labels == wanted.labels
+            && old.device.installed == wanted.installed;
+        if same {
+            self.unchanged += 1;
+            return Ok(());
+        }
+        let after = edited(conn, &old, &wanted.labels, wanted.site.as_ref())?;
+        self.updated.push(Update { wanted, before: old.device, after });
+        Ok(())
+    }
+}
+
+fn wanted(conn: &mut DbConn, device: ImportDevice) -> Result<NewDevice> {
+    let name = &device.name;
+    if let Some(site) = &device.site {
+        db::sites::get(conn, site)?
+            .ok_or_else(|| Error::invalid(format!("device {name}: there is no site {site}; import sites first")))?;
+    }
+    let installed = device.installed.into_iter();
+    let installed = installed.map(|(product, version)| Installed {
+        product,
+        version,
+        release: None,
+        epoch: 0,
+        counter: 0,
+        floor: 0,
+    });
+    Ok(NewDevice {
+        id: DeviceId::from_uuid(Uuid::now_v7()),
+        name: device.name,
+        site: device.site,
+        description: device.description,
+        serial: device.serial,
+        labels: device.labels,
+        installed: installed.collect(),
+    })
+}
