@@ -6,6 +6,7 @@ use arc_swap::ArcSwap;
 use callboard_proto::ids::DeviceId;
 use quick_cache::sync::Cache;
 
+mod assignments;
 mod because;
 pub(crate) mod catalog;
 pub(crate) mod check_in;
@@ -25,6 +26,7 @@ pub(crate) mod releases;
 pub(crate) mod report;
 pub(crate) mod rollouts;
 pub(crate) mod sites;
+pub(crate) mod timers;
 pub(crate) mod tokens;
 pub(crate) mod trust;
 

@@ -10,6 +10,7 @@ use diesel::r2d2::{ManageConnection, Pool};
 pub(crate) mod assignments;
 pub(crate) mod conn;
 pub(crate) mod counters;
+pub(crate) mod counts;
 pub(crate) mod devices;
 pub(crate) mod events;
 pub(crate) mod freezes;

@@ -49,6 +49,7 @@ mod selectors;
 mod site_state;
 mod startup;
 mod structure;
+mod timers;
 mod trading;
 
 /// The thin binaries of this package.

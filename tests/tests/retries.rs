@@ -40,7 +40,7 @@ fn a_transient_failure_is_tried_again_later_as_the_same_assignment() {
         let wait = device.check_in();
         if wait.action == Action::None {
             assert_eq!(wait.reason.code, "retry_later");
-            assert!(wait.reason.text.contains("attempt 2 of 3 is made at 2027-01-12T12:0"), "{}", wait.reason.text);
+            assert!(wait.reason.text.contains("try 2 of 3 is made at 2027-01-12T12:0"), "{}", wait.reason.text);
         }
         // Full jitter: at any time within the back-off, and surely at its end.
         server.advance(Duration::from_secs(60));

@@ -23,6 +23,7 @@ pub mod release;
 pub mod rollout;
 pub mod selector;
 pub mod site;
+pub mod timer;
 pub mod trading;
 pub mod window;
 

@@ -13,7 +13,7 @@ use callboard_policy::{
 use callboard_proto::{
     admin::{self, EditLabels, ImportDevice, ImportDevices, Imported, MAX_IMPORT},
     check_in::{Installed, Progress},
-    ids::DeviceId,
+    ids::{AssignmentId, DeviceId},
     problem::Code,
     state::AgentState,
     time::Timestamp,
@@ -48,6 +48,8 @@ pub(crate) struct LastContact {
     pub(crate) state: Option<AgentState>,
     pub(crate) progress: Option<Progress>,
     pub(crate) last_error: Option<String>,
+    /// What its agent was at.
+    pub(crate) works_on: Option<AssignmentId>,
 }
 
 impl Known {

@@ -6,7 +6,7 @@ use callboard_policy::device::{Absence, Device, Hold};
 use callboard_proto::{
     check_in::{Facts, Installed},
     digest::Digest,
-    ids::{DeviceId, DeviceName, Product, SiteId, TokenId},
+    ids::{AssignmentId, DeviceId, DeviceName, Product, SiteId, TokenId},
     time::Timestamp,
     version::Version,
 };
@@ -85,6 +85,8 @@ struct Row {
     away_since: Option<Ms>,
     back_at: Option<Ms>,
     boot_id: Option<String>,
+    _busy_at: Option<Ms>,
+    _busy_on: Option<Uid>,
     hw: String,
     arch: String,
     agent: String,
@@ -361,6 +363,8 @@ pub(crate) struct Seen {
     pub(crate) at: Timestamp,
     pub(crate) boot_id: String,
     pub(crate) absence: Option<Absence>,
+    /// When its agent was at work last, and on which assignment, if it was since the check-in before.
+    pub(crate) busy: Option<(Timestamp, AssignmentId)>,
 }
 
 /// Writes the last check-ins of many devices.
@@ -374,7 +378,8 @@ pub(crate) fn set_seen(conn: &mut DbConn, seen: &[(DeviceId, Seen)]) -> QueryRes
             devices::back_at.eq(seen.absence.map(|absence| Ms::from(absence.until))),
         );
         let values = (devices::last_seen.eq(Some(at)), devices::boot_id.eq(Some(seen.boot_id.as_str())), absence);
-        execute(conn, row.set(values))?;
+        let busy = seen.busy.map(|(at, on)| (devices::busy_at.eq(Ms::from(at)), devices::busy_on.eq(Uid::from(on))));
+        execute(conn, row.set((values, busy)))?;
     }
     Ok(())
 }

@@ -11,7 +11,7 @@ use callboard_proto::{
 
 use super::CancelWhy;
 use crate::{
-    device::{Connectivity, Contact, Device},
+    device::{Connectivity, Contact, Deferral, Device},
     freeze::Freeze,
     guard::{Full, Grant},
     release::{Misfit, Release},
@@ -63,7 +63,7 @@ pub enum Verdict {
     RetryLater {
         /// When.
         at: Timestamp,
-        /// Which attempt that will be.
+        /// Which try that will be, of those that the rollout allows.
         attempt: u32,
     },
     /// It offers at the first check-in of a connection, which this is not.
@@ -101,8 +101,13 @@ pub enum Verdict {
     },
     /// Other devices hold all places that the rollout's caps allow.
     Full(Full),
-    /// The device went silent after its activation grant.
+    /// The device went silent while it activated.
     TimedOut,
+    /// It did, and has come back without knowing anything of it.
+    TriedAgain {
+        /// Which assignment.
+        assignment: AssignmentId,
+    },
     /// The device is to download.
     Offer {
         /// In which phase.
@@ -221,6 +226,16 @@ impl Verdict {
         )
     }
 
+    /// What it means for a device that could go on otherwise.
+    pub(super) const fn defers(&self) -> Option<Deferral> {
+        match self {
+            Self::WindowClosed { .. } => Some(Deferral::Window),
+            Self::Trading { .. } => Some(Deferral::TradingHours),
+            Self::Frozen { .. } => Some(Deferral::Freeze),
+            _ => None,
+        }
+    }
+
     /// When it may change by itself.
     pub(super) fn changes_at(&self) -> Option<Span> {
         match *self {
@@ -255,6 +270,7 @@ impl Verdict {
             Self::Full(Full { grant: Grant::Download, .. }) => "downloads_full",
             Self::Full(Full { grant: Grant::Activation, .. }) => "activations_full",
             Self::TimedOut => "timed_out",
+            Self::TriedAgain { .. } => "tried_again",
             Self::Offer { .. } => "offered",
             Self::Downloading { .. } => "downloading",
             Self::Activate { .. } => "install_now",
@@ -341,7 +357,7 @@ fn waiting(verdict: &Verdict, subject: &Subject<'_>) -> Option<String> {
         },
         Verdict::Withheld(why) => why.text(subject.device),
         Verdict::RetryLater { at, attempt } => {
-            format!("attempt {attempt} of {} is made at {at}", rollout.plan.max_attempts)
+            format!("try {attempt} of {} is made at {at}", rollout.plan.max_attempts)
         }
         Verdict::InSession => {
             let minutes = match rollout.plan.policy {
@@ -361,6 +377,9 @@ fn waiting(verdict: &Verdict, subject: &Subject<'_>) -> Option<String> {
         Verdict::Trading { begins, opens, zone } => trading(subject, begins, opens, zone),
         Verdict::Full(full) => no_place(subject, full),
         Verdict::TimedOut => "the device went silent while it installed; a late report or a retry decides".to_owned(),
+        Verdict::TriedAgain { .. } => {
+            "the device went silent while it installed, and knows nothing of it now".to_owned()
+        }
         _ => return None,
     })
 }

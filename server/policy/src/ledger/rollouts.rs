@@ -79,13 +79,14 @@ impl Ledger {
         if !rollout.state.allows(to) {
             return Err(format!("it is {}, so it cannot become {}", rollout.state.as_str(), to.as_str()));
         }
-        let before = (rollout.state, rollout.state_reason.take(), standing.counts.clone(), standing.times);
+        let before = (rollout.state, rollout.state_reason.take(), standing.clone());
         rollout.state = to;
         if to != RolloutState::Running {
             return Ok(());
         }
         if acknowledge_failures {
             standing.counts.iter_mut().for_each(PhaseCounts::acknowledge);
+            standing.acknowledged_at = Some(now);
         }
         let news = self.news.len();
         self.advance(now, id);
@@ -95,7 +96,7 @@ impl Ledger {
         };
         // It would pause again at the next report.
         let why = rollout.state_reason.take().unwrap_or_default();
-        (rollout.state, rollout.state_reason, standing.counts, standing.times) = before;
+        (rollout.state, rollout.state_reason, *standing) = before;
         self.news.truncate(news);
         Err(why)
     }

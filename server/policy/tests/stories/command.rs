@@ -20,7 +20,9 @@
 //! explain DEVICE                        and what of every rollout?
 //! facts DEVICE hw=model ...             what it will say of itself from now on
 //! runs DEVICE PRODUCT VERSION           it runs that release now, whatever it reported
+//! restore DEVICE PRODUCT VERSION        it runs that now, which was no release
 //! move DEVICE SITE                      it stands there from now on
+//! forget DEVICE                         its agent has lost what it was at
 //! boot DEVICE                           it starts anew; the next check-in says so
 //! report DEVICE EVENT [transient]       staged, activating, verifying, succeeded, rolled_back, failed, ...
 //! alone DEVICE [shutdown | boot]        it cannot ask, goes down or comes up: does it install, and report later?
@@ -130,7 +132,13 @@ fn command(world: &mut World, words: &[&str], details: &[&str]) -> Vec<String> {
         ["runs", name, product, version] => {
             world.install(name, Digest::of(format!("{product} {version}").as_bytes()));
         }
+        ["restore", name, product, version] => {
+            let device = &mut world.actor(name).unit.device;
+            device.installed.retain(|one| one.product.as_str() != *product);
+            device.installed.push(installed(product, version));
+        }
         ["move", name, site] => world.actor(name).unit.device.site = Some(site.parse().unwrap()),
+        ["forget", name] => world.actor(name).idle = true,
         ["boot", name] => world.actor(name).booted = true,
         ["report", name, event, class @ ..] => {
             let class = class.first().map(|_| FailureClass::Transient);
@@ -238,8 +246,8 @@ fn update(world: &mut World, name: &str, fails: bool) -> Vec<String> {
                     world.report(name, event, None);
                 }
             }
-            Step::Cancel { .. } | Step::CloseAsInstalled { .. } | Step::Exclude { .. } => {}
             Step::Nothing | Step::Hold { .. } => break,
+            _ => {}
         }
         lines.append(&mut world.news);
     }
@@ -312,9 +320,10 @@ fn device(world: &mut World, name: &str, facts: &[&str]) {
         last_seen = None;
     }
     let unit = Unit::new(device, last_seen);
-    world
-        .actors
-        .insert(name.to_owned(), Actor { unit, booted: false, works_on: None, said: BTreeMap::new(), right: None });
+    world.actors.insert(
+        name.to_owned(),
+        Actor { unit, booted: false, works_on: None, said: BTreeMap::new(), idle: true, right: None },
+    );
 }
 
 fn learn(device: &mut Device, key: &str, value: String) {
