@@ -4,6 +4,7 @@
 //! its name will do; wherever a rollout is named, its id or its name; wherever a release is named, its digest or
 //! `product@version`.
 
+mod attention;
 mod freeze;
 mod guard;
 mod registry;
@@ -21,6 +22,7 @@ use crate::{
     version::Version,
 };
 
+pub use attention::*;
 pub use freeze::*;
 pub use guard::*;
 pub use registry::*;

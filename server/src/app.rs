@@ -7,6 +7,7 @@ use callboard_proto::ids::DeviceId;
 use quick_cache::sync::Cache;
 
 mod assignments;
+pub(crate) mod attention;
 mod because;
 pub(crate) mod catalog;
 pub(crate) mod check_in;

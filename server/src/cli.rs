@@ -8,6 +8,7 @@ use std::ffi::OsString;
 use clap::Parser;
 
 mod api;
+mod attention;
 mod connection;
 mod days;
 mod demo;
@@ -79,6 +80,9 @@ enum Command {
     /// Which devices get which release, and when
     #[command(subcommand)]
     Rollout(rollout::RolloutCommand),
+    /// Failures that wait for somebody
+    #[command(subcommand)]
+    Attention(attention::AttentionCommand),
     /// What happened
     #[command(subcommand)]
     Event(event::EventCommand),
@@ -128,6 +132,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Freeze(command) => freeze::run(command, &context),
         Command::Token(command) => token::run(command, &context),
         Command::Rollout(command) => rollout::run(command, &context),
+        Command::Attention(command) => attention::run(command, &context),
         Command::Event(command) => event::run(command, &context),
         Command::Demo(args) => demo::run(&args),
         Command::DemoChild(args) => demo::child(args),

@@ -16,6 +16,7 @@ pub(crate) mod events;
 pub(crate) mod freezes;
 pub(crate) mod loads;
 pub(crate) mod payloads;
+pub(crate) mod penalties;
 pub(crate) mod phases;
 pub(crate) mod releases;
 pub(crate) mod rollouts;

@@ -17,6 +17,7 @@ use callboard_tests::{
 mod agent_alone;
 mod agent_kill;
 mod agent_update;
+mod attention;
 mod bad_input;
 mod caps;
 mod check_in;

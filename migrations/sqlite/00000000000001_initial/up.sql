@@ -202,6 +202,14 @@ CREATE INDEX assignments_site ON assignments (rollout_id, granted_site, state);
 CREATE INDEX assignments_timer ON assignments (timer_at) WHERE timer_at IS NOT NULL;
 CREATE INDEX assignments_attention ON assignments (id) WHERE attention_since IS NOT NULL;
 
+-- Releases that rolled back on a device: no rollout offers them to it, until an operator asks for another try.
+CREATE TABLE penalties (
+    device_id BLOB NOT NULL REFERENCES devices (id),
+    release BLOB NOT NULL,
+    at INTEGER NOT NULL,
+    PRIMARY KEY (device_id, release)
+) STRICT;
+
 CREATE TABLE events (
     seq INTEGER PRIMARY KEY AUTOINCREMENT,
     at INTEGER NOT NULL,

@@ -41,7 +41,7 @@ pub enum Event {
     Requeued,
     /// The grant was not made use of for too long. It may go on later, in the same attempt.
     Lapsed,
-    /// The rollout or the assignment was cancelled.
+    /// The rollout was cancelled, or an operator wants nothing more of this device in it.
     Cancelled,
     /// The rollout ended.
     Expired,
@@ -142,7 +142,7 @@ pub fn transition(state: State, event: Event) -> Result<State, IllegalTransition
             State::Activating => Some(State::Staged),
             _ => None,
         },
-        Event::Cancelled => before_activation(state).then_some(State::Cancelled),
+        Event::Cancelled => (before_activation(state) || is_failure(state)).then_some(State::Cancelled),
         Event::Expired => before_activation(state).then_some(State::Expired),
         Event::Left => (!state.is_final() || state == State::TimedOut).then_some(State::Cancelled),
         Event::TimedOut => in_activation(state).then_some(State::TimedOut),

@@ -407,10 +407,8 @@ impl Ledger {
         if before != after && (before.is_final() || after.is_final()) {
             self.news.push(News::Ended(rollout, device, after));
         }
-        match (before == AssignmentState::RolledBack, after == AssignmentState::RolledBack) {
-            (false, true) => unit.device.bad_releases.push(release),
-            (true, false) => unit.device.bad_releases.retain(|bad| *bad != release),
-            _ => {}
+        if after == AssignmentState::RolledBack && !unit.device.bad_releases.contains(&release) {
+            unit.device.bad_releases.push(release);
         }
         Ok(())
     }

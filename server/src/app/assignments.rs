@@ -2,9 +2,15 @@
 
 use callboard_policy::{
     assignment::{self, Event, IllegalTransition, is_failure},
-    device::Assignment,
+    device::{Assignment, Device},
+    release::Release,
 };
-use callboard_proto::{ids::DeviceId, time::Timestamp};
+use callboard_proto::{
+    ids::{AssignmentId, DeviceId, RolloutId},
+    state::AssignmentState,
+    time::Timestamp,
+};
+use uuid::Uuid;
 
 use super::{Error, Result, rollouts::advance::advance};
 use crate::db::{self, DbConn, assignments::Record, events::NewEvent};
@@ -27,8 +33,24 @@ pub(crate) fn save(conn: &mut DbConn, record: &mut Record, was: &Assignment, now
     if record.assignment.attempt != was.attempt {
         record.seq = 0;
     }
+    if record.assignment.state == AssignmentState::RolledBack && was.state != AssignmentState::RolledBack {
+        db::penalties::put(conn, record.device, was.release, now)?;
+    }
     db::assignments::update(conn, record, now)?;
     Ok(db::counts::change(conn, Some(was), Some(&record.assignment))?)
+}
+
+/// A new assignment, with a download grant.
+pub(crate) fn granted(rollout: RolloutId, release: &Release, phase: usize, device: &Device, now: Timestamp) -> Record {
+    let id = AssignmentId::from_uuid(Uuid::now_v7());
+    Record {
+        assignment: Assignment::granted(id, rollout, release, phase, now),
+        device: device.id,
+        seq: 0,
+        failure: None,
+        granted_site: device.site.clone(),
+        updated_at: now,
+    }
 }
 
 /// Writes a new assignment and counts it.

@@ -16,7 +16,6 @@ use callboard_proto::{
     report::{Failure, FailureClass},
     time::Timestamp,
 };
-use uuid::Uuid;
 
 use super::{
     App, Error, Result,
@@ -140,15 +139,7 @@ fn grant_download(conn: &mut DbConn, basis: &Basis, rollout: RolloutId, phase: u
         // Of the device's former life, before it enrolled anew.
         assignments::forget(conn, &old)?;
     }
-    let id = AssignmentId::from_uuid(Uuid::now_v7());
-    let new = Record {
-        assignment: Assignment::granted(id, rollout, release, phase, basis.now),
-        device: basis.device.id,
-        seq: 0,
-        failure: None,
-        granted_site: basis.device.site.clone(),
-        updated_at: basis.now,
-    };
+    let new = assignments::granted(rollout, release, phase, &basis.device, basis.now);
     assignments::insert(conn, &new, basis.now)
 }
 

@@ -16,7 +16,8 @@ use diesel::{
 
 use super::{
     conn::{DbConn, execute, find, load},
-    schema::{assignments, devices, releases},
+    penalties,
+    schema::{assignments, devices, releases, rollouts},
     types::{Ms, Sha, Uid, at_place, from_json, parse, place, to_i64, to_json, to_u32, to_u64},
 };
 
@@ -115,13 +116,8 @@ pub(super) fn attach(conn: &mut DbConn, device: &mut Device) -> QueryResult<()> 
         .filter(assignments::created_at.ge(Ms::from(since)))
         .order(assignments::created_at)
         .select((assignments::all_columns, OF_RELEASE));
-    for record in records(load(conn, query)?)? {
-        let assignment = record.assignment;
-        if assignment.state == AssignmentState::RolledBack {
-            device.bad_releases.push(assignment.release);
-        }
-        device.assignments.push(assignment);
-    }
+    device.assignments = records(load(conn, query)?)?.into_iter().map(|record| record.assignment).collect();
+    device.bad_releases = penalties::of(conn, device.id, since)?;
     Ok(())
 }
 
@@ -209,6 +205,65 @@ pub(crate) fn list(
         None => load(conn, query),
     }?;
     rows.into_iter().map(|(row, release, name)| Ok((row.into_record(release)?, name))).collect()
+}
+
+/// A page of a rollout's assignments in some states, in the order of ids.
+pub(crate) fn in_states(
+    conn: &mut DbConn,
+    rollout: RolloutId,
+    states: &[AssignmentState],
+    after: AssignmentId,
+    limit: i64,
+) -> QueryResult<Vec<Record>> {
+    let states: Vec<i16> = states.iter().copied().map(column).collect();
+    let query = assignments::table
+        .inner_join(releases::table)
+        .filter(assignments::rollout_id.eq(Uid::from(rollout)))
+        .filter(assignments::state.eq_any(states))
+        .filter(assignments::id.gt(Uid::from(after)))
+        .order(assignments::id)
+        .limit(limit);
+    records(load(conn, query.select((assignments::all_columns, OF_RELEASE)))?)
+}
+
+/// A failure that waits for an operator.
+pub(crate) struct Failing {
+    pub(crate) record: Record,
+    pub(crate) rollout: String,
+    pub(crate) device: String,
+    pub(crate) site: Option<String>,
+    pub(crate) version: String,
+}
+
+/// A page of failures that wait for an operator, of one rollout or of all, in the order of ids.
+pub(crate) fn failing(
+    conn: &mut DbConn,
+    rollout: Option<RolloutId>,
+    after: AssignmentId,
+    limit: i64,
+) -> QueryResult<Vec<Failing>> {
+    type Names = (String, String, Option<String>, String);
+    let query = assignments::table
+        .inner_join(releases::table)
+        .inner_join(devices::table)
+        .inner_join(rollouts::table)
+        .filter(assignments::attention_since.is_not_null())
+        .filter(assignments::id.gt(Uid::from(after)))
+        .order(assignments::id)
+        .limit(limit)
+        .select((
+            assignments::all_columns,
+            OF_RELEASE,
+            (rollouts::name, devices::name, devices::site_id, releases::version),
+        ));
+    let rows: Vec<(Row, (String, i64, i64), Names)> = match rollout {
+        Some(rollout) => load(conn, query.filter(assignments::rollout_id.eq(Uid::from(rollout)))),
+        None => load(conn, query),
+    }?;
+    let failing = |(row, release, (rollout, device, site, version)): (Row, _, Names)| {
+        Ok(Failing { record: row.into_record(release)?, rollout, device, site, version })
+    };
+    rows.into_iter().map(failing).collect()
 }
 
 /// Writes a new assignment.

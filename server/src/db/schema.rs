@@ -215,6 +215,14 @@ diesel::table! {
 }
 
 diesel::table! {
+    penalties (device_id, release) {
+        device_id -> Binary,
+        release -> Binary,
+        at -> BigInt,
+    }
+}
+
+diesel::table! {
     events (seq) {
         seq -> BigInt,
         at -> BigInt,

@@ -1,5 +1,6 @@
 //! What operators ask for, under `/api/v1`.
 
+pub(crate) mod attention;
 pub(crate) mod clock;
 pub(crate) mod devices;
 pub(crate) mod events;

@@ -5,7 +5,7 @@
 use actix_web::HttpResponse;
 use utoipa::OpenApi;
 
-use super::admin::{devices, events, freezes, overview, payloads, releases, rollouts, sites, tokens, trust};
+use super::admin::{attention, devices, events, freezes, overview, payloads, releases, rollouts, sites, tokens, trust};
 
 /// The admin API.
 #[derive(OpenApi)]
@@ -26,6 +26,7 @@ use super::admin::{devices, events, freezes, overview, payloads, releases, rollo
         rollouts::list, rollouts::get, rollouts::create, rollouts::preview_new, rollouts::preview, rollouts::start,
         rollouts::pause, rollouts::resume, rollouts::cancel, rollouts::approve, rollouts::skip_soak,
         rollouts::open_phase, rollouts::progress, rollouts::assignments,
+        attention::list, attention::retry, attention::skip, attention::cancel,
         events::list,
     ),
     modifiers(&Bearer, &Names),

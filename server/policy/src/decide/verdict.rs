@@ -14,7 +14,7 @@ use crate::{
     device::{Connectivity, Contact, Deferral, Device},
     freeze::Freeze,
     guard::{Full, Grant},
-    release::{Misfit, Release},
+    release::{self, Misfit, Release},
     rollout::{Policy, Rollout},
     selector::Seen,
     site::Withheld,
@@ -308,8 +308,10 @@ fn settled(verdict: &Verdict, subject: &Subject<'_>) -> String {
         || format!("release {}", subject.rollout.plan.release.short()),
         |release| format!("{} {}", release.product, release.version),
     );
+    let name = &subject.rollout.plan.name;
+    let hint = || release::retry_hint(name, subject.device);
     let misfit = |misfit: Misfit| {
-        subject.release.map_or_else(|| misfit.code().to_owned(), |release| misfit.text(release, subject.device))
+        subject.release.map_or_else(|| misfit.code().to_owned(), |release| misfit.text(release, subject.device, name))
     };
     match *verdict {
         Verdict::NotActive => format!("it is {}", subject.rollout.state.as_str()),
@@ -319,8 +321,8 @@ fn settled(verdict: &Verdict, subject: &Subject<'_>) -> String {
         Verdict::AlreadyInstalled => format!("{release} is installed"),
         Verdict::DoesNotFit(why) => misfit(why),
         Verdict::Finished(AssignmentState::Succeeded) => format!("{release} was installed"),
-        Verdict::Finished(AssignmentState::RolledBack) => format!("{release} failed here and was rolled back"),
-        Verdict::Finished(AssignmentState::Failed) => format!("{release} failed here; it needs attention"),
+        Verdict::Finished(AssignmentState::RolledBack) => format!("{release} failed here and was rolled back; {}", hint()),
+        Verdict::Finished(AssignmentState::Failed) => format!("{release} failed here and needs attention; {}", hint()),
         Verdict::Finished(state) => format!("the assignment is {}", state.as_str()),
         Verdict::Regressed => format!("{release} was installed, but the device runs something older again"),
         Verdict::Offer { phase, grounds, .. } => {

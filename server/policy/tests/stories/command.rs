@@ -13,6 +13,7 @@
 //! rollout NAME PRODUCT VERSION          then indented: policy, selector, phase, window, ...
 //! preview NAME / start NAME / pause NAME / resume NAME / cancel NAME
 //! resume NAME acknowledging             and look past the failures so far
+//! retry NAME DEVICE / skip NAME DEVICE / cancel NAME DEVICE     what is done about a failure
 //! approve NAME / skip-soak NAME         what the open phase waits for
 //! open-phase NAME PHASE                 whatever the gate says
 //! check-in DEVICE                       what is it told?
@@ -34,6 +35,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use callboard_policy::{
+    assignment::Event as Transition,
     decide::Step,
     device::{Device, Hold},
     freeze::FreezeSpec,
@@ -162,6 +164,9 @@ fn operate(world: &mut World, words: &[&str]) {
         ["resume", name] => world.set_state(name, RolloutState::Running, false),
         ["resume", name, "acknowledging"] => world.set_state(name, RolloutState::Running, true),
         ["cancel", name] => world.set_state(name, RolloutState::Cancelled, false),
+        ["retry", name, device] => world.deal(name, device, Transition::Retried),
+        ["skip", name, device] => world.deal(name, device, Transition::Skipped),
+        ["cancel", name, device] => world.deal(name, device, Transition::Cancelled),
         ["approve", name] => world.by_hand(name, Word::Approve),
         ["skip-soak", name] => world.by_hand(name, Word::SkipSoak),
         ["open-phase", name, phase] => {

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use callboard_policy::{
-    assignment::Unheard,
+    assignment::{Event, Unheard},
     catalog::Catalog,
     decide::{self, Decision, Right, Step},
     device::Contact,
@@ -173,6 +173,17 @@ impl World {
             counter: release.counter,
             floor: release.min_floor,
         });
+    }
+
+    /// An operator's word about one device of a rollout.
+    pub(crate) fn deal(&mut self, rollout: &str, name: &str, event: Event) {
+        let unit = &mut self.actors.get_mut(name).unwrap().unit;
+        match self.ledger.deal(self.now, id(rollout), unit, event) {
+            Ok(true) => self.news.push(format!("{rollout} runs again")),
+            Ok(false) => {}
+            Err(why) => self.news.push(format!("refused: {why}")),
+        }
+        self.settle();
     }
 
     /// An operator's word about the open phase.
