@@ -36,6 +36,8 @@ use crate::{
     device::{Contact, Deferral, Device},
     guard::Loads,
     release::Misfit,
+    rollout::Rollout,
+    window::Span,
 };
 
 /// Until the next check-in when there is more to decide, but this answer was needed first. It is the shortest interval
@@ -232,6 +234,12 @@ pub fn explain(now: Timestamp, catalog: &Catalog, device: &Device, contact: &Con
     let mut considered = Vec::with_capacity(catalog.rollouts.len());
     let decision = walk::walk(&Case { now, catalog, device, contact, loads }, Some(&mut considered));
     Decision { considered, ..decision }
+}
+
+/// When nothing but people and gates is in the way of an install of `rollout` on `device`, from `from` to `to`: inside of
+/// its windows, outside of trading hours and freezes, and not before it begins.
+pub fn stretches(catalog: &Catalog, rollout: &Rollout, device: &Device, from: Timestamp, to: Timestamp) -> Vec<Span> {
+    admission::stretches(catalog, rollout, device, from, to)
 }
 
 #[cfg(test)]

@@ -25,6 +25,7 @@ use crate::{
     device::{Absence, Assignment, Connectivity, Contact, DEFAULT_ABANDONED_AFTER, Device},
     gate::{Advance, PhaseCounts, PhaseTimes},
     guard::{Grant, Loads},
+    rhythm::Rhythm,
     rollout::Rollout,
     selector::Seen,
     timer::{self, Due},
@@ -214,7 +215,7 @@ impl Ledger {
 
     /// When silence of a device leads to something, if nothing more is heard of it.
     pub fn next_ring(&self, unit: &Unit) -> Option<Timestamp> {
-        let due = unit.device.assignments.iter().filter_map(|one| timer::next(one, one.heard_at));
+        let due = unit.device.assignments.iter().filter_map(|one| timer::next(one, one.heard_at, &Rhythm::ALWAYS));
         due.map(|(at, _)| at).min()
     }
 
@@ -225,7 +226,7 @@ impl Ledger {
     pub fn ring(&mut self, now: Timestamp, unit: &mut Unit) -> Result<(), IllegalTransition> {
         loop {
             let due = unit.device.assignments.iter().filter_map(|one| {
-                let (at, due) = timer::next(one, one.heard_at)?;
+                let (at, due) = timer::next(one, one.heard_at, &Rhythm::ALWAYS)?;
                 (at <= now).then_some((at, one.id, one.rollout, due))
             });
             let Some((_, id, rollout, due)) = due.min_by_key(|(at, ..)| *at) else {

@@ -7,14 +7,15 @@
 //! | has begun to switch | [`SILENT_AFTER`] | it is counted as silent |
 //! | has begun to switch | [`STEP_TIMEOUT`] | it has timed out, which is a failure until it says otherwise |
 //!
-//! Nothing is held longer than [`GRANT_CAP`], however much is heard of it. A device that is off is no failure in any of
-//! the states in which it may be switched off safely.
+//! Nothing is held longer than [`GRANT_CAP`], however much is heard of it. A device that is off is no failure: in the
+//! states in which it may be switched off safely its grant lapses, and from the switch on silence counts only in hours in
+//! which it is usually there ([`crate::rhythm`]), a week at most.
 
 use std::time::Duration;
 
 use callboard_proto::{state::AssignmentState as State, time::Timestamp};
 
-use crate::{assignment::Event, device::Assignment};
+use crate::{assignment::Event, device::Assignment, rhythm::Rhythm};
 
 /// A download without a sign of life gives its place back: longer than any agent waits between two tries at a bad line.
 pub const OFFER_LEASE: Duration = Duration::from_secs(30 * 60);
@@ -24,6 +25,9 @@ pub const STEP_TIMEOUT: Duration = Duration::from_secs(60 * 60);
 pub const SILENT_AFTER: Duration = Duration::from_secs(15 * 60);
 /// What one grant may be held for.
 pub const GRANT_CAP: Duration = Duration::from_secs(24 * 3600);
+
+/// By then every hour has come in which a device might usually be there.
+const PATIENCE: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// What silence leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,19 +53,20 @@ impl Due {
 
 /// When something is due if nothing more is heard of the device, and what; `None` if no timer runs. `heard_at` is its
 /// last sign of life.
-pub fn next(one: &Assignment, heard_at: Timestamp) -> Option<(Timestamp, Due)> {
+pub fn next(one: &Assignment, heard_at: Timestamp, rhythm: &Rhythm) -> Option<(Timestamp, Due)> {
     let cap = one.granted_at + GRANT_CAP;
-    let (at, due) = match one.state {
-        State::Downloading => (heard_at + OFFER_LEASE, Due::Lapse),
-        State::Activating if !one.begun => (heard_at + STEP_TIMEOUT, Due::Lapse),
-        State::Activating | State::Verifying if one.silent => (heard_at + STEP_TIMEOUT, Due::TimeOut),
-        State::Activating | State::Verifying => match heard_at + SILENT_AFTER {
-            at if at < cap => (at, Due::Silence),
-            _ => (cap, Due::TimeOut),
-        },
-        _ => return None,
-    };
-    Some((at.min(cap), due))
+    match one.state {
+        State::Downloading => Some(((heard_at + OFFER_LEASE).min(cap), Due::Lapse)),
+        State::Activating if !one.begun => Some(((heard_at + STEP_TIMEOUT).min(cap), Due::Lapse)),
+        State::Activating | State::Verifying => {
+            let expected = |from: Timestamp, time| rhythm.after(from, time).map_or(from + PATIENCE, |at| at.min(from + PATIENCE));
+            let times_out = expected(heard_at, STEP_TIMEOUT).min(expected(one.granted_at, GRANT_CAP));
+            let silent = expected(heard_at, SILENT_AFTER);
+            let silence = !one.silent && silent < times_out;
+            Some(if silence { (silent, Due::Silence) } else { (times_out, Due::TimeOut) })
+        }
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -75,7 +80,7 @@ mod tests {
     }
 
     fn says(one: &Assignment, heard: &str) -> String {
-        next(one, at(heard)).map_or_else(|| "no timer".to_owned(), |(at, due)| format!("{due:?} at {at}"))
+        next(one, at(heard), &Rhythm::ALWAYS).map_or_else(|| "no timer".to_owned(), |(at, due)| format!("{due:?} at {at}"))
     }
 
     #[test]
@@ -95,6 +100,28 @@ mod tests {
         {
             check(state, true, true, "no timer");
         }
+    }
+
+    #[test]
+    fn a_device_that_was_switched_off_in_the_middle_of_it_is_expected_in_the_morning() {
+        let mut day = Rhythm::ALWAYS;
+        let (mut now, mut last) = (at("2026-11-02T08:00:00Z"), None);
+        while now < at("2026-11-23T20:00:00Z") {
+            if (8..20).contains(&(now.millis() / 3_600_000 % 24)) {
+                day = day.seen(last, now, Duration::from_secs(600));
+                last = Some(now);
+            }
+            now = now + Duration::from_secs(600);
+        }
+        let says = |one: &Assignment, heard| next(one, at(heard), &day).map(|(at, due)| format!("{due:?} at {at}"));
+        let begun = one(State::Verifying, true, false);
+        assert_eq!(says(&begun, "2026-11-23T19:30:00Z").as_deref(), Some("Silence at 2026-11-24T09:15:00Z"));
+        let silent = one(State::Verifying, true, true);
+        assert_eq!(says(&silent, "2026-11-23T19:30:00Z").as_deref(), Some("TimeOut at 2026-11-24T10:00:00Z"));
+        // Nothing waits for ever for a device that is never there.
+        let never = Rhythm::from_slice(&[0; crate::rhythm::BYTES]).expect("a rhythm");
+        let (due, _) = next(&begun, at("2026-11-23T19:30:00Z"), &never).expect("a timer");
+        assert_eq!(due, at("2026-11-30T12:00:00Z"), "a week after the grant");
     }
 
     #[test]
