@@ -61,7 +61,9 @@ pub(crate) fn admin_routes(config: &mut ServiceConfig) {
 }
 
 fn api_routes(config: &mut ServiceConfig) {
-    use admin::{attention, clock, devices, events, freezes, overview, payloads, releases, rollouts, sites, tokens, trust};
+    use admin::{
+        attention, clock, devices, events, freezes, overview, payloads, releases, rollouts, sites, tokens, trust,
+    };
     let mut at = |path: &str, routes: Vec<actix_web::Route>| {
         config.service(only(routes.into_iter().fold(resource(path), actix_web::Resource::route)));
     };

@@ -22,10 +22,8 @@ fn tills<const N: usize>(server: &TestServer, more: &Value) -> [FakeDevice; N] {
     NewRelease::new("pos-app", "2.0.0", 1).publish(server);
     let token = json!({ "labels": { "region": "northeast" } });
     let tills = std::array::from_fn(|n| {
-        let request = callboard_tests::device::enrolment(
-            &server.enrolment_token(&token),
-            &callboard_tests::device::Key::new(),
-        );
+        let request =
+            callboard_tests::device::enrolment(&server.enrolment_token(&token), &callboard_tests::device::Key::new());
         FakeDevice::enrol_with(server, &request.named(&format!("till-{n}"))).runs("pos-app", "1.0.0")
     });
     server.roll_out(&rollout("r", "pos-app@2.0.0", more));

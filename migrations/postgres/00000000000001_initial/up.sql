@@ -48,6 +48,7 @@ CREATE TABLE devices (
     boot_id TEXT COLLATE "C",
     busy_at BIGINT, -- its last check-in at which its agent was at work, and on which assignment
     busy_on BYTEA,
+    rhythm BYTEA, -- a bit for each hour of the week in which it is usually there; none before its first check-in
     hw TEXT COLLATE "C" NOT NULL,
     arch TEXT COLLATE "C" NOT NULL,
     agent TEXT COLLATE "C" NOT NULL,

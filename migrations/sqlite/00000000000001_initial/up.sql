@@ -48,6 +48,7 @@ CREATE TABLE devices (
     boot_id TEXT,
     busy_at INTEGER, -- its last check-in at which its agent was at work, and on which assignment
     busy_on BLOB,
+    rhythm BLOB, -- a bit for each hour of the week in which it is usually there; none before its first check-in
     hw TEXT NOT NULL,
     arch TEXT NOT NULL,
     agent TEXT NOT NULL,

@@ -204,7 +204,10 @@ mod tests {
     fn daily(hours: std::ops::Range<u64>) -> Vec<Span> {
         let first = at("2026-11-16T00:00:00Z");
         let day = |n: u64| first + HOUR * 24 * u32::try_from(n).expect("days");
-        let span = |n| Span { start: day(n) + Duration::from_secs(hours.start * 3600), end: day(n) + Duration::from_secs(hours.end * 3600) };
+        let span = |n| Span {
+            start: day(n) + Duration::from_secs(hours.start * 3600),
+            end: day(n) + Duration::from_secs(hours.end * 3600),
+        };
         (0..36).map(span).collect()
     }
 

@@ -59,7 +59,8 @@ pub fn next(one: &Assignment, heard_at: Timestamp, rhythm: &Rhythm) -> Option<(T
         State::Downloading => Some(((heard_at + OFFER_LEASE).min(cap), Due::Lapse)),
         State::Activating if !one.begun => Some(((heard_at + STEP_TIMEOUT).min(cap), Due::Lapse)),
         State::Activating | State::Verifying => {
-            let expected = |from: Timestamp, time| rhythm.after(from, time).map_or(from + PATIENCE, |at| at.min(from + PATIENCE));
+            let expected =
+                |from: Timestamp, time| rhythm.after(from, time).map_or(from + PATIENCE, |at| at.min(from + PATIENCE));
             let times_out = expected(heard_at, STEP_TIMEOUT).min(expected(one.granted_at, GRANT_CAP));
             let silent = expected(heard_at, SILENT_AFTER);
             let silence = !one.silent && silent < times_out;
@@ -80,7 +81,8 @@ mod tests {
     }
 
     fn says(one: &Assignment, heard: &str) -> String {
-        next(one, at(heard), &Rhythm::ALWAYS).map_or_else(|| "no timer".to_owned(), |(at, due)| format!("{due:?} at {at}"))
+        next(one, at(heard), &Rhythm::ALWAYS)
+            .map_or_else(|| "no timer".to_owned(), |(at, due)| format!("{due:?} at {at}"))
     }
 
     #[test]

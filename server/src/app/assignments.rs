@@ -4,6 +4,7 @@ use callboard_policy::{
     assignment::{self, Event, IllegalTransition, is_failure},
     device::{Assignment, Device},
     release::Release,
+    rhythm::Rhythm,
 };
 use callboard_proto::{
     ids::{AssignmentId, DeviceId, RolloutId},
@@ -50,6 +51,7 @@ pub(crate) fn granted(rollout: RolloutId, release: &Release, phase: usize, devic
         failure: None,
         granted_site: device.site.clone(),
         updated_at: now,
+        rhythm: Rhythm::ALWAYS,
     }
 }
 

@@ -238,9 +238,8 @@ fn one(
     let own = device.device.assignment(rollout.id).is_some();
     let found = if own { db::assignments::of(conn, rollout.id, id)? } else { None };
     let outcome = match found {
-        Some(mut record) => existing(conn, task, &mut record)?.map_err(|illegal| {
-            format!("it is {}: {}", illegal.state.as_str(), illegal.refusal)
-        }),
+        Some(mut record) => existing(conn, task, &mut record)?
+            .map_err(|illegal| format!("it is {}: {}", illegal.state.as_str(), illegal.refusal)),
         None if penalised => Ok(()),
         None if task.deed == Deed::Cancel => never(conn, task, rollout, device)?,
         None => Err(format!("rollout {} has not tried it", rollout.spec.name)),
@@ -296,7 +295,8 @@ fn never(
 
 /// A frozen rollout had completed because nothing was left to be done; now there is.
 fn reopen(conn: &mut DbConn, task: &Task, id: RolloutId) -> Result<bool> {
-    let Some(mut record) = db::rollouts::lean(conn, id)?.filter(|record| record.state == RolloutState::Completed) else {
+    let Some(mut record) = db::rollouts::lean(conn, id)?.filter(|record| record.state == RolloutState::Completed)
+    else {
         return Ok(false);
     };
     // A live one ends at its end, which `open` has looked at.

@@ -8,8 +8,9 @@ use std::{sync::Arc, time::Instant};
 use callboard_policy::{
     catalog::Catalog,
     decide::{Decision, Step, decide},
-    device::{Absence, Contact, Device},
+    device::{self, Absence, Contact, Device},
     guard::Loads,
+    rhythm::Rhythm,
 };
 use callboard_proto::{
     check_in::{CheckIn, Facts},
@@ -55,9 +56,12 @@ pub(crate) async fn check_in(app: &App, known: Arc<Known>, body: CheckIn, reques
     };
     let (known, decision) = settle(app, known, &contact, now).await?;
     // Only now: a check-in that was not answered has not used up the offer of a new connection.
+    let rhythm = rhythm(app, &known.record.device, &before, now);
     let busy = contact.works_on.map(|id| (now, id));
-    app.presence
-        .note(known.record.device.id, Seen { at: now, boot_id: body.boot_id.clone(), absence: contact.absence, busy });
+    app.presence.note(
+        known.record.device.id,
+        Seen { at: now, boot_id: body.boot_id.clone(), absence: contact.absence, busy, rhythm },
+    );
     known.set_contact(LastContact {
         last_seen: Some(now),
         absence: contact.absence,
@@ -66,10 +70,18 @@ pub(crate) async fn check_in(app: &App, known: Arc<Known>, body: CheckIn, reques
         progress: body.progress.clone(),
         last_error: body.last_error.clone(),
         works_on: contact.works_on,
+        rhythm: Some(rhythm),
     });
     let instruction = answer(app, &known.record.device, &decision, &body, request, now);
     app.metrics.check_in(instruction.action, began.elapsed());
     app.signer.sign(&instruction).map_err(|source| Error::Unexpected(format!("sign an instruction: {source}")))
+}
+
+/// When the device is usually there, as this check-in shows it. Before the first one its site's trading hours are a guess.
+fn rhythm(app: &App, device: &Device, before: &LastContact, now: Timestamp) -> Rhythm {
+    let guess = || device.site_tz.map(|tz| Rhythm::of_site(&device.site_rules.trading, tz, now)).unwrap_or_default();
+    let online_for = device::online_for(app.poll_interval);
+    before.rhythm.unwrap_or_else(guess).seen(before.last_seen, now, online_for)
 }
 
 /// What the agent says that it is at; one that says no more than that it is at something can mean one thing only, if it

@@ -73,7 +73,8 @@ fn one(conn: &mut DbConn, rung: Rung, hears_since: Timestamp, now: Timestamp) ->
     }
     let heard_at = record.assignment.heard_at.max(hears_since);
     record.assignment.heard_at = heard_at;
-    let due = timer::next(&record.assignment, heard_at).filter(|(at, _)| *at <= now).map(|(_, due)| due);
+    let due =
+        timer::next(&record.assignment, heard_at, &record.rhythm).filter(|(at, _)| *at <= now).map(|(_, due)| due);
     match due {
         None => assignments::save(conn, &mut record, &was, now)?,
         Some(Due::Silence) => {

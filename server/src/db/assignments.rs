@@ -2,6 +2,7 @@
 
 use callboard_policy::{
     device::{Assignment, Deferral, Device},
+    rhythm::Rhythm,
     timer,
 };
 use callboard_proto::{
@@ -36,6 +37,8 @@ pub(crate) struct Record {
     /// Where the device stood when it was granted what it holds, or held last: one that moves keeps its place there.
     pub(crate) granted_site: Option<SiteId>,
     pub(crate) updated_at: Timestamp,
+    /// When the device is usually there, as far as its timers ask: any time, until one has gone off.
+    pub(crate) rhythm: Rhythm,
 }
 
 #[derive(Queryable)]
@@ -97,6 +100,7 @@ impl Row {
             failure: self.failure.as_deref().map(from_json).transpose()?,
             granted_site: self.granted_site.as_deref().map(parse).transpose()?,
             updated_at: self.updated_at.into(),
+            rhythm: Rhythm::ALWAYS,
         })
     }
 }
@@ -160,17 +164,18 @@ pub(crate) struct Rung {
 
 /// Assignments whose timers have gone off by `now`, the longest overdue first.
 pub(crate) fn rung(conn: &mut DbConn, now: Timestamp, limit: i64) -> QueryResult<Vec<Rung>> {
-    type Busy = (Option<Ms>, Option<Uid>);
+    type OfDevice = (Option<Ms>, Option<Uid>, Option<Vec<u8>>);
     let query = assignments::table
         .inner_join(releases::table)
         .inner_join(devices::table)
         .filter(assignments::timer_at.le(Some(Ms::from(now))))
         .order(assignments::timer_at.assume_not_null())
         .limit(limit)
-        .select((assignments::all_columns, OF_RELEASE, (devices::busy_at, devices::busy_on)));
-    let rows: Vec<(Row, (String, i64, i64), Busy)> = load(conn, query)?;
-    let rung = |(row, release, (at, on)): (Row, _, Busy)| {
-        let record = row.into_record(release)?;
+        .select((assignments::all_columns, OF_RELEASE, (devices::busy_at, devices::busy_on, devices::rhythm)));
+    let rows: Vec<(Row, (String, i64, i64), OfDevice)> = load(conn, query)?;
+    let rung = |(row, release, (at, on, rhythm)): (Row, _, OfDevice)| {
+        let mut record = row.into_record(release)?;
+        record.rhythm = rhythm.as_deref().and_then(Rhythm::from_slice).unwrap_or_default();
         let own = on.map(Uid::id) == Some(record.assignment.id);
         Ok(Rung { record, busy_at: at.filter(|_| own).map(Into::into) })
     };
@@ -341,7 +346,7 @@ impl Values {
             deferred: one.deferred.map(|why| place(&Deferral::ALL, &why)),
             attention_since: one.attention_since.map(Ms::from),
             // Whoever changes an assignment sets its timer with it.
-            timer_at: timer::next(one, one.heard_at).map(|(at, _)| at.into()),
+            timer_at: timer::next(one, one.heard_at, &record.rhythm).map(|(at, _)| at.into()),
             updated_at: now.into(),
         })
     }

@@ -55,6 +55,7 @@ diesel::table! {
         boot_id -> Nullable<Text>,
         busy_at -> Nullable<BigInt>,
         busy_on -> Nullable<Binary>,
+        rhythm -> Nullable<Binary>,
         hw -> Text,
         arch -> Text,
         agent -> Text,

@@ -321,7 +321,9 @@ fn settled(verdict: &Verdict, subject: &Subject<'_>) -> String {
         Verdict::AlreadyInstalled => format!("{release} is installed"),
         Verdict::DoesNotFit(why) => misfit(why),
         Verdict::Finished(AssignmentState::Succeeded) => format!("{release} was installed"),
-        Verdict::Finished(AssignmentState::RolledBack) => format!("{release} failed here and was rolled back; {}", hint()),
+        Verdict::Finished(AssignmentState::RolledBack) => {
+            format!("{release} failed here and was rolled back; {}", hint())
+        }
         Verdict::Finished(AssignmentState::Failed) => format!("{release} failed here and needs attention; {}", hint()),
         Verdict::Finished(state) => format!("the assignment is {}", state.as_str()),
         Verdict::Regressed => format!("{release} was installed, but the device runs something older again"),
