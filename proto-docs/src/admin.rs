@@ -5,6 +5,7 @@
 //! `product@version`.
 
 mod api_token;
+mod attention;
 mod freeze;
 mod guard;
 mod registry;
@@ -23,6 +24,7 @@ use crate::{
 };
 
 pub use api_token::*;
+pub use attention::*;
 pub use freeze::*;
 pub use guard::*;
 pub use registry::*;

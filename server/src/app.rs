@@ -7,6 +7,8 @@ use callboard_proto::ids::DeviceId;
 use quick_cache::sync::Cache;
 
 pub(crate) mod api_tokens;
+mod assignments;
+pub(crate) mod attention;
 mod because;
 pub(crate) mod catalog;
 pub(crate) mod check_in;
@@ -26,6 +28,7 @@ pub(crate) mod releases;
 pub(crate) mod report;
 pub(crate) mod rollouts;
 pub(crate) mod sites;
+pub(crate) mod timers;
 pub(crate) mod tokens;
 pub(crate) mod trust;
 

@@ -11,6 +11,7 @@ mod api;
 mod api_token;
 mod backup;
 mod certificate;
+mod attention;
 mod connection;
 mod days;
 mod demo;
@@ -94,6 +95,9 @@ enum Command {
     /// Which devices get which release, and when
     #[command(subcommand)]
     Rollout(rollout::RolloutCommand),
+    /// Failures that wait for somebody
+    #[command(subcommand)]
+    Attention(attention::AttentionCommand),
     /// What happened
     #[command(subcommand)]
     Event(event::EventCommand),
@@ -152,6 +156,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Token(command) => token::run(command, &context),
         Command::ApiToken(command) => api_token::run(command, &context),
         Command::Rollout(command) => rollout::run(command, &context),
+        Command::Attention(command) => attention::run(command, &context),
         Command::Event(command) => event::run(command, &context),
         Command::Demo(args) => demo::run(&args),
         Command::DemoChild(args) => demo::child(args),

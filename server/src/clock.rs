@@ -8,10 +8,18 @@ use std::sync::{
 };
 
 use callboard_proto::time::Timestamp;
+use tokio::sync::watch;
 
 /// What time it is.
 #[derive(Clone, Debug)]
-pub(crate) struct Clock(Arc<Kind>);
+pub(crate) struct Clock(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    kind: Kind,
+    /// Tells that the clock was set.
+    set: watch::Sender<()>,
+}
 
 #[derive(Debug)]
 enum Kind {
@@ -25,22 +33,31 @@ enum Kind {
 impl Clock {
     /// The system's clock.
     pub(crate) fn system() -> Self {
-        Self(Arc::new(Kind::System))
+        Self::of(Kind::System)
     }
 
     /// The system's clock, which [`Clock::set`] can step.
     pub(crate) fn stepped() -> Self {
-        Self(Arc::new(Kind::Stepped(AtomicI64::new(0))))
+        Self::of(Kind::Stepped(AtomicI64::new(0)))
     }
 
     /// A clock that stands still until it is set.
     pub(crate) fn fixed(now: Timestamp) -> Self {
-        Self(Arc::new(Kind::Fixed(AtomicI64::new(now.millis()))))
+        Self::of(Kind::Fixed(AtomicI64::new(now.millis())))
+    }
+
+    fn of(kind: Kind) -> Self {
+        Self(Arc::new(Inner { kind, set: watch::Sender::new(()) }))
+    }
+
+    /// Changes whenever the clock is set: what waits for a time need not wait for it in vain.
+    pub(crate) fn settings(&self) -> watch::Receiver<()> {
+        self.0.set.subscribe()
     }
 
     /// What time it is.
     pub(crate) fn now(&self) -> Timestamp {
-        match &*self.0 {
+        match &self.0.kind {
             Kind::System => system_now(),
             Kind::Stepped(offset) => {
                 Timestamp::from_millis(system_now().millis().saturating_add(offset.load(Ordering::Relaxed)))
@@ -51,13 +68,14 @@ impl Clock {
 
     /// Sets the clock; says whether it can be set.
     pub(crate) fn set(&self, to: Timestamp) -> bool {
-        match &*self.0 {
+        match &self.0.kind {
             Kind::System => return false,
             Kind::Stepped(offset) => {
                 offset.store(to.millis().saturating_sub(system_now().millis()), Ordering::Relaxed);
             }
             Kind::Fixed(now) => now.store(to.millis(), Ordering::Relaxed),
         }
+        self.0.set.send_replace(());
         true
     }
 }

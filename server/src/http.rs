@@ -62,7 +62,8 @@ pub(crate) fn admin_routes(config: &mut ServiceConfig) {
 
 fn api_routes(config: &mut ServiceConfig) {
     use admin::{
-        api_tokens, clock, devices, events, freezes, overview, payloads, releases, rollouts, sites, tokens, trust,
+        api_tokens, attention, clock, devices, events, freezes, overview, payloads, releases, rollouts, sites, tokens,
+        trust,
     };
     let mut at = |path: &str, routes: Vec<actix_web::Route>| {
         config.service(only(routes.into_iter().fold(resource(path), actix_web::Resource::route)));
@@ -111,6 +112,10 @@ fn api_routes(config: &mut ServiceConfig) {
     at("/rollouts/{rollout}/open-phase", vec![post().to(rollouts::open_phase)]);
     at("/rollouts/{rollout}/progress", vec![get().to(rollouts::progress)]);
     at("/rollouts/{rollout}/assignments", vec![get().to(rollouts::assignments)]);
+    at("/rollouts/{rollout}/devices/retry", vec![post().to(attention::retry)]);
+    at("/rollouts/{rollout}/devices/skip", vec![post().to(attention::skip)]);
+    at("/rollouts/{rollout}/devices/cancel", vec![post().to(attention::cancel)]);
+    at("/attention", vec![get().to(attention::list)]);
     at("/events", vec![get().to(events::list)]);
 }
 

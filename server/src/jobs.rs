@@ -1,10 +1,13 @@
-//! What happens without a request: last-seen is flushed, gates that wait for time are looked at, other servers'
-//! changes are followed, old history is dropped, what expires soon is said. Nothing here assigns anything to a device.
+//! What happens without a request: last-seen is flushed, gates and timers that wait for time are looked at, other
+//! servers' changes are followed, old history is dropped, what expires soon is said. Nothing here assigns anything to a
+//! device.
 
 use std::{sync::Arc, time::Duration};
 
+use tokio::sync::watch;
+
 use crate::{
-    app::{App, Error, expiry, presence, rollouts::advance::advance_by_time},
+    app::{App, Error, expiry, presence, rollouts::advance::advance_by_time, timers},
     db,
 };
 
@@ -13,6 +16,7 @@ const FLUSH_EVERY: Duration = Duration::from_secs(1);
 /// How far this server may be behind another one on the same database; grants are safe regardless.
 const FOLLOW_EVERY: Duration = Duration::from_millis(500);
 const GATES_EVERY: Duration = Duration::from_secs(5);
+const TIMERS_EVERY: Duration = Duration::from_secs(5);
 const PURGE_EVERY: Duration = Duration::from_secs(3600);
 /// The first time at the start, which is when whoever has just made a certificate looks at the log.
 const WARN_EVERY: Duration = Duration::from_secs(86_400);
@@ -25,6 +29,7 @@ const KEEP_CHANGES: Duration = Duration::from_secs(3600);
 pub(crate) fn start(app: &Arc<App>, retention: Duration) {
     every(app, FLUSH_EVERY, "flush last-seen", |app| async move { presence::flush(&app).await.map_err(Error::from) });
     every(app, GATES_EVERY, "look at gates", |app| async move { advance_by_time(&app).await });
+    tokio::spawn(ring(app.clone()));
     every(app, PURGE_EVERY, "drop old history", move |app| async move { purge(&app, retention).await });
     every(app, WARN_EVERY, "look at what expires", |app| async move {
         expiry::warn(&app);
@@ -43,15 +48,55 @@ where
 {
     let app = app.clone();
     tokio::spawn(async move {
-        let mut ticks = tokio::time::interval(period);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut beat = Beat::new(&app, period);
         loop {
-            ticks.tick().await;
+            beat.next().await;
             if let Err(error) = job(app.clone()).await {
                 tracing::warn!(%error, "cannot {what}; trying again");
             }
         }
     });
+}
+
+/// Every so often, and at once when the clock was set.
+struct Beat {
+    ticks: tokio::time::Interval,
+    settings: watch::Receiver<()>,
+}
+
+impl Beat {
+    fn new(app: &App, period: Duration) -> Self {
+        let mut ticks = tokio::time::interval(period);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        Self { ticks, settings: app.clock.settings() }
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.ticks.tick() => {}
+            // The clock lives as long as the server.
+            _ = self.settings.changed() => {}
+        }
+    }
+}
+
+/// Lets the timers of assignments go off. Devices are not to blame for a server that could not hear them: after a start
+/// and after a failure their silence begins anew.
+async fn ring(app: Arc<App>) {
+    let mut beat = Beat::new(&app, TIMERS_EVERY);
+    let mut hears_since = app.clock.now();
+    let mut deaf = false;
+    loop {
+        beat.next().await;
+        if deaf {
+            hears_since = app.clock.now();
+        }
+        let rang = timers::ring(&app, hears_since).await;
+        deaf = rang.is_err();
+        if let Err(error) = rang {
+            tracing::warn!(%error, "cannot look at timers; trying again");
+        }
+    }
 }
 
 async fn purge(app: &App, retention: Duration) -> Result<(), Error> {

@@ -2,6 +2,7 @@
 
 mod cli;
 mod launch;
+mod recount;
 mod small_disk;
 mod sql;
 
@@ -77,6 +78,10 @@ pub fn on_both(binaries: Binaries, settings: &[&str], test: impl Fn(&mut TestSer
     let test = |server: &mut TestServer| {
         // A snapshot is the same on both engines.
         insta::allow_duplicates! { test(server) }
+    };
+    let test = |server: &mut TestServer| {
+        test(server);
+        server.recount();
     };
     test(&mut TestServer::start(binaries, Engine::Sqlite, settings).unwrap());
     match TestServer::start(binaries, Engine::Postgres, settings) {

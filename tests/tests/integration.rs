@@ -19,6 +19,7 @@ mod agent_kill;
 mod agent_update;
 mod api_tokens;
 mod backup;
+mod attention;
 mod bad_input;
 mod caps;
 mod check_in;
@@ -54,6 +55,7 @@ mod selectors;
 mod site_state;
 mod startup;
 mod structure;
+mod timers;
 mod trading;
 
 /// The thin binaries of this package.

@@ -40,7 +40,7 @@ fn a_transient_failure_is_tried_again_later_as_the_same_assignment() {
         let wait = device.check_in();
         if wait.action == Action::None {
             assert_eq!(wait.reason.code, "retry_later");
-            assert!(wait.reason.text.contains("attempt 2 of 3 is made at 2027-01-12T12:0"), "{}", wait.reason.text);
+            assert!(wait.reason.text.contains("try 2 of 3 is made at 2027-01-12T12:0"), "{}", wait.reason.text);
         }
         // Full jitter: at any time within the back-off, and surely at its end.
         server.advance(Duration::from_secs(60));
@@ -66,7 +66,7 @@ fn attempts_are_exhausted_and_the_assignment_has_failed() {
         assert_eq!((assignment(server).state, assignment(server).attempt), (AssignmentState::Failed, 2));
         let over = device.check_in();
         assert_eq!((over.action, over.reason.code.as_str()), (Action::None, "failed"));
-        insta::assert_snapshot!(over.reason.text, @"rollout r: pos-app 2.0.0 failed here; it needs attention");
+        insta::assert_snapshot!(over.reason.text, @"rollout r: pos-app 2.0.0 failed here and needs attention; `callboard rollout retry r --device till-1 --reason ...` tries again");
     });
 }
 
@@ -91,7 +91,7 @@ fn a_release_that_rolled_back_is_not_offered_again_by_any_rollout() {
         server.roll_out(&rollout("again", "pos-app@2.0.0", &json!({})));
         server.advance(Duration::from_secs(86_400));
         assert_eq!(device.check_in().action, Action::None);
-        insta::assert_snapshot!(server.explain(&device).next.text, @"rollout again: pos-app 2.0.0 rolled back on this device; retry it explicitly");
+        insta::assert_snapshot!(server.explain(&device).next.text, @"rollout again: pos-app 2.0.0 rolled back on this device; `callboard rollout retry again --device till-1 --reason ...` tries again");
         NewRelease::new("pos-app", "2.0.1", 2).publish(server);
         server.roll_out(&rollout("fixed", "pos-app@2.0.1", &json!({})));
         device.settle(Health::Good);

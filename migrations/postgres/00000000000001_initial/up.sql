@@ -46,6 +46,9 @@ CREATE TABLE devices (
     away_since BIGINT, -- its last absence: last seen before it, and back
     back_at BIGINT,
     boot_id TEXT COLLATE "C",
+    busy_at BIGINT, -- its last check-in at which its agent was at work, and on which assignment
+    busy_on BYTEA,
+    rhythm BYTEA, -- a bit for each hour of the week in which it is usually there; none before its first check-in
     hw TEXT COLLATE "C" NOT NULL,
     arch TEXT COLLATE "C" NOT NULL,
     agent TEXT COLLATE "C" NOT NULL,
@@ -139,20 +142,34 @@ CREATE TABLE phases (
     soak_skipped_at BIGINT,
     approved_at BIGINT,
     approved_by TEXT COLLATE "C",
-    size BIGINT NOT NULL,
-    excluded BIGINT NOT NULL,
+    PRIMARY KEY (rollout_id, idx)
+);
+
+-- How the devices of a phase stand: what a recount of the assignments gives.
+CREATE TABLE counts (
+    rollout_id BYTEA NOT NULL,
+    idx BIGINT NOT NULL,
+    size BIGINT NOT NULL, -- members
+    excluded BIGINT NOT NULL, -- of these, those that need nothing or can have nothing
     queued BIGINT NOT NULL,
     downloading BIGINT NOT NULL,
     staged BIGINT NOT NULL,
+    deferred_window BIGINT NOT NULL, -- of the three above, those that could go on, by why they do not
+    deferred_trading_hours BIGINT NOT NULL,
+    deferred_freeze BIGINT NOT NULL,
+    deferred_inhibitor BIGINT NOT NULL,
+    deferred_user BIGINT NOT NULL,
     activating BIGINT NOT NULL,
     verifying BIGINT NOT NULL,
+    silent BIGINT NOT NULL, -- of the two above
     succeeded BIGINT NOT NULL,
     rolled_back BIGINT NOT NULL,
     failed BIGINT NOT NULL,
     timed_out BIGINT NOT NULL,
-    cancelled BIGINT NOT NULL,
-    acknowledged BIGINT NOT NULL, -- failures that an operator took note of when resuming
-    PRIMARY KEY (rollout_id, idx)
+    cancelled BIGINT NOT NULL, -- expired ones too
+    acknowledged BIGINT NOT NULL, -- of the rolled back and failed ones, those that an operator took note of
+    PRIMARY KEY (rollout_id, idx),
+    FOREIGN KEY (rollout_id, idx) REFERENCES phases (rollout_id, idx)
 );
 
 CREATE TABLE assignments (
@@ -163,11 +180,19 @@ CREATE TABLE assignments (
     phase BIGINT NOT NULL,
     state SMALLINT NOT NULL, -- order of proto's AssignmentState
     attempt BIGINT NOT NULL,
+    failures BIGINT NOT NULL, -- that were followed by another attempt
     seq BIGINT NOT NULL, -- of the last report of this attempt
     not_before BIGINT, -- of the next attempt
     failure TEXT COLLATE "C", -- JSON
     granted_at BIGINT NOT NULL, -- when it was granted what it holds, or held last
     granted_site TEXT COLLATE "C", -- where the device stood then
+    heard_at BIGINT NOT NULL, -- the last sign of life that was written down
+    begun SMALLINT NOT NULL, -- 1 when the device has said that it switches
+    lapsed SMALLINT NOT NULL, -- 1 when its last grant lapsed
+    silent SMALLINT NOT NULL, -- 1 when it has begun and was not heard of for long
+    deferred SMALLINT, -- why it waits; order of policy's Deferral
+    attention_since BIGINT, -- of a failure that nobody has dealt with
+    timer_at BIGINT, -- when silence leads to something; none if no timer runs
     created_at BIGINT NOT NULL,
     updated_at BIGINT NOT NULL,
     UNIQUE (rollout_id, device_id)
@@ -175,6 +200,16 @@ CREATE TABLE assignments (
 CREATE INDEX assignments_device ON assignments (device_id);
 CREATE INDEX assignments_state ON assignments (rollout_id, state, granted_at);
 CREATE INDEX assignments_site ON assignments (rollout_id, granted_site, state);
+CREATE INDEX assignments_timer ON assignments (timer_at) WHERE timer_at IS NOT NULL;
+CREATE INDEX assignments_attention ON assignments (id) WHERE attention_since IS NOT NULL;
+
+-- Releases that rolled back on a device: no rollout offers them to it, until an operator asks for another try.
+CREATE TABLE penalties (
+    device_id BYTEA NOT NULL REFERENCES devices (id),
+    release BYTEA NOT NULL,
+    at BIGINT NOT NULL,
+    PRIMARY KEY (device_id, release)
+);
 
 CREATE TABLE events (
     seq BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

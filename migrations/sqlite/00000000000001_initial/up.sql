@@ -46,6 +46,9 @@ CREATE TABLE devices (
     away_since INTEGER, -- its last absence: last seen before it, and back
     back_at INTEGER,
     boot_id TEXT,
+    busy_at INTEGER, -- its last check-in at which its agent was at work, and on which assignment
+    busy_on BLOB,
+    rhythm BLOB, -- a bit for each hour of the week in which it is usually there; none before its first check-in
     hw TEXT NOT NULL,
     arch TEXT NOT NULL,
     agent TEXT NOT NULL,
@@ -139,20 +142,34 @@ CREATE TABLE phases (
     soak_skipped_at INTEGER,
     approved_at INTEGER,
     approved_by TEXT,
-    size INTEGER NOT NULL,
-    excluded INTEGER NOT NULL,
+    PRIMARY KEY (rollout_id, idx)
+) STRICT;
+
+-- How the devices of a phase stand: what a recount of the assignments gives.
+CREATE TABLE counts (
+    rollout_id BLOB NOT NULL,
+    idx INTEGER NOT NULL,
+    size INTEGER NOT NULL, -- members
+    excluded INTEGER NOT NULL, -- of these, those that need nothing or can have nothing
     queued INTEGER NOT NULL,
     downloading INTEGER NOT NULL,
     staged INTEGER NOT NULL,
+    deferred_window INTEGER NOT NULL, -- of the three above, those that could go on, by why they do not
+    deferred_trading_hours INTEGER NOT NULL,
+    deferred_freeze INTEGER NOT NULL,
+    deferred_inhibitor INTEGER NOT NULL,
+    deferred_user INTEGER NOT NULL,
     activating INTEGER NOT NULL,
     verifying INTEGER NOT NULL,
+    silent INTEGER NOT NULL, -- of the two above
     succeeded INTEGER NOT NULL,
     rolled_back INTEGER NOT NULL,
     failed INTEGER NOT NULL,
     timed_out INTEGER NOT NULL,
-    cancelled INTEGER NOT NULL,
-    acknowledged INTEGER NOT NULL, -- failures that an operator took note of when resuming
-    PRIMARY KEY (rollout_id, idx)
+    cancelled INTEGER NOT NULL, -- expired ones too
+    acknowledged INTEGER NOT NULL, -- of the rolled back and failed ones, those that an operator took note of
+    PRIMARY KEY (rollout_id, idx),
+    FOREIGN KEY (rollout_id, idx) REFERENCES phases (rollout_id, idx)
 ) STRICT;
 
 CREATE TABLE assignments (
@@ -163,11 +180,19 @@ CREATE TABLE assignments (
     phase INTEGER NOT NULL,
     state INTEGER NOT NULL, -- order of proto's AssignmentState
     attempt INTEGER NOT NULL,
+    failures INTEGER NOT NULL, -- that were followed by another attempt
     seq INTEGER NOT NULL, -- of the last report of this attempt
     not_before INTEGER, -- of the next attempt
     failure TEXT, -- JSON
     granted_at INTEGER NOT NULL, -- when it was granted what it holds, or held last
     granted_site TEXT, -- where the device stood then
+    heard_at INTEGER NOT NULL, -- the last sign of life that was written down
+    begun INTEGER NOT NULL, -- 1 when the device has said that it switches
+    lapsed INTEGER NOT NULL, -- 1 when its last grant lapsed
+    silent INTEGER NOT NULL, -- 1 when it has begun and was not heard of for long
+    deferred INTEGER, -- why it waits; order of policy's Deferral
+    attention_since INTEGER, -- of a failure that nobody has dealt with
+    timer_at INTEGER, -- when silence leads to something; none if no timer runs
     created_at INTEGER NOT NULL,
     updated_at INTEGER NOT NULL,
     UNIQUE (rollout_id, device_id)
@@ -175,6 +200,16 @@ CREATE TABLE assignments (
 CREATE INDEX assignments_device ON assignments (device_id);
 CREATE INDEX assignments_state ON assignments (rollout_id, state, granted_at);
 CREATE INDEX assignments_site ON assignments (rollout_id, granted_site, state);
+CREATE INDEX assignments_timer ON assignments (timer_at) WHERE timer_at IS NOT NULL;
+CREATE INDEX assignments_attention ON assignments (id) WHERE attention_since IS NOT NULL;
+
+-- Releases that rolled back on a device: no rollout offers them to it, until an operator asks for another try.
+CREATE TABLE penalties (
+    device_id BLOB NOT NULL REFERENCES devices (id),
+    release BLOB NOT NULL,
+    at INTEGER NOT NULL,
+    PRIMARY KEY (device_id, release)
+) STRICT;
 
 CREATE TABLE events (
     seq INTEGER PRIMARY KEY AUTOINCREMENT,

@@ -330,10 +330,14 @@ pub struct Counts {
     pub downloading: u32,
     /// Complete on the device, waiting for an activation grant.
     pub staged: u32,
+    /// Of the three before, those that could go on, by why they do not.
+    pub deferred: Deferred,
     /// Hold an activation grant.
     pub activating: u32,
     /// On probation.
     pub verifying: u32,
+    /// Of the two before, those that have begun to switch and have not been heard of for 15 minutes.
+    pub silent: u32,
     /// Committed.
     pub succeeded: u32,
     /// Back on the previous release.
@@ -344,8 +348,32 @@ pub struct Counts {
     pub timed_out: u32,
     /// Called off, or expired.
     pub cancelled: u32,
-    /// Of the rolled back and failed ones, those that an operator acknowledged when resuming; gates look past them.
+    /// Of the rolled back and failed ones, those that an operator took note of; gates look past them.
     pub acknowledged: u32,
+}
+
+/// Devices that could go on, counted by why they do not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Deferred {
+    /// No window is open.
+    pub window: u32,
+    /// Their site trades.
+    pub trading_hours: u32,
+    /// A freeze is in force.
+    pub freeze: u32,
+    /// Something on the device is in the way, such as an open sale.
+    pub inhibitor: u32,
+    /// A person at the device put it off.
+    pub user: u32,
+}
+
+impl Deferred {
+    /// All of them.
+    pub const fn total(&self) -> u32 {
+        self.window + self.trading_hours + self.freeze + self.inhibitor + self.user
+    }
 }
 
 impl Counts {

@@ -1,27 +1,22 @@
-//! The states of an assignment: one table, and an error for everything that is not in it.
+//! The states of an assignment: one table, and a named refusal for everything that is not in it.
 //!
 //! ```text
-//! queued -> downloading -> staged -> activating -> verifying -> succeeded
-//!    ^___________|___________|___________|_____________|       -> rolled_back | failed | timed_out
-//!      requeued, or a failure with an attempt left             cancelled, expired: only before activating
+//! queued -> downloading -> staged -> activating -> verifying -> succeeded -> failed (it regressed)
+//!    ^___________|___________|_________|  |_____________|       -> rolled_back | failed | timed_out
+//!      lapsed, superseded, or a failure with a try left         cancelled, expired: only before activating
 //! ```
 //!
 //! A grant runs ahead of the device's reports, so a report that tells what is known already changes nothing.
 
 mod course;
-
-use std::time::Duration;
+mod refusal;
 
 use callboard_proto::{
     report::{Event as Reported, FailureClass},
     state::AssignmentState as State,
 };
-pub use course::{Heard, Terms, Unheard, happen, hear};
-
-/// Back-off before the second attempt, at most; doubled for every further one.
-pub const FIRST_BACKOFF: Duration = Duration::from_secs(60);
-/// Longest back-off.
-pub const MAX_BACKOFF: Duration = Duration::from_secs(3600);
+pub use course::{FIRST_BACKOFF, Heard, MAX_BACKOFF, Terms, Unheard, backoff, happen, hear};
+pub use refusal::{IllegalTransition, Refusal};
 
 /// What happens to an assignment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -32,30 +27,66 @@ pub enum Event {
     ActivationGranted,
     /// The device reported something. A failure that is to be tried again is [`Event::FailedForNow`].
     Reported(Reported),
-    /// The device reported a failure that may pass, and an attempt is left. Raises the attempt.
+    /// It failed, that may pass, and a try is left. Raises the attempt.
     FailedForNow,
-    /// The device activated by a right that it was given beforehand. Precedes what it reports then.
+    /// The device activated by a right that it was given beforehand, or by a grant that has lapsed. Precedes what it
+    /// reports then.
     ActivatedAlone,
     /// The device was seen running the release.
     SeenInstalled,
-    /// Superseded, or its download grant lapsed. Raises the attempt, so that what the device still has to say about
-    /// the old one is not taken for the new one.
+    /// The device was seen running something older, after it had succeeded.
+    Regressed,
+    /// Superseded. Raises the attempt, so that what the device still has to say about the old one is not taken for
+    /// the new one.
     Requeued,
-    /// The rollout or the assignment was cancelled.
+    /// The grant was not made use of for too long. It may go on later, in the same attempt.
+    Lapsed,
+    /// The rollout was cancelled, or an operator wants nothing more of this device in it.
     Cancelled,
     /// The rollout ended.
     Expired,
-    /// Silence after the activation grant.
+    /// The device is not the one that it was: taken out of service, enrolled anew, or with a new image.
+    Left,
+    /// Silence after the device had begun to activate.
     TimedOut,
     /// An operator wants another try. Raises the attempt.
     Retried,
+    /// An operator took note of the failure, and nothing more is to be done about it.
+    Skipped,
 }
 
 impl Event {
-    /// What a report means for an assignment in its `attempt`th of `max_attempts`. A rollback is never repeated by
+    /// Every event.
+    pub const ALL: [Self; 23] = [
+        Self::DownloadGranted,
+        Self::ActivationGranted,
+        Self::Reported(Reported::Downloading),
+        Self::Reported(Reported::Staged),
+        Self::Reported(Reported::Deferred),
+        Self::Reported(Reported::Activating),
+        Self::Reported(Reported::Verifying),
+        Self::Reported(Reported::Succeeded),
+        Self::Reported(Reported::RolledBack),
+        Self::Reported(Reported::Failed),
+        Self::Reported(Reported::Cancelled),
+        Self::FailedForNow,
+        Self::ActivatedAlone,
+        Self::SeenInstalled,
+        Self::Regressed,
+        Self::Requeued,
+        Self::Lapsed,
+        Self::Cancelled,
+        Self::Expired,
+        Self::Left,
+        Self::TimedOut,
+        Self::Retried,
+        Self::Skipped,
+    ];
+
+    /// What a report means for an assignment that has failed `failures` times before. A rollback is never repeated by
     /// itself, and a failure without a class is not expected to pass.
-    pub fn from_report(event: Reported, class: Option<FailureClass>, attempt: u32, max_attempts: u32) -> Self {
-        let passing = class == Some(FailureClass::Transient) && attempt < max_attempts;
+    pub fn from_report(event: Reported, class: Option<FailureClass>, failures: u32, max_attempts: u32) -> Self {
+        let passing = class == Some(FailureClass::Transient) && try_left(failures, max_attempts);
         if event == Reported::Failed && passing { Self::FailedForNow } else { Self::Reported(event) }
     }
 
@@ -65,61 +96,73 @@ impl Event {
     }
 }
 
-/// An event that the state does not allow.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("an assignment that is {} does not allow {event:?}", state.as_str())]
-pub struct IllegalTransition {
-    /// Where the assignment stands.
-    pub state: State,
-    /// What should have happened.
-    pub event: Event,
+/// Whether another try may follow one more failure. Attempts that ended otherwise do not count.
+pub const fn try_left(failures: u32, max_attempts: u32) -> bool {
+    failures.saturating_add(1) < max_attempts
 }
 
-/// Whether a report shows that the device activated by itself, without a grant.
+/// Whether a report shows that the device activated without a grant that it holds.
 pub const fn activated_alone(state: State, reported: Reported) -> bool {
     matches!(reported, Reported::Activating | Reported::Verifying | Reported::Succeeded | Reported::RolledBack)
-        && matches!(state, State::Downloading | State::Staged | State::Cancelled | State::Expired)
+        && may_activate_alone(state)
+}
+
+/// It may not have heard yet that it was called off; what happened counts.
+const fn may_activate_alone(state: State) -> bool {
+    before_activation(state) || called_off(state)
+}
+
+/// Whether operators have to look at it.
+pub const fn is_failure(state: State) -> bool {
+    matches!(state, State::RolledBack | State::Failed | State::TimedOut)
 }
 
 /// The state after `event`.
 ///
 /// # Errors
-/// Says which state does not allow which event; nothing is changed then.
+/// Says which state does not allow which event, and why; nothing is changed then.
 pub fn transition(state: State, event: Event) -> Result<State, IllegalTransition> {
     let next = match event {
         Event::Reported(reported) => after_report(state, reported),
         Event::FailedForNow => match state {
-            State::Downloading | State::Staged | State::Activating | State::Verifying | State::TimedOut => {
-                Some(State::Queued)
-            }
-            State::Cancelled | State::Expired => Some(state),
-            _ => None,
+            _ if called_off(state) => Some(state),
+            State::TimedOut => Some(State::Queued),
+            _ => (!state.is_final()).then_some(State::Queued),
         },
         Event::DownloadGranted => (state == State::Queued).then_some(State::Downloading),
         Event::ActivationGranted => (state == State::Staged).then_some(State::Activating),
-        // It may not have heard yet that it was called off; what happened counts.
-        Event::ActivatedAlone => {
-            matches!(state, State::Downloading | State::Staged | State::Cancelled | State::Expired)
-                .then_some(State::Activating)
+        Event::ActivatedAlone => may_activate_alone(state).then_some(State::Activating),
+        Event::SeenInstalled => {
+            (!state.is_final() || matches!(state, State::TimedOut | State::Failed)).then_some(State::Succeeded)
         }
-        Event::SeenInstalled => (!state.is_final() || state == State::TimedOut).then_some(State::Succeeded),
+        Event::Regressed => (state == State::Succeeded).then_some(State::Failed),
         Event::Requeued => before_activation(state).then_some(State::Queued),
-        Event::Cancelled => before_activation(state).then_some(State::Cancelled),
+        Event::Lapsed => match state {
+            State::Downloading => Some(State::Queued),
+            State::Activating => Some(State::Staged),
+            _ => None,
+        },
+        Event::Cancelled => (before_activation(state) || is_failure(state)).then_some(State::Cancelled),
         Event::Expired => before_activation(state).then_some(State::Expired),
+        Event::Left => (!state.is_final() || state == State::TimedOut).then_some(State::Cancelled),
         Event::TimedOut => in_activation(state).then_some(State::TimedOut),
-        Event::Retried => matches!(state, State::RolledBack | State::Failed | State::TimedOut).then_some(State::Queued),
+        Event::Retried => (is_failure(state) || state == State::Cancelled).then_some(State::Queued),
+        Event::Skipped => match state {
+            State::TimedOut => Some(State::Failed),
+            State::RolledBack | State::Failed => Some(state),
+            _ => None,
+        },
     };
-    next.ok_or(IllegalTransition { state, event })
+    next.ok_or_else(|| IllegalTransition { state, event, refusal: refusal::of(state, event) })
 }
 
 fn after_report(state: State, reported: Reported) -> Option<State> {
     let activated = in_activation(state) || state == State::TimedOut;
-    let called_off = matches!(state, State::Cancelled | State::Expired);
     match (reported, state) {
         // Known already: the grant or the cancellation ran ahead of the report.
         (Reported::Downloading, State::Downloading | State::Staged)
         | (Reported::Staged, State::Staged)
-        | (Reported::Deferred, State::Downloading | State::Staged)
+        | (Reported::Deferred, State::Queued | State::Downloading | State::Staged)
         | (Reported::Activating, State::Activating | State::Verifying)
         | (Reported::Verifying, State::Verifying)
         | (Reported::Cancelled, State::Queued | State::Cancelled | State::Expired) => Some(state),
@@ -130,19 +173,18 @@ fn after_report(state: State, reported: Reported) -> Option<State> {
             Some(state)
         }
         // The device has not heard yet that it was called off.
-        (Reported::Downloading | Reported::Staged | Reported::Deferred | Reported::Failed, _) if called_off => {
+        (Reported::Downloading | Reported::Staged | Reported::Deferred | Reported::Failed, _) if called_off(state) => {
             Some(state)
         }
-        // A grant was withdrawn while the device was at work.
-        (Reported::Downloading, State::Queued) => Some(State::Downloading),
+        // Its grant has lapsed: it goes on when there is a place for it again.
+        (Reported::Downloading, State::Queued) => Some(state),
         (Reported::Staged, State::Queued | State::Downloading) => Some(State::Staged),
         // The switch was put off before it began, so the grant comes back: every gate is asked again.
         (Reported::Deferred, State::Activating) => Some(State::Staged),
         (Reported::Verifying, State::Activating) => Some(State::Verifying),
         (Reported::Succeeded, _) if activated => Some(State::Succeeded),
         (Reported::RolledBack, _) if activated => Some(State::RolledBack),
-        (Reported::Failed, State::Downloading | State::Staged) => Some(State::Failed),
-        (Reported::Failed, _) if activated => Some(State::Failed),
+        (Reported::Failed, _) if activated || before_activation(state) => Some(State::Failed),
         // Dropped by the device, as a person there or an earlier instruction said.
         (Reported::Cancelled, State::Downloading | State::Staged) => Some(State::Cancelled),
         (Reported::Succeeded, State::Succeeded)
@@ -152,18 +194,16 @@ fn after_report(state: State, reported: Reported) -> Option<State> {
     }
 }
 
-fn before_activation(state: State) -> bool {
+const fn before_activation(state: State) -> bool {
     matches!(state, State::Queued | State::Downloading | State::Staged)
 }
 
-fn in_activation(state: State) -> bool {
+const fn in_activation(state: State) -> bool {
     matches!(state, State::Activating | State::Verifying)
 }
 
-/// The longest wait before `attempt` (the second is the first that waits).
-pub fn backoff(attempt: u32) -> Duration {
-    let doublings = attempt.saturating_sub(2).min(16);
-    FIRST_BACKOFF.saturating_mul(1 << doublings).min(MAX_BACKOFF)
+const fn called_off(state: State) -> bool {
+    matches!(state, State::Cancelled | State::Expired)
 }
 
 #[cfg(test)]

@@ -3,7 +3,8 @@
 //! [`decide`] answers a check-in and [`explain`] lists in addition what became of every active rollout. Both are the
 //! same walk over the catalog, in which the first rollout with something to do wins:
 //!
-//! 1. What the device says it runs is the truth: an open assignment of a release that it runs is closed.
+//! 1. What the device says it runs is the truth: an open assignment of a release that it runs is closed, and one that
+//!    succeeded of a release that it runs no more has failed.
 //! 2. A device that is activating is left alone.
 //! 3. What is withheld from a device wins over every rollout: its site is closed or suspended, one of them is held.
 //! 4. An assignment of a rollout that was cancelled or has ended is dropped.
@@ -32,9 +33,11 @@ pub use verdict::{Admission, Verdict};
 use crate::{
     assignment::Event,
     catalog::Catalog,
-    device::{Contact, Device},
+    device::{Contact, Deferral, Device},
     guard::Loads,
     release::Misfit,
+    rollout::Rollout,
+    window::Span,
 };
 
 /// Until the next check-in when there is more to decide, but this answer was needed first. It is the shortest interval
@@ -144,6 +147,28 @@ pub enum Step {
         /// Which assignment.
         assignment: AssignmentId,
     },
+    /// Apply [`Event::Regressed`]: the device runs something older again. Then decide again.
+    Regress {
+        /// Which assignment.
+        assignment: AssignmentId,
+    },
+    /// Apply [`Event::FailedForNow`]: the device has come back and knows nothing of it. Then decide again.
+    TryAgain {
+        /// Which assignment.
+        assignment: AssignmentId,
+    },
+    /// Write down that the silent device was heard of again. Then decide again.
+    Hear {
+        /// Which assignment.
+        assignment: AssignmentId,
+    },
+    /// Write down why the assignment waits. Then decide again.
+    Defer {
+        /// Which assignment.
+        assignment: AssignmentId,
+        /// `None` if nothing defers it any more.
+        why: Option<Deferral>,
+    },
     /// Put the member into the rollout's excluded set, so that no gate waits for it; then answer `none`.
     Exclude {
         /// Of which rollout.
@@ -159,7 +184,15 @@ impl Step {
     /// Whether a device can be answered with it. After the others, which are the server's own business, it is decided
     /// anew.
     pub const fn is_answer(self) -> bool {
-        !matches!(self, Self::CloseAsInstalled { .. } | Self::Exclude { .. })
+        !matches!(
+            self,
+            Self::CloseAsInstalled { .. }
+                | Self::Regress { .. }
+                | Self::TryAgain { .. }
+                | Self::Hear { .. }
+                | Self::Defer { .. }
+                | Self::Exclude { .. }
+        )
     }
 }
 
@@ -201,6 +234,12 @@ pub fn explain(now: Timestamp, catalog: &Catalog, device: &Device, contact: &Con
     let mut considered = Vec::with_capacity(catalog.rollouts.len());
     let decision = walk::walk(&Case { now, catalog, device, contact, loads }, Some(&mut considered));
     Decision { considered, ..decision }
+}
+
+/// When nothing but people and gates is in the way of an install of `rollout` on `device`, from `from` to `to`: inside of
+/// its windows, outside of trading hours and freezes, and not before it begins.
+pub fn stretches(catalog: &Catalog, rollout: &Rollout, device: &Device, from: Timestamp, to: Timestamp) -> Vec<Span> {
+    admission::stretches(catalog, rollout, device, from, to)
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ use callboard_proto::{
 use chrono_tz::Tz;
 
 use crate::{
+    release::Release,
     site::{self, SiteRules, Suspension},
     window::Span,
 };
@@ -84,16 +85,67 @@ pub struct Assignment {
     pub rollout: RolloutId,
     /// What it installs.
     pub release: Digest,
+    /// What that is a release of.
+    pub product: Product,
+    /// Its epoch and counter.
+    pub order: (u32, u64),
     /// Index of the device's phase.
     pub phase: usize,
     /// Where it stands.
     pub state: AssignmentState,
     /// Which attempt, from 1. A retry raises it in the move that puts the assignment back into the queue.
     pub attempt: u32,
+    /// Attempts that failed and were followed by another one, since an operator last asked for a try.
+    pub failures: u32,
     /// Back-off: no new attempt before.
     pub not_before: Option<Timestamp>,
     /// When it was made, which is when the device was first offered the release.
     pub offered_at: Timestamp,
+    /// When it was granted what it holds, or held last.
+    pub granted_at: Timestamp,
+    /// The last sign of life that was written down: a grant, a report, or a check-in that ended a silence.
+    pub heard_at: Timestamp,
+    /// Whether the device has said that it switches.
+    pub begun: bool,
+    /// Whether its last grant lapsed: the device may still be at it.
+    pub lapsed: bool,
+    /// Whether it has begun to switch and has not been heard of for long.
+    pub silent: bool,
+    /// Why it waits.
+    pub deferred: Option<Deferral>,
+    /// Since when a failure waits for an operator.
+    pub attention_since: Option<Timestamp>,
+}
+
+/// Why a device does not go on that could.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Deferral {
+    /// No window is open.
+    Window,
+    /// Its site trades.
+    TradingHours,
+    /// A freeze is in force.
+    Freeze,
+    /// Something on the device keeps it from switching: a sale is open.
+    Inhibitor,
+    /// A person at the device put it off.
+    User,
+}
+
+impl Deferral {
+    /// Every reason.
+    pub const ALL: [Self; 5] = [Self::Window, Self::TradingHours, Self::Freeze, Self::Inhibitor, Self::User];
+
+    /// The name in the API and on pages.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Window => "window",
+            Self::TradingHours => "trading_hours",
+            Self::Freeze => "freeze",
+            Self::Inhibitor => "inhibitor",
+            Self::User => "user",
+        }
+    }
 }
 
 /// What a check-in says about the connection.
@@ -107,6 +159,8 @@ pub struct Contact {
     pub boot_changed: bool,
     /// How often it is to check in.
     pub poll_interval: Duration,
+    /// What its agent says that it is working on.
+    pub works_on: Option<AssignmentId>,
 }
 
 /// A time in which a device was offline.
@@ -192,6 +246,32 @@ impl Connectivity {
 /// How long after a check-in a device still counts as online: time for one lost check-in.
 pub fn online_for(poll_interval: Duration) -> Duration {
     poll_interval.saturating_mul(2)
+}
+
+impl Assignment {
+    /// A new one, with a download grant.
+    pub fn granted(id: AssignmentId, rollout: RolloutId, release: &Release, phase: usize, now: Timestamp) -> Self {
+        Self {
+            id,
+            rollout,
+            release: release.digest,
+            product: release.product.clone(),
+            order: (release.epoch, release.counter),
+            phase,
+            state: AssignmentState::Downloading,
+            attempt: 1,
+            failures: 0,
+            not_before: None,
+            offered_at: now,
+            granted_at: now,
+            heard_at: now,
+            begun: false,
+            lapsed: false,
+            silent: false,
+            deferred: None,
+            attention_since: None,
+        }
+    }
 }
 
 impl Device {

@@ -110,16 +110,8 @@ pub(crate) fn spec() -> Spec {
 }
 
 pub(crate) fn assignment(rollout: RolloutId, release: &Release, state: AssignmentState) -> Assignment {
-    Assignment {
-        id: AssignmentId::from_slice(rollout.as_bytes()).expect("16 bytes"),
-        rollout,
-        release: release.digest,
-        phase: 0,
-        state,
-        attempt: 1,
-        not_before: None,
-        offered_at: at("2026-11-23T00:00:00Z"),
-    }
+    let id = AssignmentId::from_slice(rollout.as_bytes()).expect("16 bytes");
+    Assignment { state, ..Assignment::granted(id, rollout, release, 0, at("2026-11-23T00:00:00Z")) }
 }
 
 /// A till in the middle of its day.
@@ -129,5 +121,6 @@ pub(crate) fn contact(now: Timestamp) -> Contact {
         absence: None,
         boot_changed: false,
         poll_interval: Duration::from_secs(300),
+        works_on: None,
     }
 }

@@ -13,7 +13,7 @@ mod words;
 
 pub use by_hand::{Deed, Word, by_hand};
 use callboard_proto::{instruction::Reason, time::Timestamp};
-pub use counts::PhaseCounts;
+pub use counts::{Deferrals, PhaseCounts};
 
 use crate::rollout::{Approval, Membership, Phase, Rollout, RolloutState};
 

@@ -25,8 +25,10 @@ use crate::{
     device::{Absence, Assignment, Connectivity, Contact, DEFAULT_ABANDONED_AFTER, Device},
     gate::{Advance, PhaseCounts, PhaseTimes},
     guard::{Grant, Loads},
+    rhythm::Rhythm,
     rollout::Rollout,
     selector::Seen,
+    timer::{self, Due},
 };
 
 /// Rollouts and how they stand.
@@ -51,6 +53,8 @@ pub struct Standing {
     /// Of the open phase.
     pub times: PhaseTimes,
     places: Places,
+    /// Gates look past what had failed by then.
+    acknowledged_at: Option<Timestamp>,
 }
 
 /// What happened to a rollout.
@@ -66,6 +70,8 @@ pub enum News {
     Ended(RolloutId, DeviceId, AssignmentState),
     /// A device activated without having asked.
     Alone(RolloutId, DeviceId),
+    /// Silence of a device led to this.
+    Rang(RolloutId, DeviceId, Due),
 }
 
 /// A device and what is kept of it.
@@ -88,9 +94,7 @@ pub struct Unit {
 pub struct Row {
     /// Number of the last report of this attempt.
     pub seq: u32,
-    /// When it was granted what it holds, or held last.
-    pub granted_at: Timestamp,
-    /// Where the device stood then.
+    /// Where the device stood when it was granted what it holds, or held last.
     pub granted_site: Option<SiteId>,
 }
 
@@ -112,8 +116,8 @@ impl Unit {
         Seen { last_seen: seen, status, now }
     }
 
-    /// The device got a new certificate: a new life, in which nothing counts of what was before.
-    pub fn enrol(&mut self, now: Timestamp) {
+    /// A new life, in which nothing counts of what was before.
+    fn begin_anew(&mut self, now: Timestamp) {
         self.device.enrolled_at = Some(now);
         self.device.bad_releases.clear();
         self.rows.clear();
@@ -138,7 +142,7 @@ impl Ledger {
 
     /// Says how a rollout stands that is taken over.
     pub fn set_standing(&mut self, id: RolloutId, counts: Vec<PhaseCounts>, times: PhaseTimes) {
-        self.standings.insert(id, Standing { counts, times, places: Places::default() });
+        self.standings.insert(id, Standing { counts, times, ..Standing::default() });
     }
 
     /// Takes over the places that a device holds.
@@ -150,11 +154,11 @@ impl Ledger {
         }
     }
 
-    /// What a check-in now says about the connection.
-    pub fn contact(&self, now: Timestamp, unit: &Unit, boot_changed: bool) -> Contact {
+    /// What a check-in now says about the connection, and what the agent says that it is at.
+    pub fn contact(&self, now: Timestamp, unit: &Unit, boot_changed: bool, works_on: Option<AssignmentId>) -> Contact {
         let (last_seen, poll_interval) = (unit.last_seen, self.poll_interval);
         let absence = Absence::at(now, last_seen, poll_interval, unit.absence);
-        Contact { last_seen, absence, boot_changed, poll_interval }
+        Contact { last_seen, absence, boot_changed, poll_interval, works_on }
     }
 
     /// Who holds places of rollouts with caps, as it concerns a device.
@@ -176,8 +180,9 @@ impl Ledger {
         now: Timestamp,
         unit: &mut Unit,
         boot_changed: bool,
+        works_on: Option<AssignmentId>,
     ) -> Result<Decision, IllegalTransition> {
-        let contact = self.contact(now, unit, boot_changed);
+        let contact = self.contact(now, unit, boot_changed, works_on);
         let decision = loop {
             let loads = self.loads(&unit.device);
             let decision = decide::decide(now, &self.catalog, &unit.device, &contact, &loads);
@@ -188,7 +193,54 @@ impl Ledger {
         };
         unit.last_seen = Some(now);
         unit.absence = contact.absence;
+        if let Some(id) = works_on {
+            self.change(unit, id, |one| one.heard(now));
+        }
         Ok(decision)
+    }
+
+    /// The device got a new certificate: it begins anew, and what it had under way is nobody's any more.
+    ///
+    /// # Errors
+    /// Never: what is under way may always be left.
+    pub fn enrol(&mut self, now: Timestamp, unit: &mut Unit) -> Result<(), IllegalTransition> {
+        let open = |one: &&Assignment| !one.state.is_final() || one.state == AssignmentState::TimedOut;
+        let open: Vec<AssignmentId> = unit.device.assignments.iter().filter(open).map(|one| one.id).collect();
+        for id in open {
+            self.decided(now, unit, id, Event::Left)?;
+        }
+        unit.begin_anew(now);
+        Ok(())
+    }
+
+    /// When silence of a device leads to something, if nothing more is heard of it.
+    pub fn next_ring(&self, unit: &Unit) -> Option<Timestamp> {
+        let due = unit.device.assignments.iter().filter_map(|one| timer::next(one, one.heard_at, &Rhythm::ALWAYS));
+        due.map(|(at, _)| at).min()
+    }
+
+    /// Lets the timers of a device go off that have run down.
+    ///
+    /// # Errors
+    /// Never: timers run only where they may go off.
+    pub fn ring(&mut self, now: Timestamp, unit: &mut Unit) -> Result<(), IllegalTransition> {
+        loop {
+            let due = unit.device.assignments.iter().filter_map(|one| {
+                let (at, due) = timer::next(one, one.heard_at, &Rhythm::ALWAYS)?;
+                (at <= now).then_some((at, one.id, one.rollout, due))
+            });
+            let Some((_, id, rollout, due)) = due.min_by_key(|(at, ..)| *at) else {
+                return Ok(());
+            };
+            self.news.push(News::Rang(rollout, unit.device.id, due));
+            match due.event() {
+                Some(event) => self.decided(now, unit, id, event)?,
+                None => {
+                    self.change(unit, id, |one| one.silent = true);
+                    self.advance(now, rollout);
+                }
+            }
+        }
     }
 
     /// Takes a report; `false` if it was heard before.
@@ -212,6 +264,9 @@ impl Ledger {
             self.news.push(News::Alone(rollout, unit.device.id));
         }
         self.happen(now, unit, report.assignment_id, heard.event)?;
+        if heard.deferral.is_some() {
+            self.change(unit, report.assignment_id, |one| one.deferred = heard.deferral);
+        }
         self.advance(now, rollout);
         Ok(true)
     }
@@ -228,6 +283,16 @@ impl Ledger {
             Step::GrantActivation { assignment, .. } => self.decided(now, unit, assignment, Event::ActivationGranted),
             Step::Cancel { assignment, why } => self.decided(now, unit, assignment, why.event()),
             Step::CloseAsInstalled { assignment } => self.decided(now, unit, assignment, Event::SeenInstalled),
+            Step::Regress { assignment } => self.decided(now, unit, assignment, Event::Regressed),
+            Step::TryAgain { assignment } => self.decided(now, unit, assignment, Event::FailedForNow),
+            Step::Hear { assignment } => {
+                self.change(unit, assignment, |one| one.heard(now));
+                Ok(())
+            }
+            Step::Defer { assignment, why } => {
+                self.change(unit, assignment, |one| one.deferred = why);
+                Ok(())
+            }
             Step::Exclude { rollout, phase, .. } => {
                 self.exclude(rollout, phase, unit.device.number);
                 self.advance(now, rollout);
@@ -271,28 +336,20 @@ impl Ledger {
             return self.happen(now, unit, queued, Event::DownloadGranted);
         }
         let id_of_new = bucket(id, unit.device.id.as_bytes()).id();
-        let (Some((rollout, standing)), Some(new_id)) = (self.both(id), id_of_new) else {
+        let release = self.rollout(id).and_then(|rollout| self.catalog.releases.get(&rollout.plan.release)).cloned();
+        let (Some((_, standing)), Some(new_id), Some(release)) = (self.both(id), id_of_new, release) else {
             return Ok(());
         };
         if let Some(place) = unit.former.iter().position(|one| one.rollout == id) {
             let old = unit.former.remove(place);
             if let Some(counts) = standing.counts.get_mut(old.phase) {
-                *counts.of(old.state) = counts.of(old.state).saturating_sub(1);
+                counts.recount(Some(&old), None);
             }
         }
-        let new = Assignment {
-            id: new_id,
-            rollout: id,
-            release: rollout.plan.release,
-            phase,
-            state: AssignmentState::Downloading,
-            attempt: 1,
-            not_before: None,
-            offered_at: now,
-        };
-        let row = Row { seq: 0, granted_at: now, granted_site: unit.device.site.clone() };
+        let new = Assignment::granted(new_id, id, &release, phase, now);
+        let row = Row { seq: 0, granted_site: unit.device.site.clone() };
         if let Some(counts) = standing.counts.get_mut(phase) {
-            counts.move_one(None, new.state);
+            counts.recount(None, Some(&new));
         }
         standing.places.enter(&new, &row);
         unit.device.assignments.push(new);
@@ -324,6 +381,7 @@ impl Ledger {
         event: Event,
     ) -> Result<(), IllegalTransition> {
         let (device, site) = (unit.device.id, unit.device.site.clone());
+        self.take_note(unit, id);
         let Some((one, row)) = unit.assignment_mut(id) else {
             return Ok(());
         };
@@ -333,13 +391,13 @@ impl Ledger {
             // The reports of an attempt are numbered from 1.
             row.seq = 0;
         }
-        if matches!(event, Event::DownloadGranted | Event::ActivationGranted) {
-            (row.granted_at, row.granted_site) = (now, site);
+        if matches!(event, Event::DownloadGranted | Event::ActivationGranted | Event::ActivatedAlone) {
+            row.granted_site = site;
         }
         let (rollout, release, after) = (one.rollout, one.release, one.state);
         if let Some(standing) = self.standings.get_mut(&rollout) {
-            if let Some(counts) = standing.counts.get_mut(one.phase).filter(|_| before != after) {
-                counts.move_one(Some(before), after);
+            if let Some(counts) = standing.counts.get_mut(one.phase) {
+                counts.recount(Some(&old), Some(one));
             }
             let left = standing.places.leave(&old, &old_row);
             let held = standing.places.enter(one, row);
@@ -350,11 +408,34 @@ impl Ledger {
         if before != after && (before.is_final() || after.is_final()) {
             self.news.push(News::Ended(rollout, device, after));
         }
-        match (before == AssignmentState::RolledBack, after == AssignmentState::RolledBack) {
-            (false, true) => unit.device.bad_releases.push(release),
-            (true, false) => unit.device.bad_releases.retain(|bad| *bad != release),
-            _ => {}
+        if after == AssignmentState::RolledBack && !unit.device.bad_releases.contains(&release) {
+            unit.device.bad_releases.push(release);
         }
         Ok(())
+    }
+
+    /// Changes an assignment without letting anything happen to it, and counts it.
+    fn change(&mut self, unit: &mut Unit, id: AssignmentId, change: impl FnOnce(&mut Assignment)) {
+        let Some((one, _)) = unit.assignment_mut(id) else {
+            return;
+        };
+        let old = one.clone();
+        change(one);
+        let standing = self.standings.get_mut(&one.rollout);
+        if let Some(counts) = standing.and_then(|standing| standing.counts.get_mut(one.phase)) {
+            counts.recount(Some(&old), Some(one));
+        }
+    }
+
+    /// What operators acknowledged is counted at once, and written to the assignment when it is next touched.
+    fn take_note(&mut self, unit: &mut Unit, id: AssignmentId) {
+        let Some((one, _)) = unit.assignment_mut(id) else {
+            return;
+        };
+        let acknowledged_at = self.standings.get(&one.rollout).and_then(|standing| standing.acknowledged_at);
+        let noticed = one.attention_since.is_some_and(|since| acknowledged_at.is_some_and(|at| since <= at));
+        if noticed && one.state != AssignmentState::TimedOut {
+            one.attention_since = None;
+        }
     }
 }

@@ -88,7 +88,7 @@ pub fn preview(
             Fit::Fits | Fit::Unreported => {}
             Fit::AlreadyInstalled => preview.already_installed.push(device.id),
             Fit::Incompatible(misfit) => {
-                let reason = Reason { code: misfit.code().to_owned(), text: misfit.text(release, device) };
+                let reason = Reason { code: misfit.code().to_owned(), text: misfit.text(release, device, &plan.name) };
                 preview.incompatible.push((device.id, reason));
             }
         }

@@ -1,6 +1,11 @@
 //! A release as far as decisions need it, and whether it fits a device.
 
-use callboard_proto::{digest::Digest, ids::Product, time::Timestamp, version::Version};
+use callboard_proto::{
+    digest::Digest,
+    ids::{Product, RolloutName},
+    time::Timestamp,
+    version::Version,
+};
 
 use crate::{device::Device, selector::Glob};
 
@@ -134,8 +139,8 @@ impl Misfit {
         }
     }
 
-    /// A sentence about this release and this device.
-    pub fn text(self, release: &Release, device: &Device) -> String {
+    /// A sentence about this release and this device, in this rollout.
+    pub fn text(self, release: &Release, device: &Device, rollout: &RolloutName) -> String {
         let installed = device.installed(&release.product);
         let version = installed.map_or("none", |one| one.version.as_str());
         match self {
@@ -168,10 +173,16 @@ impl Misfit {
                 format!("the release may not be installed since {end}")
             }
             Self::RolledBackBefore => {
-                format!("{} {} rolled back on this device; retry it explicitly", release.product, release.version)
+                let what = format!("{} {}", release.product, release.version);
+                format!("{what} rolled back on this device; {}", retry_hint(rollout, device))
             }
         }
     }
+}
+
+/// How an operator asks for another try.
+pub(crate) fn retry_hint(rollout: &RolloutName, device: &Device) -> String {
+    format!("`callboard rollout retry {rollout} --device {} --reason ...` tries again", device.name)
 }
 
 #[cfg(test)]

@@ -8,8 +8,9 @@ use std::{sync::Arc, time::Instant};
 use callboard_policy::{
     catalog::Catalog,
     decide::{Decision, Step, decide},
-    device::{Absence, Contact, Device},
+    device::{self, Absence, Contact, Device},
     guard::Loads,
+    rhythm::Rhythm,
 };
 use callboard_proto::{
     check_in::{CheckIn, Facts},
@@ -17,6 +18,7 @@ use callboard_proto::{
     ids::AssignmentId,
     instruction::{Action, Instruction},
     problem::Code,
+    state::AssignmentState,
     time::Timestamp,
 };
 
@@ -30,6 +32,8 @@ use crate::db::{self, devices::Seen};
 
 /// Decisions in a row that were overtaken by something else before the device is asked to come again.
 const TRIES: usize = 4;
+/// Steps of one check-in: each rollout may want something written down, and that many are never active at once.
+const MAX_STEPS: usize = 256;
 
 /// Answers a check-in with a signed instruction.
 pub(crate) async fn check_in(app: &App, known: Arc<Known>, body: CheckIn, request: Digest) -> Result<Vec<u8>> {
@@ -41,6 +45,7 @@ pub(crate) async fn check_in(app: &App, known: Arc<Known>, body: CheckIn, reques
         absence: Absence::at(now, before.last_seen, app.poll_interval, before.absence),
         boot_changed: before.boot_id.as_ref().is_some_and(|boot| *boot != body.boot_id),
         poll_interval: app.poll_interval,
+        works_on: works_on(&known.record.device, &body),
     };
     let known = if same_facts(&known.record.device, &body.facts) {
         known
@@ -51,8 +56,12 @@ pub(crate) async fn check_in(app: &App, known: Arc<Known>, body: CheckIn, reques
     };
     let (known, decision) = settle(app, known, &contact, now).await?;
     // Only now: a check-in that was not answered has not used up the offer of a new connection.
-    app.presence
-        .note(known.record.device.id, Seen { at: now, boot_id: body.boot_id.clone(), absence: contact.absence });
+    let rhythm = rhythm(app, &known.record.device, &before, now);
+    let busy = contact.works_on.map(|id| (now, id));
+    app.presence.note(
+        known.record.device.id,
+        Seen { at: now, boot_id: body.boot_id.clone(), absence: contact.absence, busy, rhythm },
+    );
     known.set_contact(LastContact {
         last_seen: Some(now),
         absence: contact.absence,
@@ -60,16 +69,39 @@ pub(crate) async fn check_in(app: &App, known: Arc<Known>, body: CheckIn, reques
         state: Some(body.state),
         progress: body.progress.clone(),
         last_error: body.last_error.clone(),
+        works_on: contact.works_on,
+        rhythm: Some(rhythm),
     });
     let instruction = answer(app, &known.record.device, &decision, &body, request, now);
     app.metrics.check_in(instruction.action, began.elapsed());
     app.signer.sign(&instruction).map_err(|source| Error::Unexpected(format!("sign an instruction: {source}")))
 }
 
+/// When the device is usually there, as this check-in shows it. Before the first one its site's trading hours are a guess.
+fn rhythm(app: &App, device: &Device, before: &LastContact, now: Timestamp) -> Rhythm {
+    let guess = || device.site_tz.map(|tz| Rhythm::of_site(&device.site_rules.trading, tz, now)).unwrap_or_default();
+    let online_for = device::online_for(app.poll_interval);
+    before.rhythm.unwrap_or_else(guess).seen(before.last_seen, now, online_for)
+}
+
+/// What the agent says that it is at; one that says no more than that it is at something can mean one thing only, if it
+/// has only one.
+fn works_on(device: &Device, body: &CheckIn) -> Option<AssignmentId> {
+    body.state.assignment_state()?;
+    let mut open =
+        device.assignments.iter().filter(|one| !one.state.is_final() || one.state == AssignmentState::TimedOut);
+    match &body.progress {
+        Some(progress) => Some(progress.assignment_id),
+        None => open.next().filter(|_| open.next().is_none()).map(|one| one.id),
+    }
+}
+
 /// Decides, and takes the steps that write, until there is an answer.
 async fn settle(app: &App, mut known: Arc<Known>, contact: &Contact, now: Timestamp) -> Result<(Arc<Known>, Decision)> {
     let mut full = Loads::new();
-    for _ in 0..TRIES {
+    let (mut overtaken, mut steps) = (0, 0);
+    while overtaken < TRIES && steps < MAX_STEPS {
+        steps += 1;
         let snapshot = app.catalog();
         let device = &known.record.device;
         let decision = propose(app, &snapshot.catalog, device, contact, now, full.clone()).await?;
@@ -98,9 +130,13 @@ async fn settle(app: &App, mut known: Arc<Known>, contact: &Contact, now: Timest
                 }
             }
             Outcome::Stale => {
+                overtaken += 1;
                 app.refresh_catalog().await?;
             }
-            Outcome::Full(rollout, load) => drop(full.insert(rollout, load)),
+            Outcome::Full(rollout, load) => {
+                overtaken += 1;
+                full.insert(rollout, load);
+            }
         }
     }
     Err(Error::refused(Code::Unavailable, "rollouts are changing too fast; check in again"))
@@ -118,7 +154,7 @@ async fn propose(
     loop {
         let decision = decide(now, catalog, device, contact, &loads);
         match loads::wanted(catalog, device, decision.step) {
-            Some(Wanted { rollout, grant })
+            Some(Wanted { rollout, grant, .. })
                 if rollout.plan.caps.of(grant).is_set() && !loads.contains_key(&rollout.id) =>
             {
                 loads.insert(rollout.id, loads::read(app, rollout, device.site.as_ref()).await?);
@@ -145,7 +181,14 @@ fn answer(
         }
         Step::Cancel { assignment, .. } => (Action::Cancel, Some(assignment), None),
         Step::Hold { assignment } => (Action::Hold, assignment, None),
-        Step::Nothing | Step::CloseAsInstalled { .. } | Step::Exclude { .. } => (Action::None, None, None),
+        // All but the first are followed by another decision.
+        Step::Nothing
+        | Step::CloseAsInstalled { .. }
+        | Step::Regress { .. }
+        | Step::TryAgain { .. }
+        | Step::Hear { .. }
+        | Step::Defer { .. }
+        | Step::Exclude { .. } => (Action::None, None, None),
     };
     let assignment = assignment.and_then(|id: AssignmentId| device.assignments.iter().find(|one| one.id == id));
     let snapshot = app.snapshot.load();

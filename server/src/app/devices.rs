@@ -7,13 +7,14 @@ use std::{
 
 use callboard_policy::{
     device::{Absence, Connectivity, Device, Hold},
+    rhythm::Rhythm,
     selector::{Seen, Selector},
     window::{self, WindowTz},
 };
 use callboard_proto::{
     admin::{self, EditLabels, Imported},
     check_in::Progress,
-    ids::DeviceId,
+    ids::{AssignmentId, DeviceId},
     problem::Code,
     state::AgentState,
     time::Timestamp,
@@ -53,6 +54,10 @@ pub(crate) struct LastContact {
     pub(crate) state: Option<AgentState>,
     pub(crate) progress: Option<Progress>,
     pub(crate) last_error: Option<String>,
+    /// What its agent was at.
+    pub(crate) works_on: Option<AssignmentId>,
+    /// When it is usually there; `None` before its first check-in. In the database too.
+    pub(crate) rhythm: Option<Rhythm>,
 }
 
 impl Known {
@@ -96,11 +101,13 @@ fn remember(app: &App, mut record: Record, mut contact: LastContact) -> Known {
             contact.last_seen = Some(seen.at);
             contact.absence = seen.absence;
             contact.boot_id = Some(seen.boot_id);
+            contact.rhythm = Some(seen.rhythm);
         }
         None => {
             contact.last_seen = contact.last_seen.or(record.last_seen);
             contact.absence = contact.absence.or(record.absence);
             contact.boot_id = contact.boot_id.or_else(|| record.boot_id.clone());
+            contact.rhythm = contact.rhythm.or(record.rhythm);
         }
     }
     Known { record, contact: Mutex::new(contact) }

@@ -9,7 +9,7 @@ use callboard_proto::{
 };
 use uuid::Uuid;
 
-use super::{App, Error, Result, tokens};
+use super::{App, Error, Result, assignments, tokens};
 use crate::{
     ca,
     db::{
@@ -58,6 +58,7 @@ pub(crate) async fn enrol(app: &App, body: Enrol) -> Result<Enrolled> {
             let (hw, arch) = (request.body.hw.clone(), request.body.arch.clone());
             let (spki, token) = (request.spki, token.id);
             let credential = Credential { spki, certificate: certificate.clone(), token, hw, arch, serial };
+            assignments::leave(conn, id, now)?;
             db::devices::set_credential(conn, id, &credential, now)?;
             db::tokens::count_use(conn, token)?;
             let text = match record.spki {

@@ -24,7 +24,7 @@ pub(crate) async fn explain(app: &App, reference: String) -> Result<Explanation>
     let device = &known.record.device;
     let (last_seen, poll_interval) = (last.last_seen, app.poll_interval);
     let absence = Absence::at(now, last_seen, poll_interval, last.absence);
-    let contact = Contact { last_seen, absence, boot_changed: false, poll_interval };
+    let contact = Contact { last_seen, absence, boot_changed: false, poll_interval, works_on: last.works_on };
     let loads = loads::read_all(app, &snapshot.catalog, device.site.as_ref()).await?;
     let mut decision = decide::explain(now, &snapshot.catalog, device, &contact, &loads);
     say_what_phases_wait_for(app, &mut decision, now).await?;

@@ -9,25 +9,21 @@ use callboard_policy::{
     decide::{Admission, Step},
     device::{Assignment, Device},
     guard::{self, Caps, Grant, Load},
+    release::Release,
 };
 use callboard_proto::{
-    digest::Digest,
     ids::{AssignmentId, RolloutId},
-    state::AssignmentState,
+    report::{Failure, FailureClass},
     time::Timestamp,
 };
-use uuid::Uuid;
 
 use super::{
     App, Error, Result,
+    assignments::{self, unexpected},
     loads::{self, Wanted},
     rollouts::{advance::advance, members},
 };
-use crate::db::{
-    self, DbConn,
-    assignments::{Granted, Record},
-    events::NewEvent,
-};
+use crate::db::{self, DbConn, assignments::Record};
 
 /// What a decision was made of.
 #[derive(Clone, Debug)]
@@ -38,17 +34,11 @@ pub(crate) struct Basis {
     pub(crate) now: Timestamp,
 }
 
-impl Basis {
-    fn granted(&self) -> Granted {
-        Granted { at: self.now, site: self.device.site.clone() }
-    }
-}
-
 /// What a grant needs to know of its rollout.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Terms {
     rollout: RolloutId,
-    release: Digest,
+    release: Release,
     caps: Caps,
     grant: Grant,
 }
@@ -67,9 +57,9 @@ pub(crate) enum Outcome {
 
 /// Takes a step that writes; `wanted` is the grant that it makes.
 pub(crate) async fn take(app: &App, basis: Basis, step: Step, wanted: Option<Wanted<'_>>) -> Result<Outcome> {
-    let terms = wanted.map(|Wanted { rollout, grant }| Terms {
+    let terms = wanted.map(|Wanted { rollout, release, grant }| Terms {
         rollout: rollout.id,
-        release: rollout.plan.release,
+        release: release.clone(),
         caps: rollout.plan.caps,
         grant,
     });
@@ -80,10 +70,10 @@ pub(crate) async fn take(app: &App, basis: Basis, step: Step, wanted: Option<Wan
             if !fresh {
                 return Ok(Outcome::Stale);
             }
-            if let Some(load) = terms.map(|terms| full(conn, &basis, terms)).transpose()?.flatten() {
+            if let Some(load) = terms.as_ref().map(|terms| full(conn, &basis, terms)).transpose()?.flatten() {
                 return Ok(load);
             }
-            let catalog_changed = apply(conn, &basis, step, terms)?;
+            let catalog_changed = apply(conn, &basis, step, terms.as_ref())?;
             db::devices::touch(conn, basis.device.id, basis.now)?;
             Ok::<_, Error>(Outcome::Done { catalog_changed })
         })
@@ -91,7 +81,7 @@ pub(crate) async fn take(app: &App, basis: Basis, step: Step, wanted: Option<Wan
 }
 
 /// The last place may have been taken since the decision was made.
-fn full(conn: &mut DbConn, basis: &Basis, terms: Terms) -> Result<Option<Outcome>> {
+fn full(conn: &mut DbConn, basis: &Basis, terms: &Terms) -> Result<Option<Outcome>> {
     if !terms.caps.of(terms.grant).is_set() {
         return Ok(None);
     }
@@ -100,7 +90,7 @@ fn full(conn: &mut DbConn, basis: &Basis, terms: Terms) -> Result<Option<Outcome
     Ok((!admitted).then_some(Outcome::Full(terms.rollout, load)))
 }
 
-fn apply(conn: &mut DbConn, basis: &Basis, step: Step, terms: Option<Terms>) -> Result<bool> {
+fn apply(conn: &mut DbConn, basis: &Basis, step: Step, terms: Option<&Terms>) -> Result<bool> {
     match step {
         Step::Nothing | Step::Hold { .. } | Step::ContinueDownload { .. } | Step::ContinueActivation { .. } => {
             Ok(false)
@@ -108,12 +98,22 @@ fn apply(conn: &mut DbConn, basis: &Basis, step: Step, terms: Option<Terms>) -> 
         Step::GrantDownload { rollout, phase, admission } => {
             let terms = terms.ok_or_else(|| Error::Unexpected("an offer without a rollout".to_owned()))?;
             admit(conn, basis, rollout, phase, admission)?;
-            grant_download(conn, basis, rollout, phase, terms.release)?;
+            grant_download(conn, basis, rollout, phase, &terms.release)?;
             Ok(admission != Admission::Member)
         }
         Step::GrantActivation { assignment, .. } => decided(conn, basis, assignment, Event::ActivationGranted),
         Step::Cancel { assignment, why } => decided(conn, basis, assignment, why.event()),
         Step::CloseAsInstalled { assignment } => decided(conn, basis, assignment, Event::SeenInstalled),
+        Step::Regress { assignment } => decided(conn, basis, assignment, Event::Regressed),
+        Step::TryAgain { assignment } => decided(conn, basis, assignment, Event::FailedForNow),
+        Step::Hear { assignment } => change(conn, basis, assignment, |record| {
+            record.assignment.heard(basis.now);
+            Ok(())
+        }),
+        Step::Defer { assignment, why } => change(conn, basis, assignment, |record| {
+            record.assignment.deferred = why;
+            Ok(())
+        }),
         Step::Exclude { rollout, phase, .. } => {
             members::exclude(conn, rollout, phase, basis.device.number, true)?;
             advance(conn, rollout, basis.now)?;
@@ -130,62 +130,57 @@ fn admit(conn: &mut DbConn, basis: &Basis, rollout: RolloutId, phase: usize, adm
     }
 }
 
-fn grant_download(conn: &mut DbConn, basis: &Basis, rollout: RolloutId, phase: usize, release: Digest) -> Result<()> {
+fn grant_download(conn: &mut DbConn, basis: &Basis, rollout: RolloutId, phase: usize, release: &Release) -> Result<()> {
     if let Some(mut old) = db::assignments::of(conn, rollout, basis.device.id)? {
         if basis.device.assignment(rollout).is_some() {
-            old.granted = basis.granted();
-            return happen(conn, &mut old, Event::DownloadGranted, basis.now).map(drop);
+            old.granted_site = basis.device.site.clone();
+            return assignments::happen(conn, &mut old, Event::DownloadGranted, basis.now);
         }
         // Of the device's former life, before it enrolled anew.
-        db::phases::count(conn, rollout, old.assignment.phase, Some(old.assignment.state), None)?;
-        db::assignments::delete(conn, old.assignment.id)?;
+        assignments::forget(conn, &old)?;
     }
-    let new = Assignment {
-        id: AssignmentId::from_uuid(Uuid::now_v7()),
-        rollout,
-        release,
-        phase,
-        state: AssignmentState::Downloading,
-        attempt: 1,
-        not_before: None,
-        offered_at: basis.now,
-    };
-    db::assignments::insert(conn, basis.device.id, &new, basis.device.site.as_ref(), basis.now)?;
-    Ok(db::phases::count(conn, rollout, phase, None, Some(new.state))?)
+    let new = assignments::granted(rollout, release, phase, &basis.device, basis.now);
+    assignments::insert(conn, &new, basis.now)
 }
 
-/// Lets something happen to an assignment that the device did not report; says whether the catalog has changed.
-fn decided(conn: &mut DbConn, basis: &Basis, id: AssignmentId, event: Event) -> Result<bool> {
+/// Changes an assignment by `change`; says whether the catalog has changed.
+fn change(
+    conn: &mut DbConn,
+    basis: &Basis,
+    id: AssignmentId,
+    change: impl FnOnce(&mut Record) -> Result<()>,
+) -> Result<bool> {
     let Some(mut record) = db::assignments::get(conn, id)? else {
         return Ok(false);
     };
-    if event == Event::ActivationGranted {
-        record.granted = basis.granted();
+    let was = record.assignment.clone();
+    change(&mut record)?;
+    assignments::save(conn, &mut record, &was, basis.now)?;
+    if assignments::ends(&was, &record.assignment) {
+        let text = format!("{} ({} before)", record.assignment.state.as_str(), was.state.as_str());
+        assignments::log(conn, &record, "assignment", text, basis.now)?;
     }
-    let before = happen(conn, &mut record, event, basis.now)?;
-    if record.assignment.state.is_final() {
-        let text = format!("{} ({} before)", record.assignment.state.as_str(), before.as_str());
-        let event = NewEvent {
-            rollout: Some(record.assignment.rollout),
-            ..NewEvent::device("assignment", record.device, text)
-        };
-        db::events::insert(conn, basis.now, &event)?;
+    if record.assignment.state == was.state {
+        return Ok(false);
     }
     advance(conn, record.assignment.rollout, basis.now)
 }
 
-/// Lets something happen to an assignment, writes it and counts it; gives the state before. What is not allowed is a
-/// fault of the server: what devices report has been judged before.
-pub(crate) fn happen(conn: &mut DbConn, record: &mut Record, event: Event, now: Timestamp) -> Result<AssignmentState> {
-    let attempt = record.assignment.attempt;
-    let before = assignment::happen(&mut record.assignment, record.device, event, now)
-        .map_err(|source| Error::Unexpected(source.to_string()))?;
-    if record.assignment.attempt != attempt {
-        // The reports of an attempt are numbered from 1.
-        record.seq = 0;
-    }
-    db::assignments::update(conn, record, now)?;
-    let (rollout, phase, after) = (record.assignment.rollout, record.assignment.phase, record.assignment.state);
-    db::phases::count(conn, rollout, phase, Some(before), Some(after))?;
-    Ok(before)
+/// Lets something happen to an assignment that the device did not report; says whether the catalog has changed.
+fn decided(conn: &mut DbConn, basis: &Basis, id: AssignmentId, event: Event) -> Result<bool> {
+    change(conn, basis, id, |record| {
+        assignment::happen(&mut record.assignment, record.device, event, basis.now).map_err(unexpected)?;
+        match event {
+            Event::ActivationGranted => record.granted_site = basis.device.site.clone(),
+            Event::Regressed => record.failure = Some(regression(&basis.device, &record.assignment)),
+            _ => {}
+        }
+        Ok(())
+    })
+}
+
+fn regression(device: &Device, lost: &Assignment) -> Failure {
+    let version = device.installed(&lost.product).map_or("nothing", |one| one.version.as_str());
+    let text = format!("it runs {} {version} again, after the release had been installed", lost.product);
+    Failure { class: FailureClass::Permanent, code: "regressed".to_owned(), text }
 }

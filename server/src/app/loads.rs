@@ -7,6 +7,7 @@ use callboard_policy::{
     decide::Step,
     device::Device,
     guard::{Caps, Grant, InFlight, Load, Loads},
+    release::Release,
     rollout::Rollout,
 };
 use callboard_proto::ids::{RolloutId, SiteId};
@@ -17,6 +18,7 @@ use crate::db::{self, DbConn};
 /// A grant that a step makes.
 pub(crate) struct Wanted<'a> {
     pub(crate) rollout: &'a Rollout,
+    pub(crate) release: &'a Release,
     pub(crate) grant: Grant,
 }
 
@@ -30,7 +32,8 @@ pub(super) fn wanted<'a>(catalog: &'a Catalog, device: &Device, step: Step) -> O
         }
         _ => return None,
     };
-    Some(Wanted { rollout: catalog.rollout(rollout)?, grant })
+    let rollout = catalog.rollout(rollout)?;
+    Some(Wanted { rollout, release: catalog.releases.get(&rollout.plan.release)?, grant })
 }
 
 /// Reads the load of a rollout as it concerns a device at `site`.

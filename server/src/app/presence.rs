@@ -31,7 +31,10 @@ struct Pending {
 impl Presence {
     /// Notes a check-in.
     pub(crate) fn note(&self, device: DeviceId, seen: Seen) {
-        self.pending().fresh.insert(device, seen);
+        let mut pending = self.pending();
+        // One that was not at work does not undo that it was a moment ago.
+        let busy = seen.busy.or_else(|| pending.fresh.get(&device).and_then(|before| before.busy));
+        pending.fresh.insert(device, Seen { busy, ..seen });
     }
 
     /// A check-in that the database may not show yet.

@@ -1,8 +1,8 @@
 //! Reports: what became of assignments. Many reports are committed together; each is answered when it is durable.
 
-use callboard_policy::assignment::{Event, Terms, Unheard, hear};
+use callboard_policy::assignment::{self, Event, Terms, Unheard, hear};
 use callboard_proto::{
-    ids::DeviceId,
+    ids::{DeviceId, SiteId},
     problem::Code,
     report::{Event as Reported, Receipt, RefusedReport, Report, ReportKey},
     time::Timestamp,
@@ -10,15 +10,16 @@ use callboard_proto::{
 
 use super::{
     App, Error, Result,
+    assignments::{self, unexpected},
     devices::{self, Known},
-    grants::happen,
     rollouts::advance::advance,
 };
-use crate::db::{self, DbConn, assignments::Record, events::NewEvent};
+use crate::db::{self, DbConn, events::NewEvent};
 
 /// Takes the reports of one device, oldest first.
 pub(crate) async fn reports(app: &App, known: &Known, reports: Vec<Report>) -> Result<Receipt> {
     let (device, now, count) = (known.record.device.id, app.clock.now(), reports.len());
+    let site = known.record.device.site.clone();
     let (receipt, changed) = app
         .db
         .write(move |conn| {
@@ -26,7 +27,7 @@ pub(crate) async fn reports(app: &App, known: &Known, reports: Vec<Report>) -> R
             let mut changed = false;
             for report in reports {
                 let key = report.key();
-                match one(conn, device, report, now)? {
+                match one(conn, device, site.as_ref(), report, now)? {
                     Ok(catalog_changed) => {
                         changed |= catalog_changed;
                         receipt.accepted.push(key);
@@ -63,6 +64,7 @@ fn refused(
 fn one(
     conn: &mut DbConn,
     device: DeviceId,
+    site: Option<&SiteId>,
     report: Report,
     now: Timestamp,
 ) -> Result<std::result::Result<bool, (Code, String)>> {
@@ -83,13 +85,20 @@ fn one(
         Ok(None) => return Ok(Ok(false)),
         Err(unheard) => return Ok(Err((code(unheard), unheard.to_string()))),
     };
-    if heard.alone {
-        begin_alone(conn, &mut record, now)?;
-    }
+    let was = record.assignment.clone();
     record.seq = report.seq;
     record.failure = report.failure.clone().or(record.failure);
-    happen(conn, &mut record, heard.event, now)?;
-    log(conn, &record, &report, now)?;
+    if heard.alone {
+        // From now on it is as if it had been granted.
+        assignment::happen(&mut record.assignment, device, Event::ActivatedAlone, now).map_err(unexpected)?;
+        record.granted_site = site.cloned();
+        let text = "it could not ask, and activated as it had been allowed to before";
+        assignments::log(conn, &record, "assignment.alone", text, now)?;
+    }
+    assignment::happen(&mut record.assignment, device, heard.event, now).map_err(unexpected)?;
+    record.assignment.deferred = heard.deferral.or(record.assignment.deferred);
+    assignments::save(conn, &mut record, &was, now)?;
+    assignments::log(conn, &record, "assignment.reported", in_words(&report), now)?;
     Ok(Ok(advance(conn, record.assignment.rollout, now)?))
 }
 
@@ -101,18 +110,7 @@ fn code(unheard: Unheard) -> Code {
     }
 }
 
-/// The device used the right that it was given beforehand; from now on it is as if it had been granted.
-fn begin_alone(conn: &mut DbConn, record: &mut Record, now: Timestamp) -> Result<()> {
-    happen(conn, record, Event::ActivatedAlone, now)?;
-    let text = "it could not ask, and activated within the time that it had been told before";
-    let event = NewEvent {
-        rollout: Some(record.assignment.rollout),
-        ..NewEvent::device("assignment.alone", record.device, text)
-    };
-    Ok(db::events::insert(conn, now, &event)?)
-}
-
-fn log(conn: &mut DbConn, record: &Record, report: &Report, now: Timestamp) -> Result<()> {
+fn in_words(report: &Report) -> String {
     let what = match report.event {
         Reported::Downloading => "is downloading",
         Reported::Staged => "has it staged",
@@ -124,16 +122,12 @@ fn log(conn: &mut DbConn, record: &Record, report: &Report, now: Timestamp) -> R
         Reported::Failed => "failed",
         Reported::Cancelled => "dropped it",
     };
-    let mut text = format!("attempt {}: {what}", report.attempt);
-    if let Some(failure) = &report.failure {
-        // The end of a long output is where the reason stands; all of it is with the assignment.
-        let tail: Vec<char> = failure.text.chars().rev().take(500).collect();
-        let tail: String = tail.into_iter().rev().collect();
-        text = format!("{text} ({}: {tail})", failure.code);
-    }
-    let event = NewEvent {
-        rollout: Some(record.assignment.rollout),
-        ..NewEvent::device("assignment.reported", record.device, text)
+    let text = format!("attempt {}: {what}", report.attempt);
+    let Some(failure) = &report.failure else {
+        return text;
     };
-    Ok(db::events::insert(conn, now, &event)?)
+    // The end of a long output is where the reason stands; all of it is with the assignment.
+    let tail: Vec<char> = failure.text.chars().rev().take(500).collect();
+    let tail: String = tail.into_iter().rev().collect();
+    format!("{text} ({}: {tail})", failure.code)
 }

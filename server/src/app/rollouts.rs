@@ -16,7 +16,7 @@ use uuid::Uuid;
 use super::{App, Because, Error, Result, releases};
 use crate::db::{self, DbConn, events::NewEvent, rollouts::Record};
 pub(crate) use show::{gate_counts, show, show_assignment, waits_for};
-pub(crate) use start::start;
+pub(crate) use start::{seen, start};
 
 /// A rollout by its id or its name.
 pub(crate) fn resolve(conn: &mut DbConn, reference: &str) -> Result<Record> {

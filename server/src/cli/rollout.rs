@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use callboard_proto::{
-    admin::{Assignment, Because, OpenPhase, Page, Preview, ROLLOUT_SCHEMA, Rollout, RolloutState},
+    admin::{Assignment, Because, DevicesOfRollout, OpenPhase, Page, Preview, ROLLOUT_SCHEMA, Rollout, RolloutState},
     ids::RolloutName,
 };
 
@@ -14,6 +14,7 @@ use super::{
     show,
 };
 
+mod devices;
 mod diff;
 mod file;
 mod guards;
@@ -24,6 +25,7 @@ mod view;
 mod watch;
 mod window;
 
+use devices::DevicesArgs;
 use spec::SpecArgs;
 
 /// What to do with rollouts.
@@ -75,8 +77,23 @@ pub(crate) enum RolloutCommand {
         #[arg(long)]
         acknowledge_failures: bool,
     },
-    /// Call a rollout off
-    Cancel(ChangeArgs),
+    /// Call a rollout off, or only its part for some devices
+    Cancel {
+        #[command(flatten)]
+        change: ChangeArgs,
+        /// Only for this device, by its name or id; may be repeated
+        #[arg(long = "device", value_name = "DEVICE", requires = "reason")]
+        devices: Vec<String>,
+        /// Only for the devices that it selects, such as 'site = NYC-001'
+        #[arg(long, value_name = "SELECTOR", requires = "reason", conflicts_with = "devices")]
+        selector: Option<String>,
+    },
+    /// Try devices again that failed, rolled back, timed out or were cancelled
+    ///
+    /// They begin anew, whatever failed before. A frozen rollout that has completed runs again.
+    Retry(DevicesArgs),
+    /// Take note of failures: gates and the list of what needs attention look past them
+    Skip(DevicesArgs),
     /// Approve the open phase, for a phase with approval=manual: the next phase opens
     Approve(ChangeArgs),
     /// End the soak of the open phase
@@ -174,7 +191,14 @@ pub(crate) fn run(command: RolloutCommand, context: &Context) -> anyhow::Result<
         RolloutCommand::Resume { change: args, acknowledge_failures } => {
             change("resume", args, acknowledge_failures, context)
         }
-        RolloutCommand::Cancel(args) => change("cancel", args, false, context),
+        RolloutCommand::Cancel { change: args, devices, selector } if devices.is_empty() && selector.is_none() => {
+            change("cancel", args, false, context)
+        }
+        RolloutCommand::Cancel { change: ChangeArgs { rollout, reason }, devices, selector } => {
+            devices::act("cancel", &rollout, DevicesOfRollout { devices, selector, reason }, context)
+        }
+        RolloutCommand::Retry(args) => args.run("retry", context),
+        RolloutCommand::Skip(args) => args.run("skip", context),
         RolloutCommand::Approve(args) => change("approve", args, false, context),
         RolloutCommand::SkipSoak(ReasonedArgs { rollout, reason }) => {
             change("skip-soak", ChangeArgs { rollout, reason }, false, context)

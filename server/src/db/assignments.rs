@@ -1,19 +1,30 @@
 //! Assignments: one device in one rollout. Rows are made at the first grant.
 
-use callboard_policy::device::{Assignment, Device};
+use callboard_policy::{
+    device::{Assignment, Deferral, Device},
+    rhythm::Rhythm,
+    timer,
+};
 use callboard_proto::{
     ids::{AssignmentId, DeviceId, RolloutId, SiteId},
     report::Failure,
     state::AssignmentState,
     time::Timestamp,
 };
-use diesel::{ExpressionMethods, QueryDsl, QueryResult, Queryable};
+use diesel::{
+    AsChangeset, ExpressionMethods, Insertable, NullableExpressionMethods as _, QueryDsl, QueryResult, Queryable,
+};
 
 use super::{
     conn::{DbConn, execute, find, load},
-    schema::{assignments, devices},
-    types::{Ms, Sha, Uid, at_place, from_json, parse, place, to_i64, to_json, to_u32},
+    penalties,
+    schema::{assignments, devices, releases, rollouts},
+    types::{Ms, Sha, Uid, at_place, from_json, parse, place, to_i64, to_json, to_u32, to_u64},
 };
+
+/// What of its release an assignment is read with.
+const OF_RELEASE: (releases::product, releases::epoch, releases::counter) =
+    (releases::product, releases::epoch, releases::counter);
 
 /// An assignment with what only the registry needs.
 #[derive(Clone, Debug)]
@@ -23,16 +34,11 @@ pub(crate) struct Record {
     /// Number of the last report of this attempt.
     pub(crate) seq: u32,
     pub(crate) failure: Option<Failure>,
-    pub(crate) granted: Granted,
+    /// Where the device stood when it was granted what it holds, or held last: one that moves keeps its place there.
+    pub(crate) granted_site: Option<SiteId>,
     pub(crate) updated_at: Timestamp,
-}
-
-/// When and where an assignment was granted what it holds, or held last. The site is that of the grant, so that a device
-/// that moves keeps its place where it took it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Granted {
-    pub(crate) at: Timestamp,
-    pub(crate) site: Option<SiteId>,
+    /// When the device is usually there, as far as its timers ask: any time, until one has gone off.
+    pub(crate) rhythm: Rhythm,
 }
 
 #[derive(Queryable)]
@@ -44,33 +50,57 @@ struct Row {
     phase: i64,
     state: i16,
     attempt: i64,
+    failures: i64,
     seq: i64,
     not_before: Option<Ms>,
     failure: Option<String>,
     granted_at: Ms,
     granted_site: Option<String>,
+    heard_at: Ms,
+    begun: i16,
+    lapsed: i16,
+    silent: i16,
+    deferred: Option<i16>,
+    attention_since: Option<Ms>,
+    _timer_at: Option<Ms>,
     created_at: Ms,
     updated_at: Ms,
 }
 
+/// What of its release a row is read with: product, epoch, counter.
+type Joined = (Row, (String, i64, i64));
+
 impl Row {
-    fn into_record(self) -> QueryResult<Record> {
+    fn into_record(self, (product, epoch, counter): (String, i64, i64)) -> QueryResult<Record> {
+        let deferred = self.deferred.map(|place| at_place(&Deferral::ALL, place, "deferral"));
+        let assignment = Assignment {
+            id: self.id.id(),
+            rollout: self.rollout_id.id(),
+            release: self.release.0,
+            product: parse(&product)?,
+            order: (to_u32(epoch), to_u64(counter)),
+            phase: usize::try_from(self.phase).unwrap_or_default(),
+            state: at_place(&AssignmentState::ALL, self.state, "assignment state")?,
+            attempt: to_u32(self.attempt),
+            failures: to_u32(self.failures),
+            not_before: self.not_before.map(Into::into),
+            offered_at: self.created_at.into(),
+            granted_at: self.granted_at.into(),
+            heard_at: self.heard_at.into(),
+            begun: self.begun != 0,
+            lapsed: self.lapsed != 0,
+            silent: self.silent != 0,
+            deferred: deferred.transpose()?,
+            attention_since: self.attention_since.map(Into::into),
+        };
         Ok(Record {
-            assignment: Assignment {
-                id: self.id.id(),
-                rollout: self.rollout_id.id(),
-                release: self.release.0,
-                phase: usize::try_from(self.phase).unwrap_or_default(),
-                state: at_place(&AssignmentState::ALL, self.state, "assignment state")?,
-                attempt: to_u32(self.attempt),
-                not_before: self.not_before.map(Into::into),
-                offered_at: self.created_at.into(),
-            },
+            assignment,
             device: self.device_id.id(),
             seq: to_u32(self.seq),
             failure: self.failure.as_deref().map(from_json).transpose()?,
-            granted: Granted { at: self.granted_at.into(), site: self.granted_site.as_deref().map(parse).transpose()? },
+            granted_site: self.granted_site.as_deref().map(parse).transpose()?,
             updated_at: self.updated_at.into(),
+            rhythm: Rhythm::ALWAYS,
         })
     }
 }
@@ -85,30 +115,78 @@ pub(super) fn attach(conn: &mut DbConn, device: &mut Device) -> QueryResult<()> 
     // A device that enrolled anew begins a new life.
     let since = device.enrolled_at.unwrap_or_default();
     let query = assignments::table
+        .inner_join(releases::table)
         .filter(assignments::device_id.eq(Uid::from(device.id)))
         .filter(assignments::created_at.ge(Ms::from(since)))
-        .order(assignments::created_at);
-    for row in load::<_, Row>(conn, query)? {
-        let assignment = row.into_record()?.assignment;
-        if assignment.state == AssignmentState::RolledBack {
-            device.bad_releases.push(assignment.release);
-        }
-        device.assignments.push(assignment);
-    }
+        .order(assignments::created_at)
+        .select((assignments::all_columns, OF_RELEASE));
+    device.assignments = records(load(conn, query)?)?.into_iter().map(|record| record.assignment).collect();
+    device.bad_releases = penalties::of(conn, device.id, since)?;
     Ok(())
+}
+
+fn records(rows: Vec<Joined>) -> QueryResult<Vec<Record>> {
+    rows.into_iter().map(|(row, release)| row.into_record(release)).collect()
 }
 
 /// One assignment.
 pub(crate) fn get(conn: &mut DbConn, id: AssignmentId) -> QueryResult<Option<Record>> {
-    find::<_, Row>(conn, assignments::table.find(Uid::from(id)))?.map(Row::into_record).transpose()
+    let query = assignments::table.inner_join(releases::table).filter(assignments::id.eq(Uid::from(id)));
+    Ok(records(load(conn, query.select((assignments::all_columns, OF_RELEASE)))?)?.pop())
 }
 
 /// The assignment of a device in a rollout.
 pub(crate) fn of(conn: &mut DbConn, rollout: RolloutId, device: DeviceId) -> QueryResult<Option<Record>> {
     let query = assignments::table
+        .inner_join(releases::table)
         .filter(assignments::rollout_id.eq(Uid::from(rollout)))
         .filter(assignments::device_id.eq(Uid::from(device)));
-    find::<_, Row>(conn, query)?.map(Row::into_record).transpose()
+    Ok(records(load(conn, query.select((assignments::all_columns, OF_RELEASE)))?)?.pop())
+}
+
+/// What is unfinished on a device, of whichever life: it may still hold something, or say something of it.
+pub(crate) fn unfinished(conn: &mut DbConn, device: DeviceId) -> QueryResult<Vec<Record>> {
+    let open =
+        AssignmentState::ALL.into_iter().filter(|state| !state.is_final() || *state == AssignmentState::TimedOut);
+    let query = assignments::table
+        .inner_join(releases::table)
+        .filter(assignments::device_id.eq(Uid::from(device)))
+        .filter(assignments::state.eq_any(open.map(column).collect::<Vec<_>>()));
+    records(load(conn, query.select((assignments::all_columns, OF_RELEASE)))?)
+}
+
+/// An assignment whose timer went off.
+pub(crate) struct Rung {
+    pub(crate) record: Record,
+    /// The last check-in at which the device was at work on it.
+    pub(crate) busy_at: Option<Timestamp>,
+}
+
+/// Assignments whose timers have gone off by `now`, the longest overdue first.
+pub(crate) fn rung(conn: &mut DbConn, now: Timestamp, limit: i64) -> QueryResult<Vec<Rung>> {
+    type OfDevice = (Option<Ms>, Option<Uid>, Option<Vec<u8>>);
+    let query = assignments::table
+        .inner_join(releases::table)
+        .inner_join(devices::table)
+        .filter(assignments::timer_at.le(Some(Ms::from(now))))
+        .order(assignments::timer_at.assume_not_null())
+        .limit(limit)
+        .select((assignments::all_columns, OF_RELEASE, (devices::busy_at, devices::busy_on, devices::rhythm)));
+    let rows: Vec<(Row, (String, i64, i64), OfDevice)> = load(conn, query)?;
+    let rung = |(row, release, (at, on, rhythm)): (Row, _, OfDevice)| {
+        let mut record = row.into_record(release)?;
+        record.rhythm = rhythm.as_deref().and_then(Rhythm::from_slice).unwrap_or_default();
+        let own = on.map(Uid::id) == Some(record.assignment.id);
+        Ok(Rung { record, busy_at: at.filter(|_| own).map(Into::into) })
+    };
+    rows.into_iter().map(rung).collect()
+}
+
+/// Whether a timer has gone off by `now`.
+pub(crate) fn rings(conn: &mut DbConn, now: Timestamp) -> QueryResult<bool> {
+    let query = assignments::table.filter(assignments::timer_at.le(Some(Ms::from(now))));
+    let first: Option<Uid> = find(conn, query.select(assignments::id).limit(1))?;
+    Ok(first.is_some())
 }
 
 /// A page of a rollout's assignments with the names of their devices, in the order of ids.
@@ -120,55 +198,106 @@ pub(crate) fn list(
     limit: i64,
 ) -> QueryResult<Vec<(Record, String)>> {
     let query = assignments::table
+        .inner_join(releases::table)
         .inner_join(devices::table)
         .filter(assignments::rollout_id.eq(Uid::from(rollout)))
         .filter(assignments::id.gt(Uid::from(after)))
         .order(assignments::id)
         .limit(limit)
-        .select((assignments::all_columns, devices::name));
-    let rows: Vec<(Row, String)> = match state {
+        .select((assignments::all_columns, OF_RELEASE, devices::name));
+    let rows: Vec<(Row, (String, i64, i64), String)> = match state {
         Some(state) => load(conn, query.filter(assignments::state.eq(column(state)))),
         None => load(conn, query),
     }?;
-    rows.into_iter().map(|(row, name)| Ok((row.into_record()?, name))).collect()
+    rows.into_iter().map(|(row, release, name)| Ok((row.into_record(release)?, name))).collect()
 }
 
 /// The last assignments of a rollout that ended without success, with the names of their devices.
 pub(crate) fn failures(conn: &mut DbConn, rollout: RolloutId, limit: i64) -> QueryResult<Vec<(Record, String)>> {
     let states = [AssignmentState::RolledBack, AssignmentState::Failed, AssignmentState::TimedOut].map(column);
     let query = assignments::table
+        .inner_join(releases::table)
         .inner_join(devices::table)
         .filter(assignments::rollout_id.eq(Uid::from(rollout)))
         .filter(assignments::state.eq_any(states.to_vec()))
         .order((assignments::updated_at.desc(), assignments::id.desc()))
         .limit(limit)
-        .select((assignments::all_columns, devices::name));
-    let rows: Vec<(Row, String)> = load(conn, query)?;
-    rows.into_iter().map(|(row, name)| Ok((row.into_record()?, name))).collect()
+        .select((assignments::all_columns, OF_RELEASE, devices::name));
+    let rows: Vec<(Row, _, String)> = load(conn, query)?;
+    rows.into_iter().map(|(row, release, name)| Ok((row.into_record(release)?, name))).collect()
 }
 
-/// Writes a new assignment, made at `site` by its first grant.
-pub(crate) fn insert(
+/// A page of a rollout's assignments in some states, in the order of ids.
+pub(crate) fn in_states(
     conn: &mut DbConn,
-    device: DeviceId,
-    new: &Assignment,
-    site: Option<&SiteId>,
-    now: Timestamp,
-) -> QueryResult<()> {
-    let row = (
-        assignments::id.eq(Uid::from(new.id)),
-        assignments::rollout_id.eq(Uid::from(new.rollout)),
-        assignments::device_id.eq(Uid::from(device)),
-        assignments::release.eq(Sha(new.release)),
-        assignments::phase.eq(to_i64(new.phase)),
-        assignments::state.eq(column(new.state)),
-        assignments::attempt.eq(to_i64(new.attempt)),
-        assignments::seq.eq(0_i64),
-        (assignments::granted_at.eq(Ms::from(now)), assignments::granted_site.eq(site.map(SiteId::as_str))),
-        assignments::created_at.eq(Ms::from(new.offered_at)),
-        assignments::updated_at.eq(Ms::from(now)),
+    rollout: RolloutId,
+    states: &[AssignmentState],
+    after: AssignmentId,
+    limit: i64,
+) -> QueryResult<Vec<Record>> {
+    let states: Vec<i16> = states.iter().copied().map(column).collect();
+    let query = assignments::table
+        .inner_join(releases::table)
+        .filter(assignments::rollout_id.eq(Uid::from(rollout)))
+        .filter(assignments::state.eq_any(states))
+        .filter(assignments::id.gt(Uid::from(after)))
+        .order(assignments::id)
+        .limit(limit);
+    records(load(conn, query.select((assignments::all_columns, OF_RELEASE)))?)
+}
+
+/// A failure that waits for an operator.
+pub(crate) struct Failing {
+    pub(crate) record: Record,
+    pub(crate) rollout: String,
+    pub(crate) device: String,
+    pub(crate) site: Option<String>,
+    pub(crate) version: String,
+}
+
+/// A page of failures that wait for an operator, of one rollout or of all, in the order of ids.
+pub(crate) fn failing(
+    conn: &mut DbConn,
+    rollout: Option<RolloutId>,
+    after: AssignmentId,
+    limit: i64,
+) -> QueryResult<Vec<Failing>> {
+    type Names = (String, String, Option<String>, String);
+    let query = assignments::table
+        .inner_join(releases::table)
+        .inner_join(devices::table)
+        .inner_join(rollouts::table)
+        .filter(assignments::attention_since.is_not_null())
+        .filter(assignments::id.gt(Uid::from(after)))
+        .order(assignments::id)
+        .limit(limit)
+        .select((
+            assignments::all_columns,
+            OF_RELEASE,
+            (rollouts::name, devices::name, devices::site_id, releases::version),
+        ));
+    let rows: Vec<(Row, (String, i64, i64), Names)> = match rollout {
+        Some(rollout) => load(conn, query.filter(assignments::rollout_id.eq(Uid::from(rollout)))),
+        None => load(conn, query),
+    }?;
+    let failing = |(row, release, (rollout, device, site, version)): (Row, _, Names)| {
+        Ok(Failing { record: row.into_record(release)?, rollout, device, site, version })
+    };
+    rows.into_iter().map(failing).collect()
+}
+
+/// Writes a new assignment.
+pub(crate) fn insert(conn: &mut DbConn, new: &Record, now: Timestamp) -> QueryResult<()> {
+    let one = &new.assignment;
+    let fixed = (
+        assignments::id.eq(Uid::from(one.id)),
+        assignments::rollout_id.eq(Uid::from(one.rollout)),
+        assignments::device_id.eq(Uid::from(new.device)),
+        assignments::release.eq(Sha(one.release)),
+        assignments::phase.eq(to_i64(one.phase)),
+        assignments::created_at.eq(Ms::from(one.offered_at)),
     );
-    execute(conn, diesel::insert_into(assignments::table).values(row)).map(drop)
+    execute(conn, diesel::insert_into(assignments::table).values((fixed, Values::of(new, now)?))).map(drop)
 }
 
 /// Forgets an assignment of a device's former life.
@@ -178,18 +307,64 @@ pub(crate) fn delete(conn: &mut DbConn, id: AssignmentId) -> QueryResult<()> {
 
 /// Writes what has changed of an assignment.
 pub(crate) fn update(conn: &mut DbConn, record: &Record, now: Timestamp) -> QueryResult<()> {
-    let failure = record.failure.as_ref().map(to_json).transpose()?;
-    let values = (
-        assignments::state.eq(column(record.assignment.state)),
-        assignments::attempt.eq(to_i64(record.assignment.attempt)),
-        assignments::seq.eq(to_i64(record.seq)),
-        assignments::not_before.eq(record.assignment.not_before.map(Ms::from)),
-        assignments::failure.eq(failure),
-        assignments::granted_at.eq(Ms::from(record.granted.at)),
-        assignments::granted_site.eq(record.granted.site.as_ref().map(SiteId::as_str)),
-        assignments::updated_at.eq(Ms::from(now)),
-    );
-    execute(conn, diesel::update(assignments::table.find(Uid::from(record.assignment.id))).set(values)).map(drop)
+    let row = diesel::update(assignments::table.find(Uid::from(record.assignment.id)));
+    execute(conn, row.set(Values::of(record, now)?)).map(drop)
+}
+
+/// Takes the failures of a rollout off the list of those that need attention.
+pub(super) fn acknowledge_failures(conn: &mut DbConn, rollout: RolloutId) -> QueryResult<()> {
+    let noticed = [AssignmentState::RolledBack, AssignmentState::Failed].map(column).to_vec();
+    let rows = assignments::table
+        .filter(assignments::rollout_id.eq(Uid::from(rollout)))
+        .filter(assignments::state.eq_any(noticed));
+    execute(conn, diesel::update(rows).set(assignments::attention_since.eq(None::<Ms>))).map(drop)
+}
+
+/// Everything of an assignment that changes.
+#[derive(Insertable, AsChangeset)]
+#[diesel(table_name = assignments, treat_none_as_null = true)]
+struct Values {
+    state: i16,
+    attempt: i64,
+    failures: i64,
+    seq: i64,
+    not_before: Option<Ms>,
+    failure: Option<String>,
+    granted_at: Ms,
+    granted_site: Option<String>,
+    heard_at: Ms,
+    begun: i16,
+    lapsed: i16,
+    silent: i16,
+    deferred: Option<i16>,
+    attention_since: Option<Ms>,
+    timer_at: Option<Ms>,
+    updated_at: Ms,
+}
+
+impl Values {
+    fn of(record: &Record, now: Timestamp) -> QueryResult<Self> {
+        let one = &record.assignment;
+        Ok(Self {
+            state: column(one.state),
+            attempt: to_i64(one.attempt),
+            failures: to_i64(one.failures),
+            seq: to_i64(record.seq),
+            not_before: one.not_before.map(Ms::from),
+            failure: record.failure.as_ref().map(to_json).transpose()?,
+            granted_at: one.granted_at.into(),
+            granted_site: record.granted_site.as_ref().map(ToString::to_string),
+            heard_at: one.heard_at.into(),
+            begun: one.begun.into(),
+            lapsed: one.lapsed.into(),
+            silent: one.silent.into(),
+            deferred: one.deferred.map(|why| place(&Deferral::ALL, &why)),
+            attention_since: one.attention_since.map(Ms::from),
+            // Whoever changes an assignment sets its timer with it.
+            timer_at: timer::next(one, one.heard_at, &record.rhythm).map(|(at, _)| at.into()),
+            updated_at: now.into(),
+        })
+    }
 }
 
 /// Assignments of running and paused rollouts, counted by state.

@@ -2,11 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use callboard_policy::device::{Absence, Device, Hold};
+use callboard_policy::{
+    device::{Absence, Device, Hold},
+    rhythm::Rhythm,
+};
 use callboard_proto::{
     check_in::{Facts, Installed},
     digest::Digest,
-    ids::{DeviceId, DeviceName, Product, SiteId, TokenId},
+    ids::{AssignmentId, DeviceId, DeviceName, Product, SiteId, TokenId},
     time::Timestamp,
     version::Version,
 };
@@ -42,6 +45,8 @@ pub(crate) struct Record {
     pub(crate) last_seen: Option<Timestamp>,
     pub(crate) absence: Option<Absence>,
     pub(crate) boot_id: Option<String>,
+    /// When it is usually there; `None` before its first check-in.
+    pub(crate) rhythm: Option<Rhythm>,
 }
 
 /// A device that is to be written for the first time.
@@ -85,6 +90,9 @@ struct Row {
     away_since: Option<Ms>,
     back_at: Option<Ms>,
     boot_id: Option<String>,
+    _busy_at: Option<Ms>,
+    _busy_on: Option<Uid>,
+    rhythm: Option<Vec<u8>>,
     hw: String,
     arch: String,
     agent: String,
@@ -150,6 +158,7 @@ impl Row {
             last_seen: self.last_seen.map(Into::into),
             absence: self.back_at.map(|back| Absence { since: self.away_since.map(Into::into), until: back.into() }),
             boot_id: self.boot_id,
+            rhythm: self.rhythm.as_deref().and_then(Rhythm::from_slice),
         })
     }
 }
@@ -368,6 +377,10 @@ pub(crate) struct Seen {
     pub(crate) at: Timestamp,
     pub(crate) boot_id: String,
     pub(crate) absence: Option<Absence>,
+    /// When its agent was at work last, and on which assignment, if it was since the check-in before.
+    pub(crate) busy: Option<(Timestamp, AssignmentId)>,
+    /// When it is usually there.
+    pub(crate) rhythm: Rhythm,
 }
 
 /// Writes the last check-ins of many devices.
@@ -380,8 +393,11 @@ pub(crate) fn set_seen(conn: &mut DbConn, seen: &[(DeviceId, Seen)]) -> QueryRes
             devices::away_since.eq(seen.absence.and_then(|absence| absence.since).map(Ms::from)),
             devices::back_at.eq(seen.absence.map(|absence| Ms::from(absence.until))),
         );
-        let values = (devices::last_seen.eq(Some(at)), devices::boot_id.eq(Some(seen.boot_id.as_str())), absence);
-        execute(conn, row.set(values))?;
+        let rhythm = devices::rhythm.eq(Some(seen.rhythm.as_bytes().as_slice()));
+        let values =
+            (devices::last_seen.eq(Some(at)), devices::boot_id.eq(Some(seen.boot_id.as_str())), absence, rhythm);
+        let busy = seen.busy.map(|(at, on)| (devices::busy_at.eq(Ms::from(at)), devices::busy_on.eq(Uid::from(on))));
+        execute(conn, row.set((values, busy)))?;
     }
     Ok(())
 }

@@ -17,7 +17,7 @@ use diesel::{
 use super::{
     assignments::column,
     conn::{DbConn, find, load},
-    schema::{assignments, phases},
+    schema::{assignments, counts},
     types::{Ms, Uid, to_u64},
 };
 
@@ -42,10 +42,10 @@ pub(crate) fn in_flight(
 }
 
 fn overall(conn: &mut DbConn, rollout: RolloutId, grant: Grant) -> QueryResult<Holders> {
-    let of_rollout = phases::table.filter(phases::rollout_id.eq(Uid::from(rollout)));
+    let of_rollout = counts::table.filter(counts::rollout_id.eq(Uid::from(rollout)));
     let counts: Vec<i64> = match grant {
-        Grant::Download => load(conn, of_rollout.select(phases::downloading))?,
-        Grant::Activation => load(conn, of_rollout.select(phases::activating + phases::verifying))?,
+        Grant::Download => load(conn, of_rollout.select(counts::downloading))?,
+        Grant::Activation => load(conn, of_rollout.select(counts::activating + counts::verifying))?,
     };
     let count = to_u64(counts.into_iter().sum());
     Ok(Holders { count, oldest: if count == 0 { None } else { oldest(conn, rollout, grant)? } })

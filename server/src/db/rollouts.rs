@@ -7,6 +7,7 @@ use roaring::RoaringBitmap;
 
 use super::{
     conn::{DbConn, execute, find, load},
+    counts,
     phases::{self, Phase},
     schema::rollouts,
     types::{Ms, Sha, Uid, at_place, from_json, from_set, place, to_i64, to_json, to_set},
@@ -123,7 +124,7 @@ pub(crate) fn active(conn: &mut DbConn) -> QueryResult<Vec<Record>> {
     let states = [RolloutState::Running, RolloutState::Paused].map(column).to_vec();
     let rows = load(conn, rollouts::table.filter(rollouts::state.eq_any(states)))?;
     let mut records = with_phases(conn, rows)?;
-    let open = phases::rollouts_at_work(conn)?;
+    let open = counts::rollouts_at_work(conn)?;
     for id in open.into_iter().filter(|id| !records.iter().any(|record| record.id == *id)).collect::<Vec<_>>() {
         records.extend(get(conn, id)?);
     }

@@ -53,6 +53,9 @@ diesel::table! {
         away_since -> Nullable<BigInt>,
         back_at -> Nullable<BigInt>,
         boot_id -> Nullable<Text>,
+        busy_at -> Nullable<BigInt>,
+        busy_on -> Nullable<Binary>,
+        rhythm -> Nullable<Binary>,
         hw -> Text,
         arch -> Text,
         agent -> Text,
@@ -156,13 +159,26 @@ diesel::table! {
         soak_skipped_at -> Nullable<BigInt>,
         approved_at -> Nullable<BigInt>,
         approved_by -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
+    counts (rollout_id, idx) {
+        rollout_id -> Binary,
+        idx -> BigInt,
         size -> BigInt,
         excluded -> BigInt,
         queued -> BigInt,
         downloading -> BigInt,
         staged -> BigInt,
+        deferred_window -> BigInt,
+        deferred_trading_hours -> BigInt,
+        deferred_freeze -> BigInt,
+        deferred_inhibitor -> BigInt,
+        deferred_user -> BigInt,
         activating -> BigInt,
         verifying -> BigInt,
+        silent -> BigInt,
         succeeded -> BigInt,
         rolled_back -> BigInt,
         failed -> BigInt,
@@ -181,13 +197,29 @@ diesel::table! {
         phase -> BigInt,
         state -> SmallInt,
         attempt -> BigInt,
+        failures -> BigInt,
         seq -> BigInt,
         not_before -> Nullable<BigInt>,
         failure -> Nullable<Text>,
         granted_at -> BigInt,
         granted_site -> Nullable<Text>,
+        heard_at -> BigInt,
+        begun -> SmallInt,
+        lapsed -> SmallInt,
+        silent -> SmallInt,
+        deferred -> Nullable<SmallInt>,
+        attention_since -> Nullable<BigInt>,
+        timer_at -> Nullable<BigInt>,
         created_at -> BigInt,
         updated_at -> BigInt,
+    }
+}
+
+diesel::table! {
+    penalties (device_id, release) {
+        device_id -> Binary,
+        release -> Binary,
+        at -> BigInt,
     }
 }
 
@@ -204,4 +236,6 @@ diesel::table! {
 
 diesel::joinable!(devices -> sites (site_id));
 diesel::joinable!(assignments -> devices (device_id));
-diesel::allow_tables_to_appear_in_same_query!(devices, sites, assignments, events, rollouts, enrol_tokens);
+diesel::joinable!(assignments -> releases (release));
+diesel::joinable!(assignments -> rollouts (rollout_id));
+diesel::allow_tables_to_appear_in_same_query!(devices, sites, assignments, events, rollouts, enrol_tokens, releases);

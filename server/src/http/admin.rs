@@ -1,6 +1,7 @@
 //! What operators ask for, under `/api/v1`.
 
 pub(crate) mod api_tokens;
+pub(crate) mod attention;
 pub(crate) mod clock;
 pub(crate) mod devices;
 pub(crate) mod events;

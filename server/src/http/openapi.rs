@@ -6,7 +6,7 @@ use actix_web::HttpResponse;
 use utoipa::OpenApi;
 
 use super::admin::{
-    api_tokens, devices, events, freezes, overview, payloads, releases, rollouts, sites, tokens, trust,
+    api_tokens, attention, devices, events, freezes, overview, payloads, releases, rollouts, sites, tokens, trust,
 };
 
 /// The admin API.
@@ -29,6 +29,7 @@ use super::admin::{
         rollouts::list, rollouts::get, rollouts::create, rollouts::preview_new, rollouts::preview, rollouts::start,
         rollouts::pause, rollouts::resume, rollouts::cancel, rollouts::approve, rollouts::skip_soak,
         rollouts::open_phase, rollouts::progress, rollouts::assignments,
+        attention::list, attention::retry, attention::skip, attention::cancel,
         events::list,
     ),
     modifiers(&Bearer, &Names),

@@ -41,12 +41,12 @@ impl TestServer {
         );
     }
 
-    fn sqlite(&self) -> SqliteConnection {
+    pub(super) fn sqlite(&self) -> SqliteConnection {
         let url = self.database_url();
         SqliteConnection::establish(url.strip_prefix("sqlite:").unwrap()).unwrap()
     }
 
-    fn postgres(&self) -> PgConnection {
+    pub(super) fn postgres(&self) -> PgConnection {
         PgConnection::establish(&self.database_url()).unwrap()
     }
 }

@@ -2,12 +2,27 @@
 //!
 //! Whoever keeps assignments, in a database or in memory, moves them by [`happen`] and hears reports by [`hear`].
 
+use std::time::Duration;
+
 use callboard_proto::{
-    digest::Digest, ids::DeviceId, report::Report, state::AssignmentState as State, time::Timestamp,
+    digest::Digest,
+    ids::DeviceId,
+    report::{Event as Reported, Failure, Report},
+    state::AssignmentState as State,
+    time::Timestamp,
 };
 
-use super::{Event, IllegalTransition, activated_alone, backoff, transition};
-use crate::{bucket::bucket, device::Assignment, rollout::Plan};
+use super::{Event, IllegalTransition, activated_alone, is_failure, transition};
+use crate::{
+    bucket::bucket,
+    device::{Assignment, Deferral},
+    rollout::Plan,
+};
+
+/// Back-off before the second try, at most; doubled for every further one.
+pub const FIRST_BACKOFF: Duration = Duration::from_secs(60);
+/// Longest back-off.
+pub const MAX_BACKOFF: Duration = Duration::from_secs(3600);
 
 /// What a rollout allows its devices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,10 +36,13 @@ pub struct Terms {
 /// What a report says that was not known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Heard {
-    /// The device had activated by a right that it was given beforehand: [`Event::ActivatedAlone`] happened first.
+    /// The device had activated without a grant that it held, as it had been allowed to before:
+    /// [`Event::ActivatedAlone`] happened first.
     pub alone: bool,
     /// What happened then.
     pub event: Event,
+    /// Why the device waits, if that is what it reported.
+    pub deferral: Option<Deferral>,
 }
 
 /// Why a report will never be taken.
@@ -68,12 +86,27 @@ pub fn hear(one: &Assignment, last: u32, report: &Report, terms: Terms) -> Resul
     if report.seq <= last {
         return Ok(None);
     }
-    let alone = terms.offline_activation && activated_alone(one.state, report.event);
+    let alone = (terms.offline_activation || one.lapsed) && activated_alone(one.state, report.event);
     let state = if alone { transition(one.state, Event::ActivatedAlone)? } else { one.state };
     let class = report.failure.as_ref().map(|failure| failure.class);
-    let event = Event::from_report(report.event, class, one.attempt, terms.max_attempts);
+    let event = Event::from_report(report.event, class, one.failures, terms.max_attempts);
     transition(state, event)?;
-    Ok(Some(Heard { alone, event }))
+    let deferral = (report.event == Reported::Deferred).then(|| deferral(report.failure.as_ref()));
+    Ok(Some(Heard { alone, event, deferral }))
+}
+
+/// Who or what put it off; codes are an open set.
+fn deferral(failure: Option<&Failure>) -> Deferral {
+    match failure.map(|failure| failure.code.as_str()) {
+        Some("postponed") => Deferral::User,
+        _ => Deferral::Inhibitor,
+    }
+}
+
+/// The longest wait after so many `failures`.
+pub fn backoff(failures: u32) -> Duration {
+    let doublings = failures.saturating_sub(1).min(16);
+    FIRST_BACKOFF.saturating_mul(1 << doublings).min(MAX_BACKOFF)
 }
 
 /// Lets something happen to an assignment of `device`; gives the state before.
@@ -87,26 +120,73 @@ pub fn happen(
     now: Timestamp,
 ) -> Result<State, IllegalTransition> {
     let before = one.state;
-    one.state = transition(before, event)?;
-    if event.raises_attempt() && one.state == State::Queued {
-        one.attempt += 1;
-        one.not_before = None;
+    let after = transition(before, event)?;
+    if after != before || matches!(event, Event::Reported(_)) {
+        // What it waited for is over; it has been heard of, or is in nobody's hands.
+        (one.deferred, one.silent) = (None, false);
+    }
+    one.state = after;
+    if event.raises_attempt() && after == State::Queued {
+        one.attempt = one.attempt.saturating_add(1);
+        (one.not_before, one.lapsed, one.begun) = (None, false, false);
     }
     match event {
-        Event::FailedForNow if one.state == State::Queued => {
+        Event::DownloadGranted | Event::ActivationGranted => {
+            (one.granted_at, one.heard_at) = (now, now);
+            (one.not_before, one.lapsed, one.begun) = (None, false, false);
+        }
+        Event::ActivatedAlone => {
+            (one.granted_at, one.heard_at) = (now, now);
+            (one.lapsed, one.begun) = (false, true);
+        }
+        Event::Reported(reported) => {
+            one.heard_at = now;
+            one.begun |= after == State::Verifying || (after == State::Activating && reported == Reported::Activating);
+        }
+        Event::Lapsed => one.lapsed = true,
+        Event::FailedForNow if after == State::Queued => {
+            one.failures = one.failures.saturating_add(1);
             // Devices that failed together do not come back together.
             let key = [device.as_bytes().as_slice(), &one.attempt.to_be_bytes()].concat();
-            one.not_before = Some(now + bucket(one.rollout, &key).spread(backoff(one.attempt)));
+            one.not_before = Some(now + bucket(one.rollout, &key).spread(backoff(one.failures)));
         }
-        Event::DownloadGranted => one.not_before = None,
+        Event::Retried => one.failures = 0,
         _ => {}
     }
+    one.attention_since = match event {
+        Event::Skipped => None,
+        _ if !is_failure(after) => None,
+        _ if is_failure(before) => one.attention_since,
+        _ => Some(now),
+    };
     Ok(before)
+}
+
+impl Assignment {
+    /// The device was heard of, without a report.
+    pub fn heard(&mut self, now: Timestamp) {
+        (self.heard_at, self.silent) = (self.heard_at.max(now), false);
+    }
+
+    /// Whether the device has something of it that may still be used.
+    pub fn is_on_device(&self) -> bool {
+        matches!(self.state, State::Downloading | State::Staged) || (self.state == State::Queued && self.lapsed)
+    }
+
+    /// Whether an operator took note of its failure.
+    pub fn is_acknowledged(&self) -> bool {
+        matches!(self.state, State::RolledBack | State::Failed) && self.attention_since.is_none()
+    }
+
+    /// Why it waits, if it could go on otherwise.
+    pub fn deferral(&self) -> Option<Deferral> {
+        self.deferred.filter(|_| !self.state.is_final())
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use callboard_proto::report::{Event as Reported, Failure, FailureClass};
+    use callboard_proto::report::FailureClass;
 
     use super::*;
     use crate::fixture::{assignment, at, release, rollout_id, till};
@@ -131,7 +211,7 @@ mod tests {
     fn a_report_is_heard_once_and_only_in_its_attempt() {
         let one = one(State::Downloading);
         let staged = report(&one, 2, Reported::Staged);
-        let news = Some(Heard { alone: false, event: Event::Reported(Reported::Staged) });
+        let news = Some(Heard { alone: false, event: Event::Reported(Reported::Staged), deferral: None });
         assert_eq!(hear(&one, 1, &staged, TERMS), Ok(news));
         assert_eq!(hear(&one, 2, &staged, TERMS), Ok(None), "heard before");
         assert_eq!(hear(&one, 9, &staged, TERMS), Ok(None), "overtaken");
@@ -147,10 +227,13 @@ mod tests {
         let one = one(State::Staged);
         let succeeded = report(&one, 5, Reported::Succeeded);
         let error = hear(&one, 1, &succeeded, TERMS).expect_err("nobody allowed it");
-        assert_eq!(error.to_string(), "an assignment that is staged does not allow Reported(Succeeded)");
+        assert_eq!(
+            error.to_string(),
+            "an assignment that is staged does not allow Reported(Succeeded): it has not been granted an activation"
+        );
         let event = Event::Reported(Reported::Succeeded);
         let terms = Terms { offline_activation: true, ..TERMS };
-        assert_eq!(hear(&one, 1, &succeeded, terms), Ok(Some(Heard { alone: true, event })));
+        assert_eq!(hear(&one, 1, &succeeded, terms), Ok(Some(Heard { alone: true, event, deferral: None })));
     }
 
     #[test]
@@ -160,7 +243,7 @@ mod tests {
         assert_eq!(happen(&mut one, till(1).id, heard.event, now), Ok(State::Downloading));
         assert_eq!((one.state, one.attempt), (State::Queued, 2));
         let waits = |one: &Assignment| one.not_before.map(|at| at.since(now)).expect("a time");
-        assert!(waits(&one) < backoff(2), "{:?}", waits(&one));
+        assert!(waits(&one) < backoff(1), "{:?}", waits(&one));
         let mut other = self::one(State::Downloading);
         happen(&mut other, till(2).id, Event::FailedForNow, now).expect("allowed");
         assert_ne!(waits(&one), waits(&other), "they do not come back together");
@@ -184,5 +267,26 @@ mod tests {
         let mut one = Assignment { not_before: Some(now), ..one(State::Staged) };
         happen(&mut one, till(1).id, Event::Requeued, now).expect("allowed");
         assert_eq!((one.state, one.attempt, one.not_before), (State::Queued, 2, None));
+    }
+
+    #[test]
+    fn back_off_doubles_up_to_an_hour() {
+        let longest = |failures| backoff(failures).as_secs();
+        assert_eq!([0, 1, 2, 3, 7, 8, 99].map(longest), [60, 60, 120, 240, 3600, 3600, 3600]);
+    }
+
+    #[test]
+    fn a_lapsed_grant_allows_what_it_allowed_and_who_puts_it_off_says_why() {
+        let lapsed = Assignment { lapsed: true, ..one(State::Staged) };
+        let begun = report(&lapsed, 5, Reported::Activating);
+        let heard = hear(&lapsed, 1, &begun, TERMS).expect("taken").expect("new");
+        assert_eq!((heard.alone, heard.deferral), (true, None));
+        let granted = one(State::Activating);
+        let says = |code: &str| {
+            let failure = Failure { class: FailureClass::Transient, code: code.to_owned(), text: String::new() };
+            let report = Report { failure: Some(failure), ..report(&granted, 2, Reported::Deferred) };
+            hear(&granted, 1, &report, TERMS).expect("taken").expect("new").deferral
+        };
+        assert_eq!((says("sale_open"), says("postponed")), (Some(Deferral::Inhibitor), Some(Deferral::User)));
     }
 }

@@ -11,7 +11,9 @@ use super::{
     verdict::{Grounds, Verdict},
 };
 use crate::{
-    device::Connectivity,
+    catalog::Catalog,
+    device::{Connectivity, Contact, Device},
+    guard::Loads,
     openings::Openings,
     rollout::{Plan, Policy, Rollout},
     selector::Seen,
@@ -154,6 +156,34 @@ pub(super) fn right(case: &Case<'_>, rollout: &Rollout) -> Option<Right> {
     let ends = [closes, plan.ends_at, release.not_after, Some(end_of_next_day(opening.start))];
     let not_after = ends.into_iter().flatten().min()?;
     (not_before < not_after && case.now <= not_after).then_some(Right { not_before, not_after, on: plan.activate_on })
+}
+
+/// More stretches than this are not looked at: two a day for as long as anybody asks.
+const MAX_STRETCHES: usize = 80;
+
+pub(super) fn stretches(
+    catalog: &Catalog,
+    rollout: &Rollout,
+    device: &Device,
+    from: Timestamp,
+    to: Timestamp,
+) -> Vec<Span> {
+    let poll_interval = Duration::from_secs(300);
+    let contact = Contact { last_seen: None, absence: None, boot_changed: false, poll_interval, works_on: None };
+    let loads = Loads::default();
+    let case = Case { now: from, catalog, device, contact: &contact, loads: &loads };
+    let openings = openings(&case, rollout, Gate::Install).0;
+    let mut found = Vec::new();
+    let mut at = rollout.begins_at().map_or(to, |begins| begins.max(from));
+    while at < to && found.len() < MAX_STRETCHES {
+        let Some(opening) = openings.next(at, rollout.plan.expected_install).filter(|one| one.start < to) else {
+            break;
+        };
+        let ends = opening.end.unwrap_or(to).min(to);
+        found.push(Span { start: opening.start, end: ends });
+        at = ends;
+    }
+    found
 }
 
 fn end_of_next_day(at: Timestamp) -> Timestamp {

@@ -8,6 +8,7 @@ use super::{
     verdict::{Admission, Verdict},
 };
 use crate::{
+    assignment::try_left,
     catalog::Catalog,
     device::{Assignment, Connectivity, Contact, Device},
     guard::{self, Grant, Loads},
@@ -110,11 +111,6 @@ const fn is_droppable(state: AssignmentState) -> bool {
     matches!(state, AssignmentState::Queued | AssignmentState::Downloading | AssignmentState::Staged)
 }
 
-/// Whether the device has something of it.
-pub(super) const fn is_on_device(state: AssignmentState) -> bool {
-    matches!(state, AssignmentState::Downloading | AssignmentState::Staged)
-}
-
 fn place(case: &Case<'_>, rollout: &Rollout, assignment: Option<&Assignment>) -> Option<Place> {
     if let Some(assignment) = assignment {
         return Some(Place { phase: assignment.phase, admission: Admission::Member });
@@ -153,7 +149,7 @@ fn settled(fit: Fit, assignment: Option<&Assignment>) -> Option<Verdict> {
 
 fn superseded(other: &Rollout, assignment: Option<&Assignment>) -> Verdict {
     match assignment {
-        Some(assignment) if is_on_device(assignment.state) => {
+        Some(assignment) if assignment.is_on_device() => {
             Verdict::Drop { assignment: assignment.id, why: CancelWhy::Superseded { by: other.id } }
         }
         _ => Verdict::Superseded { by: other.id },
@@ -162,8 +158,10 @@ fn superseded(other: &Rollout, assignment: Option<&Assignment>) -> Verdict {
 
 /// What keeps back every grant, of either kind.
 fn waits(case: &Case<'_>, rollout: &Rollout, place: &Place, assignment: Option<&Assignment>) -> Option<Verdict> {
-    if assignment.is_some_and(|assignment| assignment.state == AssignmentState::TimedOut) {
-        return Some(Verdict::TimedOut);
+    if let Some(one) = assignment.filter(|one| one.state == AssignmentState::TimedOut) {
+        let forgotten = case.contact.works_on != Some(one.id);
+        let again = forgotten && try_left(one.failures, rollout.plan.max_attempts);
+        return Some(if again { Verdict::TriedAgain { assignment: one.id } } else { Verdict::TimedOut });
     }
     if place.phase > rollout.open_phase {
         return Some(Verdict::PhaseNotOpen { phase: place.phase });
@@ -198,7 +196,7 @@ fn next(case: &Case<'_>, rollout: &Rollout, place: &Place, assignment: Option<&A
             Err(closed) => closed,
         },
         _ => match assignment.not_before {
-            Some(at) if at > case.now => Verdict::RetryLater { at, attempt: assignment.attempt },
+            Some(at) if at > case.now => Verdict::RetryLater { at, attempt: assignment.failures + 1 },
             _ => offer(case, rollout, place),
         },
     }

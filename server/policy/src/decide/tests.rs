@@ -139,12 +139,26 @@ fn an_expired_hold_holds_nothing() {
 }
 
 #[test]
-fn a_success_that_is_gone_is_not_offered_again_by_itself() {
-    let (device, _) = with(AssignmentState::Succeeded);
-    let decision = check(&catalog(vec![running(1, &spec())]), &device);
-    assert_eq!((decision.step, decision.reason.code.as_str()), (Step::Nothing, "regressed"));
-    let newer = Device { installed: vec![installed("2.3.0", 23)], ..device };
-    assert_eq!(check(&catalog(vec![running(1, &spec())]), &newer).reason.code, "succeeded");
+fn a_success_that_is_gone_is_a_regression() {
+    let (device, one) = with(AssignmentState::Succeeded);
+    let catalog = catalog(vec![running(1, &spec())]);
+    let decision = check(&catalog, &device);
+    let regress = Step::Regress { assignment: one.id };
+    assert_eq!((decision.step, decision.reason.code.as_str()), (regress, "regressed"));
+    assert_eq!(check(&Catalog::default(), &device).step, regress, "of a rollout that is over too");
+    let newer = Device { installed: vec![installed("2.3.0", 23)], ..device.clone() };
+    assert_eq!(check(&catalog, &newer).reason.code, "succeeded");
+    let silent = Device { agent: String::new(), ..device.clone() };
+    assert_eq!(check(&catalog, &silent).reason.code, "regressed", "what was imported is not what it runs");
+    assert_eq!(check(&catalog, &silent).step, Step::Nothing);
+    // A check-in that was under way while the agent was at it shows what was there before.
+    let stale = Contact { works_on: Some(one.id), ..contact(at(NOW)) };
+    assert_eq!(decide(at(NOW), &catalog, &device, &stale, &Loads::default()).step, Step::Nothing);
+    // A later rollout took it back on purpose.
+    let back = assignment(rollout_id(2), &release("2.1.0", 21), AssignmentState::Succeeded);
+    let mut device = device;
+    device.assignments.push(Assignment { granted_at: at(NOW), ..back });
+    assert_eq!(check(&catalog, &device).step, Step::Nothing);
 }
 
 #[test]
@@ -217,8 +231,11 @@ fn a_window_for_downloads_holds_back_grants_and_interrupts() {
     let (earliest, latest) = (Duration::from_secs(180), Duration::from_secs(240));
     assert!((earliest..latest).contains(&decision.next_check_in), "{:?}", decision.next_check_in);
     let (device, one) = with(AssignmentState::Downloading);
-    let step = check(&catalog(vec![rollout.clone()]), &device).step;
-    assert_eq!(step, Step::Hold { assignment: Some(one.id) });
+    let step = |device: &Device| check(&catalog(vec![rollout.clone()]), device).step;
+    assert_eq!(step(&device), Step::Defer { assignment: one.id, why: Some(Deferral::Window) }, "that is written down");
+    let deferred = Assignment { deferred: Some(Deferral::Window), ..one.clone() };
+    let device = Device { assignments: vec![deferred], ..device };
+    assert_eq!(step(&device), Step::Hold { assignment: Some(one.id) });
     let (device, one) = with(AssignmentState::Staged);
     let step = check(&catalog(vec![rollout]), &device).step;
     assert_eq!(step, Step::GrantActivation { assignment: one.id, not_after: None });
@@ -245,10 +262,37 @@ fn an_activation_grant_ends_with_its_window() {
 
 #[test]
 fn a_timed_out_assignment_waits_and_keeps_its_product() {
-    let (device, _) = with(AssignmentState::TimedOut);
+    let (mut device, one) = with(AssignmentState::TimedOut);
     let older = Spec { release: release("2.3.0", 23).digest, priority: 100, ..spec() };
-    let decision = check(&catalog(vec![running(1, &spec()), running(2, &older)]), &device);
-    assert_eq!((decision.step, decision.reason.code.as_str()), (Step::Nothing, "timed_out"));
+    let catalog = catalog(vec![running(1, &spec()), running(2, &older)]);
+    let says = |device: &Device, works_on| {
+        let contact = Contact { works_on, ..contact(at(NOW)) };
+        let decision = decide(at(NOW), &catalog, device, &contact, &Loads::default());
+        (decision.step, decision.reason.code)
+    };
+    assert_eq!(says(&device, Some(one.id)), (Step::Nothing, "timed_out".to_owned()), "it may still be at it");
+    let again = Step::TryAgain { assignment: one.id };
+    assert_eq!(says(&device, None), (again, "tried_again".to_owned()), "it knows nothing of it");
+    device.assignments[0].failures = 2;
+    assert_eq!(says(&device, None), (Step::Nothing, "timed_out".to_owned()), "there is no try left");
+}
+
+#[test]
+fn a_silent_device_that_is_at_it_is_heard_and_one_whose_download_lapsed_keeps_what_it_has() {
+    let (mut device, one) = with(AssignmentState::Verifying);
+    device.assignments[0].silent = true;
+    let catalog = catalog(vec![running(1, &spec())]);
+    let step = |device: &Device, works_on| {
+        let contact = Contact { works_on, ..contact(at(NOW)) };
+        decide(at(NOW), &catalog, device, &contact, &Loads::default()).step
+    };
+    assert_eq!(step(&device, Some(one.id)), Step::Hear { assignment: one.id });
+    assert!(matches!(step(&device, None), Step::ContinueActivation { .. }), "an idle agent says nothing of it");
+    let (mut device, one) = with(AssignmentState::Queued);
+    device.assignments[0].not_before = Some(at("2026-11-23T12:01:00Z"));
+    assert_eq!(step(&device, None), Step::Nothing);
+    device.assignments[0].lapsed = true;
+    assert_eq!(step(&device, None), Step::Hold { assignment: Some(one.id) });
 }
 
 #[test]

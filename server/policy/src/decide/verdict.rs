@@ -11,10 +11,10 @@ use callboard_proto::{
 
 use super::CancelWhy;
 use crate::{
-    device::{Connectivity, Contact, Device},
+    device::{Connectivity, Contact, Deferral, Device},
     freeze::Freeze,
     guard::{Full, Grant},
-    release::{Misfit, Release},
+    release::{self, Misfit, Release},
     rollout::{Policy, Rollout},
     selector::Seen,
     site::Withheld,
@@ -63,7 +63,7 @@ pub enum Verdict {
     RetryLater {
         /// When.
         at: Timestamp,
-        /// Which attempt that will be.
+        /// Which try that will be, of those that the rollout allows.
         attempt: u32,
     },
     /// It offers at the first check-in of a connection, which this is not.
@@ -101,8 +101,13 @@ pub enum Verdict {
     },
     /// Other devices hold all places that the rollout's caps allow.
     Full(Full),
-    /// The device went silent after its activation grant.
+    /// The device went silent while it activated.
     TimedOut,
+    /// It did, and has come back without knowing anything of it.
+    TriedAgain {
+        /// Which assignment.
+        assignment: AssignmentId,
+    },
     /// The device is to download.
     Offer {
         /// In which phase.
@@ -221,6 +226,16 @@ impl Verdict {
         )
     }
 
+    /// What it means for a device that could go on otherwise.
+    pub(super) const fn defers(&self) -> Option<Deferral> {
+        match self {
+            Self::WindowClosed { .. } => Some(Deferral::Window),
+            Self::Trading { .. } => Some(Deferral::TradingHours),
+            Self::Frozen { .. } => Some(Deferral::Freeze),
+            _ => None,
+        }
+    }
+
     /// When it may change by itself.
     pub(super) fn changes_at(&self) -> Option<Span> {
         match *self {
@@ -255,6 +270,7 @@ impl Verdict {
             Self::Full(Full { grant: Grant::Download, .. }) => "downloads_full",
             Self::Full(Full { grant: Grant::Activation, .. }) => "activations_full",
             Self::TimedOut => "timed_out",
+            Self::TriedAgain { .. } => "tried_again",
             Self::Offer { .. } => "offered",
             Self::Downloading { .. } => "downloading",
             Self::Activate { .. } => "install_now",
@@ -292,8 +308,10 @@ fn settled(verdict: &Verdict, subject: &Subject<'_>) -> String {
         || format!("release {}", subject.rollout.plan.release.short()),
         |release| format!("{} {}", release.product, release.version),
     );
+    let name = &subject.rollout.plan.name;
+    let hint = || release::retry_hint(name, subject.device);
     let misfit = |misfit: Misfit| {
-        subject.release.map_or_else(|| misfit.code().to_owned(), |release| misfit.text(release, subject.device))
+        subject.release.map_or_else(|| misfit.code().to_owned(), |release| misfit.text(release, subject.device, name))
     };
     match *verdict {
         Verdict::NotActive => format!("it is {}", subject.rollout.state.as_str()),
@@ -303,8 +321,10 @@ fn settled(verdict: &Verdict, subject: &Subject<'_>) -> String {
         Verdict::AlreadyInstalled => format!("{release} is installed"),
         Verdict::DoesNotFit(why) => misfit(why),
         Verdict::Finished(AssignmentState::Succeeded) => format!("{release} was installed"),
-        Verdict::Finished(AssignmentState::RolledBack) => format!("{release} failed here and was rolled back"),
-        Verdict::Finished(AssignmentState::Failed) => format!("{release} failed here; it needs attention"),
+        Verdict::Finished(AssignmentState::RolledBack) => {
+            format!("{release} failed here and was rolled back; {}", hint())
+        }
+        Verdict::Finished(AssignmentState::Failed) => format!("{release} failed here and needs attention; {}", hint()),
         Verdict::Finished(state) => format!("the assignment is {}", state.as_str()),
         Verdict::Regressed => format!("{release} was installed, but the device runs something older again"),
         Verdict::Offer { phase, grounds, .. } => {
@@ -341,7 +361,7 @@ fn waiting(verdict: &Verdict, subject: &Subject<'_>) -> Option<String> {
         },
         Verdict::Withheld(why) => why.text(subject.device),
         Verdict::RetryLater { at, attempt } => {
-            format!("attempt {attempt} of {} is made at {at}", rollout.plan.max_attempts)
+            format!("try {attempt} of {} is made at {at}", rollout.plan.max_attempts)
         }
         Verdict::InSession => {
             let minutes = match rollout.plan.policy {
@@ -361,6 +381,9 @@ fn waiting(verdict: &Verdict, subject: &Subject<'_>) -> Option<String> {
         Verdict::Trading { begins, opens, zone } => trading(subject, begins, opens, zone),
         Verdict::Full(full) => no_place(subject, full),
         Verdict::TimedOut => "the device went silent while it installed; a late report or a retry decides".to_owned(),
+        Verdict::TriedAgain { .. } => {
+            "the device went silent while it installed, and knows nothing of it now".to_owned()
+        }
         _ => return None,
     })
 }

@@ -9,7 +9,13 @@ use super::{
     judge::{self, Case, Claims},
     verdict::{self, Subject, Verdict},
 };
-use crate::{bucket, device::Device, rollout::Rollout, site::Withheld, window::Span};
+use crate::{
+    bucket,
+    device::{Assignment, Deferral, Device},
+    rollout::Rollout,
+    site::Withheld,
+    window::Span,
+};
 
 /// What has been decided, or would be if nothing better comes.
 struct Choice<'a> {
@@ -52,9 +58,13 @@ pub(super) fn walk(case: &Case<'_>, mut considered: Option<&mut Vec<Considered>>
         cause: Cause::Other("nothing_pending", "no active rollout is for this device".to_owned()),
     });
     let next_check_in = match choice.step {
-        Step::Cancel { .. } | Step::CloseAsInstalled { .. } | Step::Exclude { .. } => {
-            SOON.min(case.contact.poll_interval)
-        }
+        Step::Cancel { .. }
+        | Step::CloseAsInstalled { .. }
+        | Step::Regress { .. }
+        | Step::TryAgain { .. }
+        | Step::Hear { .. }
+        | Step::Defer { .. }
+        | Step::Exclude { .. } => SOON.min(case.contact.poll_interval),
         Step::Nothing | Step::Hold { .. } => wait,
         _ => case.contact.poll_interval,
     };
@@ -89,13 +99,23 @@ fn before_rollouts<'a>(case: &Case<'a>) -> Option<Choice<'a>> {
         let cause = Cause::Other("decommissioned", "the device was taken out of service".to_owned());
         return Some(Choice { step: Step::Nothing, cause });
     }
-    let undecided = |state: AssignmentState| !state.is_final() || state == AssignmentState::TimedOut;
-    let mut open = device.assignments.iter().filter(|one| undecided(one.state));
-    if let Some(done) = open.clone().find(|one| device.runs(one.release)) {
+    let unfinished = |state: AssignmentState| {
+        !state.is_final() || matches!(state, AssignmentState::TimedOut | AssignmentState::Failed)
+    };
+    if let Some(done) = device.assignments.iter().find(|one| unfinished(one.state) && device.runs(one.release)) {
         let cause = Cause::Other("installed", "the device runs the release of this assignment".to_owned());
         return Some(Choice { step: Step::CloseAsInstalled { assignment: done.id }, cause });
     }
-    if let Some(assignment) = open.find(|one| judge::is_activating(one.state)) {
+    if let Some(gone) = regressed(case) {
+        let text = "the device runs something older than what was installed here".to_owned();
+        let cause = Cause::Other("regressed", text);
+        return Some(Choice { step: Step::Regress { assignment: gone.id }, cause });
+    }
+    if let Some(assignment) = device.assignments.iter().find(|one| judge::is_activating(one.state)) {
+        if assignment.silent && case.contact.works_on == Some(assignment.id) {
+            let cause = Cause::Other("heard", "the device was silent, and is at it".to_owned());
+            return Some(Choice { step: Step::Hear { assignment: assignment.id }, cause });
+        }
         let rollout = case.catalog.rollout(assignment.rollout);
         let not_after = rollout.and_then(|rollout| admission::activation_ends(case, rollout));
         let cause = match rollout {
@@ -105,7 +125,7 @@ fn before_rollouts<'a>(case: &Case<'a>) -> Option<Choice<'a>> {
         return Some(Choice { step: Step::ContinueActivation { assignment: assignment.id, not_after }, cause });
     }
     if let Some(why) = Withheld::of(device, case.now) {
-        let kept = device.assignments.iter().find(|one| judge::is_on_device(one.state));
+        let kept = device.assignments.iter().find(|one| one.is_on_device());
         let step = Step::Hold { assignment: kept.map(|one| one.id) };
         return Some(Choice { step, cause: Cause::Other(why.code(), why.text(device)) });
     }
@@ -121,6 +141,20 @@ fn before_rollouts<'a>(case: &Case<'a>) -> Option<Choice<'a>> {
     })
 }
 
+/// The success that the device has lost: the last one of a product of which it runs something older now. What was
+/// installed by hand, or by a rollout that came later, and is not older is nobody's failure. A check-in that was sent
+/// while the agent was still at it does not know of the success yet.
+fn regressed<'a>(case: &Case<'a>) -> Option<&'a Assignment> {
+    let device = case.device;
+    let succeeded = || device.assignments.iter().filter(|one| one.state == AssignmentState::Succeeded);
+    succeeded().find(|one| {
+        let last =
+            succeeded().filter(|other| other.product == one.product).all(|other| other.granted_at <= one.granted_at);
+        let older = device.installed(&one.product).is_some_and(|now| (now.epoch, now.counter) < one.order);
+        last && older && !device.runs(one.release) && device.has_reported() && case.contact.works_on != Some(one.id)
+    })
+}
+
 /// The choice that a verdict makes, if it calls for an answer now.
 fn active<'a>(case: &Case<'a>, rollout: &'a Rollout, verdict: Verdict) -> Option<Choice<'a>> {
     let step = match verdict {
@@ -131,6 +165,7 @@ fn active<'a>(case: &Case<'a>, rollout: &'a Rollout, verdict: Verdict) -> Option
         Verdict::Downloading { assignment } => Step::ContinueDownload { assignment },
         Verdict::Activate { assignment, not_after, .. } => Step::GrantActivation { assignment, not_after },
         Verdict::Drop { assignment, why } => Step::Cancel { assignment, why },
+        Verdict::TriedAgain { assignment } => Step::TryAgain { assignment },
         _ => return None,
     };
     Some(Choice { step, cause: Cause::Rollout(rollout, verdict) })
@@ -139,7 +174,7 @@ fn active<'a>(case: &Case<'a>, rollout: &'a Rollout, verdict: Verdict) -> Option
 /// What the device has of the same product from a rollout that comes later: that goes first.
 fn in_the_way<'a>(case: &Case<'a>, rollout: &Rollout) -> Option<Choice<'a>> {
     let product = &case.catalog.releases.get(&rollout.plan.release)?.product;
-    let mut kept = case.device.assignments.iter().filter(|one| judge::is_on_device(one.state));
+    let mut kept = case.device.assignments.iter().filter(|one| one.is_on_device());
     let old = kept.find(|one| one.rollout != rollout.id && judge::product_of(case, one) == Some(product))?;
     let why = CancelWhy::Superseded { by: rollout.id };
     let verdict = Verdict::Drop { assignment: old.id, why };
@@ -154,12 +189,22 @@ fn quiet<'a>(case: &Case<'a>, rollout: &'a Rollout, verdict: Verdict) -> Choice<
     let step = match (verdict, assignment) {
         (Verdict::AlreadyInstalled, None) => exclusion(device, rollout, None),
         (Verdict::DoesNotFit(misfit), None) => exclusion(device, rollout, Some(misfit)),
-        (_, Some(assignment)) if judge::is_on_device(assignment.state) => {
-            Some(Step::Hold { assignment: Some(assignment.id) })
-        }
+        (_, Some(assignment)) => defer(assignment, verdict).or_else(|| {
+            let kept = Step::Hold { assignment: Some(assignment.id) };
+            assignment.is_on_device().then_some(kept)
+        }),
         _ => None,
     };
     Choice { step: step.unwrap_or(Step::Nothing), cause: Cause::Rollout(rollout, verdict) }
+}
+
+/// What keeps the device from going on, if that is not written down yet. What the device itself said stays until
+/// something else is in the way.
+fn defer(assignment: &Assignment, verdict: Verdict) -> Option<Step> {
+    let why = verdict.defers();
+    let own = matches!(assignment.deferred, Some(Deferral::Inhibitor | Deferral::User));
+    let told = why == assignment.deferred || (why.is_none() && own);
+    (!told && !assignment.state.is_final()).then_some(Step::Defer { assignment: assignment.id, why })
 }
 
 fn exclusion(device: &Device, rollout: &Rollout, misfit: Option<crate::release::Misfit>) -> Option<Step> {
@@ -171,7 +216,7 @@ fn exclusion(device: &Device, rollout: &Rollout, misfit: Option<crate::release::
 /// Of two choices that do not touch the device: bookkeeping first, then the one that says more, then the earlier.
 fn better<'a>(old: Option<Choice<'a>>, new: Choice<'a>) -> Option<Choice<'a>> {
     let weight = |choice: &Choice<'_>| match (&choice.step, &choice.cause) {
-        (Step::Exclude { .. }, _) => 7,
+        (Step::Exclude { .. } | Step::Defer { .. }, _) => 7,
         (Step::Hold { .. }, _) => 6,
         (_, Cause::Rollout(_, verdict)) => verdict.weight(),
         (_, Cause::Other(..)) => 0,

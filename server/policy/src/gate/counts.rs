@@ -4,6 +4,8 @@ use std::iter::Sum;
 
 use callboard_proto::state::AssignmentState;
 
+use crate::device::{Assignment, Deferral};
+
 /// What became of the devices of one phase.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PhaseCounts {
@@ -31,8 +33,45 @@ pub struct PhaseCounts {
     pub cancelled: u64,
     /// Assignments in this state.
     pub expired: u64,
-    /// Failures (rolled back or failed) that an operator took note of when resuming: the gate looks past them.
+    /// Of those that wait for a grant: devices that could go on, by why they do not.
+    pub deferred: Deferrals,
+    /// Of those in activation: devices that have begun to switch and have not been heard of for long.
+    pub silent: u64,
+    /// Failures (rolled back or failed) that an operator took note of: the gate looks past them.
     pub acknowledged: u64,
+}
+
+/// Devices that wait, counted by why.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Deferrals {
+    /// No window is open.
+    pub window: u64,
+    /// Their site trades.
+    pub trading_hours: u64,
+    /// A freeze is in force.
+    pub freeze: u64,
+    /// Something on the device is in the way.
+    pub inhibitor: u64,
+    /// A person put it off.
+    pub user: u64,
+}
+
+impl Deferrals {
+    /// The counter of `why`.
+    pub fn of(&mut self, why: Deferral) -> &mut u64 {
+        match why {
+            Deferral::Window => &mut self.window,
+            Deferral::TradingHours => &mut self.trading_hours,
+            Deferral::Freeze => &mut self.freeze,
+            Deferral::Inhibitor => &mut self.inhibitor,
+            Deferral::User => &mut self.user,
+        }
+    }
+
+    /// All of them.
+    pub fn total(mut self) -> u64 {
+        Deferral::ALL.into_iter().map(|why| *self.of(why)).sum()
+    }
 }
 
 impl PhaseCounts {
@@ -53,13 +92,28 @@ impl PhaseCounts {
         }
     }
 
-    /// One assignment was made (`from` is `None`) or moved.
-    pub fn move_one(&mut self, from: Option<AssignmentState>, to: AssignmentState) {
-        if let Some(from) = from {
-            let count = self.of(from);
-            *count = count.saturating_sub(1);
+    /// Counts an assignment that was made, changed or forgotten: as it was, and as it is.
+    pub fn recount(&mut self, was: Option<&Assignment>, is: Option<&Assignment>) {
+        if let Some(one) = was {
+            self.each(one, |count| *count = count.saturating_sub(1));
         }
-        *self.of(to) += 1;
+        if let Some(one) = is {
+            self.each(one, |count| *count += 1);
+        }
+    }
+
+    /// Every counter in which an assignment counts.
+    fn each(&mut self, one: &Assignment, change: impl Fn(&mut u64)) {
+        change(self.of(one.state));
+        if let Some(why) = one.deferral() {
+            change(self.deferred.of(why));
+        }
+        if one.silent {
+            change(&mut self.silent);
+        }
+        if one.is_acknowledged() {
+            change(&mut self.acknowledged);
+        }
     }
 
     /// Gates look past the failures so far.
@@ -117,6 +171,10 @@ impl Sum for PhaseCounts {
                 *sum.of(state) += *one.of(state);
             }
             sum.size += one.size;
+            for why in Deferral::ALL {
+                *sum.deferred.of(why) += *one.deferred.clone().of(why);
+            }
+            sum.silent += one.silent;
             sum.acknowledged += one.acknowledged;
             sum
         })

@@ -5,7 +5,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    fixture::{at, rollout_id, spec},
+    device::{Assignment, Deferral},
+    fixture::{assignment, at, release, rollout_id, spec},
     rollout::{PhaseSpec, PolicyKind, Share, Spec},
 };
 
@@ -304,12 +305,26 @@ fn the_soak_of_the_last_phase_comes_before_the_end() {
 #[test]
 fn counters_follow_the_assignments() {
     let mut counts = PhaseCounts { size: 3, ..PhaseCounts::default() };
-    counts.move_one(None, AssignmentState::Downloading);
-    counts.move_one(None, AssignmentState::Downloading);
-    counts.move_one(Some(AssignmentState::Downloading), AssignmentState::Succeeded);
-    assert_eq!((counts.downloading, counts.succeeded, counts.open(), counts.untouched()), (1, 1, 2, 1));
+    let one = |state| assignment(rollout_id(1), &release("2.2.0", 22), state);
+    let mut waits = one(AssignmentState::Staged);
+    counts.recount(None, Some(&one(AssignmentState::Downloading)));
+    counts.recount(None, Some(&waits));
+    counts.recount(Some(&one(AssignmentState::Downloading)), Some(&one(AssignmentState::Succeeded)));
+    assert_eq!((counts.staged, counts.succeeded, counts.open(), counts.untouched()), (1, 1, 2, 1));
+    let was = waits.clone();
+    waits.deferred = Some(Deferral::Window);
+    counts.recount(Some(&was), Some(&waits));
     let twice: PhaseCounts = [counts, counts].into_iter().sum();
-    assert_eq!((twice.size, twice.downloading, twice.succeeded), (6, 2, 2));
+    assert_eq!((twice.size, twice.staged, twice.deferred.window, twice.succeeded), (6, 2, 2, 2));
+    let silent = Assignment { silent: true, ..one(AssignmentState::Verifying) };
+    counts.recount(Some(&waits), Some(&silent));
+    assert_eq!((counts.staged, counts.deferred.total(), counts.verifying, counts.silent), (0, 0, 1, 1));
+    // A failure that nobody has looked at yet needs attention, else it is acknowledged.
+    let failed = Assignment { attention_since: Some(opened().opened_at), ..one(AssignmentState::Failed) };
+    counts.recount(Some(&silent), Some(&failed));
+    assert_eq!((counts.silent, counts.failed, counts.acknowledged), (0, 1, 0));
+    counts.recount(Some(&failed), Some(&Assignment { attention_since: None, ..failed.clone() }));
+    assert_eq!((counts.failed, counts.acknowledged), (1, 1));
 }
 
 proptest! {

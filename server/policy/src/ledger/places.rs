@@ -33,9 +33,9 @@ impl Places {
     /// Counts an assignment that holds a place; says which kind it holds.
     pub(super) fn enter(&mut self, one: &Assignment, row: &Row) -> Option<Grant> {
         let (grant, kind) = self.held_by(one)?;
-        kind.overall.insert((row.granted_at, one.id));
+        kind.overall.insert((one.granted_at, one.id));
         if let Some(site) = &row.granted_site {
-            kind.sites.entry(site.clone()).or_default().insert((row.granted_at, one.id));
+            kind.sites.entry(site.clone()).or_default().insert((one.granted_at, one.id));
         }
         Some(grant)
     }
@@ -43,9 +43,9 @@ impl Places {
     /// Counts it no longer; says which kind it held.
     pub(super) fn leave(&mut self, one: &Assignment, row: &Row) -> Option<Grant> {
         let (grant, kind) = self.held_by(one)?;
-        kind.overall.remove(&(row.granted_at, one.id));
+        kind.overall.remove(&(one.granted_at, one.id));
         if let Some(held) = row.granted_site.as_ref().and_then(|site| kind.sites.get_mut(site)) {
-            held.remove(&(row.granted_at, one.id));
+            held.remove(&(one.granted_at, one.id));
         }
         Some(grant)
     }

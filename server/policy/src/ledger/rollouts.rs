@@ -4,9 +4,10 @@ use callboard_proto::{ids::RolloutId, time::Timestamp};
 
 use super::{Ledger, News, Standing, Unit};
 use crate::{
+    assignment::Event,
     audience::{self, Candidate},
     gate::{self, Advance, Deed, PhaseCounts, PhaseTimes, Word},
-    rollout::{Rollout, RolloutState},
+    rollout::{Membership, Rollout, RolloutState},
 };
 
 impl Ledger {
@@ -79,13 +80,14 @@ impl Ledger {
         if !rollout.state.allows(to) {
             return Err(format!("it is {}, so it cannot become {}", rollout.state.as_str(), to.as_str()));
         }
-        let before = (rollout.state, rollout.state_reason.take(), standing.counts.clone(), standing.times);
+        let before = (rollout.state, rollout.state_reason.take(), standing.clone());
         rollout.state = to;
         if to != RolloutState::Running {
             return Ok(());
         }
         if acknowledge_failures {
             standing.counts.iter_mut().for_each(PhaseCounts::acknowledge);
+            standing.acknowledged_at = Some(now);
         }
         let news = self.news.len();
         self.advance(now, id);
@@ -95,9 +97,35 @@ impl Ledger {
         };
         // It would pause again at the next report.
         let why = rollout.state_reason.take().unwrap_or_default();
-        (rollout.state, rollout.state_reason, standing.counts, standing.times) = before;
+        (rollout.state, rollout.state_reason, *standing) = before;
         self.news.truncate(news);
         Err(why)
+    }
+
+    /// An operator's word about a device in a rollout: [`Event::Retried`], [`Event::Skipped`] or [`Event::Cancelled`].
+    /// Says whether the rollout had completed and runs again.
+    ///
+    /// # Errors
+    /// Says why it cannot be done.
+    pub fn deal(&mut self, now: Timestamp, id: RolloutId, unit: &mut Unit, event: Event) -> Result<bool, String> {
+        let rollout = self.rollout(id).ok_or("there is no such rollout")?;
+        let release = rollout.plan.release;
+        let over = rollout.state == RolloutState::Completed && rollout.plan.audience == Membership::Frozen;
+        if event == Event::Retried {
+            unit.device.bad_releases.retain(|bad| *bad != release);
+        }
+        let Some(one) = unit.device.assignment(id).map(|one| one.id) else {
+            return Ok(false);
+        };
+        self.happen(now, unit, one, event).map_err(|illegal| illegal.to_string())?;
+        let reopened = event == Event::Retried && over;
+        if let Some(place) = self.resting.iter().position(|one| one.id == id).filter(|_| reopened) {
+            let mut rollout = self.resting.remove(place);
+            rollout.state = RolloutState::Running;
+            self.catalog.add(rollout);
+        }
+        self.advance(now, id);
+        Ok(reopened)
     }
 
     /// An operator's word about the open phase.

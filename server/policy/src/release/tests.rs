@@ -5,7 +5,9 @@ fn judge(change: impl FnOnce(&mut Release, &mut Device), allow_downgrade: bool) 
     let (mut release, mut device) = (release("2.2.0", 22), till(1));
     change(&mut release, &mut device);
     match fit(&release, &device, allow_downgrade, at("2026-11-23T12:00:00Z")) {
-        Fit::Incompatible(misfit) => format!("{}: {}", misfit.code(), misfit.text(&release, &device)),
+        Fit::Incompatible(misfit) => {
+            format!("{}: {}", misfit.code(), misfit.text(&release, &device, &"spring".parse().expect("a name")))
+        }
         fit => format!("{fit:?}"),
     }
 }
@@ -60,7 +62,7 @@ fn each_misfit_says_what_is_wrong() {
     );
     check(
         |release, device| device.bad_releases.push(release.digest),
-        "rolled_back_before: pos-app 2.2.0 rolled back on this device; retry it explicitly",
+        "rolled_back_before: pos-app 2.2.0 rolled back on this device; `callboard rollout retry spring --device till-1 --reason ...` tries again",
     );
 }
 

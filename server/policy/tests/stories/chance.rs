@@ -159,7 +159,7 @@ fn check_counts(world: &World) {
             let mut recount = PhaseCounts { size: members.len(), ..PhaseCounts::default() };
             let all = world.actors.values().flat_map(|actor| &actor.unit.device.assignments);
             for one in all.filter(|one| one.rollout == rollout.id && one.phase == phase) {
-                recount.move_one(None, one.state);
+                recount.recount(None, Some(one));
             }
             recount.acknowledged = counts.acknowledged;
             assert_eq!(*counts, recount, "{} phase {phase}", rollout.plan.name);
@@ -227,8 +227,8 @@ fn operate(world: &mut World, what: u8) {
         1 | 2 => RolloutState::Running,
         3 if what > 240 => RolloutState::Cancelled,
         _ => {
-            let Actor { unit, booted, .. } = world.actor(&device);
-            *booted = true;
+            let Actor { unit, booted, idle, .. } = world.actor(&device);
+            (*booted, *idle) = (true, *idle || what % 7 == 0);
             let hold = callboard_policy::device::Hold { reason: "chance".to_owned(), until: None };
             unit.device.held = if unit.device.held.is_none() { Some(hold) } else { None };
             return;

@@ -13,6 +13,7 @@
 //! rollout NAME PRODUCT VERSION          then indented: policy, selector, phase, window, ...
 //! preview NAME / start NAME / pause NAME / resume NAME / cancel NAME
 //! resume NAME acknowledging             and look past the failures so far
+//! retry NAME DEVICE / skip NAME DEVICE / cancel NAME DEVICE     what is done about a failure
 //! approve NAME / skip-soak NAME         what the open phase waits for
 //! open-phase NAME PHASE                 whatever the gate says
 //! check-in DEVICE                       what is it told?
@@ -20,7 +21,9 @@
 //! explain DEVICE                        and what of every rollout?
 //! facts DEVICE hw=model ...             what it will say of itself from now on
 //! runs DEVICE PRODUCT VERSION           it runs that release now, whatever it reported
+//! restore DEVICE PRODUCT VERSION        it runs that now, which was no release
 //! move DEVICE SITE                      it stands there from now on
+//! forget DEVICE                         its agent has lost what it was at
 //! boot DEVICE                           it starts anew; the next check-in says so
 //! report DEVICE EVENT [transient]       staged, activating, verifying, succeeded, rolled_back, failed, ...
 //! alone DEVICE [shutdown | boot]        it cannot ask, goes down or comes up: does it install, and report later?
@@ -32,6 +35,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use callboard_policy::{
+    assignment::Event as Transition,
     decide::Step,
     device::{Device, Hold},
     freeze::FreezeSpec,
@@ -130,7 +134,13 @@ fn command(world: &mut World, words: &[&str], details: &[&str]) -> Vec<String> {
         ["runs", name, product, version] => {
             world.install(name, Digest::of(format!("{product} {version}").as_bytes()));
         }
+        ["restore", name, product, version] => {
+            let device = &mut world.actor(name).unit.device;
+            device.installed.retain(|one| one.product.as_str() != *product);
+            device.installed.push(installed(product, version));
+        }
         ["move", name, site] => world.actor(name).unit.device.site = Some(site.parse().unwrap()),
+        ["forget", name] => world.actor(name).idle = true,
         ["boot", name] => world.actor(name).booted = true,
         ["report", name, event, class @ ..] => {
             let class = class.first().map(|_| FailureClass::Transient);
@@ -154,6 +164,9 @@ fn operate(world: &mut World, words: &[&str]) {
         ["resume", name] => world.set_state(name, RolloutState::Running, false),
         ["resume", name, "acknowledging"] => world.set_state(name, RolloutState::Running, true),
         ["cancel", name] => world.set_state(name, RolloutState::Cancelled, false),
+        ["retry", name, device] => world.deal(name, device, Transition::Retried),
+        ["skip", name, device] => world.deal(name, device, Transition::Skipped),
+        ["cancel", name, device] => world.deal(name, device, Transition::Cancelled),
         ["approve", name] => world.by_hand(name, Word::Approve),
         ["skip-soak", name] => world.by_hand(name, Word::SkipSoak),
         ["open-phase", name, phase] => {
@@ -238,8 +251,8 @@ fn update(world: &mut World, name: &str, fails: bool) -> Vec<String> {
                     world.report(name, event, None);
                 }
             }
-            Step::Cancel { .. } | Step::CloseAsInstalled { .. } | Step::Exclude { .. } => {}
             Step::Nothing | Step::Hold { .. } => break,
+            _ => {}
         }
         lines.append(&mut world.news);
     }
@@ -312,9 +325,10 @@ fn device(world: &mut World, name: &str, facts: &[&str]) {
         last_seen = None;
     }
     let unit = Unit::new(device, last_seen);
-    world
-        .actors
-        .insert(name.to_owned(), Actor { unit, booted: false, works_on: None, said: BTreeMap::new(), right: None });
+    world.actors.insert(
+        name.to_owned(),
+        Actor { unit, booted: false, works_on: None, said: BTreeMap::new(), idle: true, right: None },
+    );
 }
 
 fn learn(device: &mut Device, key: &str, value: String) {

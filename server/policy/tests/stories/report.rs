@@ -2,6 +2,7 @@
 
 use callboard_policy::{
     decide::{Decision, Step},
+    device::Deferral,
     gate::{self, PhaseCounts},
     preview::Preview,
     rollout::{Rollout, RolloutState},
@@ -12,8 +13,13 @@ use crate::world::{Actor, POLL, World};
 
 pub(crate) fn decision(decision: &Decision) -> String {
     let what = match decision.step {
-        Step::Nothing | Step::CloseAsInstalled { .. } | Step::Exclude { .. } => "none",
-        Step::Hold { .. } => "hold",
+        Step::Nothing
+        | Step::CloseAsInstalled { .. }
+        | Step::Regress { .. }
+        | Step::TryAgain { .. }
+        | Step::Hear { .. }
+        | Step::Exclude { .. } => "none",
+        Step::Defer { .. } | Step::Hold { .. } => "hold",
         Step::GrantDownload { .. } | Step::ContinueDownload { .. } => "download",
         Step::GrantActivation { .. } | Step::ContinueActivation { .. } => "install",
         Step::Cancel { .. } => "cancel",
@@ -77,6 +83,11 @@ fn in_words(mut counts: PhaseCounts) -> String {
         if count > 0 {
             parts.push(format!("{count} {}", state.as_str()));
         }
+    }
+    parts.extend((counts.silent > 0).then(|| format!("{} silent", counts.silent)));
+    for why in Deferral::ALL {
+        let n = *counts.deferred.of(why);
+        parts.extend((n > 0).then(|| format!("{n} deferred ({})", why.as_str())));
     }
     if counts.untouched() > 0 || parts.is_empty() {
         parts.push(format!("{} untouched", counts.untouched()));

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use callboard_policy::{
-    assignment::Unheard,
+    assignment::{Event, Unheard},
     catalog::Catalog,
     decide::{self, Decision, Right, Step},
     device::Contact,
@@ -12,11 +12,12 @@ use callboard_policy::{
     ledger::{Ledger, News, Unit},
     release::Release,
     rollout::{Rollout, RolloutState},
+    timer::Due,
 };
 use callboard_proto::{
     check_in::Installed,
     digest::Digest,
-    ids::{AssignmentId, Id, RolloutId},
+    ids::{AssignmentId, DeviceId, Id, RolloutId},
     report::{Event as Reported, Failure, FailureClass, Report},
     time::Timestamp,
 };
@@ -40,8 +41,17 @@ pub(crate) struct Actor {
     pub(crate) works_on: Option<(AssignmentId, u32)>,
     /// How often it reported of each attempt.
     pub(crate) said: BTreeMap<(AssignmentId, u32), u32>,
+    /// Its agent is not at it: it has finished, or has lost what it knew.
+    pub(crate) idle: bool,
     /// What it may do by itself.
     pub(crate) right: Option<Right>,
+}
+
+impl Actor {
+    /// What its agent says that it is at.
+    pub(crate) fn at(&self) -> Option<AssignmentId> {
+        self.works_on.map(|(id, _)| id).filter(|_| !self.idle)
+    }
 }
 
 impl Default for World {
@@ -70,7 +80,8 @@ impl World {
     }
 
     pub(crate) fn contact(&self, name: &str) -> Contact {
-        self.ledger.contact(self.now, &self.actors[name].unit, self.actors[name].booted)
+        let actor = &self.actors[name];
+        self.ledger.contact(self.now, &actor.unit, actor.booted, actor.at())
     }
 
     pub(crate) fn loads(&self, name: &str) -> Loads {
@@ -104,7 +115,8 @@ impl World {
         let explained = Decision { considered: vec![], ..self.explain(name) };
         assert_eq!(decided, explained, "an explanation decides otherwise");
         let actor = self.actors.get_mut(name).unwrap();
-        let decision = self.ledger.check_in(self.now, &mut actor.unit, actor.booted).unwrap();
+        let works_on = actor.at();
+        let decision = self.ledger.check_in(self.now, &mut actor.unit, actor.booted, works_on).unwrap();
         actor.booted = false;
         actor.right = decision.right;
         let told = match decision.step {
@@ -117,6 +129,7 @@ impl World {
         };
         if let Some(one) = actor.unit.device.assignments.iter().find(|one| Some(one.id) == told) {
             actor.works_on = Some((one.id, one.attempt));
+            actor.idle &= matches!(decision.step, Step::Hold { .. });
         }
         self.settle();
         decision
@@ -128,6 +141,8 @@ impl World {
         let (assignment_id, attempt) = works_on;
         let one = self.actors[name].unit.device.assignments.iter().find(|one| one.id == assignment_id).unwrap();
         let release_sha256 = one.release;
+        self.actor(name).idle =
+            matches!(event, Reported::Succeeded | Reported::RolledBack | Reported::Failed | Reported::Cancelled);
         if event == Reported::Succeeded {
             self.install(name, release_sha256);
         }
@@ -160,6 +175,17 @@ impl World {
         });
     }
 
+    /// An operator's word about one device of a rollout.
+    pub(crate) fn deal(&mut self, rollout: &str, name: &str, event: Event) {
+        let unit = &mut self.actors.get_mut(name).unwrap().unit;
+        match self.ledger.deal(self.now, id(rollout), unit, event) {
+            Ok(true) => self.news.push(format!("{rollout} runs again")),
+            Ok(false) => {}
+            Err(why) => self.news.push(format!("refused: {why}")),
+        }
+        self.settle();
+    }
+
     /// An operator's word about the open phase.
     pub(crate) fn by_hand(&mut self, name: &str, word: Word) {
         match self.ledger.by_hand(self.now, id(name), word) {
@@ -176,12 +202,26 @@ impl World {
 
     /// Lets time have its effect, and puts into words what happened.
     pub(crate) fn settle(&mut self) {
+        for actor in self.actors.values_mut() {
+            self.ledger.ring(self.now, &mut actor.unit).unwrap();
+        }
         self.ledger.look(self.now);
         for news in std::mem::take(&mut self.ledger.news) {
-            if let News::Advanced(id, open, advance) = news {
-                let text = self.in_words(id, open, advance);
-                self.news.push(text);
-            }
+            let text = match news {
+                News::Advanced(id, open, advance) => self.in_words(id, open, advance),
+                News::Rang(rollout, device, due) => self.rang(rollout, device, due),
+                _ => continue,
+            };
+            self.news.push(text);
+        }
+    }
+
+    fn rang(&self, rollout: RolloutId, device: DeviceId, due: Due) -> String {
+        let device = self.actors.values().map(|actor| &actor.unit.device).find(|one| one.id == device).unwrap();
+        let (name, state) = (&device.name, device.assignment(rollout).unwrap().state.as_str());
+        match due {
+            Due::Silence => format!("{name} is silent"),
+            Due::Lapse | Due::TimeOut => format!("{name} was not heard of for too long and is {state}"),
         }
     }
 

@@ -1,6 +1,5 @@
 //! Who is in a rollout: late joiners, those who turn out to need nothing, those who leave.
 
-use callboard_policy::assignment::{Event, transition};
 use callboard_proto::{
     ids::{DeviceId, RolloutId},
     time::Timestamp,
@@ -8,7 +7,7 @@ use callboard_proto::{
 
 use super::advance::advance;
 use crate::{
-    app::{Error, Result},
+    app::{Error, Result, assignments},
     db::{self, DbConn},
 };
 
@@ -50,23 +49,16 @@ pub(crate) fn leave(conn: &mut DbConn, device: DeviceId, now: Timestamp) -> Resu
     let Some(known) = db::devices::get(conn, device)? else {
         return Ok(());
     };
+    assignments::leave(conn, device, now)?;
     for record in db::rollouts::active(conn)? {
         let number = known.device.number;
         let Some(phase) = record.phases.iter().position(|phase| phase.members.contains(number)) else {
             continue;
         };
-        match db::assignments::of(conn, record.id, device)? {
-            Some(mut assignment) => {
-                let old = assignment.assignment.state;
-                if let Ok(new) = transition(old, Event::Cancelled) {
-                    assignment.assignment.state = new;
-                    db::assignments::update(conn, &assignment, now)?;
-                    db::phases::count(conn, record.id, phase, Some(old), Some(new))?;
-                }
-            }
-            None => exclude(conn, record.id, phase, number, true)?,
+        if db::assignments::of(conn, record.id, device)?.is_none() {
+            exclude(conn, record.id, phase, number, true)?;
+            advance(conn, record.id, now)?;
         }
-        advance(conn, record.id, now)?;
     }
     Ok(db::counters::bump_generation(conn)?)
 }

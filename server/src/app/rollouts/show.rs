@@ -30,6 +30,14 @@ pub(crate) fn gate_counts(counts: &Counts) -> PhaseCounts {
         failed: counts.failed.into(),
         timed_out: counts.timed_out.into(),
         cancelled: counts.cancelled.into(),
+        deferred: gate::Deferrals {
+            window: counts.deferred.window.into(),
+            trading_hours: counts.deferred.trading_hours.into(),
+            freeze: counts.deferred.freeze.into(),
+            inhibitor: counts.deferred.inhibitor.into(),
+            user: counts.deferred.user.into(),
+        },
+        silent: counts.silent.into(),
         acknowledged: counts.acknowledged.into(),
         ..PhaseCounts::default()
     }

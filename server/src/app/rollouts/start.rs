@@ -62,7 +62,7 @@ pub(crate) async fn start(app: &App, reference: String, because: Because) -> Res
 }
 
 /// What the selector language needs to know of a device's presence.
-pub(super) fn seen(record: &devices::Record, context: &Context) -> Seen {
+pub(crate) fn seen(record: &devices::Record, context: &Context) -> Seen {
     let (last_seen, suspension) = (record.last_seen, record.device.site_rules.suspension);
     let status = Connectivity::of(context.now, last_seen, context.poll_interval, ABANDONED_AFTER, suspension);
     Seen { last_seen, status, now: context.now }

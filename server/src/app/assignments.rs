@@ -1,0 +1,97 @@
+//! Changing an assignment: its row, its phase's counters, and the device that it is about, in one transaction.
+
+use callboard_policy::{
+    assignment::{self, Event, IllegalTransition, is_failure},
+    device::{Assignment, Device},
+    release::Release,
+    rhythm::Rhythm,
+};
+use callboard_proto::{
+    ids::{AssignmentId, DeviceId, RolloutId},
+    state::AssignmentState,
+    time::Timestamp,
+};
+use uuid::Uuid;
+
+use super::{Error, Result, rollouts::advance::advance};
+use crate::db::{self, DbConn, assignments::Record, events::NewEvent};
+
+/// Lets something happen that only the server asks for, so that it is allowed.
+pub(crate) fn happen(conn: &mut DbConn, record: &mut Record, event: Event, now: Timestamp) -> Result<()> {
+    let was = record.assignment.clone();
+    assignment::happen(&mut record.assignment, record.device, event, now).map_err(unexpected)?;
+    save(conn, record, &was, now)
+}
+
+/// A transition that was not to be refused.
+pub(crate) fn unexpected(source: IllegalTransition) -> Error {
+    Error::Unexpected(source.to_string())
+}
+
+/// Writes an assignment and counts it, as it was and as it is.
+pub(crate) fn save(conn: &mut DbConn, record: &mut Record, was: &Assignment, now: Timestamp) -> Result<()> {
+    // Reports of an attempt are numbered from 1.
+    if record.assignment.attempt != was.attempt {
+        record.seq = 0;
+    }
+    if record.assignment.state == AssignmentState::RolledBack && was.state != AssignmentState::RolledBack {
+        db::penalties::put(conn, record.device, was.release, now)?;
+    }
+    db::assignments::update(conn, record, now)?;
+    Ok(db::counts::change(conn, Some(was), Some(&record.assignment))?)
+}
+
+/// A new assignment, with a download grant.
+pub(crate) fn granted(rollout: RolloutId, release: &Release, phase: usize, device: &Device, now: Timestamp) -> Record {
+    let id = AssignmentId::from_uuid(Uuid::now_v7());
+    Record {
+        assignment: Assignment::granted(id, rollout, release, phase, now),
+        device: device.id,
+        seq: 0,
+        failure: None,
+        granted_site: device.site.clone(),
+        updated_at: now,
+        rhythm: Rhythm::ALWAYS,
+    }
+}
+
+/// Writes a new assignment and counts it.
+pub(crate) fn insert(conn: &mut DbConn, record: &Record, now: Timestamp) -> Result<()> {
+    db::assignments::insert(conn, record, now)?;
+    Ok(db::counts::change(conn, None, Some(&record.assignment))?)
+}
+
+/// Forgets an assignment of a device's former life.
+pub(crate) fn forget(conn: &mut DbConn, record: &Record) -> Result<()> {
+    db::counts::change(conn, Some(&record.assignment), None)?;
+    Ok(db::assignments::delete(conn, record.assignment.id)?)
+}
+
+/// Says what happened to an assignment.
+pub(crate) fn log(
+    conn: &mut DbConn,
+    record: &Record,
+    kind: &'static str,
+    text: impl Into<String>,
+    now: Timestamp,
+) -> Result<()> {
+    let event =
+        NewEvent { rollout: Some(record.assignment.rollout), ..NewEvent::device(kind, record.device, text.into()) };
+    Ok(db::events::insert(conn, now, &event)?)
+}
+
+/// The device is not the one that it was: what it had under way is nobody's any more, and no failure.
+pub(crate) fn leave(conn: &mut DbConn, device: DeviceId, now: Timestamp) -> Result<()> {
+    for mut record in db::assignments::unfinished(conn, device)? {
+        let before = record.assignment.state.as_str();
+        happen(conn, &mut record, Event::Left, now)?;
+        log(conn, &record, "assignment", format!("cancelled ({before} before)"), now)?;
+        advance(conn, record.assignment.rollout, now)?;
+    }
+    Ok(())
+}
+
+/// Whether an assignment has come to an end that it had not before.
+pub(crate) fn ends(was: &Assignment, is: &Assignment) -> bool {
+    is.state.is_final() && (!was.state.is_final() || is_failure(was.state) != is_failure(is.state))
+}

@@ -1,0 +1,314 @@
+//! Needs attention: failures that no rollout tries again by itself, and what operators do about them.
+//!
+//! *Retry* begins anew, whatever failed before, and takes the penalty off a release that rolled back; a frozen rollout
+//! that has completed runs again. *Skip* takes note: gates and this list look past the failure. *Cancel* ends the
+//! device's part in the rollout, so that it does not count at all.
+
+use std::sync::Arc;
+
+use callboard_policy::{
+    assignment::{self, Event, IllegalTransition},
+    rollout::{Membership, RolloutState},
+    selector::Selector,
+};
+use callboard_proto::{
+    admin::{Dealt, DevicesOfRollout, MAX_NAMED, NotDealt},
+    ids::{AssignmentId, DeviceId, RolloutId},
+    problem::Code,
+    state::AssignmentState as S,
+    time::Timestamp,
+};
+use uuid::Uuid;
+
+use super::{
+    App, Because, Error, Result, assignments, devices, presence, releases,
+    rollouts::{self, advance::advance, spec},
+    trust::PublishedRoot,
+};
+use crate::db::{self, DbConn, assignments::Record as Assigned, devices::Record, events::NewEvent, selector::Context};
+
+/// Devices in one transaction, so that no request waits long behind it.
+const BATCH: usize = 200;
+
+/// What is to be done about a device's part in a rollout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Deed {
+    Retry,
+    Skip,
+    Cancel,
+}
+
+impl Deed {
+    const fn event(self) -> Event {
+        match self {
+            Self::Retry => Event::Retried,
+            Self::Skip => Event::Skipped,
+            Self::Cancel => Event::Cancelled,
+        }
+    }
+
+    const fn kind(self) -> &'static str {
+        match self {
+            Self::Retry => "assignment.retried",
+            Self::Skip => "assignment.skipped",
+            Self::Cancel => "assignment.cancelled",
+        }
+    }
+
+    /// Assignments that a selector may be about. What was cancelled comes back by name only.
+    const fn states(self) -> &'static [S] {
+        match self {
+            Self::Retry | Self::Skip => &[S::RolledBack, S::Failed, S::TimedOut],
+            Self::Cancel => &[S::Queued, S::Downloading, S::Staged, S::RolledBack, S::Failed, S::TimedOut],
+        }
+    }
+}
+
+/// Which devices.
+enum Whom {
+    Named(Vec<String>),
+    Selected(Box<Selector>),
+}
+
+/// What was asked for, and by whom.
+#[derive(Clone)]
+struct Task {
+    rollout: String,
+    deed: Deed,
+    because: Because,
+    root: Arc<PublishedRoot>,
+    now: Timestamp,
+}
+
+/// What one transaction did.
+#[derive(Default)]
+struct Done {
+    dealt: Dealt,
+    changed: Vec<DeviceId>,
+    /// Where to go on.
+    after: Option<AssignmentId>,
+}
+
+/// Does it for every device that is meant.
+pub(crate) async fn act(
+    app: &App,
+    rollout: String,
+    deed: Deed,
+    wanted: DevicesOfRollout,
+    because: Because,
+) -> Result<Dealt> {
+    if because.reason.trim().is_empty() {
+        return Err(Error::invalid("reason is empty; say why"));
+    }
+    let root = app.newest_root().ok_or_else(|| Error::not_found("rollout", &rollout))?;
+    let task = Task { rollout, deed, because, root, now: app.clock.now() };
+    let mut dealt = Dealt::default();
+    match whom(wanted)? {
+        Whom::Named(names) => {
+            for names in names.chunks(BATCH) {
+                let (task, names) = (task.clone(), names.to_vec());
+                let done = app.db.write(move |conn| named(conn, &task, names)).await?;
+                add(app, &mut dealt, done).await?;
+            }
+        }
+        Whom::Selected(selector) => {
+            // Selectors may ask for presence.
+            presence::flush(app).await?;
+            let context = app.selector_context();
+            let mut after = Some(AssignmentId::from_uuid(Uuid::nil()));
+            while let Some(from) = after {
+                let (task, selector) = (task.clone(), selector.clone());
+                let done = app.db.write(move |conn| selected(conn, &task, &selector, &context, from)).await?;
+                after = done.after;
+                add(app, &mut dealt, done).await?;
+            }
+        }
+    }
+    Ok(dealt)
+}
+
+fn whom(wanted: DevicesOfRollout) -> Result<Whom> {
+    let selector = wanted.selector.filter(|text| !text.trim().is_empty());
+    match (wanted.devices.is_empty(), selector) {
+        (true, Some(text)) => Ok(Whom::Selected(Box::new(devices::parse_selector(Some(&text))?))),
+        (false, None) if wanted.devices.len() > MAX_NAMED => {
+            Err(Error::invalid(format!("{} devices; at most {MAX_NAMED} at a time", wanted.devices.len())))
+        }
+        (false, None) => Ok(Whom::Named(wanted.devices)),
+        (true, None) => Err(Error::invalid("neither devices nor a selector is given; say which devices")),
+        (false, Some(_)) => Err(Error::invalid("devices and a selector are given; give one of them")),
+    }
+}
+
+async fn add(app: &App, dealt: &mut Dealt, done: Done) -> Result<()> {
+    done.changed.iter().for_each(|device| app.forget_device(*device));
+    if !done.changed.is_empty() {
+        app.refresh_catalog().await?;
+    }
+    dealt.total += done.dealt.total;
+    dealt.reopened |= done.dealt.reopened;
+    dealt.refused.extend(done.dealt.refused);
+    let room = MAX_NAMED.saturating_sub(dealt.devices.len());
+    dealt.devices.extend(done.dealt.devices.into_iter().take(room));
+    Ok(())
+}
+
+fn named(conn: &mut DbConn, task: &Task, names: Vec<String>) -> Result<Done> {
+    let rollout = open(conn, task)?;
+    let mut done = Done::default();
+    for name in names {
+        let outcome = match devices::resolve(conn, &name) {
+            Ok(device) => one(conn, task, &rollout, &device, &mut done)?,
+            Err(Error::Refused { detail, .. }) => Err(detail),
+            Err(error) => return Err(error),
+        };
+        if let Err(reason) = outcome {
+            done.dealt.refused.push(NotDealt { device: name, reason });
+        }
+    }
+    finish(conn, task, rollout.id, done)
+}
+
+fn selected(
+    conn: &mut DbConn,
+    task: &Task,
+    selector: &Selector,
+    context: &Context,
+    after: AssignmentId,
+) -> Result<Done> {
+    let rollout = open(conn, task)?;
+    let mut done = Done::default();
+    let limit = i64::try_from(BATCH).unwrap_or(i64::MAX);
+    let page = db::assignments::in_states(conn, rollout.id, task.deed.states(), after, limit)?;
+    done.after = page.last().filter(|_| page.len() == BATCH).map(|last| last.assignment.id);
+    for found in page {
+        let Some(device) = db::devices::get(conn, found.device)? else {
+            continue;
+        };
+        if selector.matches(&device.device, &rollouts::seen(&device, context)) {
+            // What cannot be done for a device that was not named is nobody's question.
+            let _ = one(conn, task, &rollout, &device, &mut done)?;
+        }
+    }
+    finish(conn, task, rollout.id, done)
+}
+
+fn finish(conn: &mut DbConn, task: &Task, rollout: RolloutId, mut done: Done) -> Result<Done> {
+    if done.changed.is_empty() {
+        return Ok(done);
+    }
+    if task.deed == Deed::Retry {
+        done.dealt.reopened = reopen(conn, task, rollout)?;
+    }
+    advance(conn, rollout, task.now)?;
+    Ok(done)
+}
+
+/// The rollout, if something can be done about its devices.
+fn open(conn: &mut DbConn, task: &Task) -> Result<db::rollouts::Record> {
+    let record = rollouts::resolve(conn, &task.rollout)?;
+    let name = &record.spec.name;
+    let wrong = |detail: String| Err(Error::refused(Code::WrongState, detail));
+    match record.state {
+        RolloutState::Draft => wrong(format!("rollout {name} is a draft; none of its devices has failed")),
+        RolloutState::Cancelled if task.deed == Deed::Retry => {
+            wrong(format!("rollout {name} was cancelled; make another rollout of {}", record.spec.release))
+        }
+        _ if task.deed == Deed::Retry && record.spec.ends_at.is_some_and(|end| end <= task.now) => {
+            wrong(format!("the end of rollout {name} has passed; make another rollout of {}", record.spec.release))
+        }
+        _ => Ok(record),
+    }
+}
+
+/// Does it for one device; or says why not.
+fn one(
+    conn: &mut DbConn,
+    task: &Task,
+    rollout: &db::rollouts::Record,
+    device: &Record,
+    done: &mut Done,
+) -> Result<std::result::Result<(), String>> {
+    let id = device.device.id;
+    if device.device.decommissioned {
+        return Ok(Err("it is out of service".to_owned()));
+    }
+    let penalised = task.deed == Deed::Retry && db::penalties::lift(conn, id, rollout.release)?;
+    // What it was in before it enrolled anew is over.
+    let own = device.device.assignment(rollout.id).is_some();
+    let found = if own { db::assignments::of(conn, rollout.id, id)? } else { None };
+    let outcome = match found {
+        Some(mut record) => existing(conn, task, &mut record)?
+            .map_err(|illegal| format!("it is {}: {}", illegal.state.as_str(), illegal.refusal)),
+        None if penalised => Ok(()),
+        None if task.deed == Deed::Cancel => never(conn, task, rollout, device)?,
+        None => Err(format!("rollout {} has not tried it", rollout.spec.name)),
+    };
+    if outcome.is_ok() {
+        db::devices::touch(conn, id, task.now)?;
+        let text = task.because.to_string();
+        let event = NewEvent { rollout: Some(rollout.id), ..NewEvent::device(task.deed.kind(), id, text) };
+        db::events::insert(conn, task.now, &event)?;
+        done.changed.push(id);
+        done.dealt.total += 1;
+        done.dealt.devices.push(device.device.name.clone());
+    }
+    Ok(outcome)
+}
+
+fn existing(
+    conn: &mut DbConn,
+    task: &Task,
+    record: &mut Assigned,
+) -> Result<std::result::Result<(), IllegalTransition>> {
+    let was = record.assignment.clone();
+    if let Err(illegal) = assignment::happen(&mut record.assignment, record.device, task.deed.event(), task.now) {
+        return Ok(Err(illegal));
+    }
+    assignments::save(conn, record, &was, task.now)?;
+    Ok(Ok(()))
+}
+
+/// Keeps a rollout away from a member that it has not reached.
+fn never(
+    conn: &mut DbConn,
+    task: &Task,
+    rollout: &db::rollouts::Record,
+    device: &Record,
+) -> Result<std::result::Result<(), String>> {
+    let number = device.device.number;
+    let phase = rollout.phases.iter().position(|phase| phase.members.contains(number));
+    let Some(phase) = phase.filter(|_| !rollout.excluded.contains(number)) else {
+        return Ok(Err(format!("rollout {} brings it nothing", rollout.spec.name)));
+    };
+    if let Some(former) = db::assignments::of(conn, rollout.id, device.device.id)? {
+        assignments::forget(conn, &former)?;
+    }
+    let published =
+        db::releases::get(conn, rollout.release)?.ok_or_else(|| Error::not_found("release", rollout.release))?;
+    let release = releases::for_policy(&releases::open(&task.root.root, &published)?);
+    let mut new = assignments::granted(rollout.id, &release, phase, &device.device, task.now);
+    assignment::happen(&mut new.assignment, new.device, Event::Cancelled, task.now).map_err(assignments::unexpected)?;
+    assignments::insert(conn, &new, task.now)?;
+    Ok(Ok(()))
+}
+
+/// A frozen rollout had completed because nothing was left to be done; now there is.
+fn reopen(conn: &mut DbConn, task: &Task, id: RolloutId) -> Result<bool> {
+    let Some(mut record) = db::rollouts::lean(conn, id)?.filter(|record| record.state == RolloutState::Completed)
+    else {
+        return Ok(false);
+    };
+    // A live one ends at its end, which `open` has looked at.
+    let frozen = spec::plan(&record.spec, record.release)?.audience == Membership::Frozen;
+    if !frozen {
+        return Ok(false);
+    }
+    record.state = RolloutState::Running;
+    record.ended_at = None;
+    db::rollouts::update(conn, &record)?;
+    db::counters::bump_generation(conn)?;
+    let text = format!("it had completed, and runs again for what is retried {}", task.because);
+    db::events::insert(conn, task.now, &NewEvent::rollout("rollout.reopened", id, text))?;
+    Ok(true)
+}

@@ -1,0 +1,49 @@
+//! `callboard attention`: failures that no rollout tries again by itself.
+
+use callboard_proto::admin::{Attention, Page};
+
+use super::{
+    Context,
+    api::{PageArgs, Path},
+    show, table,
+};
+
+/// What needs attention.
+#[derive(clap::Subcommand)]
+pub(crate) enum AttentionCommand {
+    /// List failures that wait for somebody
+    ///
+    /// `callboard rollout retry`, `skip` and `cancel` deal with them, one by one or many at once.
+    List {
+        /// Only those of this rollout
+        #[arg(long)]
+        rollout: Option<String>,
+        #[command(flatten)]
+        page: PageArgs,
+    },
+}
+
+/// Runs a command.
+pub(crate) fn run(command: AttentionCommand, context: &Context) -> anyhow::Result<()> {
+    let AttentionCommand::List { rollout, page } = command;
+    let found: Page<Attention> = context.api()?.list(&Path::new(["attention"]).maybe("rollout", rollout), &page)?;
+    show::page(context.format, "failures", &found, list)
+}
+
+/// One row for each failure.
+fn list(failures: &[Attention]) -> String {
+    let rows = failures.iter().map(|one| {
+        let failure = one.failure.as_ref().map(|failure| format!("{}: {}", failure.code, failure.text.trim()));
+        [
+            one.rollout.to_string(),
+            one.device.to_string(),
+            table::or_empty(one.site.as_ref()),
+            one.version.to_string(),
+            one.state.as_str().to_owned(),
+            one.attempt.to_string(),
+            one.since.to_string(),
+            failure.unwrap_or_default(),
+        ]
+    });
+    table::list(["ROLLOUT", "DEVICE", "SITE", "VERSION", "STATE", "ATTEMPT", "SINCE", "FAILURE"], rows)
+}

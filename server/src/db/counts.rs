@@ -1,0 +1,156 @@
+//! How the devices of a phase stand: a row of counters that changes in the transaction that changes an assignment, so
+//! that nobody counts rows.
+
+use callboard_policy::{device::Assignment, gate::PhaseCounts};
+use callboard_proto::{
+    admin::{Counts, Deferred},
+    ids::RolloutId,
+};
+use diesel::{ExpressionMethods, QueryDsl, QueryResult, Queryable};
+
+use super::{
+    conn::{DbConn, execute, load},
+    schema::counts,
+    types::{Uid, to_i64, to_u32},
+};
+
+#[derive(Queryable)]
+struct Row {
+    _rollout_id: Uid,
+    _idx: i64,
+    size: i64,
+    excluded: i64,
+    queued: i64,
+    downloading: i64,
+    staged: i64,
+    deferred_window: i64,
+    deferred_trading_hours: i64,
+    deferred_freeze: i64,
+    deferred_inhibitor: i64,
+    deferred_user: i64,
+    activating: i64,
+    verifying: i64,
+    silent: i64,
+    succeeded: i64,
+    rolled_back: i64,
+    failed: i64,
+    timed_out: i64,
+    cancelled: i64,
+    acknowledged: i64,
+}
+
+impl From<Row> for Counts {
+    fn from(row: Row) -> Self {
+        let counts = Self {
+            size: to_u32(row.size),
+            excluded: to_u32(row.excluded),
+            unreached: 0,
+            queued: to_u32(row.queued),
+            downloading: to_u32(row.downloading),
+            staged: to_u32(row.staged),
+            deferred: Deferred {
+                window: to_u32(row.deferred_window),
+                trading_hours: to_u32(row.deferred_trading_hours),
+                freeze: to_u32(row.deferred_freeze),
+                inhibitor: to_u32(row.deferred_inhibitor),
+                user: to_u32(row.deferred_user),
+            },
+            activating: to_u32(row.activating),
+            verifying: to_u32(row.verifying),
+            silent: to_u32(row.silent),
+            succeeded: to_u32(row.succeeded),
+            rolled_back: to_u32(row.rolled_back),
+            failed: to_u32(row.failed),
+            timed_out: to_u32(row.timed_out),
+            cancelled: to_u32(row.cancelled),
+            acknowledged: to_u32(row.acknowledged),
+        };
+        Self { unreached: counts.wanted().saturating_sub(counts.open() + counts.done()), ..counts }
+    }
+}
+
+/// The counters of each phase of a rollout.
+pub(super) fn of(conn: &mut DbConn, id: Uid) -> QueryResult<Vec<Counts>> {
+    let rows: Vec<Row> = load(conn, counts::table.filter(counts::rollout_id.eq(id)).order(counts::idx))?;
+    Ok(rows.into_iter().map(Into::into).collect())
+}
+
+/// Rollouts with assignments that are not final.
+pub(super) fn rollouts_at_work(conn: &mut DbConn) -> QueryResult<Vec<RolloutId>> {
+    let open = counts::queued + counts::downloading + counts::staged + counts::activating + counts::verifying;
+    let ids: Vec<Uid> = load(conn, counts::table.filter(open.gt(0)).select(counts::rollout_id).distinct())?;
+    Ok(ids.into_iter().map(Uid::id).collect())
+}
+
+/// Writes the counters of a phase of which nobody was reached.
+pub(super) fn insert(conn: &mut DbConn, id: RolloutId, idx: usize, size: u32, excluded: u32) -> QueryResult<()> {
+    let row = (
+        (counts::rollout_id.eq(Uid::from(id)), counts::idx.eq(to_i64(idx))),
+        (counts::size.eq(to_i64(size)), counts::excluded.eq(to_i64(excluded))),
+        (counts::queued.eq(0_i64), counts::downloading.eq(0_i64), counts::staged.eq(0_i64)),
+        (
+            counts::deferred_window.eq(0_i64),
+            counts::deferred_trading_hours.eq(0_i64),
+            counts::deferred_freeze.eq(0_i64),
+        ),
+        (counts::deferred_inhibitor.eq(0_i64), counts::deferred_user.eq(0_i64)),
+        (counts::activating.eq(0_i64), counts::verifying.eq(0_i64), counts::silent.eq(0_i64)),
+        (counts::succeeded.eq(0_i64), counts::rolled_back.eq(0_i64), counts::failed.eq(0_i64)),
+        (counts::timed_out.eq(0_i64), counts::cancelled.eq(0_i64), counts::acknowledged.eq(0_i64)),
+    );
+    execute(conn, diesel::insert_into(counts::table).values(row)).map(drop)
+}
+
+/// Writes how many members a phase has, and how many of them do not count.
+pub(super) fn resize(conn: &mut DbConn, id: RolloutId, idx: usize, size: u64, excluded: u32) -> QueryResult<()> {
+    let row = diesel::update(counts::table.find((Uid::from(id), to_i64(idx))));
+    execute(conn, row.set((counts::size.eq(to_i64(size)), counts::excluded.eq(to_i64(excluded))))).map(drop)
+}
+
+/// Every failure so far was noticed by an operator.
+pub(super) fn acknowledge_failures(conn: &mut DbConn, id: RolloutId) -> QueryResult<()> {
+    let row = diesel::update(counts::table.filter(counts::rollout_id.eq(Uid::from(id))));
+    execute(conn, row.set(counts::acknowledged.eq(counts::rolled_back + counts::failed))).map(drop)
+}
+
+/// Counts an assignment that was made, changed or forgotten: as it was, and as it is.
+pub(crate) fn change(conn: &mut DbConn, was: Option<&Assignment>, is: Option<&Assignment>) -> QueryResult<()> {
+    let Some(one) = is.or(was) else {
+        return Ok(());
+    };
+    let counted = |one| {
+        let mut counts = PhaseCounts::default();
+        counts.recount(None, one);
+        counts
+    };
+    let (was, is) = (counted(was), counted(is));
+    if was == is {
+        return Ok(());
+    }
+    let more = |count: fn(&PhaseCounts) -> u64| to_i64(count(&is)) - to_i64(count(&was));
+    let called_off = |counts: &PhaseCounts| counts.cancelled + counts.expired;
+    let waiting = (
+        counts::queued.eq(counts::queued + more(|counts| counts.queued)),
+        counts::downloading.eq(counts::downloading + more(|counts| counts.downloading)),
+        counts::staged.eq(counts::staged + more(|counts| counts.staged)),
+        counts::deferred_window.eq(counts::deferred_window + more(|counts| counts.deferred.window)),
+        counts::deferred_trading_hours
+            .eq(counts::deferred_trading_hours + more(|counts| counts.deferred.trading_hours)),
+        counts::deferred_freeze.eq(counts::deferred_freeze + more(|counts| counts.deferred.freeze)),
+        counts::deferred_inhibitor.eq(counts::deferred_inhibitor + more(|counts| counts.deferred.inhibitor)),
+        counts::deferred_user.eq(counts::deferred_user + more(|counts| counts.deferred.user)),
+    );
+    let begun = (
+        counts::activating.eq(counts::activating + more(|counts| counts.activating)),
+        counts::verifying.eq(counts::verifying + more(|counts| counts.verifying)),
+        counts::silent.eq(counts::silent + more(|counts| counts.silent)),
+        counts::succeeded.eq(counts::succeeded + more(|counts| counts.succeeded)),
+        counts::rolled_back.eq(counts::rolled_back + more(|counts| counts.rolled_back)),
+        counts::failed.eq(counts::failed + more(|counts| counts.failed)),
+        counts::timed_out.eq(counts::timed_out + more(|counts| counts.timed_out)),
+        counts::cancelled.eq(counts::cancelled + more(called_off)),
+        counts::acknowledged.eq(counts::acknowledged + more(|counts| counts.acknowledged)),
+    );
+    let row = diesel::update(counts::table.find((Uid::from(one.rollout), to_i64(one.phase))));
+    execute(conn, row.set((waiting, begun))).map(drop)
+}

@@ -1,0 +1,37 @@
+//! Releases that rolled back on a device. It is not offered them again by any rollout, unless an operator asks for that.
+
+use callboard_proto::{digest::Digest, ids::DeviceId, time::Timestamp};
+use diesel::{ExpressionMethods, QueryDsl, QueryResult};
+
+use super::{
+    conn::{DbConn, execute, load},
+    schema::penalties,
+    types::{Ms, Sha, Uid},
+};
+
+/// Releases that rolled back on a device since then.
+pub(super) fn of(conn: &mut DbConn, device: DeviceId, since: Timestamp) -> QueryResult<Vec<Digest>> {
+    let rows = penalties::table
+        .filter(penalties::device_id.eq(Uid::from(device)))
+        .filter(penalties::at.ge(Ms::from(since)))
+        .order(penalties::at);
+    let releases: Vec<Sha> = load(conn, rows.select(penalties::release))?;
+    Ok(releases.into_iter().map(|release| release.0).collect())
+}
+
+/// Writes down that a release rolled back.
+pub(crate) fn put(conn: &mut DbConn, device: DeviceId, release: Digest, now: Timestamp) -> QueryResult<()> {
+    lift(conn, device, release)?;
+    let row = (
+        penalties::device_id.eq(Uid::from(device)),
+        penalties::release.eq(Sha(release)),
+        penalties::at.eq(Ms::from(now)),
+    );
+    execute(conn, diesel::insert_into(penalties::table).values(row)).map(drop)
+}
+
+/// Lets a release be offered again; says whether it had rolled back.
+pub(crate) fn lift(conn: &mut DbConn, device: DeviceId, release: Digest) -> QueryResult<bool> {
+    let row = penalties::table.find((Uid::from(device), Sha(release)));
+    Ok(execute(conn, diesel::delete(row))? > 0)
+}
