@@ -7,6 +7,7 @@ use callboard_proto::{
     state::{AgentState, AssignmentState as S},
 };
 use callboard_tests::{
+    clock::time,
     device::{FakeDevice, Health},
     release::NewRelease,
     server::{Engine, TestServer},
@@ -295,6 +296,32 @@ fn a_fleet_that_is_switched_off_at_closing_time_fails_nothing() {
             assert_eq!(till.version_of("pos-app"), Some("2.0.0"), "{}", till.name);
         }
         assert_eq!((server.rollout("r").state, counts(server).succeeded), (RolloutState::Completed, 5));
+    });
+}
+
+#[test]
+fn a_till_that_is_switched_off_in_the_middle_of_it_is_expected_when_its_shop_opens() {
+    on_both(|server| {
+        server.import_fleet();
+        let hours = json!({ "trading_hours": [{ "opens": "08:00", "closes": "20:00" }] });
+        server.api().try_put("sites/NYC-001/trading-hours", &hours).ok();
+        NewRelease::new("pos-app", "9.0.0", 100).publish(server);
+        let mut till = server.switch_on("pos-nyc-001");
+        server.roll_out(&rollout("r", "pos-app@9.0.0", &json!({})));
+        till.obey(Health::Good);
+        // Five minutes after closing, by the clock of New York.
+        server.set_clock(time("2027-01-13T01:05:00Z"));
+        let install = till.check_in();
+        till.report(&install, Event::Activating);
+        server.set_clock(time("2027-01-13T03:00:00Z"));
+        let next = || server.sql_number("SELECT timer_at AS number FROM assignments").unwrap();
+        wait::until("its timer was looked at", || next() > server.clock.now().millis());
+        assert_eq!((counts(server).activating, counts(server).silent), (1, 0));
+        assert_eq!(next(), time("2027-01-13T14:15:00Z").millis(), "the first hour of the day does not count");
+        server.set_clock(time("2027-01-13T14:15:00Z"));
+        wait_for(server, "it is silent", |counts| counts.silent == 1);
+        server.set_clock(time("2027-01-13T15:00:00Z"));
+        wait_for(server, "it has timed out", |counts| counts.timed_out == 1);
     });
 }
 
