@@ -29,6 +29,8 @@ mod durability;
 mod enrol;
 mod examples;
 mod freezes;
+mod hostile_devices;
+mod hostile_operators;
 mod identity;
 mod immediate;
 mod install;
@@ -49,6 +51,7 @@ mod selectors;
 mod site_state;
 mod startup;
 mod structure;
+mod texts;
 mod trading;
 
 /// The thin binaries of this package.

@@ -13,7 +13,7 @@ use std::time::Duration;
 use subtle::ConstantTimeEq;
 use uuid::Uuid;
 
-use super::{App, Error, Result, labels};
+use super::{App, Error, Result};
 use crate::db::{self, tokens::EnrolToken};
 
 /// Prefix of enrolment tokens.
@@ -76,7 +76,6 @@ pub(crate) async fn create(app: &App, new: admin::NewToken) -> Result<admin::Tok
     if new.device.is_some() && max_uses != 1 {
         return Err(Error::invalid("a token bound to a device has exactly one use"));
     }
-    labels::check(&new.labels)?;
     // Before the token is written: it is shown in the bundle and nowhere else.
     let root = app.newest_root().ok_or_else(|| {
         Error::refused(Code::WrongState, "no root is published yet; publish one with callboard root publish")

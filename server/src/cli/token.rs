@@ -10,6 +10,7 @@ use anyhow::Context as _;
 use callboard_proto::{
     admin::{NewToken, Page, Token, TokenCreated},
     ids::SiteId,
+    text::shown,
 };
 use tempfile::NamedTempFile;
 
@@ -72,7 +73,7 @@ pub(crate) fn run(command: TokenCommand, context: &Context) -> anyhow::Result<()
         }
         TokenCommand::Revoke { id } => {
             api.delete(&Path::new(["tokens", &id]))?;
-            eprintln!("token {} is revoked", table::plain(&id));
+            eprintln!("token {} is revoked", shown(&id));
             Ok(())
         }
     }
