@@ -8,6 +8,7 @@ use callboard_proto::{
     release::Release,
     report::Receipt,
     signed::{Document, Verified, max_envelope},
+    text::Check as _,
 };
 
 use crate::{

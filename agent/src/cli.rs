@@ -8,6 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use callboard_proto::text::shown;
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::config::{DEFAULT_PATH, Settings};
@@ -134,7 +135,7 @@ fn fail(failed: Failed) -> u8 {
         Failed::Tried(text) => (text, TRIED),
     };
     // Nobody is left to tell when standard error is closed.
-    let _ = writeln!(std::io::stderr(), "callboard-agent: {text}");
+    let _ = writeln!(std::io::stderr(), "callboard-agent: {}", shown(&text));
     code
 }
 

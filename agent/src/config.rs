@@ -8,7 +8,11 @@ use std::{
     time::Duration,
 };
 
-use callboard_proto::{check_in, ids::Product};
+use callboard_proto::{
+    check_in,
+    ids::Product,
+    text::{self, MAX_TEXT},
+};
 use serde::Deserialize;
 
 pub(crate) use product::ProductSettings;
@@ -160,8 +164,8 @@ fn seconds(key: &str, value: u64, low: u64, high: u64) -> Result<Duration, Strin
 }
 
 fn short(key: &str, text: String) -> Result<String, String> {
-    if text.is_empty() || text.len() > check_in::MAX_TEXT || text.chars().any(char::is_control) {
-        return Err(format!("{key} must be 1 to {} bytes without control characters", check_in::MAX_TEXT));
+    if text.is_empty() || text::check(&text, MAX_TEXT).is_err() {
+        return Err(format!("{key} must be 1 to {MAX_TEXT} bytes without control characters"));
     }
     Ok(text)
 }

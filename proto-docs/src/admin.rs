@@ -6,6 +6,7 @@
 
 mod api_token;
 mod attention;
+mod check;
 mod freeze;
 mod guard;
 mod registry;
@@ -25,6 +26,7 @@ use crate::{
 
 pub use api_token::*;
 pub use attention::*;
+pub use check::{MAX_DESCRIPTION, MAX_LABEL_KEY, MAX_LABELS, MAX_REASON, check_labels};
 pub use freeze::*;
 pub use guard::*;
 pub use registry::*;
@@ -35,9 +37,6 @@ pub const DEFAULT_PAGE: u32 = 100;
 
 /// Most items of a page.
 pub const MAX_PAGE: u32 = 1000;
-
-/// Labels of one device or site at most.
-pub const MAX_LABELS: usize = 32;
 
 /// Sites or devices in one import at most; the CLI splits larger files.
 pub const MAX_IMPORT: usize = 5000;
@@ -162,7 +161,7 @@ pub struct Release {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Because {
-    /// For the event log; `skip-soak` needs one.
+    /// For the event log; `skip-soak` needs one. At most [`MAX_REASON`] bytes, as every reason.
     #[serde(default)]
     pub reason: String,
     /// For `resume`: gates look past the failures so far.

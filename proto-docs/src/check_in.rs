@@ -9,6 +9,7 @@ use crate::{
     ids::{AssignmentId, Product},
     instruction::Nonce,
     state::AgentState,
+    text::{self, Check, MAX_TEXT},
     version::Version,
 };
 
@@ -18,8 +19,8 @@ pub const MAX_BYTES: usize = 16 * 1024;
 pub const MAX_INSTALLED: usize = 32;
 /// Attributes of one device at most.
 pub const MAX_ATTRIBUTES: usize = 32;
-/// Longest free text of a device: hardware names, attribute keys and values.
-pub const MAX_TEXT: usize = 128;
+/// Kinds of attacks of one device at most.
+pub const MAX_ATTACKS: usize = 32;
 
 /// Body of `POST /v1/checkin`. Unknown fields are ignored, unless named in `crit`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -138,41 +139,37 @@ impl CheckIn {
         "last_error",
         "attacks",
     ];
+}
 
-    /// Checks what serde cannot see.
-    ///
-    /// # Errors
-    /// Says in one sentence what is wrong and what would be right.
-    pub fn check(&self) -> Result<(), String> {
-        if let Some(field) = self.crit.iter().find(|field| !Self::FIELDS.contains(&field.as_str())) {
-            return Err(format!("field {field:?} is critical and not supported by this version"));
-        }
+impl Check for CheckIn {
+    fn check(&self) -> Result<(), String> {
+        text::critical(&self.crit, Self::FIELDS)?;
         let facts = &self.facts;
         if facts.agent.is_empty() {
             return Err("facts.agent is empty; the version of the agent is wanted".to_owned());
         }
-        if facts.installed.len() > MAX_INSTALLED || facts.attributes.len() > MAX_ATTRIBUTES || self.attacks.len() > 32 {
-            return Err(format!(
-                "at most {MAX_INSTALLED} products, {MAX_ATTRIBUTES} attributes and 32 attack counters are allowed"
-            ));
-        }
+        text::count("facts.installed", facts.installed.len(), MAX_INSTALLED)?;
+        text::count("facts.attributes", facts.attributes.len(), MAX_ATTRIBUTES)?;
+        text::count("attacks", self.attacks.len(), MAX_ATTACKS)?;
         for (n, one) in facts.installed.iter().enumerate() {
             if facts.installed.iter().take(n).any(|other| other.product == one.product) {
                 return Err(format!("product {} stands twice in installed", one.product));
             }
         }
-        let own = [&self.boot_id, &facts.agent, &facts.hw, &facts.arch].into_iter();
-        let optional = facts.tz.iter().chain(&facts.serial).chain(&self.last_error).chain(&facts.channels);
-        let pairs = facts.attributes.iter().flat_map(|(key, value)| [key, value]);
-        let texts = own.chain(optional).chain(pairs).chain(self.attacks.keys());
-        for text in texts {
-            if text.len() > MAX_TEXT || text.contains('\0') {
-                return Err(format!(
-                    "a text has {} bytes; at most {MAX_TEXT} are allowed, none of them NUL",
-                    text.len()
-                ));
-            }
+        for (name, text) in [
+            ("boot_id", &self.boot_id),
+            ("facts.agent", &facts.agent),
+            ("facts.hw", &facts.hw),
+            ("facts.arch", &facts.arch),
+        ] {
+            text::field(name, text, MAX_TEXT)?;
         }
-        Ok(())
+        for (name, text) in [("facts.tz", &facts.tz), ("facts.serial", &facts.serial), ("last_error", &self.last_error)]
+        {
+            text::some(name, text.as_ref(), MAX_TEXT)?;
+        }
+        text::each("facts.channels", &facts.channels, MAX_TEXT)?;
+        text::pairs("facts.attributes", &facts.attributes, MAX_TEXT)?;
+        self.attacks.keys().try_for_each(|kind| text::field("a kind of attacks", kind, MAX_TEXT))
     }
 }

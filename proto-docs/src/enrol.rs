@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     ids::{DeviceId, DeviceName, SiteId},
+    text::{self, Check, MAX_TEXT},
     time::Timestamp,
 };
 
@@ -69,4 +70,13 @@ pub struct Bundle {
 impl Enrol {
     /// The fields this implementation understands when they are named in `crit`.
     pub const FIELDS: &'static [&'static str] = &["token", "csr_pem", "name", "serial", "hw", "arch"];
+}
+
+impl Check for Enrol {
+    fn check(&self) -> Result<(), String> {
+        text::critical(&self.crit, Self::FIELDS)?;
+        text::some("serial", self.serial.as_ref(), MAX_TEXT)?;
+        text::field("hw", &self.hw, MAX_TEXT)?;
+        text::field("arch", &self.arch, MAX_TEXT)
+    }
 }

@@ -15,6 +15,7 @@ pub mod report;
 pub mod root;
 pub mod signed;
 pub mod state;
+pub mod text;
 pub mod time;
 pub mod version;
 

@@ -2,12 +2,19 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{digest::Digest, ids::AssignmentId, time::Timestamp};
+use crate::{
+    digest::Digest,
+    ids::AssignmentId,
+    text::{self, Check},
+    time::Timestamp,
+};
 
 /// Largest body of reports in bytes: an outbox of 32 with 64 KiB of log at the end of one.
 pub const MAX_BYTES: usize = 256 * 1024;
 /// Reports in one body at most.
 pub const MAX_REPORTS: usize = 32;
+/// Longest code of a failure in bytes.
+pub const MAX_FAILURE_CODE: usize = 64;
 /// Longest failure text in bytes; the end of a failed command's output.
 pub const MAX_FAILURE_TEXT: usize = 64 * 1024;
 
@@ -74,7 +81,9 @@ pub struct Failure {
     pub class: FailureClass,
     /// A stable word of at most 64 bytes, such as `health_check`, `bad_chunk`, `no_space`.
     pub code: String,
-    /// For people, at most [`MAX_FAILURE_TEXT`]: the end of the output, a system error.
+    /// For people, at most [`MAX_FAILURE_TEXT`]: the end of the output, a system error. Control characters but the ends
+    /// of lines and tabs are read as U+FFFD.
+    #[serde(deserialize_with = "text::lines")]
     pub text: String,
 }
 
@@ -124,5 +133,20 @@ impl Report {
     /// What identifies it.
     pub const fn key(&self) -> ReportKey {
         ReportKey { assignment_id: self.assignment_id, attempt: self.attempt, seq: self.seq }
+    }
+}
+
+impl Check for Reports {
+    fn check(&self) -> Result<(), String> {
+        text::critical(&self.crit, &["reports"])?;
+        if self.reports.len() > MAX_REPORTS {
+            return Err(format!("{} reports; at most {MAX_REPORTS} at a time", self.reports.len()));
+        }
+        for (n, report) in self.reports.iter().enumerate() {
+            let Some(failure) = &report.failure else { continue };
+            text::field(format_args!("reports[{n}].failure.code"), &failure.code, MAX_FAILURE_CODE)?;
+            text::long(format_args!("reports[{n}].failure.text"), &failure.text, MAX_FAILURE_TEXT)?;
+        }
+        Ok(())
     }
 }

@@ -18,6 +18,7 @@ use callboard_proto::{
     report::{Receipt, Reports},
     root::{Key, ReleaseRole, Role, Roles, Root, Server},
     signed::{Envelope, key_id, verify},
+    text::Check as _,
 };
 use data_encoding::BASE64;
 use ed25519_dalek::SigningKey;

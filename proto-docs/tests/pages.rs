@@ -17,6 +17,7 @@ use callboard_proto::{
     root::Root,
     signed::{self, Document, max_envelope},
     state::{AgentState, AssignmentState},
+    text::MAX_TEXT,
     version,
 };
 use serde_json::Value;
@@ -187,12 +188,13 @@ fn limits_in_the_pages_are_the_constants() {
     for (name, said) in [
         ("README.md", format!("1 to {} of `A-Z a-z 0-9 . _ -`", ids::MAX_NAME_LEN)),
         ("README.md", format!("1 to {} printable ASCII characters", version::MAX_VERSION_LEN)),
-        ("README.md", format!("UTF-8 without NUL | {} bytes", check_in::MAX_TEXT)),
+        ("README.md", format!("UTF-8 without control characters | {MAX_TEXT} bytes")),
         ("check-in.md", format!("at most {}, one for each product", check_in::MAX_INSTALLED)),
         ("check-in.md", format!("anything else; at most {}", check_in::MAX_ATTRIBUTES)),
-        ("enrolment.md", format!("a text of more than {} bytes", check_in::MAX_TEXT)),
+        ("enrolment.md", format!("a text of more than {MAX_TEXT} bytes")),
         ("states.md", format!("a list of at most {}", report::MAX_REPORTS)),
         ("states.md", format!("more than {} reports", report::MAX_REPORTS)),
+        ("states.md", format!("a stable word of at most {} bytes", report::MAX_FAILURE_CODE)),
         ("states.md", format!("at most {} KiB: the end of the output", report::MAX_FAILURE_TEXT / 1024)),
         ("payload.md", format!("bytes, 1 to {}", power(release::MAX_PAYLOAD_BYTES))),
         ("payload.md", format!("A release has 1 to {} payloads", release::MAX_PAYLOADS)),
@@ -204,7 +206,13 @@ fn limits_in_the_pages_are_the_constants() {
         ("admin-api.md", format!("`limit` (1 to {}, {} by default)", admin::MAX_PAGE, admin::DEFAULT_PAGE)),
         ("admin-api.md", format!("at most {} at a time", admin::MAX_IMPORT)),
         ("admin-api.md", format!("at most {} of a device or site", admin::MAX_LABELS)),
-        ("admin-api.md", format!("at most {} bytes and no control characters", check_in::MAX_TEXT)),
+        ("admin-api.md", format!("a key is 1 to {}", admin::MAX_LABEL_KEY)),
+        ("admin-api.md", format!("values of labels have at most {MAX_TEXT} bytes")),
+        (
+            "admin-api.md",
+            format!("Reasons have at most {} bytes, descriptions {}", admin::MAX_REASON, admin::MAX_DESCRIPTION),
+        ),
+        ("check-in.md", format!("since enrolment; at most {} kinds", check_in::MAX_ATTACKS)),
     ] {
         let text = page(name).split_whitespace().collect::<Vec<_>>().join(" ");
         assert!(text.contains(&said), "{name} does not say {said:?}");

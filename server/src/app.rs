@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use callboard_proto::ids::DeviceId;
+use governor::Quota;
 use quick_cache::sync::Cache;
 
 pub(crate) mod api_tokens;
@@ -20,7 +21,6 @@ pub(crate) mod expiry;
 pub(crate) mod explain;
 pub(crate) mod freezes;
 pub(crate) mod grants;
-pub(crate) mod labels;
 pub(crate) mod loads;
 pub(crate) mod overview;
 pub(crate) mod presence;
@@ -63,6 +63,10 @@ pub(crate) struct App {
     /// The listeners' certificates, as they were loaded.
     pub(crate) certificates: Vec<expiry::Expiry>,
     pub(crate) poll_interval: Duration,
+    /// How long a request of a device may take to arrive.
+    pub(crate) request_timeout: Duration,
+    /// Check-ins and reports of one device.
+    pub(crate) requests_of_a_device: Quota,
     pub(crate) metrics: Metrics,
     pub(crate) presence: Presence,
     pub(crate) snapshot: ArcSwap<Snapshot>,
@@ -70,6 +74,11 @@ pub(crate) struct App {
 }
 
 impl App {
+    /// How long the body of an operator's request may take to arrive, or a MiB of a payload: megabytes over a tunnel.
+    pub(crate) fn operators_request_timeout(&self) -> Duration {
+        5 * self.request_timeout
+    }
+
     /// What selectors need to know beside the rows.
     pub(crate) fn selector_context(&self) -> Context {
         Context { now: self.clock.now(), poll_interval: self.poll_interval, abandoned_after: ABANDONED_AFTER }

@@ -9,9 +9,9 @@ use clap::{CommandFactory as _, Parser};
 
 mod api;
 mod api_token;
+mod attention;
 mod backup;
 mod certificate;
-mod attention;
 mod connection;
 mod days;
 mod demo;

@@ -6,6 +6,7 @@
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
+    num::NonZeroU32,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -31,6 +32,12 @@ pub(crate) struct Settings {
     pub(crate) poll_interval: Duration,
     /// Payload transfers at the same time.
     pub(crate) max_transfers: usize,
+    /// How long a request of a device may take to arrive.
+    pub(crate) request_timeout: Duration,
+    /// How long a device may take no byte of an answer.
+    pub(crate) stall_timeout: Duration,
+    /// Check-ins and reports of one device.
+    pub(crate) device_requests_per_minute: NonZeroU32,
     /// Largest payload that can be uploaded.
     pub(crate) max_payload_bytes: u64,
     /// How long events are kept.
@@ -54,7 +61,7 @@ pub(crate) struct Fragment {
 }
 
 /// Every key, what it is for, and what is allowed.
-pub(crate) const KEYS: [(&str, &str); 10] = [
+pub(crate) const KEYS: [(&str, &str); 13] = [
     ("public_url", "https://HOST[:PORT], a name or address that stands in the server's certificate"),
     ("device_listen", "ADDRESS:PORT, such as 0.0.0.0:8443; port 0 takes any free one"),
     ("admin_listen", "ADDRESS:PORT, such as 127.0.0.1:8080; port 0 takes any free one"),
@@ -66,6 +73,9 @@ pub(crate) const KEYS: [(&str, &str); 10] = [
     ),
     ("poll_interval_s", "1 to 86400 seconds"),
     ("max_transfers", "1 to 10000"),
+    ("request_timeout_s", "1 to 600 seconds"),
+    ("stall_timeout_s", "1 to 600 seconds"),
+    ("device_requests_per_minute", "1 to 1000000"),
     ("max_payload_bytes", "1 to 1099511627776 (1 TiB)"),
     ("event_retention_days", "1 to 36500"),
 ];
@@ -165,6 +175,7 @@ impl Settings {
         }
         let sqlite = format!("sqlite:{}", dir.join("callboard.db").display());
         let number = |text: &str, max: u64| text.parse().ok().filter(|n| (1..=max).contains(n));
+        let seconds = |text: &str, max: u64| number(text, max).map(Duration::from_secs);
         Ok(Self {
             dir: dir.to_owned(),
             public_url: merged.optional("public_url", PublicUrl::parse)?,
@@ -172,9 +183,13 @@ impl Settings {
             admin_listen,
             admin_tls,
             database: merged.parse("database_url", &sqlite, |text| DbUrl::parse(text).ok())?,
-            poll_interval: merged
-                .parse("poll_interval_s", "300", |text| number(text, 86_400).map(Duration::from_secs))?,
+            poll_interval: merged.parse("poll_interval_s", "300", |text| seconds(text, 86_400))?,
             max_transfers: merged.parse("max_transfers", "256", |text| usize::try_from(number(text, 10_000)?).ok())?,
+            request_timeout: merged.parse("request_timeout_s", "60", |text| seconds(text, 600))?,
+            stall_timeout: merged.parse("stall_timeout_s", "60", |text| seconds(text, 600))?,
+            device_requests_per_minute: merged.parse("device_requests_per_minute", "120", |text| {
+                u32::try_from(number(text, 1_000_000)?).ok()?.try_into().ok()
+            })?,
             max_payload_bytes: merged.parse("max_payload_bytes", "17179869184", |text| number(text, 1 << 40))?,
             event_retention: merged.parse("event_retention_days", "400", |text| {
                 number(text, 36_500).map(|days| Duration::from_secs(days * 86_400))
@@ -293,6 +308,9 @@ mod tests {
         assert_eq!(shown.admin_listen, default.admin_listen);
         assert_eq!(shown.poll_interval, default.poll_interval);
         assert_eq!(shown.max_transfers, default.max_transfers);
+        assert_eq!(shown.request_timeout, default.request_timeout);
+        assert_eq!(shown.stall_timeout, default.stall_timeout);
+        assert_eq!(shown.device_requests_per_minute, default.device_requests_per_minute);
         assert_eq!(shown.max_payload_bytes, default.max_payload_bytes);
         assert_eq!(shown.event_retention, default.event_retention);
         std::fs::write(&file, commented).expect("written");

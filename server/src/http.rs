@@ -9,6 +9,7 @@ pub(crate) mod auth;
 pub(crate) mod body;
 pub(crate) mod device;
 pub(crate) mod limits;
+pub(crate) mod listen;
 pub(crate) mod openapi;
 pub(crate) mod page;
 pub(crate) mod params;

@@ -1,8 +1,11 @@
-//! Metrics and logs.
+//! Metrics and logs. What a foreign hand can cause at will is counted always, and logged only now and then.
+
+mod throttle;
 
 use std::{
     fmt,
     io::IsTerminal as _,
+    net::IpAddr,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -10,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use callboard_proto::{admin::Overview, instruction::Action};
+use callboard_proto::{admin::Overview, ids::DeviceId, instruction::Action, report::RefusedReport, text::Lines};
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
@@ -18,14 +21,18 @@ use prometheus_client::{
 };
 
 use crate::db::Purpose;
+use throttle::Throttle;
 
 /// What the server counts.
 pub(crate) struct Metrics {
     registry: Registry,
     check_ins: Family<ActionLabel, Counter>,
     check_in_seconds: Histogram,
-    reports: Counter,
+    reports: Family<OutcomeLabel, Counter>,
+    refused_report_lines: Throttle,
     enrolments: Counter,
+    refused_tokens: Counter,
+    refused_token_lines: Throttle,
     /// Payload bytes sent.
     pub(crate) bytes_served: Arc<AtomicU64>,
     served: Counter,
@@ -38,6 +45,11 @@ pub(crate) struct Metrics {
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct ActionLabel {
     action: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct OutcomeLabel {
+    outcome: &'static str,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -68,8 +80,11 @@ impl Metrics {
         let metrics = Self {
             check_ins: Family::default(),
             check_in_seconds: Histogram::new(buckets),
-            reports: Counter::default(),
+            reports: Family::default(),
+            refused_report_lines: Throttle::new(),
             enrolments: Counter::default(),
+            refused_tokens: Counter::default(),
+            refused_token_lines: Throttle::new(),
             bytes_served: Arc::new(AtomicU64::new(0)),
             served: Counter::default(),
             statements: Family::default(),
@@ -85,8 +100,9 @@ impl Metrics {
             Unit::Seconds,
             metrics.check_in_seconds.clone(),
         );
-        registry.register("reports", "Reports received", metrics.reports.clone());
+        registry.register("reports", "Reports received, by what they did", metrics.reports.clone());
         registry.register("enrolments", "Enrolments answered with a certificate", metrics.enrolments.clone());
+        registry.register("api_tokens_refused", "Requests with a wrong API token", metrics.refused_tokens.clone());
         registry.register_with_unit("payload_served", "Payload bytes sent", Unit::Bytes, metrics.served.clone());
         registry.register("database_statements", "Statements run, by purpose", metrics.statements.clone());
         registry.register("devices", "Devices in service, by status", metrics.devices.clone());
@@ -108,8 +124,28 @@ impl Metrics {
         self.check_in_seconds.observe(took.as_secs_f64());
     }
 
-    pub(crate) fn reports(&self, n: usize) {
-        self.reports.inc_by(u64::try_from(n).unwrap_or(0));
+    /// Counts a report that was taken.
+    pub(crate) fn report(&self, changed: bool) {
+        let outcome = if changed { "changed" } else { "unchanged" };
+        self.reports.get_or_create(&OutcomeLabel { outcome }).inc();
+    }
+
+    /// Counts a report that will never be taken.
+    pub(crate) fn report_refused(&self, device: DeviceId, refused: &RefusedReport) {
+        self.reports.get_or_create(&OutcomeLabel { outcome: "refused" }).inc();
+        if let Some(held_back) = self.refused_report_lines.admit() {
+            let RefusedReport { code, detail, .. } = refused;
+            tracing::warn!(device.id = %device, code, detail, held_back, "a report was refused");
+        }
+    }
+
+    /// Counts a request of an operator whose token is wrong.
+    pub(crate) fn token_refused(&self, peer: Option<IpAddr>) {
+        self.refused_tokens.inc();
+        if let Some(held_back) = self.refused_token_lines.admit() {
+            let peer = peer.map(tracing::field::display);
+            tracing::warn!(peer, held_back, "an API token was refused");
+        }
     }
 
     pub(crate) fn enrolled(&self) {
@@ -151,14 +187,16 @@ fn catch_up(counter: &Counter, total: u64) {
     counter.inc_by(total.saturating_sub(counter.get()));
 }
 
-/// Sends logs to standard error; `CALLBOARD_LOG` selects them, such as `debug` or `callboard_server=trace`.
+/// Sends logs to standard error. What the HTTP library would say of malformed requests is left out, since whoever
+/// connects could say it any number of times; `CALLBOARD_LOG` selects them, such as `debug` or `callboard_server=trace`.
 pub(crate) fn start_logging() {
     let filter = tracing_subscriber::EnvFilter::try_from_env("CALLBOARD_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,actix_server=warn"));
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,actix_server=warn,actix_http=off"));
+    let colours = std::io::stderr().is_terminal();
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(move || Lines::new(std::io::stderr(), colours))
+        .with_ansi(colours)
         .with_target(false);
     // A second server in one process (tests) keeps the first one's subscriber.
     let _ = subscriber.try_init();
@@ -174,6 +212,7 @@ mod tests {
     fn the_operators_page_lists_every_metric() {
         let metrics = Metrics::new();
         metrics.check_in(Action::None, Duration::from_millis(1));
+        metrics.report(true);
         let one = |key: &str| [(key.to_owned(), 1)].into();
         let overview = Overview { devices: one("online"), assignments: one("staged") };
         let text = metrics.encode(&overview, [("root", 1)].into_iter()).expect("text");

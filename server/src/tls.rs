@@ -2,8 +2,9 @@
 //!
 //! Devices: TLS 1.3 only. A client certificate is asked for but not demanded, because enrolment and trust documents
 //! come before there is one; routes decide. A certificate that the device CA did not issue, or that has expired, fails
-//! the handshake. A resumed session brings the certificate of its first handshake along without checking it again,
-//! so whether a device is still welcome is asked of the registry on every request, never of the handshake.
+//! the handshake. A resumed session brings the certificate of its first handshake along without checking it again, and
+//! an open connection outlives its end, so whether a device is still welcome is asked of the clock and of the registry
+//! on every request, never of the handshake.
 //!
 //! Cost: the server's certificate is a single ECDSA P-256 leaf whose issuer the device has, so no intermediate travels;
 //! a full handshake is a fraction of a millisecond and resumption a bonus. 0-RTT stays off: it can be replayed.
@@ -15,7 +16,7 @@ use std::{
     time::Duration,
 };
 
-use callboard_proto::{digest::Digest, ids::DeviceId};
+use callboard_proto::{digest::Digest, ids::DeviceId, time::Timestamp};
 use rustls::{
     RootCertStore, ServerConfig,
     crypto::CryptoProvider,
@@ -23,6 +24,7 @@ use rustls::{
     time_provider::TimeProvider,
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime, pem::PemObject as _};
+use x509_parser::{asn1_rs::Any, certificate::Validity, prelude::FromDer as _};
 
 use crate::{
     ca::{DEVICE_URN, DeviceCa},
@@ -142,18 +144,33 @@ pub(crate) struct Peer {
     pub(crate) spki_sha256: Digest,
     /// The id that the certificate was issued for.
     pub(crate) device: DeviceId,
+    /// When the certificate ends.
+    pub(crate) not_after: Timestamp,
 }
 
 /// Reads the leaf of a verified chain, by the parser that verified it: reading every extension would take a fifth of a
 /// handshake. `None` where there is none or it is not one of a device.
 pub(crate) fn peer(chain: &[CertificateDer<'_>]) -> Option<Peer> {
-    let leaf = webpki::EndEntityCert::try_from(chain.first()?).ok()?;
+    let der = chain.first()?;
+    let leaf = webpki::EndEntityCert::try_from(der).ok()?;
     let mut names = leaf.valid_uri_names();
     let (Some(uri), None) = (names.next(), names.next()) else {
         return None;
     };
     let device = uri.strip_prefix(DEVICE_URN)?.parse().ok()?;
-    Some(Peer { spki_sha256: Digest::of(&leaf.subject_public_key_info()), device })
+    Some(Peer { spki_sha256: Digest::of(&leaf.subject_public_key_info()), device, not_after: not_after(der)? })
+}
+
+/// When a certificate ends. Only what stands before is stepped over: version, serial number, algorithm, issuer.
+fn not_after(der: &[u8]) -> Option<Timestamp> {
+    let (_, certificate) = Any::from_der(der).ok()?;
+    let (_, signed) = Any::from_der(certificate.data).ok()?;
+    let mut rest = signed.data;
+    for _ in 0..4 {
+        (rest, _) = Any::from_der(rest).ok()?;
+    }
+    let (_, validity) = Validity::from_der(rest).ok()?;
+    Some(Timestamp::from_millis(validity.not_after.timestamp().saturating_mul(1000)))
 }
 
 /// Why a listener cannot speak TLS.

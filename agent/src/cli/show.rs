@@ -2,7 +2,13 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use callboard_proto::{check_in::Installed, ids::DeviceId, state::AgentState, time::Timestamp};
+use callboard_proto::{
+    check_in::Installed,
+    ids::DeviceId,
+    state::AgentState,
+    text::{shown, shown_json},
+    time::Timestamp,
+};
 use serde::Serialize;
 
 use super::{Failed, Output, say};
@@ -60,7 +66,7 @@ pub(super) fn status(settings: &Settings, output: Output) -> Result<(), Failed> 
         attacks: record.attacks,
     };
     match output {
-        Output::Json => say(&serde_json::to_string_pretty(&status).unwrap_or_default()),
+        Output::Json => say(&shown_json(&serde_json::to_string_pretty(&status).unwrap_or_default())),
         Output::Text => say(&text(&status)),
     }
 }
@@ -103,7 +109,7 @@ fn text(status: &Status) -> String {
     lines.push(("last error", status.last_error.clone().unwrap_or_else(none)));
     let attacks = status.attacks.iter().map(|(name, count)| format!("{name} {count}")).collect::<Vec<_>>();
     lines.push(("attacks", if attacks.is_empty() { none() } else { attacks.join(", ") }));
-    lines.iter().map(|(key, value)| format!("{key:<14} {value}")).collect::<Vec<_>>().join("\n")
+    lines.iter().map(|(key, value)| format!("{key:<14} {}", shown(value))).collect::<Vec<_>>().join("\n")
 }
 
 pub(super) fn configuration(settings: &Settings, path: &Path) -> Result<(), Failed> {

@@ -2,7 +2,7 @@
 
 use std::{io, time::Duration};
 
-use callboard_proto::problem::Problem;
+use callboard_proto::{problem::Problem, text::is_command};
 use hyper::{
     StatusCode,
     header::{HeaderMap, RETRY_AFTER},
@@ -108,7 +108,7 @@ fn with_source(error: &hyper::Error) -> String {
 /// Foreign text, fit for logs: no control characters, not longer than `limit` bytes.
 pub(crate) fn plain(text: &str, limit: usize) -> String {
     let mut plain = String::new();
-    for c in text.chars().map(|c| if c.is_control() { ' ' } else { c }) {
+    for c in text.chars().map(|c| if is_command(c) { ' ' } else { c }) {
         if plain.len() + c.len_utf8() > limit {
             break;
         }

@@ -12,7 +12,7 @@ use callboard_policy::{
     window::{self, WindowTz},
 };
 use callboard_proto::{
-    admin::{self, EditLabels, Imported},
+    admin::{self, EditLabels, Imported, check_labels},
     check_in::Progress,
     ids::{AssignmentId, DeviceId},
     problem::Code,
@@ -20,8 +20,9 @@ use callboard_proto::{
     time::Timestamp,
 };
 use chrono_tz::Tz;
+use governor::{DefaultDirectRateLimiter, RateLimiter};
 
-use super::{ABANDONED_AFTER, App, Error, Result, eligibility, labels};
+use super::{ABANDONED_AFTER, App, Error, Result, eligibility};
 mod import;
 mod serial;
 
@@ -43,6 +44,8 @@ const STEP: i64 = 1000;
 pub(crate) struct Known {
     pub(crate) record: Record,
     pub(crate) contact: Mutex<LastContact>,
+    /// How often it asks; with whoever remembers the device, so that there is no other map to grow.
+    pub(crate) pace: Arc<DefaultDirectRateLimiter>,
 }
 
 /// What a device said last; not in the database but for the first three.
@@ -78,22 +81,23 @@ pub(crate) async fn known(app: &App, id: DeviceId) -> Result<Option<Arc<Known>>>
     let Some(record) = app.db.read(move |conn| Ok::<_, Error>(db::devices::get(conn, id)?)).await? else {
         return Ok(None);
     };
-    let known = Arc::new(remember(app, record, LastContact::default()));
+    let pace = Arc::new(RateLimiter::direct(app.requests_of_a_device));
+    let known = Arc::new(remember(app, record, LastContact::default(), pace));
     app.devices.insert(id, known.clone());
     Ok(Some(known))
 }
 
-/// The same device, read anew; what it said last is kept.
+/// The same device, read anew; what it said last is kept, and how often.
 pub(crate) async fn reread(app: &App, old: &Known) -> Result<Arc<Known>> {
     let id = old.record.device.id;
     let record = app.db.read(move |conn| Ok::<_, Error>(db::devices::get(conn, id)?)).await?;
     let record = record.ok_or_else(|| Error::not_found("device", id))?;
-    let known = Arc::new(remember(app, record, old.contact()));
+    let known = Arc::new(remember(app, record, old.contact(), old.pace.clone()));
     app.devices.insert(id, known.clone());
     Ok(known)
 }
 
-fn remember(app: &App, mut record: Record, mut contact: LastContact) -> Known {
+fn remember(app: &App, mut record: Record, mut contact: LastContact, pace: Arc<DefaultDirectRateLimiter>) -> Known {
     // The larger part of a kilobyte, and only enrolment asks for it: it reads the row.
     record.certificate = None;
     match app.presence.pending_for(record.device.id) {
@@ -110,14 +114,15 @@ fn remember(app: &App, mut record: Record, mut contact: LastContact) -> Known {
             contact.rhythm = contact.rhythm.or(record.rhythm);
         }
     }
-    Known { record, contact: Mutex::new(contact) }
+    Known { record, contact: Mutex::new(contact), pace }
 }
 
 /// A device by its id or its name.
 pub(crate) fn resolve(conn: &mut DbConn, reference: &str) -> Result<Record> {
-    let found = match reference.parse::<DeviceId>() {
-        Ok(id) => db::devices::get(conn, id)?,
-        Err(_) => db::devices::by_name(conn, reference)?,
+    let found = match (reference.parse::<DeviceId>(), reference.parse()) {
+        (Ok(id), _) => db::devices::get(conn, id)?,
+        (_, Ok(name)) => db::devices::by_name(conn, &name)?,
+        _ => None,
     };
     found.ok_or_else(|| Error::not_found("device", reference))
 }
@@ -200,7 +205,6 @@ fn edited(
 
 /// Sets and removes labels of every device that the selector selects.
 pub(crate) async fn edit_labels(app: &App, edit: EditLabels) -> Result<Imported> {
-    labels::check(&edit.set)?;
     if edit.selector.trim().is_empty() {
         return Err(Error::invalid("selector is empty; say which devices, or all for every one"));
     }
@@ -216,8 +220,7 @@ pub(crate) async fn edit_labels(app: &App, edit: EditLabels) -> Result<Imported>
                     let mut own = old.own_labels.clone();
                     own.extend(edit.set.clone());
                     edit.remove.iter().for_each(|key| drop(own.remove(key)));
-                    labels::check(&own)
-                        .map_err(|error| Error::invalid(format!("device {}: {error}", old.device.name)))?;
+                    check_labels(&own).map_err(|what| Error::invalid(format!("device {}: {what}", old.device.name)))?;
                     if own == old.own_labels {
                         outcome.unchanged += 1;
                         continue;

@@ -30,9 +30,6 @@ struct Request {
 
 /// Enrols a device. The same token with the same key gives the same certificate again.
 pub(crate) async fn enrol(app: &App, body: Enrol) -> Result<Enrolled> {
-    if let Some(field) = body.crit.iter().find(|field| !Enrol::FIELDS.contains(&field.as_str())) {
-        return Err(Error::refused(Code::BadRequest, format!("field {field:?} is critical and not supported")));
-    }
     let token = tokens::parse(tokens::ENROL, &body.token).ok_or_else(invalid_token)?;
     let csr = ca::csr::Csr::verify(&body.csr_pem)
         .map_err(|source| Error::refused(Code::BadRequest, format!("csr_pem is not acceptable: {source}")))?;
@@ -190,7 +187,7 @@ fn create(conn: &mut DbConn, request: &Request, token: &EnrolToken) -> Result<Re
         Some(name) => name.clone(),
         None => generated_name(id)?,
     };
-    if db::devices::by_name(conn, name.as_str())?.is_some() {
+    if db::devices::by_name(conn, &name)?.is_some() {
         let detail = format!("device {name} is registered already; make a token for it (--device {name})");
         return Err(conflict(detail));
     }

@@ -20,7 +20,7 @@ pub(crate) async fn create(app: &App, operator: String, wanted: NewFreeze) -> Re
     let record = app
         .db
         .write(move |conn| {
-            if let Some(known) = db::freezes::get(conn, spec.name.as_str())? {
+            if let Some(known) = db::freezes::get(conn, &spec.name)? {
                 if known.spec == spec {
                     return Ok(known);
                 }
@@ -71,7 +71,7 @@ pub(crate) async fn delete(app: &App, operator: String, name: String) -> Result<
     app.db
         .write(move |conn| {
             let record = resolve(conn, &name)?;
-            db::freezes::delete(conn, &name)?;
+            db::freezes::delete(conn, &record.spec.name)?;
             db::counters::bump_generation(conn)?;
             let text = format!("{} was deleted by {operator}", in_words(&record.spec));
             Ok::<_, Error>(db::events::insert(conn, now, &NewEvent::general("freeze.deleted", text))?)
@@ -82,7 +82,11 @@ pub(crate) async fn delete(app: &App, operator: String, name: String) -> Result<
 
 /// A freeze by its name.
 pub(crate) fn resolve(conn: &mut DbConn, name: &str) -> Result<Record> {
-    db::freezes::get(conn, name)?.ok_or_else(|| Error::not_found("freeze", name))
+    let found = match name.parse() {
+        Ok(name) => db::freezes::get(conn, &name)?,
+        Err(_) => None,
+    };
+    found.ok_or_else(|| Error::not_found("freeze", name))
 }
 
 /// The freezes that decisions look at.

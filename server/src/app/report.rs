@@ -4,7 +4,7 @@ use callboard_policy::assignment::{self, Event, Terms, Unheard, hear};
 use callboard_proto::{
     ids::{DeviceId, SiteId},
     problem::Code,
-    report::{Event as Reported, Receipt, RefusedReport, Report, ReportKey},
+    report::{Event as Reported, Receipt, RefusedReport, Report},
     time::Timestamp,
 };
 
@@ -14,60 +14,64 @@ use super::{
     devices::{self, Known},
     rollouts::advance::advance,
 };
-use crate::db::{self, DbConn, events::NewEvent};
+use crate::db::{self, DbConn};
 
 /// Takes the reports of one device, oldest first.
 pub(crate) async fn reports(app: &App, known: &Known, reports: Vec<Report>) -> Result<Receipt> {
-    let (device, now, count) = (known.record.device.id, app.clock.now(), reports.len());
+    let (device, now) = (known.record.device.id, app.clock.now());
     let site = known.record.device.site.clone();
-    let (receipt, changed) = app
+    let (receipt, changes) = app
         .db
         .write(move |conn| {
             let mut receipt = Receipt { accepted: Vec::new(), refused: Vec::new() };
-            let mut changed = false;
+            let mut changes = Vec::new();
             for report in reports {
                 let key = report.key();
                 match one(conn, device, site.as_ref(), report, now)? {
-                    Ok(catalog_changed) => {
-                        changed |= catalog_changed;
+                    Ok(change) => {
+                        changes.push(change);
                         receipt.accepted.push(key);
                     }
-                    Err((code, detail)) => receipt.refused.push(refused(conn, device, key, code, detail, now)?),
+                    Err((code, detail)) => {
+                        receipt.refused.push(RefusedReport { report: key, code: code.as_str().to_owned(), detail });
+                    }
                 }
             }
-            db::devices::touch(conn, device, now)?;
-            Ok::<_, Error>((receipt, changed))
+            if changes.iter().any(|change| *change != Change::Nothing) {
+                db::devices::touch(conn, device, now)?;
+            }
+            Ok::<_, Error>((receipt, changes))
         })
         .await?;
-    devices::reread(app, known).await?;
-    app.metrics.reports(count);
-    if changed {
+    receipt.refused.iter().for_each(|refused| app.metrics.report_refused(device, refused));
+    changes.iter().for_each(|change| app.metrics.report(*change != Change::Nothing));
+    if changes.iter().any(|change| *change != Change::Nothing) {
+        devices::reread(app, known).await?;
+    }
+    if changes.contains(&Change::Catalog) {
         app.reload_catalog().await?;
     }
     Ok(receipt)
 }
 
-fn refused(
-    conn: &mut DbConn,
-    device: DeviceId,
-    report: ReportKey,
-    code: Code,
-    detail: String,
-    now: Timestamp,
-) -> Result<RefusedReport> {
-    let event = NewEvent::device("report.refused", device, format!("{}: {detail}", code.as_str()));
-    db::events::insert(conn, now, &event)?;
-    Ok(RefusedReport { report, code: code.as_str().to_owned(), detail })
+/// What a report that was taken has changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Change {
+    Nothing,
+    Assignment,
+    /// The assignment, and rollouts or phases by it.
+    Catalog,
 }
 
-/// Takes one report; says whether the catalog has changed, or why the report will never be taken.
+/// Takes one report, or says why it will never be taken. One that changes nothing leaves no event: a device could send
+/// any number of them.
 fn one(
     conn: &mut DbConn,
     device: DeviceId,
     site: Option<&SiteId>,
     report: Report,
     now: Timestamp,
-) -> Result<std::result::Result<bool, (Code, String)>> {
+) -> Result<std::result::Result<Change, (Code, String)>> {
     let found = db::assignments::get(conn, report.assignment_id)?;
     let Some(mut record) = found.filter(|record| record.device == device) else {
         return Ok(Err((Code::NotYourAssignment, format!("assignment {} is not this device's", report.assignment_id))));
@@ -82,7 +86,7 @@ fn one(
     let heard = match hear(&record.assignment, record.seq, &report, terms) {
         Ok(Some(heard)) => heard,
         // Taken before; the answer was lost.
-        Ok(None) => return Ok(Ok(false)),
+        Ok(None) => return Ok(Ok(Change::Nothing)),
         Err(unheard) => return Ok(Err((code(unheard), unheard.to_string()))),
     };
     let was = record.assignment.clone();
@@ -98,8 +102,16 @@ fn one(
     assignment::happen(&mut record.assignment, device, heard.event, now).map_err(unexpected)?;
     record.assignment.deferred = heard.deferral.or(record.assignment.deferred);
     assignments::save(conn, &mut record, &was, now)?;
+    let is = &record.assignment;
+    if *is == was {
+        return Ok(Ok(Change::Nothing));
+    }
+    if (is.state, is.attempt, is.deferred) == (was.state, was.attempt, was.deferred) {
+        // A sign of life and no more.
+        return Ok(Ok(Change::Assignment));
+    }
     assignments::log(conn, &record, "assignment.reported", in_words(&report), now)?;
-    Ok(Ok(advance(conn, record.assignment.rollout, now)?))
+    Ok(Ok(if advance(conn, record.assignment.rollout, now)? { Change::Catalog } else { Change::Assignment }))
 }
 
 fn code(unheard: Unheard) -> Code {

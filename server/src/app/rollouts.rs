@@ -20,9 +20,10 @@ pub(crate) use start::{seen, start};
 
 /// A rollout by its id or its name.
 pub(crate) fn resolve(conn: &mut DbConn, reference: &str) -> Result<Record> {
-    let found = match reference.parse::<RolloutId>() {
-        Ok(id) => db::rollouts::get(conn, id)?,
-        Err(_) => db::rollouts::by_name(conn, reference)?,
+    let found = match (reference.parse::<RolloutId>(), reference.parse()) {
+        (Ok(id), _) => db::rollouts::get(conn, id)?,
+        (_, Ok(name)) => db::rollouts::by_name(conn, &name)?,
+        _ => None,
     };
     found.ok_or_else(|| Error::not_found("rollout", reference))
 }
@@ -35,7 +36,7 @@ pub(crate) async fn create(app: &App, wanted: RolloutSpec) -> Result<Record> {
             let release = releases::resolve(conn, &wanted.release)?.sha256;
             let plan = spec::plan(&wanted, release)?;
             check_times(&plan, now)?;
-            if let Some(known) = db::rollouts::by_name(conn, wanted.name.as_str())? {
+            if let Some(known) = db::rollouts::by_name(conn, &wanted.name)? {
                 // The release may be named by its version or by its digest.
                 let same = RolloutSpec { release: known.spec.release.clone(), ..wanted } == known.spec;
                 if same && known.release == release {

@@ -11,7 +11,7 @@ use callboard_proto::{
 };
 use chrono_tz::Tz;
 
-use super::{App, Because, Error, Result, devices, eligibility, labels, rollouts};
+use super::{App, Because, Error, Result, devices, eligibility, rollouts};
 use crate::db::{self, DbConn, events::NewEvent, sites::Site};
 
 /// Takes all sites of the list, or none.
@@ -21,7 +21,6 @@ pub(crate) async fn import(app: &App, import: ImportSites) -> Result<Imported> {
     }
     let mut sites = Vec::with_capacity(import.sites.len());
     for site in import.sites {
-        labels::check(&site.labels)?;
         let tz = zone(&site.tz).map_err(|detail| Error::invalid(format!("site {}: {detail}", site.id)))?;
         if sites.iter().any(|(other, _): &(Site, _)| other.id == site.id) {
             return Err(Error::invalid(format!("site {} stands twice in the list", site.id)));

@@ -64,7 +64,7 @@ pub(crate) fn run(command: ApiTokenCommand, context: &Context) -> anyhow::Result
         ApiTokenCommand::Revoke { which, force } => {
             let path = Path::new(["api-tokens", &which]).maybe("force", force.then_some(true));
             context.api()?.delete(&path)?;
-            show::done(context.format, &format!("API token {} is revoked", table::plain(&which)))
+            show::done(context.format, &format!("API token {} is revoked", which))
         }
     }
 }

@@ -2,7 +2,10 @@
 
 use std::{fmt::Write as _, io, path::Path};
 
-use callboard_proto::problem::{Code, Problem};
+use callboard_proto::{
+    problem::{Code, Problem},
+    text::shown,
+};
 
 use super::{flags::Flags, show::Format};
 
@@ -154,18 +157,7 @@ pub(crate) fn one_line(error: &anyhow::Error) -> String {
             let _ = write!(text, ": {cause}");
         }
     }
-    let mut line = String::new();
-    for c in text.trim().chars() {
-        match c {
-            '\n' | '\t' => line.push(' '),
-            c if c.is_control() => {
-                // Writing to a String cannot fail.
-                let _ = write!(line, "{}", c.escape_default());
-            }
-            c => line.push(c),
-        }
-    }
-    line
+    shown(&text.trim().replace(['\n', '\t'], " ")).into_owned()
 }
 
 #[cfg(test)]
@@ -206,8 +198,8 @@ mod tests {
 
     #[test]
     fn an_error_is_one_line_that_no_terminal_obeys() {
-        let error = anyhow::anyhow!("device \u{1b}[2J said\nmany\tthings\n");
-        assert_eq!(one_line(&error), "device \\u{1b}[2J said many things");
+        let error = anyhow::anyhow!("device \u{1b}[2J said\nmany\tthings\u{202e}\n");
+        assert_eq!(one_line(&error), "device \\u{1b}[2J said many things\\u{202e}");
     }
 
     #[test]

@@ -60,7 +60,7 @@ pub(crate) fn run(command: FreezeCommand, context: &Context) -> anyhow::Result<(
         }
         FreezeCommand::Delete { name } => {
             api.delete(&Path::new(["freezes", &name]))?;
-            show::done(context.format, &format!("freeze {} is called off", table::plain(&name)))
+            show::done(context.format, &format!("freeze {} is called off", name))
         }
     }
 }

@@ -39,7 +39,7 @@ pub(crate) fn run(command: RootCommand, context: &Context) -> anyhow::Result<()>
         }
         RootCommand::Show => {
             let envelope: serde_json::Value = context.api()?.get(&path)?;
-            show::line(&serde_json::to_string(&envelope)?)
+            show::json_line(&envelope)
         }
     }
 }

@@ -4,17 +4,15 @@
 //! accepting, answers what is in flight, writes last-seen and closes the database.
 
 use std::{
-    any::Any,
     net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
 };
 
-use actix_tls::accept::rustls_0_23::TlsStream;
-use actix_web::{App as Actix, HttpServer, dev::Extensions, dev::ServerHandle, middleware, rt::net::TcpStream, web};
+use actix_web::{App as Actix, dev::ServerHandle, middleware, web};
 use anyhow::Context as _;
 use callboard_proto::time::Timestamp;
+use governor::Quota;
 use serde::{Deserialize, Serialize};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -33,7 +31,12 @@ use crate::{
     config::{FILE, Fragment, Settings},
     db::Db,
     durable::{self, Access},
-    http::{self, auth::PeerIdentity, device::payload::Transfers, limits::EnrolLimit},
+    http::{
+        self,
+        device::payload::Transfers,
+        limits::EnrolLimit,
+        listen::{Listener, Times},
+    },
     jobs,
     sign::OnlineSigner,
     store::Store,
@@ -41,16 +44,6 @@ use crate::{
     tls,
 };
 
-/// Device connections of one worker: an idle one costs some 20 KB, so at most 500 MB a core.
-const CONNECTIONS: usize = 25_000;
-/// A handshake over a bad link takes seconds; one that takes longer holds a place for nothing.
-const HANDSHAKE: Duration = Duration::from_secs(15);
-/// Time for the head of a request: a trickle is an attack or a dead link.
-const REQUEST_HEAD: Duration = Duration::from_secs(15);
-/// Agents keep a connection over one cycle, not from poll to poll.
-const KEEP_ALIVE: Duration = Duration::from_secs(30);
-/// Time for requests in flight when the server stops.
-const STOP_WITHIN_S: u64 = 10;
 /// Operators are few; their requests wait for the database, not for the processor.
 const ADMIN_WORKERS: usize = 1;
 
@@ -189,7 +182,7 @@ pub(crate) async fn start(settings: Settings, clock: Clock) -> anyhow::Result<Ru
     let app = Arc::new(open(&settings, clock, device_ca, public_url, certificates).await?);
     jobs::start(&app, settings.event_retention);
     let device_server = serve_devices(&settings, &app, devices, device_tls)?;
-    let admin_server = serve_admin(&app, admin, admin_tls)?;
+    let admin_server = serve_admin(&settings, &app, admin, admin_tls)?;
     let handles = [device_server, admin_server];
     let file = ServeFile {
         device_url: format!("https://{}", reachable(device_addr)),
@@ -260,6 +253,8 @@ async fn open(
         public_url,
         certificates,
         poll_interval: settings.poll_interval,
+        request_timeout: settings.request_timeout,
+        requests_of_a_device: Quota::per_minute(settings.device_requests_per_minute),
         metrics: Metrics::new(),
         presence: Presence::default(),
         snapshot: arc_swap::ArcSwap::from_pointee(snapshot),
@@ -273,72 +268,43 @@ pub(crate) const ONLINE_KEY: &str = "online.key";
 fn serve_devices(
     settings: &Settings,
     app: &Arc<App>,
-    listener: TcpListener,
+    socket: TcpListener,
     tls: rustls::ServerConfig,
 ) -> anyhow::Result<ServerHandle> {
     let data = web::Data::from(app.clone());
     let transfers = web::Data::new(Transfers::new(settings.max_transfers, app.metrics.bytes_served.clone()));
     let limit = web::Data::new(EnrolLimit::new());
-    let server = HttpServer::new(move || {
+    let workers = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+    let times = Times { request: app.request_timeout, stall: settings.stall_timeout };
+    let server = Listener { socket, tls: Some(tls), workers, times }.serve(move || {
         Actix::new()
             .app_data(data.clone())
             .app_data(transfers.clone())
             .app_data(limit.clone())
             .wrap(middleware::from_fn(http::limits::deadline))
             .configure(http::device_routes)
-    })
-    .on_connect(note_peer)
-    .workers(std::thread::available_parallelism().map_or(2, std::num::NonZero::get))
-    .max_connections(CONNECTIONS)
-    // Handshakes at once: the default of 256 lets a few hundred silent connections keep every device out.
-    .max_connection_rate(CONNECTIONS)
-    .tls_handshake_timeout(HANDSHAKE)
-    .client_request_timeout(REQUEST_HEAD)
-    .keep_alive(KEEP_ALIVE)
-    .shutdown_timeout(STOP_WITHIN_S)
-    .disable_signals()
-    .listen_rustls_0_23(listener, tls)
-    .context("cannot listen for devices")?
-    .run();
-    Ok(spawn(server))
+    });
+    Ok(spawn(server.context("cannot listen for devices")?))
 }
 
 fn serve_admin(
+    settings: &Settings,
     app: &Arc<App>,
-    listener: TcpListener,
+    socket: TcpListener,
     tls: Option<rustls::ServerConfig>,
 ) -> anyhow::Result<ServerHandle> {
     let data = web::Data::from(app.clone());
-    let server = HttpServer::new(move || {
+    let times = Times { request: app.operators_request_timeout(), stall: settings.stall_timeout };
+    let server = Listener { socket, tls, workers: ADMIN_WORKERS, times }.serve(move || {
         Actix::new().app_data(data.clone()).wrap(middleware::NormalizePath::trim()).configure(http::admin_routes)
-    })
-    .workers(ADMIN_WORKERS)
-    .client_request_timeout(REQUEST_HEAD)
-    .keep_alive(KEEP_ALIVE)
-    .shutdown_timeout(STOP_WITHIN_S)
-    .disable_signals();
-    let server = match tls {
-        Some(tls) => server.listen_rustls_0_23(listener, tls),
-        None => server.listen(listener),
-    };
-    Ok(spawn(server.context("cannot listen for operators")?.run()))
+    });
+    Ok(spawn(server.context("cannot listen for operators")?))
 }
 
 fn spawn(server: actix_web::dev::Server) -> ServerHandle {
     let handle = server.handle();
     actix_web::rt::spawn(server);
     handle
-}
-
-/// Puts the device's identity on its connection, from the certificate that the handshake verified.
-fn note_peer(io: &dyn Any, data: &mut Extensions) {
-    let Some(stream) = io.downcast_ref::<TlsStream<TcpStream>>() else {
-        return;
-    };
-    let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
-    if let Some(peer) = tls::peer(chain) {
-        data.insert(PeerIdentity { device: peer.device, spki: peer.spki_sha256 });
-    }
 }
 
 fn lock(dir: &Path) -> anyhow::Result<std::fs::File> {

@@ -5,7 +5,10 @@ use std::{
     io::{self, Write as _},
 };
 
-use callboard_proto::admin::Page;
+use callboard_proto::{
+    admin::Page,
+    text::{shown, shown_json},
+};
 use clap::ValueEnum;
 use serde::Serialize;
 
@@ -32,7 +35,7 @@ impl Format {
 /// Prints `value` as JSON, or what `table` makes of it.
 pub(crate) fn value<T: Serialize>(format: Format, value: &T, table: impl FnOnce(&T) -> String) -> anyhow::Result<()> {
     match format {
-        Format::Json => line(&serde_json::to_string_pretty(value)?),
+        Format::Json => line(&shown_json(&serde_json::to_string_pretty(value)?)),
         Format::Table => line(&table(value)),
     }
 }
@@ -61,16 +64,23 @@ pub(crate) fn page<T: Serialize>(
 /// Says that something was done which has no answer of its own.
 pub(crate) fn done(format: Format, what: &str) -> anyhow::Result<()> {
     if format == Format::Json {
-        return line(&serde_json::json!({ "done": what }).to_string());
+        return json_line(&serde_json::json!({ "done": what }));
     }
-    eprintln!("{what}");
+    eprintln!("{}", shown(what));
     Ok(())
 }
 
-/// Prints one line or several; a reader that has gone away (`| head`) is no error.
+/// Prints `value` as JSON on one line.
+pub(crate) fn json_line<T: Serialize>(value: &T) -> anyhow::Result<()> {
+    line(&shown_json(&serde_json::to_string(value)?))
+}
+
+/// Prints one line or several, without anything that a terminal would obey; a reader that has gone away (`| head`) is no
+/// error.
 pub(crate) fn line(text: &str) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
-    match writeln!(out, "{text}").and_then(|()| out.flush()) {
+    let lines: Vec<_> = text.split('\n').map(shown).collect();
+    match writeln!(out, "{}", lines.join("\n")).and_then(|()| out.flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
         _ => Ok(()),
     }

@@ -1,7 +1,6 @@
 //! Tables for people. What devices or other operators wrote is shown, never obeyed.
 
-use std::fmt::Write as _;
-
+use callboard_proto::text::shown;
 use comfy_table::{Table, presets};
 
 /// A table without lines: one heading and one row for each item.
@@ -9,7 +8,7 @@ pub(crate) fn list<const N: usize>(headings: [&str; N], rows: impl IntoIterator<
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_header(headings);
     for row in rows {
-        table.add_row(row.iter().map(|cell| plain(cell)));
+        table.add_row(row.iter().map(|cell| shown(cell).into_owned()));
     }
     lay_out(table)
 }
@@ -20,7 +19,7 @@ pub(crate) fn fields<'a>(pairs: impl IntoIterator<Item = (&'a str, String)>) -> 
     table.load_style(presets::NOTHING);
     for (name, value) in pairs {
         if !value.is_empty() {
-            table.add_row([name.to_owned(), plain(&value)]);
+            table.add_row([name.to_owned(), shown(&value).into_owned()]);
         }
     }
     lay_out(table)
@@ -31,21 +30,6 @@ fn lay_out(mut table: Table) -> String {
         first.set_padding((0, 1));
     }
     table.trim_fmt()
-}
-
-/// The same text with control characters and invisible direction marks written out.
-pub(crate) fn plain(text: &str) -> String {
-    let mut safe = String::with_capacity(text.len());
-    for c in text.chars() {
-        let turns = matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-        if c.is_control() || turns {
-            // Writing to a String cannot fail.
-            let _ = write!(safe, "{}", c.escape_default());
-        } else {
-            safe.push(c);
-        }
-    }
-    safe
 }
 
 /// `key=value` pairs with commas between.

@@ -73,7 +73,7 @@ pub(crate) fn run(command: TokenCommand, context: &Context) -> anyhow::Result<()
         }
         TokenCommand::Revoke { id } => {
             api.delete(&Path::new(["tokens", &id]))?;
-            show::done(context.format, &format!("token {} is revoked", table::plain(&id)))
+            show::done(context.format, &format!("token {id} is revoked"))
         }
     }
 }

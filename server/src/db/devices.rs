@@ -224,8 +224,8 @@ pub(crate) fn get(conn: &mut DbConn, id: DeviceId) -> QueryResult<Option<Record>
 }
 
 /// One device by its name.
-pub(crate) fn by_name(conn: &mut DbConn, name: &str) -> QueryResult<Option<Record>> {
-    one(conn, By::Name(name.to_owned()))
+pub(crate) fn by_name(conn: &mut DbConn, name: &DeviceName) -> QueryResult<Option<Record>> {
+    one(conn, By::Name(name.to_string()))
 }
 
 /// One device by its serial number.

@@ -1,7 +1,7 @@
 //! Freezes. Dates are text as in `2026-11-26`, which sorts as dates do.
 
 use callboard_policy::freeze::{FreezeSpec, MAX_FREEZES};
-use callboard_proto::time::Timestamp;
+use callboard_proto::{ids::FreezeName, time::Timestamp};
 use diesel::{ExpressionMethods, QueryDsl, QueryResult, Queryable};
 
 use super::{
@@ -44,14 +44,14 @@ impl Row {
 }
 
 /// One freeze.
-pub(crate) fn get(conn: &mut DbConn, name: &str) -> QueryResult<Option<Record>> {
-    find::<_, Row>(conn, freezes::table.find(name.to_owned()))?.map(Row::into_record).transpose()
+pub(crate) fn get(conn: &mut DbConn, name: &FreezeName) -> QueryResult<Option<Record>> {
+    find::<_, Row>(conn, freezes::table.find(name.to_string()))?.map(Row::into_record).transpose()
 }
 
 /// A page of freezes by name.
-pub(crate) fn list(conn: &mut DbConn, after: &str, limit: i64) -> QueryResult<Vec<Record>> {
-    let rows: Vec<Row> =
-        load(conn, freezes::table.filter(freezes::name.gt(after.to_owned())).order(freezes::name).limit(limit))?;
+pub(crate) fn list(conn: &mut DbConn, after: Option<&FreezeName>, limit: i64) -> QueryResult<Vec<Record>> {
+    let after = after.map(FreezeName::to_string).unwrap_or_default();
+    let rows: Vec<Row> = load(conn, freezes::table.filter(freezes::name.gt(after)).order(freezes::name).limit(limit))?;
     rows.into_iter().map(Row::into_record).collect()
 }
 
@@ -83,6 +83,6 @@ pub(crate) fn insert(conn: &mut DbConn, record: &Record) -> QueryResult<()> {
 }
 
 /// Removes a freeze.
-pub(crate) fn delete(conn: &mut DbConn, name: &str) -> QueryResult<()> {
-    execute(conn, diesel::delete(freezes::table.find(name.to_owned()))).map(drop)
+pub(crate) fn delete(conn: &mut DbConn, name: &FreezeName) -> QueryResult<()> {
+    execute(conn, diesel::delete(freezes::table.find(name.to_string()))).map(drop)
 }

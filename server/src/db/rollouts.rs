@@ -1,7 +1,12 @@
 //! Rollouts. How they stand is in their phases.
 
 use callboard_policy::rollout::RolloutState;
-use callboard_proto::{admin::RolloutSpec, digest::Digest, ids::RolloutId, time::Timestamp};
+use callboard_proto::{
+    admin::RolloutSpec,
+    digest::Digest,
+    ids::{RolloutId, RolloutName},
+    time::Timestamp,
+};
 use diesel::{ExpressionMethods, QueryDsl, QueryResult, Queryable};
 use roaring::RoaringBitmap;
 
@@ -114,8 +119,8 @@ pub(crate) fn lean(conn: &mut DbConn, id: RolloutId) -> QueryResult<Option<Recor
 }
 
 /// One rollout by its name.
-pub(crate) fn by_name(conn: &mut DbConn, name: &str) -> QueryResult<Option<Record>> {
-    let row = find(conn, rollouts::table.filter(rollouts::name.eq(name.to_owned())))?;
+pub(crate) fn by_name(conn: &mut DbConn, name: &RolloutName) -> QueryResult<Option<Record>> {
+    let row = find(conn, rollouts::table.filter(rollouts::name.eq(name.to_string())))?;
     Ok(with_phases(conn, row.into_iter().collect())?.pop())
 }
 

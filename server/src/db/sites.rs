@@ -99,8 +99,9 @@ pub(crate) fn get(conn: &mut DbConn, id: &SiteId) -> QueryResult<Option<Site>> {
 }
 
 /// A page of sites by id.
-pub(crate) fn list(conn: &mut DbConn, after: &str, limit: i64) -> QueryResult<Vec<Site>> {
-    let rows: Vec<Row> = load(conn, sites::table.filter(sites::id.gt(after.to_owned())).order(sites::id).limit(limit))?;
+pub(crate) fn list(conn: &mut DbConn, after: Option<&SiteId>, limit: i64) -> QueryResult<Vec<Site>> {
+    let after = after.map(SiteId::to_string).unwrap_or_default();
+    let rows: Vec<Row> = load(conn, sites::table.filter(sites::id.gt(after)).order(sites::id).limit(limit))?;
     rows.into_iter().map(Row::into_site).collect()
 }
 

@@ -10,11 +10,11 @@ use actix_web::{
     http::{Version, header},
     web,
 };
-use callboard_proto::{digest::Digest, ids::DeviceId, problem::Code};
+use callboard_proto::{digest::Digest, ids::DeviceId, problem::Code, time::Timestamp};
 use data_encoding::BASE64;
 use std::sync::Arc;
 
-use super::problem::ApiProblem;
+use super::problem::{ApiProblem, ApiResult};
 use crate::{
     app::{self, App, devices::Known, tokens},
     db,
@@ -32,12 +32,38 @@ pub(crate) struct PeerIdentity {
     pub(crate) device: DeviceId,
     /// SHA-256 of the certificate's public key.
     pub(crate) spki: Digest,
+    /// When the certificate ends.
+    pub(crate) not_after: Timestamp,
 }
 
-/// An enrolled device that is in service; checked on every request, so a resumed TLS session buys nothing.
+/// An enrolled device that is in service; checked on every request, so an open connection or a resumed TLS session buys
+/// nothing.
 #[derive(Clone)]
 pub(crate) struct Peer {
     pub(crate) known: Arc<Known>,
+    pub(crate) identity: PeerIdentity,
+}
+
+impl PeerIdentity {
+    /// Refuses a device that is not welcome any more, by the clock and by what the registry knows now.
+    pub(crate) fn check(&self, now: Timestamp, known: &Known) -> ApiResult<()> {
+        let (record, name) = (&known.record, &known.record.device.name);
+        if record.device.decommissioned {
+            return Err(ApiProblem::new(Code::DeviceRevoked, format!("device {name} was decommissioned")));
+        }
+        if record.spki != Some(self.spki) {
+            let detail = format!("this certificate of device {name} was replaced by another one");
+            return Err(ApiProblem::new(Code::DeviceRevoked, detail));
+        }
+        if now > self.not_after {
+            let detail = format!(
+                "the certificate of device {name} ended at {}; enrol again with a token made for {name}",
+                self.not_after
+            );
+            return Err(ApiProblem::new(Code::UnknownDevice, detail));
+        }
+        Ok(())
+    }
 }
 
 /// Somebody who may look at the page: an operator, or a person at the server itself.
@@ -93,24 +119,34 @@ impl FromRequest for Operator {
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
         let app = request.app_data::<web::Data<App>>().cloned();
-        let token = token_of(request);
+        let (token, peer) = (token_of(request), request.peer_addr().map(|peer| peer.ip()));
         Box::pin(async move {
             let app = app.ok_or_else(|| denied("the server is not ready"))?;
             let token = token.ok_or_else(|| {
                 denied("send Authorization: Bearer and an API token; callboard api-token create makes one")
             })?;
-            let wrong = || denied("this server does not know the API token, or it was revoked");
-            let (id, secret) = tokens::parse(tokens::API, token.trim())
-                .ok_or_else(|| denied("that is no API token: one is cba_, 26 characters, _ and 26 characters"))?;
-            let found = app.db.read(move |conn| Ok::<_, app::Error>(db::api_tokens::get(conn, id)?)).await?;
-            let token = found.filter(|token| tokens::same(token.secret_sha256, secret)).ok_or_else(wrong)?;
-            if token.revoked_at.is_some() { Err(wrong()) } else { Ok(Self { name: token.name }) }
+            let found = operator(&app, token.trim()).await;
+            if found.is_err() {
+                app.metrics.token_refused(peer);
+            }
+            found
         })
     }
 }
 
 fn denied(detail: &str) -> ApiProblem {
     ApiProblem::new(Code::Unauthorized, detail)
+}
+
+/// The operator whose token this is.
+async fn operator(app: &App, token: &str) -> Result<Operator, ApiProblem> {
+    let (id, secret) = tokens::parse(tokens::API, token)
+        .ok_or_else(|| denied("that is no API token: one is cba_, 26 characters, _ and 26 characters"))?;
+    let found = app.db.read(move |conn| Ok::<_, app::Error>(db::api_tokens::get(conn, id)?)).await?;
+    found
+        .filter(|token| tokens::same(token.secret_sha256, secret) && token.revoked_at.is_none())
+        .map(|token| Operator { name: token.name })
+        .ok_or_else(|| denied("this server does not know the API token, or it was revoked"))
 }
 
 impl FromRequest for Peer {
@@ -127,16 +163,8 @@ impl FromRequest for Peer {
             };
             let (app, identity) = (app.ok_or_else(unknown)?, identity.ok_or_else(unknown)?);
             let known = app::devices::known(&app, identity.device).await?.ok_or_else(unknown)?;
-            if known.record.device.decommissioned {
-                let detail = format!("device {} was decommissioned", known.record.device.name);
-                return Err(ApiProblem::new(Code::DeviceRevoked, detail));
-            }
-            if known.record.spki != Some(identity.spki) {
-                let detail =
-                    format!("this certificate of device {} was replaced by another one", known.record.device.name);
-                return Err(ApiProblem::new(Code::DeviceRevoked, detail));
-            }
-            Ok(Self { known })
+            identity.check(app.clock.now(), &known)?;
+            Ok(Self { known, identity })
         })
     }
 }

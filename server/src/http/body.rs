@@ -1,15 +1,26 @@
 //! JSON bodies: an object. The derived readers would take a list of the values in their order as well, and an empty list
 //! for whatever has nothing but defaults.
 
-use std::{fmt, future::Future, marker::PhantomData, ops::Deref, pin::Pin};
+use std::{fmt, future::Future, marker::PhantomData, ops::Deref, pin::Pin, time::Duration};
 
-use actix_web::{FromRequest, HttpRequest, dev::Payload, web::Json};
+use actix_web::{
+    FromRequest, HttpRequest,
+    dev::Payload,
+    web::{Bytes, Data, Json},
+};
+use callboard_proto::{problem::Code, text::Check};
 use serde::{
     Deserialize, Deserializer,
     de::{DeserializeOwned, MapAccess, Visitor, value::MapAccessDeserializer},
 };
 
-/// The body of an operator's request.
+use super::{
+    limits::in_time,
+    problem::{ApiProblem, from_actix},
+};
+use crate::app::App;
+
+/// The body of an operator's request, whose texts have been checked.
 pub(crate) struct Body<T>(T);
 
 impl<T> Body<T> {
@@ -26,14 +37,38 @@ impl<T> Deref for Body<T> {
     }
 }
 
-impl<T: DeserializeOwned + 'static> FromRequest for Body<T> {
+impl<T: DeserializeOwned + Check + 'static> FromRequest for Body<T> {
     type Error = actix_web::Error;
     type Future = Pin<Box<dyn Future<Output = Result<Self, actix_web::Error>>>>;
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
-        let json = Json::<Object<T>>::from_request(request, payload);
-        Box::pin(async move { json.await.map(|json| Self(json.into_inner().0)) })
+        let (within, json) = (within(request), Json::<Object<T>>::from_request(request, payload));
+        Box::pin(async move {
+            let Object(message) = in_time(within, json).await??.into_inner();
+            message.check().map_err(|detail| ApiProblem::new(Code::Invalid, detail))?;
+            Ok(Self(message))
+        })
     }
+}
+
+/// A signed document in an operator's request, byte for byte.
+pub(crate) struct Envelope(pub(crate) Vec<u8>);
+
+impl FromRequest for Envelope {
+    type Error = ApiProblem;
+    type Future = Pin<Box<dyn Future<Output = Result<Self, ApiProblem>>>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let (within, bytes) = (within(request), Bytes::from_request(request, payload));
+        Box::pin(async move {
+            let bytes = in_time(within, bytes).await?;
+            bytes.map(|bytes| Self(bytes.to_vec())).map_err(|error| from_actix(&error))
+        })
+    }
+}
+
+fn within(request: &HttpRequest) -> Duration {
+    request.app_data::<Data<App>>().map_or(Duration::ZERO, |app| app.operators_request_timeout())
 }
 
 /// What is written as an object and not as a list.

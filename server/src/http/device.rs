@@ -5,9 +5,10 @@ pub(crate) mod enrol;
 pub(crate) mod payload;
 pub(crate) mod reports;
 pub(crate) mod trust;
+mod welcome;
 
 use actix_web::{HttpRequest, HttpResponse, web};
-use callboard_proto::{digest::Digest, problem::Code};
+use callboard_proto::{digest::Digest, problem::Code, text::Check};
 use serde::de::DeserializeOwned;
 
 use super::{
@@ -17,21 +18,26 @@ use super::{
     problem::{ApiProblem, ApiResult},
 };
 use crate::app::App;
+use welcome::WhileWelcome;
 
 /// `GET` and `HEAD /v1/payloads/{sha256}`.
 pub(crate) async fn get_payload(
     app: web::Data<App>,
     transfers: web::Data<payload::Transfers>,
-    _: Peer,
+    peer: Peer,
     request: HttpRequest,
     sha256: web::Path<String>,
 ) -> ApiResult<HttpResponse> {
     let digest: Digest = params::parse("sha256", &sha256)?;
-    payload::serve(&request, &app.store, digest, &transfers).await
+    let answer = payload::serve(&request, &app.store, digest, &transfers, peer.identity.device).await?;
+    Ok(answer.map_body(|_, body| WhileWelcome::new(body, app, peer.identity)).map_into_boxed_body())
 }
 
-/// Reads a body by the protocol's rule: unknown fields are ignored.
-fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiProblem> {
-    let read = serde_json::from_slice::<Object<T>>(body).map(|object| object.0);
-    read.map_err(|source| ApiProblem::new(Code::BadRequest, format!("the body: {source}")))
+/// Reads a body by the protocol's rule, unknown fields are ignored, and checks it.
+fn parse<T: DeserializeOwned + Check>(body: &[u8]) -> Result<T, ApiProblem> {
+    let bad = |detail: String| ApiProblem::new(Code::BadRequest, detail);
+    let Object(message) =
+        serde_json::from_slice::<Object<T>>(body).map_err(|source| bad(format!("the body: {source}")))?;
+    message.check().map_err(bad)?;
+    Ok(message)
 }

@@ -1,4 +1,5 @@
-//! Limits by source address, where no identity is known yet, and of the time that a request may take to arrive.
+//! How often somebody may ask: a device by its certificate, an address where no identity is known yet. And how long a
+//! request may take to arrive.
 
 use std::{
     net::{IpAddr, Ipv6Addr},
@@ -10,30 +11,37 @@ use actix_web::{
     body::MessageBody,
     dev::{ServiceRequest, ServiceResponse},
     middleware::Next,
+    web,
 };
 use callboard_proto::problem::Code;
-use governor::{DefaultKeyedRateLimiter, Quota, clock::Clock as _};
+use governor::{
+    DefaultKeyedRateLimiter, NotUntil, Quota,
+    clock::{Clock as _, QuantaClock, QuantaInstant},
+};
 
-use super::problem::ApiProblem;
+use super::{
+    auth::Peer,
+    problem::{ApiProblem, ApiResult},
+};
+use crate::app::App;
 
 /// Enrolments a minute from one address: a shop's tills share one, and a token is beyond guessing anyway.
 const ENROLMENTS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(120).unwrap();
 
-/// A body of some KB over the worst link takes seconds; a trickle would hold a connection and its buffers.
-const ARRIVES_WITHIN: Duration = Duration::from_secs(60);
-
-/// Ends requests that do not arrive, or cannot be answered, in time. Answers may take as long as they need.
+/// Ends requests of devices that do not arrive, or cannot be answered, in time. Answers may take as long as they need.
 pub(crate) async fn deadline(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<impl MessageBody>, actix_web::Error> {
-    match tokio::time::timeout(ARRIVES_WITHIN, next.call(request)).await {
-        Ok(answered) => answered,
-        Err(_) => {
-            let detail = format!("the request did not arrive within {} s", ARRIVES_WITHIN.as_secs());
-            Err(ApiProblem::new(Code::Timeout, detail).into())
-        }
-    }
+    let within = request.app_data::<web::Data<App>>().map_or(Duration::ZERO, |app| app.request_timeout);
+    in_time(within, next.call(request)).await?
+}
+
+/// Waits for what has to arrive.
+pub(crate) async fn in_time<T>(within: Duration, arriving: impl Future<Output = T>) -> ApiResult<T> {
+    tokio::time::timeout(within, arriving).await.map_err(|_elapsed| {
+        ApiProblem::new(Code::Timeout, format!("the request did not arrive within {} s", within.as_secs()))
+    })
 }
 
 /// Limits enrolment by source address.
@@ -51,12 +59,23 @@ impl EnrolLimit {
             self.0.retain_recent();
         }
         self.0.check_key(&network(source)).map_err(|until| {
-            let wait = until.wait_time_from(governor::clock::QuantaClock::default().now());
-            let seconds = u32::try_from(wait.as_secs()).unwrap_or(60).saturating_add(1);
-            let detail = format!("more than {ENROLMENTS_PER_MINUTE} enrolments a minute from one address");
-            ApiProblem::retry_after(Code::TooManyRequests, detail, seconds)
+            too_many(format!("more than {ENROLMENTS_PER_MINUTE} enrolments a minute from one address"), &until)
         })
     }
+}
+
+/// Counts a check-in or a request with reports; refuses it when there were too many.
+pub(crate) fn pace(peer: &Peer) -> ApiResult<()> {
+    peer.known.pace.check().map_err(|until| {
+        let per_minute = until.quota().burst_size();
+        too_many(format!("more than {per_minute} check-ins and reports a minute from one device"), &until)
+    })
+}
+
+fn too_many(detail: String, until: &NotUntil<QuantaInstant>) -> ApiProblem {
+    let wait = until.wait_time_from(QuantaClock::default().now());
+    let seconds = u32::try_from(wait.as_secs()).unwrap_or(60).saturating_add(1);
+    ApiProblem::retry_after(Code::TooManyRequests, detail, seconds)
 }
 
 /// Whose quota an address counts against: with IPv6 a single machine has a whole /64 of addresses.

@@ -108,7 +108,14 @@ fn an_enrolled_device_is_known_by_key_and_id() {
     let client = Arc::new(scene.client(Some(scene.certificate(&scene.devices)), now()));
     let (server, client) = handshake(&scene.listener(now()), &client, NAME).unwrap();
     let peer = peer(server.peer_certificates().unwrap()).unwrap();
-    assert_eq!(peer, Peer { spki_sha256: Digest::of(&scene.key.subject_public_key_info()), device: device() });
+    assert_eq!(
+        peer,
+        Peer {
+            spki_sha256: Digest::of(&scene.key.subject_public_key_info()),
+            device: device(),
+            not_after: DeviceCa::validity(now()).1,
+        }
+    );
     assert_eq!(client.protocol_version(), Some(rustls::ProtocolVersion::TLSv1_3));
     assert_eq!(client.alpn_protocol(), None, "none was asked for");
 }

@@ -1,4 +1,5 @@
-//! The one page: rollouts with their progress, and devices. It refreshes itself; nothing can be changed here.
+//! The one page: rollouts with their progress, and devices. It refreshes itself; nothing can be changed here. Texts that
+//! people or devices chose are escaped by the template for HTML, and here for the eye.
 
 use std::sync::LazyLock;
 
@@ -9,6 +10,7 @@ use callboard_proto::{
     admin::{Device, Rollout},
     digest::Digest,
     ids::RolloutId,
+    text::shown,
 };
 use data_encoding::BASE64;
 use uuid::Uuid;
@@ -147,7 +149,7 @@ fn device_row(device: Device) -> DeviceRow {
         },
         last_seen: device.last_seen.map_or_else(|| "never".to_owned(), |seen| seen.to_string()),
         installed: installed.join(", "),
-        labels: labels.join(", "),
+        labels: shown(&labels.join(", ")).into_owned(),
     }
 }
 
@@ -171,19 +173,19 @@ fn rollout_row(rollout: Rollout, mut failures: Vec<Failed>) -> RolloutRow {
     let phase = |phase: callboard_proto::admin::PhaseProgress| {
         let c = phase.counts;
         PhaseRow {
-            name: phase.name,
+            name: shown(&phase.name).into_owned(),
             succeeded: c.succeeded,
             failed: c.unsuccessful(),
             busy: c.open(),
             wanted: c.wanted(),
-            gate: phase.gate.map(|gate| gate.text).unwrap_or_default(),
+            gate: phase.gate.map(|gate| shown(&gate.text).into_owned()).unwrap_or_default(),
         }
     };
     RolloutRow {
         name: rollout.spec.name.to_string(),
-        release: rollout.spec.release,
+        release: shown(&rollout.spec.release).into_owned(),
         state: format!("{:?}", rollout.state).to_lowercase(),
-        reason: rollout.state_reason.unwrap_or_default(),
+        reason: shown(&rollout.state_reason.unwrap_or_default()).into_owned(),
         phases: rollout.phases.into_iter().map(phase).collect(),
         failures: failures.into_iter().map(failure_row).collect(),
         more_failures,

@@ -121,12 +121,16 @@ pub(crate) struct Fetch {
 /// One MiB, as agents ask for.
 pub(crate) const RANGE: u64 = 1 << 20;
 
-/// Fetches until the time is over; counts bytes.
-pub(crate) async fn fetch(target: &Target, device: &Device, what: &Fetch, lasting: Duration) -> anyhow::Result<Sample> {
+/// Fetches until the time is over, each device over a connection of its own; counts bytes.
+pub(crate) async fn fetch(
+    target: &Target,
+    devices: &[Arc<Device>],
+    what: &Fetch,
+    lasting: Duration,
+) -> anyhow::Result<Sample> {
     let mut open = Vec::new();
-    let tls = device.tls(false)?;
-    for _ in 0..what.connections {
-        open.push(Connection::open(target.addr, Ipv4Addr::LOCALHOST, &tls).await?);
+    for device in devices.iter().take(what.connections) {
+        open.push(Connection::open(target.addr, Ipv4Addr::LOCALHOST, &device.tls(false)?).await?);
     }
     let until = Instant::now() + lasting;
     let mut workers = JoinSet::new();

@@ -17,6 +17,8 @@ const HOT: u64 = 16 << 20;
 const COLD: u64 = 512 << 20;
 /// A round of one server.
 const ROUND: Duration = Duration::from_millis(1000);
+/// At most, each of another device.
+const CONNECTIONS: usize = 64;
 /// Devices that check in while others fetch.
 const DEVICES: usize = 16;
 /// Each asks so often: 800 check-ins a second, well below what the server can do.
@@ -28,9 +30,8 @@ const FETCH_EVERY: Duration = Duration::from_millis(50);
 /// Bytes for a processor second, against nginx.
 pub(crate) fn hot(bench: &Bench) -> anyhow::Result<()> {
     let product = Product::start(&bench.processors)?;
-    product.import(1)?;
-    let devices = bench.runtime.block_on(device::enrol(&product, 1, serial))?;
-    let device = &devices[0];
+    product.import(CONNECTIONS)?;
+    let devices = bench.runtime.block_on(device::enrol(&product, CONNECTIONS, serial))?;
     let bytes = noise(HOT);
     let (path, _) = product.upload(&bytes)?;
     let root = product.scratch().join("www");
@@ -51,12 +52,13 @@ pub(crate) fn hot(bench: &Bench) -> anyhow::Result<()> {
         }
         None => println!("payload of {} MiB from memory; against nginx: skipped: needs nginx", HOT >> 20),
     }
-    let ciphers = targets.iter().map(|target| bench.runtime.block_on(load::cipher(target, device)));
+    let ciphers = targets.iter().map(|target| bench.runtime.block_on(load::cipher(target, &devices[0])));
     println!("  ciphers: {}", ciphers.collect::<anyhow::Result<Vec<_>>>()?.join(", "));
-    for (ranges, connections) in [false, true].into_iter().flat_map(|ranges| [1, 16, 64].map(|n| (ranges, n))) {
+    for (ranges, connections) in [false, true].into_iter().flat_map(|ranges| [1, 16, CONNECTIONS].map(|n| (ranges, n)))
+    {
         let what = Fetch { path: path.clone(), size: HOT, ranges, connections };
         let rounds = Rounds::alternate(bench.rounds, targets.len(), |peer| {
-            bench.runtime.block_on(load::fetch(&targets[peer], device, &what, ROUND))
+            bench.runtime.block_on(load::fetch(&targets[peer], &devices, &what, ROUND))
         })?;
         let mib = |peer| rounds.median(peer, Sample::per_cpu_s) / (1 << 20) as f64;
         let kind = if ranges { "1 MiB ranges" } else { "whole" };
@@ -100,7 +102,7 @@ async fn mixed(target: &Target, devices: &[Arc<Device>], path: &str, fetch: bool
     let lasting = FETCH_EVERY * u32::try_from(share)?;
     let mut fetchers = tokio::task::JoinSet::new();
     for n in (0..FETCHERS).filter(|_| fetch) {
-        let (target, device, path) = (target.clone(), devices[0].clone(), path.to_owned());
+        let (target, device, path) = (target.clone(), devices[usize::try_from(n)?].clone(), path.to_owned());
         let pieces = n * share..(n + 1) * share;
         fetchers.spawn(async move { load::stroll(&target, &device, &path, pieces, FETCH_EVERY).await });
     }

@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use super::{edited, serial};
 use crate::{
-    app::{App, Error, Result, eligibility, labels},
+    app::{App, Error, Result, eligibility},
     db::{
         self, DbConn,
         devices::{NewDevice, Record},
@@ -79,7 +79,6 @@ fn check(import: &ImportDevices) -> Result<()> {
     }
     let (mut names, mut serials) = (BTreeSet::new(), BTreeSet::new());
     for device in &import.devices {
-        labels::check(&device.labels).map_err(|error| Error::invalid(format!("device {}: {error}", device.name)))?;
         if !names.insert(&device.name) {
             return Err(Error::invalid(format!("device {} stands twice in the list", device.name)));
         }
@@ -95,7 +94,7 @@ fn check(import: &ImportDevices) -> Result<()> {
 fn plan(conn: &mut DbConn, devices: Vec<ImportDevice>) -> Result<Plan> {
     let (mut plan, mut conflicts) = (Plan::default(), Vec::new());
     for device in devices {
-        let known = db::devices::by_name(conn, device.name.as_str())?;
+        let known = db::devices::by_name(conn, &device.name)?;
         match conflict(conn, &device, known.as_ref())? {
             Some(what) => conflicts.push(format!("device {}: {what}", device.name)),
             None => plan.add(conn, device, known)?,

@@ -2,9 +2,10 @@
 
 use std::io::{IsTerminal as _, stderr};
 
+use callboard_proto::text::shown;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
-use crate::cli::{show, table};
+use crate::cli::show;
 
 /// How much is told, and the lines that change in place while it happens.
 #[derive(Clone)]
@@ -76,7 +77,7 @@ impl Board {
         if !self.stage.talks {
             return Ok(());
         }
-        let text = table::plain(text);
+        let text = shown(text).into_owned();
         if let Some(row) = self.rows.iter_mut().find(|row| row.name == name) {
             return if row.text == text { Ok(()) } else { row.show(text) };
         }

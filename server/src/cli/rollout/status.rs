@@ -2,7 +2,10 @@
 
 use std::fmt::Write as _;
 
-use callboard_proto::admin::{Counts, PhaseProgress, Rollout};
+use callboard_proto::{
+    admin::{Counts, PhaseProgress, Rollout},
+    text::shown,
+};
 
 use super::guards;
 use crate::cli::table;
@@ -53,7 +56,7 @@ fn gate(phase: &PhaseProgress) -> String {
 pub(super) fn line(phase: &PhaseProgress) -> String {
     let gate = phase.gate.as_ref().map(|gate| format!("; {}", gate.text)).unwrap_or_default();
     let counts = &phase.counts;
-    table::plain(&format!("{}: {} ({}){gate}", phase.name, result(counts), sentence(counts)))
+    shown(&format!("{}: {} ({}){gate}", phase.name, result(counts), sentence(counts))).into_owned()
 }
 
 /// The counts that are not zero, in the order in which devices pass through them.

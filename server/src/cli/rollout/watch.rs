@@ -5,7 +5,10 @@ use std::{
     time::Duration,
 };
 
-use callboard_proto::admin::{Audience, PhaseProgress, Rollout, RolloutState};
+use callboard_proto::{
+    admin::{Audience, PhaseProgress, Rollout, RolloutState},
+    text::shown,
+};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use super::status;
@@ -86,7 +89,7 @@ impl View {
 
     fn update(&mut self, last: Option<&Rollout>, now: &Rollout) -> anyhow::Result<()> {
         match self {
-            Self::Json => show::line(&serde_json::to_string(now)?),
+            Self::Json => show::json_line(now),
             Self::Lines => {
                 for line in changes(last, now) {
                     show::line(&line)?;
@@ -141,11 +144,11 @@ fn draw(all: &MultiProgress, bars: &mut Vec<ProgressBar>, now: &Rollout) -> anyh
         }
         let Some(bar) = bars.get(n) else { continue };
         let gate = phase.gate.as_ref().map(|gate| format!(" - {}", gate.text)).unwrap_or_default();
-        bar.set_prefix(table::plain(&phase.name));
+        bar.set_prefix(shown(&phase.name).into_owned());
         let counts = &phase.counts;
         let drawn = status::bar(counts, WIDTH);
         let said = format!("{drawn} {} ({}){gate}", status::result(counts), status::sentence(counts));
-        bar.set_message(table::plain(&said));
+        bar.set_message(shown(&said).into_owned());
         if end_of(now).is_some() {
             bar.abandon();
         }

@@ -16,6 +16,7 @@ use crate::{
         auth::Operator,
         body::Body,
         page::{self, Paging},
+        params,
         problem::ApiResult,
     },
 };
@@ -27,8 +28,8 @@ use crate::{
     responses((status = 200, body = Page<Freeze>)))]
 pub(crate) async fn list(_: Operator, app: Data<App>, query: Query<Paging>) -> ApiResult<Json<Page<Freeze>>> {
     let rows = page::rows(query.limit)?;
-    let after = query.into_inner().after.unwrap_or_default();
-    let found = app.db.read(move |conn| Ok::<_, Error>(db::freezes::list(conn, &after, rows)?)).await?;
+    let after = params::parse_some("after", query.after.as_deref())?;
+    let found = app.db.read(move |conn| Ok::<_, Error>(db::freezes::list(conn, after.as_ref(), rows)?)).await?;
     let found = found.into_iter().map(freezes::show).collect();
     Ok(Json(page::page(found, rows, |freeze: &Freeze| freeze.name.to_string())))
 }

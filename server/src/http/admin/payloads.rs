@@ -5,6 +5,8 @@ use actix_web::{
     http::header,
     web::{self, Data, Json, Path},
 };
+use std::time::Duration;
+
 use callboard_proto::{
     admin::StoredPayload,
     digest::Digest,
@@ -18,12 +20,14 @@ use crate::{
     db,
     http::{
         auth::Operator,
+        limits::in_time,
+        listen::Progress,
         params,
         problem::{ApiProblem, ApiResult},
     },
     store::{
         StoreError,
-        upload::{Expected, Upload},
+        upload::{Expected, Stored, Upload},
     },
 };
 
@@ -74,29 +78,42 @@ pub(crate) async fn put(
     let size = length.ok_or_else(|| ApiProblem::new(Code::BadRequest, "an upload needs Content-Length"))?;
     let store = app.store.clone();
     let upload = blocking(move || store.begin(Expected { sha256, size }, CHUNK_SIZE)).await?;
-    let stored = receive(upload, body).await?;
+    let progress = request.conn_data::<Progress>().cloned().unwrap_or_default();
+    let stored = receive(upload, body, app.operators_request_timeout(), progress).await?;
     let payload = db::payloads::Payload { sha256, size: stored.size, chunks_sha256: stored.chunks_sha256 };
     let now = app.clock.now();
     app.db.write(move |conn| Ok::<_, Error>(db::payloads::put(conn, payload, now)?)).await?;
     Ok(HttpResponse::Created().json(show(payload)))
 }
 
-async fn receive(mut upload: Upload, mut body: web::Payload) -> ApiResult<crate::store::upload::Stored> {
+/// Each piece has to arrive within a time; all of them take as long as they are many.
+async fn receive(
+    mut upload: Upload,
+    mut body: web::Payload,
+    within: Duration,
+    progress: Progress,
+) -> ApiResult<Stored> {
+    loop {
+        let piece = in_time(within, next_piece(&mut body)).await??;
+        progress.made();
+        if piece.is_empty() {
+            return blocking(move || upload.finish()).await;
+        }
+        upload = blocking(move || upload.write(&piece).map(|()| upload)).await?;
+    }
+}
+
+/// Gathers a piece; the last one is smaller, and the one after it empty.
+async fn next_piece(body: &mut web::Payload) -> ApiResult<Vec<u8>> {
     let mut piece = Vec::with_capacity(PIECE);
-    while let Some(bytes) = body.next().await {
+    while piece.len() < PIECE
+        && let Some(bytes) = body.next().await
+    {
         let bytes =
             bytes.map_err(|source| ApiProblem::new(Code::BadRequest, format!("the upload broke off: {source}")))?;
         piece.extend_from_slice(&bytes);
-        if piece.len() >= PIECE {
-            let full = std::mem::replace(&mut piece, Vec::with_capacity(PIECE));
-            upload = blocking(move || upload.write(&full).map(|()| upload)).await?;
-        }
     }
-    blocking(move || {
-        upload.write(&piece)?;
-        upload.finish()
-    })
-    .await
+    Ok(piece)
 }
 
 async fn blocking<T: Send + 'static>(f: impl FnOnce() -> Result<T, StoreError> + Send + 'static) -> ApiResult<T> {

@@ -2,7 +2,7 @@
 
 use actix_web::{
     HttpResponse,
-    web::{Bytes, Data, Json, Path, Query},
+    web::{Data, Json, Path, Query},
 };
 use callboard_proto::{
     admin::{Page, Release},
@@ -15,11 +15,7 @@ use serde::Deserialize;
 use crate::{
     app::{self, App, Error},
     db,
-    http::{
-        auth::Operator,
-        page, params,
-        problem::{ApiResult, from_actix},
-    },
+    http::{auth::Operator, body::Envelope, page, params, problem::ApiResult},
 };
 
 /// Query of a list of releases.
@@ -82,12 +78,7 @@ pub(crate) async fn get(_: Operator, app: Data<App>, path: Path<String>) -> ApiR
 #[utoipa::path(post, path = "/releases", tag = "releases", request_body(content = Object, description = "a DSSE envelope"),
     responses((status = 200, body = Release, description = "it was published already"), (status = 201, body = Release),
               (status = 422, body = Problem), (status = 409, body = Problem)))]
-pub(crate) async fn publish(
-    _: Operator,
-    app: Data<App>,
-    body: Result<Bytes, actix_web::Error>,
-) -> ApiResult<HttpResponse> {
-    let body = body.map_err(|error| from_actix(&error))?;
-    let (release, new) = app::releases::publish(&app, body.to_vec()).await?;
+pub(crate) async fn publish(_: Operator, app: Data<App>, body: Envelope) -> ApiResult<HttpResponse> {
+    let (release, new) = app::releases::publish(&app, body.0).await?;
     Ok(if new { HttpResponse::Created().json(release) } else { HttpResponse::Ok().json(release) })
 }

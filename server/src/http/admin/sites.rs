@@ -14,6 +14,7 @@ use crate::{
         auth::Operator,
         body::Body,
         page::{self, Paging},
+        params,
         problem::ApiResult,
     },
 };
@@ -25,8 +26,8 @@ use crate::{
     responses((status = 200, body = Page<Site>)))]
 pub(crate) async fn list(_: Operator, app: Data<App>, query: Query<Paging>) -> ApiResult<Json<Page<Site>>> {
     let rows = page::rows(query.limit)?;
-    let after = query.into_inner().after.unwrap_or_default();
-    let sites = app.db.read(move |conn| Ok::<_, Error>(db::sites::list(conn, &after, rows)?)).await?;
+    let after = params::parse_some("after", query.after.as_deref())?;
+    let sites = app.db.read(move |conn| Ok::<_, Error>(db::sites::list(conn, after.as_ref(), rows)?)).await?;
     let sites = sites.into_iter().map(|site| app::sites::show(&app, site)).collect();
     Ok(Json(page::page(sites, rows, |site: &Site| site.id.to_string())))
 }

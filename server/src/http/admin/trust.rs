@@ -1,16 +1,14 @@
 //! `/api/v1/trust`.
 
-use actix_web::{
-    HttpResponse,
-    web::{Bytes, Data},
-};
+use actix_web::{HttpResponse, web::Data};
 use callboard_proto::problem::{Code, Problem};
 
 use crate::{
     app::{self, App},
     http::{
         auth::Operator,
-        problem::{ApiProblem, ApiResult, from_actix},
+        body::Envelope,
+        problem::{ApiProblem, ApiResult},
     },
 };
 
@@ -25,12 +23,7 @@ pub(crate) async fn root(_: Operator, app: Data<App>) -> ApiResult<HttpResponse>
 /// Publishes a root.
 #[utoipa::path(post, path = "/trust/root", tag = "trust", request_body(content = Object, description = "a DSSE envelope"),
     responses((status = 204), (status = 422, body = Problem), (status = 409, body = Problem)))]
-pub(crate) async fn publish(
-    _: Operator,
-    app: Data<App>,
-    body: Result<Bytes, actix_web::Error>,
-) -> ApiResult<HttpResponse> {
-    let body = body.map_err(|error| from_actix(&error))?;
-    app::trust::publish_root(&app, body.to_vec()).await?;
+pub(crate) async fn publish(_: Operator, app: Data<App>, body: Envelope) -> ApiResult<HttpResponse> {
+    app::trust::publish_root(&app, body.0).await?;
     Ok(HttpResponse::NoContent().finish())
 }

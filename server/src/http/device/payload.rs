@@ -1,8 +1,9 @@
 //! `GET` and `HEAD /v1/payloads/{sha256}`: bytes by their digest, whole or one range.
 //!
 //! The content address decides everything: the digest is the strong ETag, the bytes never change, and a partial answer
-//! of any server fits one of any other. No request here touches the database. The number of transfers is bounded; who
-//! finds no place is told to come back, and resumes from where it was. How bytes get from disk to socket: `body`.
+//! of any server fits one of any other. No request here touches the database. The number of transfers is bounded, of all
+//! devices and of each; who finds no place is told to come back, and resumes from where it was. How bytes get from disk
+//! to socket: `body`.
 
 use actix_web::{
     HttpRequest, HttpResponse,
@@ -13,7 +14,7 @@ use actix_web::{
     },
     web::Bytes,
 };
-use callboard_proto::{digest::Digest, problem::Code};
+use callboard_proto::{digest::Digest, ids::DeviceId, problem::Code};
 
 use crate::{
     app,
@@ -28,6 +29,7 @@ mod body;
 mod transfers;
 
 pub(crate) use transfers::Transfers;
+use transfers::{Full, PER_DEVICE};
 
 /// For whoever may ask: a year, unchanged. Private, because the next one has to show a certificate as well.
 const CACHE_CONTROL: &str = "private, max-age=31536000, immutable";
@@ -43,26 +45,28 @@ enum Answer {
     Unsatisfiable,
 }
 
-/// Answers a request for the payload `digest`.
+/// Answers the request of a device for the payload `digest`.
 pub(crate) async fn serve(
     request: &HttpRequest,
     store: &Store,
     digest: Digest,
     transfers: &Transfers,
+    device: DeviceId,
 ) -> ApiResult<HttpResponse> {
     let blob = open(store, digest).await?;
-    let tag = format!("\"{digest}\"");
-    match answer(request.method(), request.headers(), &tag, blob.len) {
+    let (len, tag) = (blob.len, format!("\"{digest}\""));
+    let transfer = |start, end| transfer(blob, start, end, transfers, device);
+    match answer(request.method(), request.headers(), &tag, len) {
         Answer::NotModified => Ok(common(StatusCode::NOT_MODIFIED, &tag).finish()),
-        Answer::Unsatisfiable => Ok(unsatisfiable(blob.len)),
+        Answer::Unsatisfiable => Ok(unsatisfiable(len)),
         Answer::Whole if request.method() == Method::HEAD => {
             let nothing = futures_util::stream::empty::<Result<Bytes, std::io::Error>>();
-            Ok(common(StatusCode::OK, &tag).body(SizedStream::new(blob.len, nothing)))
+            Ok(common(StatusCode::OK, &tag).body(SizedStream::new(len, nothing)))
         }
-        Answer::Whole => Ok(common(StatusCode::OK, &tag).body(transfer(blob, 0, None, transfers)?)),
+        Answer::Whole => Ok(common(StatusCode::OK, &tag).body(transfer(0, None)?)),
         Answer::Part { start, end } => {
-            let range = format!("bytes {start}-{end}/{}", blob.len);
-            let body = transfer(blob, start, Some(end), transfers)?;
+            let range = format!("bytes {start}-{end}/{len}");
+            let body = transfer(start, Some(end))?;
             Ok(common(StatusCode::PARTIAL_CONTENT, &tag).insert_header((header::CONTENT_RANGE, range)).body(body))
         }
     }
@@ -109,10 +113,24 @@ fn lists(value: &HeaderValue, tag: &str) -> bool {
     tags.split(',').map(str::trim).any(|one| one == "*" || one.strip_prefix("W/").unwrap_or(one) == tag)
 }
 
-fn transfer(blob: Blob, start: u64, end: Option<u64>, transfers: &Transfers) -> ApiResult<body::Body> {
-    let lease = transfers.admit().ok_or_else(|| {
-        let detail = format!("all {} places for transfers are taken; resume later", transfers.places());
-        ApiProblem::retry_after(Code::Unavailable, detail, RETRY_AFTER_S)
+fn transfer(
+    blob: Blob,
+    start: u64,
+    end: Option<u64>,
+    transfers: &Transfers,
+    device: DeviceId,
+) -> ApiResult<body::Body> {
+    let lease = transfers.admit(device).map_err(|full| {
+        let (code, detail) = match full {
+            Full::Device => {
+                let detail = format!("{PER_DEVICE} transfers of this device are under way; resume when one has ended");
+                (Code::TooManyRequests, detail)
+            }
+            Full::Server { places } => {
+                (Code::Unavailable, format!("all {places} places for transfers are taken; resume later"))
+            }
+        };
+        ApiProblem::retry_after(code, detail, RETRY_AFTER_S)
     })?;
     let stop = end.map_or(blob.len, |end| end.saturating_add(1));
     Ok(body::Body::new(blob.file, start..stop, lease))

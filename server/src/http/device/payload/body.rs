@@ -87,7 +87,7 @@ impl MessageBody for Body {
                     let (file, at) = (self.file.clone(), self.rest.start);
                     self.cold = Some(tokio::task::spawn_blocking(move || read_cold(&file, at, wanted)));
                 }
-                Err(error) => return Poll::Ready(Some(Err(error))),
+                Err(error) => return Poll::Ready(Some(Err(unreadable(error)))),
             }
         }
         let Some(cold) = self.cold.as_mut() else {
@@ -96,8 +96,14 @@ impl MessageBody for Body {
         let read = ready!(Pin::new(cold).poll(context));
         self.cold = None;
         let piece = read.unwrap_or_else(|panicked| Err(io::Error::other(panicked)));
-        Poll::Ready(Some(piece.map(|piece| self.sent(piece))))
+        Poll::Ready(Some(piece.map(|piece| self.sent(piece)).map_err(unreadable)))
     }
+}
+
+/// Nobody but the log is told: the head of the answer has gone out.
+fn unreadable(error: io::Error) -> io::Error {
+    tracing::error!(%error, "a payload cannot be read");
+    error
 }
 
 /// As much of a piece as the page cache has; `None` if the disk would have to be asked.

@@ -3,6 +3,9 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
+use callboard_proto::ids::DeviceId;
+use uuid::Uuid;
+
 use super::{super::transfers::Transfers, *};
 
 fn file(bytes: &[u8]) -> File {
@@ -20,7 +23,7 @@ fn sample(len: usize) -> Vec<u8> {
 async fn collect(file: File, range: Range<u64>) -> (io::Result<Vec<Bytes>>, u64) {
     let served = Arc::new(AtomicU64::new(0));
     let transfers = Transfers::new(1, served.clone());
-    let mut body = Box::pin(Body::new(file, range, transfers.admit().unwrap()));
+    let mut body = Box::pin(Body::new(file, range, transfers.admit(DeviceId::from_uuid(Uuid::nil())).unwrap()));
     let mut pieces = Vec::new();
     let result = loop {
         match std::future::poll_fn(|context| body.as_mut().poll_next(context)).await {

@@ -1,0 +1,216 @@
+//! What operators may write: every text of every body that they send, and the labels in them.
+//!
+//! Selectors are checked by their parser, which knows the column, and names by their types.
+
+use super::{
+    Because, ChangeSite, Decommission, DevicesOfRollout, EditLabels, Hold, ImportDevice, ImportDevices, ImportSite,
+    ImportSites, Labels, NewApiToken, NewFreeze, NewToken, OpenPhase, RolloutSpec, SetSerial, SetTradingHours,
+    TradingHours, Window,
+};
+use crate::text::{self, Check, MAX_TEXT};
+
+/// Labels of one device or site at most.
+pub const MAX_LABELS: usize = 32;
+/// Longest key of a label in bytes.
+pub const MAX_LABEL_KEY: usize = 64;
+/// Longest reason in bytes: it stands in lists, and is told to every device concerned.
+pub const MAX_REASON: usize = 200;
+/// Longest description in bytes.
+pub const MAX_DESCRIPTION: usize = 1000;
+/// Longest name of a release in bytes: a product, `@` and a version.
+const MAX_RELEASE: usize = 2 * MAX_TEXT;
+/// Kinds of gates.
+const MAX_GATES: usize = 2;
+/// Days of a week: a longer list has nothing more to say.
+const MAX_DAYS: usize = 7;
+
+/// Refuses labels that selectors could not name or pages could not show.
+///
+/// # Errors
+/// Names the label, and says what is wrong with it.
+pub fn check_labels(labels: &Labels) -> Result<(), String> {
+    if labels.len() > MAX_LABELS {
+        return Err(format!("{} labels; at most {MAX_LABELS} are allowed", labels.len()));
+    }
+    for (key, value) in labels {
+        label_key(key)?;
+        text::field(format_args!("label {key}"), value, MAX_TEXT)?;
+    }
+    Ok(())
+}
+
+fn label_key(key: &str) -> Result<(), String> {
+    let legal = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'_' | b'-' | b'.');
+    let first = key.bytes().next().is_some_and(|c| c.is_ascii_alphabetic());
+    if first && key.len() <= MAX_LABEL_KEY && key.bytes().all(legal) {
+        return Ok(());
+    }
+    let key: String = key.chars().take(MAX_LABEL_KEY + 1).collect();
+    Err(format!("label key {key:?} is not allowed: 1 to {MAX_LABEL_KEY} of A-Z a-z 0-9 _ - . beginning with a letter"))
+}
+
+fn reason(reason: &str) -> Result<(), String> {
+    text::field("reason", reason, MAX_REASON)
+}
+
+fn days(days: &[String]) -> Result<(), String> {
+    text::count("days", days.len(), MAX_DAYS)?;
+    text::each("days", days, MAX_TEXT)
+}
+
+fn hours(hours: &[TradingHours]) -> Result<(), String> {
+    hours.iter().enumerate().try_for_each(|(n, one)| {
+        days(&one.days).map_err(|what| format!("trading_hours[{n}].{what}"))?;
+        text::field(format_args!("trading_hours[{n}].opens"), &one.opens, MAX_TEXT)?;
+        text::field(format_args!("trading_hours[{n}].closes"), &one.closes, MAX_TEXT)
+    })
+}
+
+impl Check for ImportSites {
+    fn check(&self) -> Result<(), String> {
+        self.sites.iter().try_for_each(|site| site.check().map_err(|what| format!("site {}: {what}", site.id)))
+    }
+}
+
+impl Check for ImportSite {
+    fn check(&self) -> Result<(), String> {
+        text::field("name", &self.name, MAX_TEXT)?;
+        text::field("tz", &self.tz, MAX_TEXT)?;
+        check_labels(&self.labels)?;
+        hours(self.trading_hours.as_deref().unwrap_or_default())
+    }
+}
+
+impl Check for ImportDevices {
+    fn check(&self) -> Result<(), String> {
+        let checked = |one: &ImportDevice| one.check().map_err(|what| format!("device {}: {what}", one.name));
+        self.devices.iter().try_for_each(checked)
+    }
+}
+
+impl Check for ImportDevice {
+    fn check(&self) -> Result<(), String> {
+        text::some("serial", self.serial.as_ref(), MAX_TEXT)?;
+        text::field("description", &self.description, MAX_DESCRIPTION)?;
+        check_labels(&self.labels)
+    }
+}
+
+impl Check for EditLabels {
+    fn check(&self) -> Result<(), String> {
+        check_labels(&self.set)?;
+        self.remove.iter().try_for_each(|key| label_key(key))
+    }
+}
+
+impl Check for SetTradingHours {
+    fn check(&self) -> Result<(), String> {
+        hours(&self.trading_hours)
+    }
+}
+
+impl Check for ChangeSite {
+    fn check(&self) -> Result<(), String> {
+        reason(&self.reason)
+    }
+}
+
+impl Check for Hold {
+    fn check(&self) -> Result<(), String> {
+        reason(&self.reason)
+    }
+}
+
+impl Check for SetSerial {
+    fn check(&self) -> Result<(), String> {
+        text::field("serial", &self.serial, MAX_TEXT)
+    }
+}
+
+impl Check for NewApiToken {
+    fn check(&self) -> Result<(), String> {
+        text::field("name", &self.name, MAX_TEXT)
+    }
+}
+
+impl Check for DevicesOfRollout {
+    fn check(&self) -> Result<(), String> {
+        text::each("devices", &self.devices, MAX_TEXT)?;
+        reason(&self.reason)
+    }
+}
+
+impl Check for Decommission {
+    fn check(&self) -> Result<(), String> {
+        reason(&self.reason)
+    }
+}
+
+impl Check for Because {
+    fn check(&self) -> Result<(), String> {
+        reason(&self.reason)
+    }
+}
+
+impl Check for OpenPhase {
+    fn check(&self) -> Result<(), String> {
+        text::field("phase", &self.phase, MAX_TEXT)?;
+        reason(&self.reason)
+    }
+}
+
+impl Check for NewFreeze {
+    fn check(&self) -> Result<(), String> {
+        text::field("from", &self.from, MAX_TEXT)?;
+        text::field("to", &self.to, MAX_TEXT)?;
+        reason(&self.reason)
+    }
+}
+
+impl Check for NewToken {
+    fn check(&self) -> Result<(), String> {
+        text::some("device", self.device.as_ref(), MAX_TEXT)?;
+        check_labels(&self.labels)
+    }
+}
+
+impl Check for RolloutSpec {
+    fn check(&self) -> Result<(), String> {
+        text::field("release", &self.release, MAX_RELEASE)?;
+        text::some("default_tz", self.default_tz.as_ref(), MAX_TEXT)?;
+        for (n, one) in self.windows.iter().enumerate() {
+            window(one).map_err(|what| format!("windows[{n}].{what}"))?;
+        }
+        for (n, one) in self.phases.iter().enumerate() {
+            text::field(format_args!("phases[{n}].name"), &one.name, MAX_TEXT)?;
+        }
+        Ok(())
+    }
+}
+
+fn window(window: &Window) -> Result<(), String> {
+    text::field("tz", &window.tz, MAX_TEXT)?;
+    days(&window.days)?;
+    text::count("gates", window.gates.len(), MAX_GATES)?;
+    text::some("start", window.start.as_ref(), MAX_TEXT)?;
+    text::some("cron", window.cron.as_ref(), MAX_TEXT)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_are_what_selectors_can_name_and_pages_can_show() {
+        let refused = |key: &str, value: &str| check_labels(&[(key.to_owned(), value.to_owned())].into()).err();
+        assert_eq!(refused("region", "northeast"), None);
+        assert_eq!(refused("a.b_c-1", ""), None);
+        for key in ["", "1st", "a b", "ä", "a\0", &"k".repeat(65)] {
+            assert!(refused(key, "").is_some_and(|said| said.contains("is not allowed: 1 to 64 of A-Z")), "{key:?}");
+        }
+        assert_eq!(refused("k", "\n").as_deref(), Some("label k has the control character U+000A; none is allowed"));
+        assert_eq!(refused("k", &"v".repeat(129)).as_deref(), Some("label k has 129 bytes; at most 128 are allowed"));
+        let many = (0..33).map(|n| (format!("k{n}"), String::new())).collect();
+        assert_eq!(check_labels(&many).err().as_deref(), Some("33 labels; at most 32 are allowed"));
+    }
+}
