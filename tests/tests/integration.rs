@@ -29,6 +29,7 @@ mod durability;
 mod enrol;
 mod examples;
 mod freezes;
+mod gates;
 mod identity;
 mod immediate;
 mod install;

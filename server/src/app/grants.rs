@@ -9,6 +9,7 @@ use callboard_policy::{
     decide::{Admission, Step},
     device::{Assignment, Device},
     guard::{self, Caps, Grant, Load},
+    release::Misfit,
 };
 use callboard_proto::{
     digest::Digest,
@@ -114,8 +115,14 @@ fn apply(conn: &mut DbConn, basis: &Basis, step: Step, terms: Option<Terms>) -> 
         Step::GrantActivation { assignment, .. } => decided(conn, basis, assignment, Event::ActivationGranted),
         Step::Cancel { assignment, why } => decided(conn, basis, assignment, why.event()),
         Step::CloseAsInstalled { assignment } => decided(conn, basis, assignment, Event::SeenInstalled),
-        Step::Exclude { rollout, phase, .. } => {
+        Step::Exclude { rollout, phase, misfit } => {
             members::exclude(conn, rollout, phase, basis.device.number, true)?;
+            let why = misfit.map_or("it has the release already", Misfit::code);
+            let event = NewEvent {
+                rollout: Some(rollout),
+                ..NewEvent::device("rollout.excluded", basis.device.id, format!("does not count: {why}"))
+            };
+            db::events::insert(conn, basis.now, &event)?;
             advance(conn, rollout, basis.now)?;
             Ok(true)
         }
