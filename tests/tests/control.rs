@@ -120,15 +120,15 @@ fn a_state_that_does_not_allow_it_is_said() {
         }
         tell("start").ok();
         tell("start").ok();
+        // The same rollout again is the same; another one under its name is not.
+        assert_eq!(server.api().post::<Value>("rollouts", &spec)["state"], "running");
+        let other = server.api().try_post("rollouts", &rollout("r", "pos-app@2.0.0", &json!({ "priority": 1 })));
+        refused(&other, Code::Conflict, "rollout r exists with another specification");
         tell("cancel").ok();
         refused(&tell("start"), Code::WrongState, "rollout r is cancelled; only a draft can be started");
         refused(&tell("pause"), Code::WrongState, "rollout r is cancelled");
         tell("cancel").ok();
         refused(&server.api().try_post("rollouts/x/start", &json!({})), Code::NotFound, "there is no rollout x");
-        // The same rollout again is the same; another one under its name is not.
-        assert_eq!(server.api().post::<Value>("rollouts", &spec)["state"], "cancelled");
-        let other = server.api().try_post("rollouts", &rollout("r", "pos-app@2.0.0", &json!({ "priority": 1 })));
-        refused(&other, Code::Conflict, "rollout r exists with another specification");
     });
 }
 

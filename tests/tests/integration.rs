@@ -34,6 +34,7 @@ mod enrol_again;
 mod examples;
 mod exit_codes;
 mod freezes;
+mod gates;
 mod hostile_devices;
 mod hostile_operators;
 mod identity;

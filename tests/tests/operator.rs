@@ -150,13 +150,15 @@ fn a_failure_is_shown_as_one_on_the_command_line_and_on_the_page() {
         );
         assert_eq!(fields(&list, "r ")[..7], ["r", "completed", "pos-app@2.0.0", "immediate", "0", "1", "1"], "{list}");
         let status = server.cli(["rollout", "status", "r"]).ok().stdout.clone();
-        assert_eq!(fields(&status, "all")[..7], ["all", "[xxxxxxxxxx]", "0", "1", "1", "1", "rolled"], "{status}");
-        let watch = server.cli(["rollout", "status", "r", "--watch"]).ok().stdout.clone();
+        assert_eq!(fields(&status, "all")[2..8], ["[xxxxxxxxxx]", "0", "1", "1", "1", "rolled"], "{status}");
+        let watched = server.cli(["rollout", "status", "r", "--watch"]);
+        assert!(watched.refused(1).contains("0 succeeded, 1 rolled back"), "{}", watched.stderr);
+        let watch = &watched.stdout;
         assert!(watch.contains("all: 0 succeeded, 1 failed of 1 (1 rolled back)"), "{watch}");
         let page = server.api().send_raw(Request::get("/")).text();
         assert!(page.contains("aria-label=\"0 succeeded, 1 failed of 1\""), "{page}");
         assert!(page.contains("<rect class=\"failed\" x=\"0\" y=\"0\" width=\"1\""), "{page}");
-        assert!(!page.contains("1 of 1"), "{page}");
+        assert!(page.contains("1 of 1 devices are done: 0 succeeded, 1 rolled back"), "{page}");
     });
 }
 

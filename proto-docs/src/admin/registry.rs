@@ -9,6 +9,7 @@ use crate::{
     enrol::Bundle,
     ids::{DeviceId, DeviceName, Product, RolloutName, SiteId, TokenId},
     instruction::Reason,
+    report::Failure,
     state::{AgentState, AssignmentState},
     time::Timestamp,
     version::Version,
@@ -305,6 +306,8 @@ pub struct Considered {
     pub reason: Reason,
     /// The assignment's state, if there is one.
     pub assignment: Option<AssignmentState>,
+    /// Why an attempt failed here, the last one that did.
+    pub failure: Option<Failure>,
 }
 
 /// Body of `POST /tokens`.

@@ -129,7 +129,7 @@ pub struct Phase {
     /// Completed share of the phase that the next phase needs, 1 to 100.
     #[serde(default = "completed_percent")]
     pub completed_percent: u8,
-    /// Completed devices that the next phase needs at least.
+    /// Completed devices that the next phase needs at least, 1 or more; all of a smaller phase.
     #[serde(default = "min_completed")]
     pub min_completed: u32,
     /// After so many minutes `min_completed` is enough.
@@ -262,7 +262,7 @@ pub struct Rollout {
     pub release: Digest,
     /// Whether it works.
     pub state: RolloutState,
-    /// Why it is paused or cancelled.
+    /// Why it is paused or cancelled, or what came of it.
     pub state_reason: Option<String>,
     /// When it was made.
     #[cfg_attr(feature = "openapi", schema(value_type = String, format = DateTime))]
@@ -275,6 +275,8 @@ pub struct Rollout {
     pub ended_at: Option<Timestamp>,
     /// One for each phase; a rollout without phases has one.
     pub phases: Vec<PhaseProgress>,
+    /// What looks like a mistake, such as a label in a selector that no device has. Told when it is made.
+    pub warnings: Vec<String>,
 }
 
 /// How a phase stands.
@@ -436,6 +438,14 @@ pub struct Preview {
     pub online: u32,
     /// Of them, those that run the release.
     pub already_installed: u32,
+    /// Of them, those that have not reported yet what they are and run. They are members until they do; then some may
+    /// turn out to need nothing, or to be unable to have the release.
+    pub unreported: u32,
+    /// Which; the first thousand.
+    #[cfg_attr(feature = "openapi", schema(value_type = Vec<String>))]
+    pub unreported_devices: Vec<DeviceName>,
+    /// What looks like a mistake, such as a label in a selector that no device has.
+    pub warnings: Vec<String>,
     /// Devices of each phase.
     pub phases: Vec<PreviewPhase>,
     /// Devices that cannot have the release, and why; the first thousand.

@@ -1,10 +1,11 @@
 //! Who is in which phase, fixed when a rollout starts.
 //!
 //! 1. A unit (a device, or a site with all its devices) belongs to the first phase whose selector takes one of its
-//!    devices; with the label `canary=true` on one of its devices it belongs to the first phase.
+//!    devices. A phase with a selector has no other members. Only if the first phase goes by percents does the label
+//!    `canary=true` on one of its devices come before the selectors of later phases.
 //! 2. All other units are ranked by [`crate::bucket`], those with the label first. With `n` of them, a phase of
 //!    `p` percent reaches up to rank `ceil(p * n / 100)`, so 10 % of 10 devices is exactly one device. Only where more
-//!    units than that carry the label does the first phase grow.
+//!    units than that carry the label does the first phase of percents grow.
 //! 3. Units that have nothing to get (all their devices run the release already or cannot take it) would make a
 //!    canary phase say nothing, so they are not counted in `n`: they are members of the last phase.
 //! 4. Devices that have nothing to get are in the excluded set besides.
@@ -21,12 +22,12 @@ use crate::{
     device::Device,
     gate::share_of,
     release::{self, Fit, Release},
-    rollout::{Phase, Plan, Share, Unit},
+    rollout::{Membership, Phase, Plan, Rollout, Share, Unit},
     selector::Seen,
     site::SiteState,
 };
 
-/// The label that puts a device into the first phase, with the value `true`.
+/// The label that puts a device into the first phase that goes by percents, with the value `true`.
 pub const CANARY_LABEL: &str = "canary";
 
 /// One matching device, as far as phases need it.
@@ -121,16 +122,15 @@ pub fn assign(rollout: RolloutId, phases: &[Phase], candidates: impl IntoIterato
         unit.canary |= candidate.canary;
         unit.eligible |= candidate.eligible;
     }
-    let canaries_taken = phases.first().is_some_and(|first| matches!(first.share, Share::Selector(_)));
+    let canaries_lead = phases.first().is_some_and(|first| matches!(first.share, Share::Percent(_)));
     let last = phases.len().saturating_sub(1);
     // False sorts first: canaries lead.
     let mut ranked: Vec<(bool, Bucket, UnitKey, Vec<u32>)> = Vec::new();
     for (key, unit) in units {
         let fixed = match (unit.eligible, unit.canary, unit.taken_by) {
             (false, ..) => Some(last),
-            (true, true, _) if canaries_taken => Some(0),
-            (true, true, _) => None,
-            (true, false, taken_by) => taken_by,
+            (true, true, _) if canaries_lead => None,
+            (true, _, taken_by) => taken_by,
         };
         match fixed.and_then(|phase| audience.phases.get_mut(phase)) {
             Some(members) => members.extend(unit.numbers),
@@ -148,17 +148,44 @@ fn deal(phases: &[Phase], ranked: Vec<(bool, Bucket, UnitKey, Vec<u32>)>, audien
     let canaries = ranked.iter().filter(|(follows, ..)| !follows).count();
     let mut units = ranked.into_iter().map(|(.., numbers)| numbers);
     let mut dealt = 0;
-    for (n, (phase, members)) in phases.iter().zip(&mut audience.phases).enumerate() {
+    for (phase, members) in phases.iter().zip(&mut audience.phases) {
         let Share::Percent(percent) = phase.share else {
             continue;
         };
         let share = usize::try_from(share_of(total, percent)).unwrap_or(usize::MAX);
-        let boundary = if n == 0 { share.max(canaries) } else { share };
-        for numbers in units.by_ref().take(boundary.saturating_sub(dealt)) {
+        // All canaries are in the first of them, so that this changes nothing for the others.
+        for numbers in units.by_ref().take(share.max(canaries).saturating_sub(dealt)) {
             members.extend(numbers);
             dealt += 1;
         }
     }
+}
+
+/// Whether there is anybody for whom a rollout could start. A frozen one for nobody would be completed at once, which
+/// looks like success.
+///
+/// # Errors
+/// Says why not, and what would be possible.
+pub fn check_somebody(plan: &Plan, candidates: &[Candidate]) -> Result<(), String> {
+    if !candidates.is_empty() || plan.audience == Membership::Live {
+        return Ok(());
+    }
+    Err(format!(
+        "selector: {} matches no device, and a frozen audience has nobody join later; correct it in another rollout, or \
+         let devices join with a live audience",
+        plan.selector
+    ))
+}
+
+/// The phase that a device joins which matches late: the last open one that may have it, else the next one. A phase with
+/// a selector has only members that it takes.
+pub fn joins(rollout: &Rollout, device: &Device, seen: &Seen) -> usize {
+    let may_have = |idx: &usize| match rollout.plan.phases.get(*idx).map(|phase| &phase.share) {
+        Some(Share::Selector(selector)) => selector.matches(device, seen),
+        Some(Share::Percent(_)) | None => true,
+    };
+    let open = (0..=rollout.open_phase).rev().find(may_have);
+    open.or_else(|| (rollout.open_phase + 1..rollout.plan.phases.len()).find(may_have)).unwrap_or(rollout.open_phase)
 }
 
 /// Who matches a plan, out of devices in memory. Decommissioned devices and those of closed sites never do.

@@ -5,17 +5,30 @@
 //!    ^___________|_______________________|  success fell below what is asked for: the soak begins anew
 //! ```
 //!
+//! A phase opens the next one only after something was learned. At least one device must have succeeded, and as many
+//! as `min_completed` asks for must be through; failures that somebody acknowledged count for neither. A phase in
+//! which there is nobody to learn from opens nothing by itself:
+//!
+//! * If its selector takes no device, that is most likely a mistake, and the gate is impossible.
+//! * A phase of percents may be empty because the fleet is small. If a phase before it had a success it is passed
+//!   over, without its soak, since there is nothing to watch; else the gate is impossible too.
+//! * If the whole audience of a live rollout is empty, the first device that matches is waited for.
+//!
+//! The gate behind the last phase opens nothing, but a rollout is completed only by passing it.
+//!
 //! All arithmetic is in whole numbers.
 
+mod advance;
 mod by_hand;
 mod counts;
 mod words;
 
+pub use advance::{Advance, advance, moves_with_time, next_look};
 pub use by_hand::{Deed, Word, by_hand};
 use callboard_proto::{instruction::Reason, time::Timestamp};
 pub use counts::{Deferrals, PhaseCounts};
 
-use crate::rollout::{Approval, Membership, Phase, Rollout, RolloutState};
+use crate::rollout::{Approval, Membership, Phase, Plan, Share};
 
 /// When things happened to a phase that is open.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -80,64 +93,54 @@ impl GateVerdict {
     }
 }
 
-/// What a rollout is to do after something happened in it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Advance {
-    /// Nothing.
-    Stay(Reason),
-    /// Write down that the gate of the open phase is met since now.
-    Meet(Reason),
-    /// Forget that it was met, and that it was approved: too many devices have failed since.
-    Unmeet(Reason),
-    /// Open this phase.
-    Open {
-        /// Its index.
-        phase: usize,
-        /// Why.
-        reason: Reason,
-    },
-    /// Pause, because the gate of the open phase can no longer be met.
-    Pause(Reason),
-    /// Complete: nothing is left to be done.
-    Complete(Reason),
-}
-
 /// One gate at one time.
 pub(crate) struct Gate<'a> {
     pub(crate) phase: &'a Phase,
     /// What opens; `None` behind the last phase.
     pub(crate) next: Option<&'a Phase>,
     pub(crate) counts: &'a PhaseCounts,
+    /// Whether a device of a phase before has succeeded.
+    pub(crate) proven: bool,
+    /// Whether the rollout has devices at all.
+    pub(crate) somebody: bool,
+    pub(crate) audience: Membership,
     pub(crate) times: PhaseTimes,
     pub(crate) now: Timestamp,
 }
 
-/// Judges the gate behind phase `idx` of `phases`; `None` if there is no such phase.
+/// Judges the gate behind phase `idx` of `plan`; `counts` holds one entry a phase. `None` if there is no such phase.
 pub fn evaluate(
-    phases: &[Phase],
+    plan: &Plan,
     idx: usize,
-    counts: &PhaseCounts,
+    counts: &[PhaseCounts],
     times: PhaseTimes,
     now: Timestamp,
 ) -> Option<GateVerdict> {
-    Some(Gate { phase: phases.get(idx)?, next: phases.get(idx + 1), counts, times, now }.verdict())
+    let gate = Gate {
+        phase: plan.phases.get(idx)?,
+        next: plan.phases.get(idx + 1),
+        counts: counts.get(idx)?,
+        proven: counts.iter().take(idx).any(|before| before.succeeded > 0),
+        somebody: counts.iter().any(|counts| counts.asked() > 0),
+        audience: plan.audience,
+        times,
+        now,
+    };
+    Some(gate.verdict())
 }
 
 impl Gate<'_> {
     fn verdict(&self) -> GateVerdict {
-        let size = self.counts.counted_size();
-        if size == 0 {
-            // Nothing was learned, so there is nothing to soak. A person who wants to be asked is asked all the same.
-            let text = format!("phase {} has no device to wait for", self.phase.name);
-            return if self.wants_approval() {
-                GateVerdict::Unapproved(reason("gate_approval", self.approval_text(&text)))
-            } else {
-                GateVerdict::Met(reason("phase_empty", text))
-            };
+        if self.counts.asked() == 0 {
+            return self.without_devices();
         }
+        let size = self.counts.counted_size();
         // The best that can still come: everything that has not failed for good succeeds.
         if !enough(size.saturating_sub(self.counts.final_failures()), size, self.phase.success_percent) {
             return GateVerdict::Impossible(reason("gate_impossible", self.impossible_text()));
+        }
+        if size < self.least() {
+            return GateVerdict::Impossible(reason("gate_impossible", self.acknowledged_text()));
         }
         let complete = self.times.met_at.is_some() || self.counts.completed() >= self.needed();
         if !complete || !self.is_healthy() {
@@ -152,13 +155,38 @@ impl Gate<'_> {
         GateVerdict::Met(reason("gate_met", self.success_text()))
     }
 
+    /// Nobody is there to learn from.
+    fn without_devices(&self) -> GateVerdict {
+        let name = &self.phase.name;
+        let small_fleet = self.proven && matches!(self.phase.share, Share::Percent(_));
+        let nothing_to_do = !self.somebody && self.audience == Membership::Frozen;
+        if self.next.is_none() || small_fleet || nothing_to_do {
+            let text = format!("phase {name} has no device to wait for");
+            return if self.wants_approval() {
+                GateVerdict::Unapproved(reason("gate_approval", self.approval_text(&text)))
+            } else {
+                GateVerdict::Met(reason("phase_empty", text))
+            };
+        }
+        if !self.somebody {
+            let text = format!("phase {name} waits for the first device that matches");
+            return GateVerdict::Waiting(reason("phase_empty", text));
+        }
+        GateVerdict::Impossible(reason("phase_empty", self.empty_text()))
+    }
+
     /// Completed devices that it takes at this time.
     fn needed(&self) -> u64 {
-        let size = self.counts.counted_size();
-        let least = u64::from(self.phase.min_completed).min(size);
-        let share = share_of(size, self.phase.completed_percent);
+        let share = share_of(self.counts.counted_size(), self.phase.completed_percent);
         let patient = self.patient_until().is_none_or(|until| self.now < until);
-        if patient { least.max(share) } else { least }
+        if patient { self.least().max(share) } else { self.least() }
+    }
+
+    /// Completed devices that it always takes. Failures that somebody acknowledged make no healthy devices, so they
+    /// do not make the number smaller; behind the last phase there is nothing that they could open.
+    fn least(&self) -> u64 {
+        let size = if self.next.is_some() { self.counts.asked() } else { self.counts.counted_size() };
+        u64::from(self.phase.min_completed).min(size)
     }
 
     /// From when on the least number of completed devices is enough.
@@ -184,73 +212,6 @@ impl Gate<'_> {
     fn wants_approval(&self) -> bool {
         self.phase.approval == Approval::Manual && !self.times.approved
     }
-}
-
-/// Whether everything that can be done is done. `totals` is the sum over all phases.
-pub fn finished(rollout: &Rollout, totals: &PhaseCounts, now: Timestamp) -> Option<Reason> {
-    if rollout.plan.ends_at.is_some_and(|end| now >= end) {
-        let busy = totals.in_activation();
-        return (busy == 0).then(|| reason("rollout_ended", "the end of the rollout has passed".to_owned()));
-    }
-    let last_open = rollout.open_phase + 1 >= rollout.plan.phases.len();
-    let done = totals.done() >= totals.size;
-    (rollout.plan.audience == Membership::Frozen && last_open && done)
-        .then(|| reason("rollout_completed", format!("{} of {} devices are done", totals.done(), totals.size)))
-}
-
-/// What to do after a report, a grant, an exclusion, an operator's word, or because time has passed. `counts` holds one
-/// entry a phase; `times` is about the last open phase.
-///
-/// Repeat it after every step but [`Advance::Stay`]: the phase that opened may be empty.
-pub fn advance(rollout: &Rollout, counts: &[PhaseCounts], times: PhaseTimes, now: Timestamp) -> Advance {
-    if !rollout.state.is_active() {
-        return Advance::Stay(reason("not_active", format!("the rollout is {}", rollout.state.as_str())));
-    }
-    let phases = &rollout.plan.phases;
-    let judged = counts.get(rollout.open_phase).and_then(|open| evaluate(phases, rollout.open_phase, open, times, now));
-    let totals = counts.iter().copied().sum();
-    let done = finished(rollout, &totals, now);
-    // The last phase may have a soak too: then the rollout is not over before that.
-    let soaks = done.as_ref().is_some_and(|done| done.code == "rollout_completed")
-        && phases.last().is_some_and(|last| !last.soak.is_zero())
-        && !matches!(judged, Some(GateVerdict::Met(_)));
-    if let Some(reason) = done.filter(|_| !soaks) {
-        return Advance::Complete(reason);
-    }
-    let Some(verdict) = judged else {
-        return Advance::Stay(reason("no_phase", "the open phase has no counts".to_owned()));
-    };
-    match verdict {
-        GateVerdict::Waiting(reason) | GateVerdict::Impossible(reason) if times.met_at.is_some() => {
-            Advance::Unmeet(reason)
-        }
-        GateVerdict::Soaking { reason, .. } | GateVerdict::Unapproved(reason) if times.met_at.is_none() => {
-            Advance::Meet(reason)
-        }
-        _ if rollout.state == RolloutState::Paused => {
-            Advance::Stay(reason("paused", "the rollout is paused".to_owned()))
-        }
-        GateVerdict::Impossible(reason) => Advance::Pause(reason),
-        GateVerdict::Met(reason) if rollout.open_phase + 1 < phases.len() => {
-            Advance::Open { phase: rollout.open_phase + 1, reason }
-        }
-        verdict => Advance::Stay(verdict.into_reason()),
-    }
-}
-
-/// Whether time alone can move a rollout on at `now`: it has a phase that does not wait for ever, or that soaks, or its
-/// end has passed.
-pub fn moves_with_time(rollout: &Rollout, now: Timestamp) -> bool {
-    let waits = rollout.plan.phases.iter().any(|phase| phase.max_wait.is_some() || !phase.soak.is_zero());
-    rollout.state.is_active() && (waits || rollout.plan.ends_at.is_some_and(|end| now >= end))
-}
-
-/// When time alone moves a rollout on, as it stands after `now`.
-pub fn next_look(rollout: &Rollout, times: PhaseTimes, now: Timestamp) -> Option<Timestamp> {
-    let open = rollout.plan.phases.get(rollout.open_phase).filter(|_| rollout.state.is_active())?;
-    let patience = open.max_wait.map(|wait| times.opened_at + wait);
-    let soaked = times.met_at.map(|met| met + open.soak);
-    [patience, soaked, rollout.plan.ends_at].into_iter().flatten().filter(|at| *at > now).min()
 }
 
 /// Whether `part` of `whole` is at least `percent`.

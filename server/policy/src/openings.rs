@@ -10,9 +10,9 @@ use crate::{
     window::{self, Span, Window, WindowState, Zone},
 };
 
-/// Stretches that are tried before giving up: a month of nights that are all forbidden. What comes later than that is
-/// found when it is nearer.
-const MAX_STEPS: usize = 64;
+/// Steps from one obstacle to the next before giving up: two months of nights that are all forbidden. What comes later
+/// than that is found when it is nearer.
+const MAX_STEPS: usize = 128;
 
 /// Everything that says when.
 #[derive(Clone, Debug, Default)]
@@ -46,7 +46,7 @@ impl Openings<'_> {
     pub fn next(&self, from: Timestamp, needed: Duration) -> Option<Opening> {
         let mut at = from;
         for _ in 0..MAX_STEPS {
-            match self.around(at) {
+            match self.around(at, needed) {
                 Ok(end) if end.is_none_or(|end| at + needed <= end) => return Some(Opening { start: at, end }),
                 Ok(end) => at = end?,
                 Err(later) => at = later?,
@@ -56,7 +56,7 @@ impl Openings<'_> {
     }
 
     /// The end of the stretch that holds `at`, or when to look again.
-    fn around(&self, at: Timestamp) -> Result<Option<Timestamp>, Option<Timestamp>> {
+    fn around(&self, at: Timestamp, needed: Duration) -> Result<Option<Timestamp>, Option<Timestamp>> {
         if let Some(end) = self.frozen(at).map(|span| span.end) {
             return Err(Some(end));
         }
@@ -66,7 +66,7 @@ impl Openings<'_> {
             Some(Trading::Closed { opens, .. }) => opens,
             None => None,
         };
-        let closes = match window::state_at(at, &self.windows, Duration::ZERO) {
+        let closes = match window::state_at(at, &self.windows, needed) {
             Some(WindowState::Closed { opens, .. }) => return Err(opens.map(|span| span.start)),
             Some(WindowState::Open { until, .. }) => Some(until),
             None => None,
@@ -177,6 +177,19 @@ mod tests {
         assert_eq!(say(&noon, Some(&hours("08:00", "22:00")), "2026-11-23T00:00:00Z", 0), "never");
         assert_eq!(say(&[], Some(&hours("00:00", "24:00")), "2026-11-23T00:00:00Z", 0), "never");
     }
+
+    #[test]
+    fn short_windows_do_not_hide_the_night() {
+        let short = Window { start: Start::Cron("*/10 * * * *".parse().expect("cron")), ..window("00:00", 5) };
+        let windows = [short, window("23:00", 60)];
+        let check = |needed, wanted| {
+            let found = say(&windows, Some(&hours("08:00", "20:00")), "2026-11-23T08:00:00Z", needed);
+            assert_eq!(found, wanted);
+        };
+        check(5, "2026-11-23T20:00:00Z to 2026-11-23T20:05:00Z");
+        check(30, "2026-11-23T23:00:00Z to 2026-11-24T00:05:00Z");
+    }
+
     #[test]
     fn freezes_are_left_out_and_end_a_stretch() {
         let span = |from: &str, to: &str| Span { start: at(from), end: at(to) };

@@ -28,6 +28,9 @@ pub struct Preview {
     pub online: usize,
     /// One entry a phase.
     pub phases: Vec<PhasePreview>,
+    /// Devices that have not said yet what they are and run. They are members, and some may turn out to need nothing
+    /// or to be unable to take the release.
+    pub unreported: Vec<DeviceId>,
     /// Devices that run the release already.
     pub already_installed: Vec<DeviceId>,
     /// Devices that cannot take the release, and why.
@@ -78,6 +81,7 @@ pub fn preview(
         matching: matching.len(),
         online: matching.iter().filter(|(_, seen)| is_online(seen)).count(),
         phases: Vec::new(),
+        unreported: Vec::new(),
         already_installed: Vec::new(),
         incompatible: Vec::new(),
         conflicts: conflicts(now, id, plan, release, &matching, others),
@@ -85,7 +89,8 @@ pub fn preview(
     };
     for (device, seen) in &matching {
         match release::fit(release, device, plan.allow_downgrade, seen.now) {
-            Fit::Fits | Fit::Unreported => {}
+            Fit::Fits => {}
+            Fit::Unreported => preview.unreported.push(device.id),
             Fit::AlreadyInstalled => preview.already_installed.push(device.id),
             Fit::Incompatible(misfit) => {
                 let reason = Reason { code: misfit.code().to_owned(), text: misfit.text(release, device, &plan.name) };

@@ -45,6 +45,7 @@
 //! * `all` is true.
 
 mod ast;
+mod doubts;
 mod explain;
 mod glob;
 mod matches;
@@ -55,6 +56,7 @@ use std::{fmt, str::FromStr};
 
 pub use ast::{Ago, Expr, Field, Kind, Op, TimeUnit, TimeValue, Value};
 use callboard_proto::time::Timestamp;
+pub use doubts::Doubt;
 pub use glob::Glob;
 
 use crate::device::{Connectivity, Device};
@@ -117,6 +119,11 @@ impl Selector {
     /// Why it does not select `device`; `None` if it does.
     pub fn why_not(&self, device: &Device, seen: &Seen) -> Option<String> {
         explain::why_not(&self.expr, device, seen)
+    }
+
+    /// What it takes for granted about the fleet: if no device confirms one of these, it is most likely mistyped.
+    pub fn doubts(&self) -> Vec<Doubt> {
+        doubts::of(&self.expr)
     }
 
     /// A field that a check-in itself changes, so that it may stand in frozen audiences only.

@@ -6,7 +6,7 @@
 //! * Windows may cross midnight and the end of the week. Windows that overlap or touch are one.
 
 mod cron;
-mod spans;
+pub(crate) mod spans;
 pub(crate) mod start;
 pub(crate) mod week;
 mod zone;
@@ -110,7 +110,7 @@ pub enum WindowState {
     },
     /// They do not.
     Closed {
-        /// When they do next; `None` if never.
+        /// When they do next; `None` if no time that is long enough is in sight.
         opens: Option<Span>,
         /// Whose clock that is.
         zone: Zone,

@@ -1,11 +1,15 @@
 //! Why a device gets what it gets: the decision of its next check-in, with every rollout that was looked at.
 
+use std::collections::HashMap;
+
 use callboard_policy::{
     decide::{self, Decision, Verdict},
     device::{Absence, Contact},
 };
 use callboard_proto::{
     admin::{Considered, Explanation},
+    ids::{DeviceId, RolloutId},
+    report::Failure,
     time::Timestamp,
 };
 
@@ -14,7 +18,7 @@ use super::{
     devices::{self, resolve},
     loads, rollouts,
 };
-use crate::db;
+use crate::db::{self, DbConn};
 
 /// Explains what the next check-in of a device would bring.
 pub(crate) async fn explain(app: &App, reference: String) -> Result<Explanation> {
@@ -28,12 +32,14 @@ pub(crate) async fn explain(app: &App, reference: String) -> Result<Explanation>
     let loads = loads::read_all(app, &snapshot.catalog, device.site.as_ref()).await?;
     let mut decision = decide::explain(now, &snapshot.catalog, device, &contact, &loads);
     say_what_phases_wait_for(app, &mut decision, now).await?;
+    let mut failures = failures(app, id, &decision).await?;
     let rollouts = decision.considered.into_iter().filter_map(|considered| {
         let rollout = snapshot.catalog.rollout(considered.rollout)?;
         Some(Considered {
             rollout: rollout.plan.name.clone(),
             reason: considered.reason,
             assignment: device.assignment(considered.rollout).map(|one| one.state),
+            failure: failures.remove(&considered.rollout),
         })
     });
     Ok(Explanation {
@@ -45,6 +51,19 @@ pub(crate) async fn explain(app: &App, reference: String) -> Result<Explanation>
         agent_state: last.state,
         last_error: last.last_error,
     })
+}
+
+/// What the device reported of attempts that failed. Decisions do not look at it.
+async fn failures(app: &App, device: DeviceId, decision: &Decision) -> Result<HashMap<RolloutId, Failure>> {
+    let rollouts: Vec<RolloutId> = decision.considered.iter().map(|one| one.rollout).collect();
+    let found = move |conn: &mut DbConn| {
+        let of = |id: RolloutId| {
+            let record = db::assignments::of(conn, id, device)?;
+            Ok::<_, Error>(record.and_then(|record| Some((id, record.failure?))))
+        };
+        rollouts.into_iter().map(of).filter_map(Result::transpose).collect()
+    };
+    app.db.read(found).await
 }
 
 /// Adds to "its phase is not open" what the next phase waits for. Counters are not in the catalog.

@@ -9,7 +9,7 @@ use callboard_policy::{
     decide::{Admission, Step},
     device::{Assignment, Device},
     guard::{self, Caps, Grant, Load},
-    release::Release,
+    release::{Misfit, Release},
 };
 use callboard_proto::{
     ids::{AssignmentId, RolloutId},
@@ -23,7 +23,7 @@ use super::{
     loads::{self, Wanted},
     rollouts::{advance::advance, members},
 };
-use crate::db::{self, DbConn, assignments::Record};
+use crate::db::{self, DbConn, assignments::Record, events::NewEvent};
 
 /// What a decision was made of.
 #[derive(Clone, Debug)]
@@ -114,8 +114,14 @@ fn apply(conn: &mut DbConn, basis: &Basis, step: Step, terms: Option<&Terms>) ->
             record.assignment.deferred = why;
             Ok(())
         }),
-        Step::Exclude { rollout, phase, .. } => {
+        Step::Exclude { rollout, phase, misfit } => {
             members::exclude(conn, rollout, phase, basis.device.number, true)?;
+            let why = misfit.map_or("it has the release already", Misfit::code);
+            let event = NewEvent {
+                rollout: Some(rollout),
+                ..NewEvent::device("rollout.excluded", basis.device.id, format!("does not count: {why}"))
+            };
+            db::events::insert(conn, basis.now, &event)?;
             advance(conn, rollout, basis.now)?;
             Ok(true)
         }

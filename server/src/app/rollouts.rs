@@ -2,6 +2,7 @@
 
 pub(crate) mod advance;
 pub(crate) mod by_hand;
+mod doubts;
 pub(crate) mod members;
 pub(crate) mod preview;
 mod show;
@@ -9,13 +10,13 @@ pub(crate) mod spec;
 mod start;
 
 use callboard_policy::rollout::{Plan, RolloutState};
-use callboard_proto::{admin::RolloutSpec, ids::RolloutId, problem::Code, time::Timestamp};
+use callboard_proto::{admin::RolloutSpec, digest::Digest, ids::RolloutId, problem::Code, time::Timestamp};
 use roaring::RoaringBitmap;
 use uuid::Uuid;
 
 use super::{App, Because, Error, Result, releases};
 use crate::db::{self, DbConn, events::NewEvent, rollouts::Record};
-pub(crate) use show::{gate_counts, show, show_assignment, waits_for};
+pub(crate) use show::{all_counts, show, show_assignment, waits_for};
 pub(crate) use start::{seen, start};
 
 /// A rollout by its id or its name.
@@ -28,23 +29,18 @@ pub(crate) fn resolve(conn: &mut DbConn, reference: &str) -> Result<Record> {
     found.ok_or_else(|| Error::not_found("rollout", reference))
 }
 
-/// Makes a rollout, as a draft. The same spec under the same name is the same rollout.
-pub(crate) async fn create(app: &App, wanted: RolloutSpec) -> Result<Record> {
-    let now = app.clock.now();
-    app.db
+/// Makes a rollout, as a draft, and says what looks like a mistake in it. The same spec under the same name is the same
+/// rollout.
+pub(crate) async fn create(app: &App, wanted: RolloutSpec) -> Result<(Record, Vec<String>)> {
+    let (now, context) = (app.clock.now(), app.selector_context());
+    let (record, plan) = app
+        .db
         .write(move |conn| {
             let release = releases::resolve(conn, &wanted.release)?.sha256;
             let plan = spec::plan(&wanted, release)?;
             check_times(&plan, now)?;
             if let Some(known) = db::rollouts::by_name(conn, &wanted.name)? {
-                // The release may be named by its version or by its digest.
-                let same = RolloutSpec { release: known.spec.release.clone(), ..wanted } == known.spec;
-                if same && known.release == release {
-                    return Ok(known);
-                }
-                let name = &known.spec.name;
-                let detail = format!("rollout {name} exists with another specification; choose another name");
-                return Err(Error::refused(Code::Conflict, detail));
+                return Ok((again(known, wanted, release)?, plan));
             }
             let record = Record {
                 id: RolloutId::from_uuid(Uuid::now_v7()),
@@ -62,9 +58,24 @@ pub(crate) async fn create(app: &App, wanted: RolloutSpec) -> Result<Record> {
             db::rollouts::insert(conn, &record)?;
             let text = format!("rollout of {} was created", record.spec.release);
             db::events::insert(conn, now, &NewEvent::rollout("rollout.created", record.id, text))?;
-            Ok::<_, Error>(record)
+            Ok::<_, Error>((record, plan))
         })
-        .await
+        .await?;
+    let doubts = app.db.read(move |conn| doubts::of(conn, &plan, &context)).await?;
+    Ok((record, doubts))
+}
+
+/// What is asked for a second time is the first one, as long as it can still be used.
+fn again(known: Record, wanted: RolloutSpec, release: Digest) -> Result<Record> {
+    // The release may be named by its version or by its digest.
+    let same = RolloutSpec { release: known.spec.release.clone(), ..wanted } == known.spec && known.release == release;
+    let name = &known.spec.name;
+    let what = match known.state {
+        RolloutState::Completed | RolloutState::Cancelled => format!("and is {}", known.state.as_str()),
+        _ if same => return Ok(known),
+        _ => "with another specification".to_owned(),
+    };
+    Err(Error::refused(Code::Conflict, format!("rollout {name} exists {what}; choose another name")))
 }
 
 fn check_times(plan: &Plan, now: Timestamp) -> Result<()> {
@@ -110,7 +121,7 @@ pub(crate) async fn change_state(
                 if acknowledge_failures {
                     db::phases::acknowledge_failures(conn, record.id)?;
                 }
-                refuse_to_pause_again(conn, record.id, now)?;
+                refuse_to_pause_again(conn, record.id, now, acknowledge_failures)?;
             }
             db::counters::bump_generation(conn)?;
             let kind = match to {
@@ -127,14 +138,15 @@ pub(crate) async fn change_state(
 }
 
 /// A rollout whose gate can no longer be met would pause again at the next report.
-fn refuse_to_pause_again(conn: &mut DbConn, id: RolloutId, now: Timestamp) -> Result<()> {
+fn refuse_to_pause_again(conn: &mut DbConn, id: RolloutId, now: Timestamp, acknowledged: bool) -> Result<()> {
     advance::advance(conn, id, now)?;
-    match db::rollouts::lean(conn, id)? {
-        Some(record) if record.state == RolloutState::Paused => {
-            let why = record.state_reason.unwrap_or_default();
-            let detail = format!("{why}; resume with acknowledge_failures to look past the failures so far");
-            Err(Error::refused(Code::WrongState, detail))
-        }
-        _ => Ok(()),
+    let Some(record) = db::rollouts::lean(conn, id)?.filter(|record| record.state == RolloutState::Paused) else {
+        return Ok(());
+    };
+    let failures = record.phases.get(record.open_phase).is_some_and(|open| open.counts.unsuccessful() > 0);
+    let mut detail = record.state_reason.unwrap_or_default();
+    if failures && !acknowledged {
+        detail += "; resume with acknowledge_failures to look past the failures so far";
     }
+    Err(Error::refused(Code::WrongState, detail))
 }

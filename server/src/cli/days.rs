@@ -25,9 +25,37 @@ pub(crate) fn parse(word: &str) -> Result<Vec<String>, String> {
     Ok(DAYS.iter().zip(chosen).filter(|(_, chosen)| *chosen).map(|(day, _)| (*day).to_owned()).collect())
 }
 
+/// Days in short, as [`parse`] reads them.
+pub(crate) fn in_short(days: &[String]) -> String {
+    let chosen: Vec<usize> =
+        DAYS.iter().enumerate().filter(|(_, day)| days.iter().any(|one| one == *day)).map(|(n, _)| n).collect();
+    let name = |n: usize| DAYS.get(n).copied().unwrap_or_default();
+    match *chosen.as_slice() {
+        [] => "daily".to_owned(),
+        [first, .., last] if last - first + 1 == chosen.len() && chosen.len() > 2 => {
+            if chosen.len() == DAYS.len() {
+                "daily".to_owned()
+            } else {
+                format!("{}-{}", name(first), name(last))
+            }
+        }
+        _ => chosen.into_iter().map(name).collect::<Vec<_>>().join(","),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn days_in_short_are_read_as_they_were() {
+        for word in ["daily", "mon", "mon-fri", "sat,sun", "mon,wed,fri-sun", "mon,tue"] {
+            let days = parse(word).expect("days");
+            assert_eq!(parse(&in_short(&days)), Ok(days), "{word}");
+        }
+        assert_eq!(in_short(&parse("fri-mon").expect("days")), "mon,fri,sat,sun");
+        assert_eq!(in_short(&parse("mon-fri").expect("days")), "mon-fri");
+    }
 
     #[test]
     fn days_are_single_lists_and_ranges() {

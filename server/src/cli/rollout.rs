@@ -5,13 +5,14 @@ use std::path::PathBuf;
 use callboard_proto::{
     admin::{Assignment, Because, DevicesOfRollout, OpenPhase, Page, Preview, ROLLOUT_SCHEMA, Rollout, RolloutState},
     ids::RolloutName,
+    text::shown,
 };
 
 use super::{
     Context,
     api::{Api, PageArgs, Path},
     exit::{BadInput, EndedBadly},
-    show,
+    show, table,
 };
 
 mod devices;
@@ -219,7 +220,7 @@ pub(crate) fn run(command: RolloutCommand, context: &Context) -> anyhow::Result<
             show::value(context.format, &rollout, status::details)
         }
         RolloutCommand::List { state, page } => {
-            let state = state.map(|name| super::table::word(&RolloutState::from(name)));
+            let state = state.map(|name| table::word(&RolloutState::from(name)));
             let rollouts: Page<Rollout> = context.api()?.list(&Path::new(["rollouts"]).maybe("state", state), &page)?;
             show::page(context.format, "rollouts", &rollouts, view::list)
         }
@@ -230,6 +231,7 @@ fn create(name: Option<RolloutName>, spec: SpecArgs, start: bool, context: &Cont
     let spec = spec.build(name)?;
     let api = context.api()?;
     let mut rollout: Rollout = api.post(&Path::new(["rollouts"]), &spec)?;
+    warn(&rollout.warnings);
     if start {
         rollout = tell(&api, rollout.spec.name.as_str(), "start", &Because::default())?;
     }
@@ -261,7 +263,15 @@ fn preview(rollout: Option<String>, spec: SpecArgs, context: &Context) -> anyhow
             rollout.ok_or_else(|| BadInput::new("name a rollout, or describe one with --release or --file"))?;
         context.api()?.get(&Path::new(["rollouts", &rollout, "preview"]))?
     };
+    warn(&preview.warnings);
     show::value(context.format, &preview, view::preview)
+}
+
+/// Says what looks like a mistake, beside the output.
+fn warn(warnings: &[String]) {
+    for warning in warnings {
+        eprintln!("warning: {}", shown(warning));
+    }
 }
 
 fn change(verb: &str, args: ChangeArgs, acknowledge_failures: bool, context: &Context) -> anyhow::Result<()> {

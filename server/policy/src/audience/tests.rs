@@ -61,10 +61,44 @@ fn canaries_come_first_without_making_the_first_phase_larger() {
 #[test]
 fn a_selector_takes_its_devices_before_percents_count() {
     let phases = [phase(Share::Selector(Selector::all())), phase(Share::Percent(50)), phase(Share::Percent(100))];
-    let taken = |n: u32| Candidate { taken_by: (n < 4).then_some(0), canary: n == 9, ..candidate(n) };
+    let taken = |n: u32| Candidate { taken_by: (n < 4).then_some(0), ..candidate(n) };
     let audience = assign(rollout_id(1), &phases, (0..10).map(taken));
-    assert_eq!(audience.phases[0].iter().collect::<Vec<_>>(), [0, 1, 2, 3, 9]);
-    assert_eq!(sizes(&audience), [5, 3, 2]);
+    assert_eq!(audience.phases[0].iter().collect::<Vec<_>>(), [0, 1, 2, 3]);
+    assert_eq!(sizes(&audience), [4, 3, 3]);
+}
+
+#[test]
+fn the_canary_label_does_not_put_a_device_into_a_phase_whose_selector_does_not_take_it() {
+    let pilot = || phase(Share::Selector(Selector::all()));
+    let marked = |n: u32| Candidate { taken_by: (n == 3).then_some(0), canary: matches!(n, 3 | 9), ..candidate(n) };
+    let phases = [pilot(), phase(Share::Percent(10)), phase(Share::Percent(100))];
+    let audience = assign(rollout_id(1), &phases, (0..10).map(marked));
+    assert_eq!(audience.phases[0].iter().collect::<Vec<_>>(), [3], "who does not match is not a pilot");
+    assert_eq!(audience.phases[1].iter().collect::<Vec<_>>(), [9], "but leads among the others");
+    // Before a phase of pilots, a canary phase has all canaries.
+    let marked = |n: u32| Candidate { taken_by: (n < 4).then_some(1), ..marked(n) };
+    let phases = [phase(Share::Percent(10)), pilot(), phase(Share::Percent(100))];
+    let audience = assign(rollout_id(1), &phases, (0..10).map(marked));
+    assert_eq!(audience.phases[0].iter().collect::<Vec<_>>(), [3, 9]);
+    assert_eq!(audience.phases[1].iter().collect::<Vec<_>>(), [0, 1, 2]);
+}
+
+#[test]
+fn who_matches_late_joins_the_last_open_phase_that_may_have_it() {
+    let boston = || phase(Share::Selector(Selector::parse("site = BOS-001").expect("a selector")));
+    let seen = Seen { last_seen: None, status: crate::device::Connectivity::Online, now: at("2026-11-23T12:00:00Z") };
+    let joins = |open_phase, phases: Vec<Phase>| {
+        let plan = Plan { phases, ..spec().plan().expect("a plan") };
+        let rollout = Rollout { open_phase, ..Rollout::draft(rollout_id(1), plan) };
+        let mut elsewhere = till(2);
+        elsewhere.site = Some("BOS-001".parse().expect("a name"));
+        [&till(1), &elsewhere].map(|device| super::joins(&rollout, device, &seen))
+    };
+    let phases = || vec![boston(), phase(Share::Percent(10)), boston(), phase(Share::Percent(100))];
+    assert_eq!(joins(0, phases()), [1, 0], "no member of a phase that does not take it: it waits for the next one");
+    assert_eq!(joins(1, phases()), [1, 1]);
+    assert_eq!(joins(2, phases()), [1, 2]);
+    assert_eq!(joins(3, phases()), [3, 3]);
 }
 
 #[test]

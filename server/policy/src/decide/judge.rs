@@ -9,6 +9,7 @@ use super::{
 };
 use crate::{
     assignment::try_left,
+    audience,
     catalog::Catalog,
     device::{Assignment, Connectivity, Contact, Device},
     guard::{self, Grant, Loads},
@@ -123,7 +124,7 @@ fn place(case: &Case<'_>, rollout: &Rollout, assignment: Option<&Assignment>) ->
     // Whoever checks in is online; selectors that could tell the difference are not allowed in live audiences.
     let seen = Seen { last_seen: case.contact.last_seen, status: Connectivity::Online, now: case.now };
     let joins = rollout.plan.audience == Membership::Live && rollout.plan.selector.matches(case.device, &seen);
-    joins.then_some(Place { phase: rollout.open_phase, admission: Admission::Joins })
+    joins.then(|| Place { phase: audience::joins(rollout, case.device, &seen), admission: Admission::Joins })
 }
 
 /// The device has the release, cannot have it, or is through with it.

@@ -72,7 +72,7 @@ pub enum Verdict {
     WindowClosed {
         /// For what.
         gate: Gate,
-        /// When the next one is open; `None` if never.
+        /// When the next one is open; `None` if none that is long enough is in sight.
         opens: Option<Span>,
         /// Whose clock that is.
         zone: Zone,
@@ -374,7 +374,7 @@ fn waiting(verdict: &Verdict, subject: &Subject<'_>) -> Option<String> {
             let what = doing(gate);
             match opens {
                 Some(span) => format!("the window for {what} opens at {} ({zone})", span.start),
-                None => format!("no window for {what} opens any more ({zone})"),
+                None => format!("no window that is long enough for {what} is in sight ({zone})"),
             }
         }
         Verdict::Frozen { freeze, span, gate, opens, zone } => frozen(subject, freeze, span, gate, opens, zone),

@@ -32,13 +32,13 @@ pub enum Deed {
     },
 }
 
-/// Whether an operator's word is good now. `counts` and `times` are those of the open phase.
+/// Whether an operator's word is good now. `counts` holds one entry a phase; `times` is about the open phase.
 ///
 /// # Errors
 /// Says why not, and what would be possible.
 pub fn by_hand(
     rollout: &Rollout,
-    counts: &PhaseCounts,
+    counts: &[PhaseCounts],
     times: PhaseTimes,
     now: Timestamp,
     word: Word,
@@ -51,7 +51,7 @@ pub fn by_hand(
             rollout.state.as_str()
         ));
     }
-    let (Some(phase), Some(verdict)) = (phases.get(open), evaluate(phases, open, counts, times, now)) else {
+    let (Some(phase), Some(verdict)) = (phases.get(open), evaluate(&rollout.plan, open, counts, times, now)) else {
         return Err(format!("rollout {name} has no open phase"));
     };
     match word {

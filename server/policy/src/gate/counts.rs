@@ -156,10 +156,36 @@ impl PhaseCounts {
         self.succeeded + self.failures()
     }
 
+    /// Devices that can say something about the release, or have.
+    pub(super) fn asked(&self) -> u64 {
+        self.size.saturating_sub(self.cancelled + self.expired)
+    }
+
     /// Devices that the gate waits for.
     pub(super) fn counted_size(&self) -> u64 {
         let acknowledged = self.acknowledged.min(self.rolled_back + self.failed);
-        self.size.saturating_sub(self.cancelled + self.expired + acknowledged)
+        self.asked().saturating_sub(acknowledged)
+    }
+
+    /// What became of the devices that are done, in words; failures are always named.
+    pub(super) fn outcome(&self) -> String {
+        if self.size == 0 {
+            return "no device needs the release".to_owned();
+        }
+        let done = format!("{} of {} devices are done", self.done(), self.size);
+        let others = [
+            (self.rolled_back, "rolled back"),
+            (self.failed, "failed"),
+            (self.timed_out, "timed out"),
+            (self.cancelled + self.expired, "called off"),
+        ];
+        if others.iter().all(|(count, _)| *count == 0) {
+            return done;
+        }
+        let counts =
+            [(self.succeeded, "succeeded")].into_iter().chain(others.into_iter().filter(|(count, _)| *count > 0));
+        let words: Vec<String> = counts.map(|(count, word)| format!("{count} {word}")).collect();
+        format!("{done}: {}", words.join(", "))
     }
 }
 

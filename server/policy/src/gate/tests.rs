@@ -7,7 +7,8 @@ use super::*;
 use crate::{
     device::{Assignment, Deferral},
     fixture::{assignment, at, release, rollout_id, spec},
-    rollout::{PhaseSpec, PolicyKind, Share, Spec},
+    rollout::{PhaseSpec, PolicyKind, Rollout, RolloutState, Spec},
+    selector::Selector,
 };
 
 fn phase() -> Phase {
@@ -39,8 +40,17 @@ fn counts(size: u64, succeeded: u64, failed: u64) -> PhaseCounts {
     PhaseCounts { size, succeeded, failed, ..PhaseCounts::default() }
 }
 
+fn plan(phases: Vec<Phase>) -> Plan {
+    Plan { phases, ..spec().plan().expect("a plan") }
+}
+
 fn judge(phase: Phase, counts: PhaseCounts, times: PhaseTimes, after: u64) -> String {
-    match evaluate(&[phase, half()], 0, &counts, times, times.opened_at + minutes(after)).expect("a verdict") {
+    let rest = PhaseCounts { size: 10, ..PhaseCounts::default() };
+    told(&plan(vec![phase, half()]), 0, &[counts, rest], times, after)
+}
+
+fn told(plan: &Plan, idx: usize, counts: &[PhaseCounts], times: PhaseTimes, after: u64) -> String {
+    match evaluate(plan, idx, counts, times, times.opened_at + minutes(after)).expect("a verdict") {
         GateVerdict::Met(reason) => format!("met: {}", reason.text),
         GateVerdict::Soaking { reason, .. } => format!("soaking: {}", reason.text),
         GateVerdict::Unapproved(reason) => format!("unapproved: {}", reason.text),
@@ -111,7 +121,78 @@ fn acknowledged_failures_and_cancelled_devices_are_not_looked_at() {
     assert_eq!(say(acknowledged, 0), "met: phase canary: 8 of 8 completed devices succeeded");
     let cancelled = PhaseCounts { cancelled: 9, ..counts(10, 1, 0) };
     assert_eq!(say(cancelled, 0), "met: phase canary: 1 of 1 completed devices succeeded");
-    assert_eq!(say(counts(0, 0, 0), 0), "met: phase canary has no device to wait for");
+}
+
+#[test]
+fn acknowledging_failures_makes_no_successes() {
+    let acknowledged =
+        |size, succeeded, failed| PhaseCounts { acknowledged: failed, ..counts(size, succeeded, failed) };
+    insta::assert_snapshot!(
+        [
+            say(acknowledged(2, 0, 2), 600),
+            say(acknowledged(3, 0, 2), 0),
+            say(acknowledged(3, 1, 1), 0),
+            say(acknowledged(3, 2, 1), 0),
+        ]
+        .join("\n"),
+        @"
+        impossible: phase canary: acknowledged failures (2) are no successes, and its other devices (0) are fewer than must be through (2); open-phase opens phase half regardless
+        impossible: phase canary: acknowledged failures (2) are no successes, and its other devices (1) are fewer than must be through (2); open-phase opens phase half regardless
+        waiting: phase half opens when 1 more device of phase canary succeeds (1 of 2 completed, 2 are needed)
+        met: phase canary: 2 of 2 completed devices succeeded
+        "
+    );
+    // Behind the last phase there is nothing that they could open.
+    let last = plan(vec![phase()]);
+    let said = told(&last, 0, &[acknowledged(2, 0, 2)], opened(), 0);
+    assert_eq!(said, "met: phase canary: 0 of 0 completed devices succeeded");
+}
+
+#[test]
+fn a_phase_without_devices_opens_nothing_that_was_not_proven_before() {
+    let pilot = Selector::parse("site = NYC-01").expect("a selector");
+    let pilot = Phase { name: "pilot".to_owned(), share: Share::Selector(pilot), soak: minutes(60), ..phase() };
+    let (none, some, good) = (counts(0, 0, 0), counts(3, 0, 0), counts(3, 3, 0));
+    let gone = PhaseCounts { cancelled: 2, ..counts(2, 0, 0) };
+    let say = |phases: &[&Phase], audience, idx, counts: &[PhaseCounts]| {
+        let phases = phases.iter().map(|one| (*one).clone()).collect();
+        told(&Plan { audience, ..plan(phases) }, idx, counts, opened(), 0)
+    };
+    let (frozen, live) = (Membership::Frozen, Membership::Live);
+    let (canary, half) = (&Phase { soak: minutes(60), ..phase() }, &half());
+    let manual = &Phase { approval: Approval::Manual, ..canary.clone() };
+    insta::assert_snapshot!(
+        [
+            // A mistake in a selector, or nobody needs the release.
+            say(&[&pilot, half], frozen, 0, &[none, some]),
+            say(&[&pilot, half], live, 0, &[none, some]),
+            say(&[canary, &pilot, half], frozen, 1, &[good, none, some]),
+            // Nobody is left of the first phase.
+            say(&[canary, half], frozen, 0, &[gone, some]),
+            // A small fleet: the canary was the only one of its half.
+            say(&[half, canary, half], frozen, 1, &[good, none, some]),
+            say(&[half, manual, half], frozen, 1, &[good, none, some]),
+            say(&[half, canary, half], frozen, 1, &[counts(3, 0, 3), none, some]),
+            // Nobody needs anything, or nobody is there yet.
+            say(&[&pilot, half], frozen, 0, &[none, none]),
+            say(&[&pilot, half], live, 0, &[none, none]),
+            // Nothing opens after the last one.
+            say(&[canary, half], live, 1, &[some, none]),
+        ]
+        .join("\n"),
+        @"
+        impossible: the selector of phase pilot takes no device that needs the release, so nothing can be learned from it; open-phase opens phase half regardless
+        impossible: the selector of phase pilot takes no device that needs the release, so nothing can be learned from it; open-phase opens phase half regardless
+        impossible: the selector of phase pilot takes no device that needs the release, so nothing can be learned from it; open-phase opens phase half regardless
+        impossible: phase canary has no device, and none has succeeded before it, so nothing can be learned from it; open-phase opens phase half regardless
+        met: phase canary has no device to wait for
+        unapproved: phase half opens when somebody approves phase canary (phase canary has no device to wait for)
+        impossible: phase canary has no device, and none has succeeded before it, so nothing can be learned from it; open-phase opens phase half regardless
+        met: phase pilot has no device to wait for
+        waiting: phase pilot waits for the first device that matches
+        met: phase half has no device to wait for
+        "
+    );
 }
 
 #[test]
@@ -132,7 +213,6 @@ fn a_soak_follows_the_gate_and_an_approval_follows_the_soak() {
             say(counts(10, 8, 0), PhaseTimes { soak_skipped: true, ..met }, 31),
             // Too many have failed since.
             say(PhaseCounts { timed_out: 1, ..counts(10, 8, 0) }, met, 100),
-            say(counts(0, 0, 0), opened(), 0),
         ]
         .join("\n"),
         @"
@@ -144,7 +224,6 @@ fn a_soak_follows_the_gate_and_an_approval_follows_the_soak() {
         met: phase canary: 8 of 8 completed devices succeeded
         unapproved: phase half opens when somebody approves phase canary (phase canary: 8 of 8 completed devices succeeded)
         waiting: phase half opens when 1 more device of phase canary succeeds, 3 h of soak have passed and somebody approves phase canary (8 of 9 completed devices succeeded, 90 % are needed)
-        unapproved: phase half opens when somebody approves phase canary (phase canary has no device to wait for)
         "
     );
 }
@@ -155,9 +234,9 @@ fn operators_approve_skip_and_open_when_there_is_something_to() {
     running.plan.phases[0].soak = minutes(180);
     running.plan.phases[0].approval = Approval::Manual;
     let soaking = PhaseTimes { met_at: Some(opened().opened_at), ..opened() };
-    let say = |rollout: &Rollout, counts, times, after, word| match by_hand(
+    let say = |rollout: &Rollout, counts: PhaseCounts, times, after, word| match by_hand(
         rollout,
-        &counts,
+        &[counts, counts],
         times,
         opened().opened_at + minutes(after),
         word,
@@ -252,7 +331,14 @@ fn a_rollout_advances_phase_by_phase() {
     running.open_phase = 1;
     assert_eq!(next(&running, [counts(1, 1, 0), counts(9, 8, 0)]), "stay: gate_met");
     assert_eq!(next(&running, [counts(1, 1, 0), counts(9, 0, 1)]), "pause: gate_impossible");
-    assert_eq!(next(&running, [counts(1, 1, 0), counts(9, 7, 2)]), "complete: rollout_completed");
+    assert_eq!(
+        next(&running, [counts(1, 1, 0), counts(9, 7, 2)]),
+        "pause: gate_impossible",
+        "the last gate counts too"
+    );
+    let late = PhaseCounts { timed_out: 1, ..counts(9, 8, 0) };
+    assert_eq!(next(&running, [counts(1, 1, 0), late]), "pause: gate_waiting", "nobody is left to wait for");
+    assert_eq!(next(&running, [counts(1, 1, 0), counts(9, 9, 0)]), "complete: rollout_completed");
     running.state = RolloutState::Paused;
     assert_eq!(next(&running, [counts(1, 1, 0), counts(9, 1, 0)]), "stay: paused");
     running.state = RolloutState::Cancelled;
@@ -333,7 +419,7 @@ proptest! {
     fn impossible_means_impossible(succeeded in 0u64..30, failed in 0u64..30, open in 0u64..30, percent in 0u32..=100) {
         let size = succeeded + failed + open;
         let phase = Phase { success_percent: percent, max_wait: None, ..phase() };
-        let judge = |counts| evaluate(std::slice::from_ref(&phase), 0, &counts, opened(), opened().opened_at);
+        let judge = |counts| evaluate(&plan(vec![phase.clone()]), 0, &[counts], opened(), opened().opened_at);
         let impossible = matches!(judge(counts(size, succeeded, failed)), Some(GateVerdict::Impossible(_)));
         let best = judge(counts(size, size - failed, failed));
         prop_assert_eq!(impossible, !matches!(best, Some(GateVerdict::Met(_))));
@@ -343,12 +429,12 @@ proptest! {
     /// one less it is not.
     #[test]
     fn the_missing_successes_are_what_is_missing(
-        succeeded in 0u64..30, failed in 0u64..30, open in 0u64..30, percent in 1u32..=100, min in 0u32..10,
+        succeeded in 0u64..30, failed in 0u64..30, open in 0u64..30, percent in 1u32..=100, min in 1u32..10,
     ) {
         let phase = Phase { success_percent: percent, min_completed: min, max_wait: None, ..phase() };
         let judge = |more: u64| {
             let counts = counts(succeeded + failed + open, succeeded + more, failed);
-            evaluate(std::slice::from_ref(&phase), 0, &counts, opened(), opened().opened_at).expect("a verdict")
+            evaluate(&plan(vec![phase.clone(), half()]), 0, &[counts, counts], opened(), opened().opened_at).expect("a verdict")
         };
         if let GateVerdict::Waiting(reason) = judge(0) {
             let told = reason.text.split(" when ").nth(1).and_then(|rest| rest.split(' ').next());

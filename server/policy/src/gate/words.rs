@@ -5,7 +5,7 @@ use std::time::Duration;
 use callboard_proto::time::Timestamp;
 
 use super::Gate;
-use crate::rollout::Approval;
+use crate::rollout::{Approval, Share};
 
 impl Gate<'_> {
     pub(super) fn waiting_text(&self) -> String {
@@ -47,6 +47,32 @@ impl Gate<'_> {
             self.counts.counted_size(),
             self.phase.success_percent
         )
+    }
+
+    /// Acknowledged failures left too few devices that could say something good.
+    pub(super) fn acknowledged_text(&self) -> String {
+        let (name, left, least) = (&self.phase.name, self.counts.counted_size(), self.least());
+        let acknowledged = self.counts.asked() - left;
+        format!(
+            "phase {name}: acknowledged failures ({acknowledged}) are no successes, and its other devices ({left}) are fewer \
+             than must be through ({least}); {}",
+            self.by_hand()
+        )
+    }
+
+    pub(super) fn empty_text(&self) -> String {
+        let name = &self.phase.name;
+        let why = match self.phase.share {
+            Share::Selector(_) => format!("the selector of phase {name} takes no device that needs the release"),
+            Share::Percent(_) => format!("phase {name} has no device, and none has succeeded before it"),
+        };
+        format!("{why}, so nothing can be learned from it; {}", self.by_hand())
+    }
+
+    /// The way on when the gate cannot be met.
+    fn by_hand(&self) -> String {
+        let next = self.next.map_or("?", |next| next.name.as_str());
+        format!("open-phase opens phase {next} regardless")
     }
 
     /// The sentence around the conditions; the approval is always the last.
@@ -95,7 +121,7 @@ impl Gate<'_> {
     }
 
     fn patience(&self) -> String {
-        let least = u64::from(self.phase.min_completed).min(self.counts.counted_size());
+        let least = self.least();
         match self.patient_until() {
             Some(until) if self.now < until && least < self.needed() => {
                 format!("; from {until} on {} enough", are(least))

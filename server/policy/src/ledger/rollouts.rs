@@ -45,7 +45,12 @@ impl Ledger {
         };
         let seen = fleet.into_iter().map(|unit| (&unit.device, unit.seen(now, self.poll_interval)));
         let matching = audience::matching(&rollout.plan, seen);
-        let candidates = matching.map(|(device, seen)| Candidate::of(&rollout.plan, release, device, &seen));
+        let candidates: Vec<Candidate> =
+            matching.map(|(device, seen)| Candidate::of(&rollout.plan, release, device, &seen)).collect();
+        if let Err(why) = audience::check_somebody(&rollout.plan, &candidates) {
+            self.resting.push(rollout);
+            return Err(why);
+        }
         let audience = audience::assign(id, &rollout.plan.phases, candidates);
         let size = |members: &roaring::RoaringBitmap| members.len() - members.intersection_len(&audience.excluded);
         let counts =
@@ -135,10 +140,9 @@ impl Ledger {
     pub fn by_hand(&mut self, now: Timestamp, id: RolloutId, word: Word) -> Result<Deed, String> {
         let Some((rollout, standing)) = self.both(id) else {
             let rollout = self.rollout(id).ok_or("there is no such rollout")?;
-            return gate::by_hand(rollout, &PhaseCounts::default(), PhaseTimes::default(), now, word);
+            return gate::by_hand(rollout, &[], PhaseTimes::default(), now, word);
         };
-        let counts = standing.counts.get(rollout.open_phase).copied().unwrap_or_default();
-        let deed = gate::by_hand(rollout, &counts, standing.times, now, word)?;
+        let deed = gate::by_hand(rollout, &standing.counts, standing.times, now, word)?;
         match deed {
             Deed::Nothing => return Ok(deed),
             Deed::Note(times) => standing.times = times,
@@ -184,7 +188,9 @@ impl Ledger {
                 Advance::Pause(reason) => {
                     (rollout.state, rollout.state_reason) = (RolloutState::Paused, Some(reason.text.clone()));
                 }
-                Advance::Complete(_) => rollout.state = RolloutState::Completed,
+                Advance::Complete(reason) => {
+                    (rollout.state, rollout.state_reason) = (RolloutState::Completed, Some(reason.text.clone()));
+                }
             }
             self.news.push(News::Advanced(id, open, advance));
             let done = |rollout: &mut Rollout| rollout.id == id && rollout.state == RolloutState::Completed;

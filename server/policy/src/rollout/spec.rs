@@ -184,7 +184,7 @@ impl Spec {
     }
 
     fn read_selector(&self, errors: &mut Errors) -> Option<Selector> {
-        let selector = errors.keep("selector", Selector::parse(&self.selector).map_err(|error| error.to_string()))?;
+        let selector = errors.keep("selector", selector(&self.selector))?;
         if self.audience == Membership::Live
             && let Some(field) = selector.frozen_only()
         {
@@ -269,6 +269,14 @@ impl Plan {
         }
         errors.0
     }
+}
+
+/// Reads a selector. An empty one may be a mistake, so it is not everybody.
+fn selector(text: &str) -> Result<Selector, String> {
+    if text.trim().is_empty() {
+        return Err("is empty; write all for every device".to_owned());
+    }
+    Selector::parse(text).map_err(|error| error.to_string())
 }
 
 fn minutes(minutes: u32) -> Duration {

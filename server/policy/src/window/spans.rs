@@ -6,9 +6,14 @@ use callboard_proto::time::Timestamp;
 
 use super::{Window, Zone, start};
 
-/// Stretches that are joined, or tried for being long enough, before giving up. Windows that open every minute
-/// would otherwise be followed for ever; a stretch that is longer than this many windows is told shorter.
-const MAX_STEPS: usize = 64;
+/// Openings on one day of all windows of a rollout at most: every five minutes. More are not meant, and every look at
+/// the windows follows them one by one.
+pub(crate) const MAX_OPENINGS: usize = 288;
+/// Stretches that are tried for being long enough before giving up: all those of more than a week, or of years where
+/// there is one a day.
+const MAX_STEPS: usize = 8 * MAX_OPENINGS;
+/// How far a stretch is followed. What lasts longer is told shorter.
+const MAX_STRETCH: Duration = Duration::from_secs(8 * 86_400);
 
 /// A stretch of open time, from `start` up to but without `end`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,19 +37,20 @@ pub(super) fn around(now: Timestamp, windows: &Windows<'_>) -> Option<Span> {
     containing(now, windows).map(|(span, _)| begin(span, windows))
 }
 
-/// The next stretch that begins after `now`.
-pub(super) fn next(now: Timestamp, windows: &Windows<'_>) -> Option<(Span, Zone)> {
-    let openings = windows.iter().filter_map(|(window, zone)| Some((start::after(&window.start, zone.tz, now)?, zone)));
-    let (opens, _) = openings.min_by_key(|(at, _)| *at)?;
-    let (span, zone) = latest_ending(opens, windows)?;
-    Some(extend(Span { start: opens, end: span.end }, zone, windows))
-}
-
 /// The next stretch after the one around `now` with `needed` in it.
 pub(super) fn next_long_enough(now: Timestamp, windows: &Windows<'_>, needed: Duration) -> Option<(Span, Zone)> {
     let mut from = containing(now, windows).map_or(now, |(span, _)| span.end);
+    let mut openings: Vec<Option<Timestamp>> = vec![Some(from); windows.len()];
     for _ in 0..MAX_STEPS {
-        let (span, zone) = next(from, windows)?;
+        // Windows that open rarely are looked up once, not again and again while others open and close.
+        for (opens, (window, zone)) in openings.iter_mut().zip(windows) {
+            if opens.is_some_and(|at| at <= from) {
+                *opens = start::after(&window.start, zone.tz, from);
+            }
+        }
+        let opens = openings.iter().flatten().min()?;
+        let (span, zone) = latest_ending(*opens, windows)?;
+        let (span, zone) = extend(Span { start: *opens, end: span.end }, zone, windows);
         if span.start + needed <= span.end {
             return Some((span, zone));
         }
@@ -60,21 +66,25 @@ pub(super) fn last_closed(now: Timestamp, windows: &Windows<'_>) -> Option<(Span
         Some((span, _)) => begin(span, windows).start - Duration::from_millis(1),
         None => now,
     };
-    let (span, zone) = latest_ending(at, windows)?;
+    let last = windows.iter().filter_map(|(window, zone)| {
+        Some((start::last_open(&window.start, zone.tz, at, window.duration, None)?, *zone))
+    });
+    let (span, zone) = last.max_by_key(|(span, _)| span.end)?;
     Some((begin(span, windows), zone))
 }
 
-/// Of the windows that opened last at or before `at`, the one that ends last.
+/// Of the open times that began at or before `at` and are not over, or are just over, the one that ends last.
 fn latest_ending(at: Timestamp, windows: &Windows<'_>) -> Option<(Span, Zone)> {
     let last = windows.iter().filter_map(|(window, zone)| {
-        let start = start::at_or_before(&window.start, zone.tz, at)?;
-        Some((Span { start, end: start + window.duration }, *zone))
+        let duration = window.duration;
+        Some((start::last_open(&window.start, zone.tz, at, duration, Some(duration))?, *zone))
     });
     last.max_by_key(|(span, _)| span.end)
 }
 
 fn extend(mut span: Span, mut zone: Zone, windows: &Windows<'_>) -> (Span, Zone) {
-    for _ in 0..MAX_STEPS {
+    let far = span.start + MAX_STRETCH;
+    while span.end < far {
         match latest_ending(span.end, windows) {
             Some((later, its_zone)) if later.end > span.end => (span.end, zone) = (later.end, its_zone),
             _ => break,
@@ -85,7 +95,8 @@ fn extend(mut span: Span, mut zone: Zone, windows: &Windows<'_>) -> (Span, Zone)
 
 /// Moves the start of a stretch back over the windows that lead into it.
 fn begin(mut span: Span, windows: &Windows<'_>) -> Span {
-    for _ in 0..MAX_STEPS {
+    let far = span.end - MAX_STRETCH;
+    while span.start > far {
         let before = span.start - Duration::from_millis(1);
         match latest_ending(before, windows) {
             Some((earlier, _)) if earlier.end >= span.start => span.start = earlier.start,

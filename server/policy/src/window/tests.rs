@@ -68,7 +68,7 @@ fn windows_that_overlap_or_touch_are_one() {
     assert_eq!(closed, Some(Span { start: at("2026-11-22T01:00:00Z"), end: at("2026-11-22T03:30:00Z") }));
     assert_eq!(say(Tz::UTC, &[weekly(&DAILY, "00:00", 1440)], "2026-11-23T00:00:00Z", 24 * 60 * 7), {
         // Always open: told as far as it is followed.
-        "open until 2027-01-27T00:00:00Z"
+        "open until 2026-12-01T00:00:00Z"
     });
 }
 
@@ -127,6 +127,38 @@ fn cron_starts_follow_the_same_rules() {
     assert_eq!(say(Tz::UTC, &weekday, "2026-11-27T23:00:00Z", 0), "opens 2026-11-30T22:00:00Z to 2026-11-30T23:00:00Z");
     let first = [cron("0 3 1 * *", 60)];
     assert_eq!(say(Tz::UTC, &first, "2026-11-23T00:00:00Z", 0), "opens 2026-12-01T03:00:00Z to 2026-12-01T04:00:00Z");
+}
+
+#[test]
+fn many_short_windows_hide_no_long_one_behind_them() {
+    let long = weekly(&[Weekday::Sun], "03:00", 60);
+    let short = || cron("*/10 * * * *", 5);
+    let windows: Vec<Window> = [vec![long], (0..31).map(|_| short()).collect()].concat();
+    let opens = "opens 2026-11-29T03:00:00Z to 2026-11-29T04:05:00Z";
+    assert_eq!(say(Tz::UTC, &windows, "2026-11-23T00:00:00Z", 30), opens);
+    assert_eq!(say(Tz::UTC, &windows, "2026-11-23T00:06:00Z", 5), "opens 2026-11-23T00:10:00Z to 2026-11-23T00:15:00Z");
+    // What is two years away is found too.
+    let rare = [cron("0 3 29 2 *", 60)];
+    let leap_day = "opens 2028-02-29T03:00:00Z to 2028-02-29T04:00:00Z";
+    assert_eq!(say(Tz::UTC, &rare, "2026-11-23T00:00:00Z", 30), leap_day);
+    assert_eq!(say(Tz::UTC, &[rare.to_vec(), vec![short()]].concat(), "2026-11-23T00:00:00Z", 30), "never opens");
+}
+
+#[test]
+fn openings_that_lead_into_each_other_are_one() {
+    let minutes = [cron("* 2-3 * * *", 1)];
+    let check = |windows: &[Window], now, wanted| assert_eq!(say(NEW_YORK, windows, now, 0), wanted, "{now}");
+    check(&minutes, "2026-11-23T07:00:30Z", "open until 2026-11-23T09:00:00Z");
+    check(&minutes, "2026-11-23T09:00:00Z", "opens 2026-11-24T07:00:00Z to 2026-11-24T09:00:00Z");
+    let gaps = [cron("0,20,50 2 * * *", 20)];
+    check(&gaps, "2026-11-23T07:00:00Z", "open until 2026-11-23T07:40:00Z");
+    check(&gaps, "2026-11-23T07:45:00Z", "opens 2026-11-23T07:50:00Z to 2026-11-23T08:10:00Z");
+    // New York, 2026-11-01: 01:00 to 02:00 comes twice, and opens the first time only.
+    let day = [cron("* * * * *", 1)];
+    check(&day, "2026-11-01T05:30:00Z", "open until 2026-11-01T06:00:00Z");
+    check(&day, "2026-11-01T06:30:00Z", "opens 2026-11-01T07:00:00Z to 2026-11-10T05:00:00Z");
+    assert_eq!(day[0].start.openings_a_day(day[0].duration), 1);
+    assert_eq!(gaps[0].start.openings_a_day(gaps[0].duration), 2);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, time::Duration};
 use callboard_policy::{
     decide::{Admission, Decision, Step},
     device::Device,
-    gate::PhaseCounts,
+    gate::{PhaseCounts, Word},
     guard::Grant,
     rollout::{Membership, Plan, RolloutState},
     window::{self, Gate, Mode, WindowState},
@@ -243,6 +243,17 @@ fn operate(world: &mut World, what: u8) {
     }
 }
 
+/// An operator looks past the failures so far, and past the gate if that is not enough.
+fn go_on(world: &mut World, rollout: &str) {
+    world.set_state(rollout, RolloutState::Running, true);
+    let (state, next) = (world.rollout(rollout).state, world.rollout(rollout).open_phase + 1);
+    if state == RolloutState::Paused && next < world.rollout(rollout).plan.phases.len() {
+        world.by_hand(rollout, Word::Open(next));
+        world.set_state(rollout, RolloutState::Running, false);
+    }
+    world.news.clear();
+}
+
 fn explain(world: &World, name: &str) -> String {
     let decision = world.explain(name);
     let lines = report::considered(&decision).join("\n  ");
@@ -288,7 +299,7 @@ proptest! {
             for rollout in ROLLOUTS {
                 match world.rollout(rollout).state {
                     RolloutState::Draft => world.start(rollout),
-                    RolloutState::Paused => world.set_state(rollout, RolloutState::Running, true),
+                    RolloutState::Paused => go_on(&mut world, rollout),
                     _ => {}
                 }
             }

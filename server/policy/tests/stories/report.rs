@@ -56,7 +56,7 @@ fn waits_for(world: &World, rollout: &Rollout) -> Option<String> {
     let (plan, open) = (&rollout.plan, rollout.open_phase);
     let standing = world.ledger.standing(rollout.id)?;
     let last = open + 1 == plan.phases.len() && plan.phases[open].soak.is_zero();
-    let verdict = gate::evaluate(&plan.phases, open, &standing.counts[open], standing.times, world.now)?;
+    let verdict = gate::evaluate(plan, open, &standing.counts, standing.times, world.now)?;
     (!last && rollout.state.is_active()).then(|| verdict.into_reason().text)
 }
 
@@ -112,6 +112,9 @@ pub(crate) fn preview(world: &World, preview: &Preview) -> Vec<String> {
     for phase in &preview.phases {
         let (count, names) = (devices(phase.devices.len()), names(&phase.devices));
         lines.push(format!("  phase {}: {count}, {} online: {names}", phase.name, phase.online));
+    }
+    if !preview.unreported.is_empty() {
+        lines.push(format!("  have not reported yet: {}", names(&preview.unreported)));
     }
     if !preview.already_installed.is_empty() {
         lines.push(format!("  have it already: {}", names(&preview.already_installed)));

@@ -8,7 +8,7 @@ use callboard_policy::{
 };
 use callboard_proto::{ids::RolloutId, time::Timestamp};
 
-use super::gate_counts;
+use super::all_counts;
 use crate::{
     app::{App, Error, Result, catalog},
     db::{
@@ -36,7 +36,7 @@ pub(crate) fn advance(conn: &mut DbConn, id: RolloutId, now: Timestamp) -> Resul
 
 /// One move; says whether there was one. After a phase has opened the next one may open at once, if it is empty.
 fn step(conn: &mut DbConn, record: &mut Record, now: Timestamp) -> Result<bool> {
-    let counts: Vec<_> = record.phases.iter().map(|phase| gate_counts(&phase.counts)).collect();
+    let counts = all_counts(record);
     let times = record.phases.get(record.open_phase).map(Phase::times).unwrap_or_default();
     let rollout = catalog::active(record.clone())?;
     let event = match gate::advance(&rollout, &counts, times, now) {
@@ -66,6 +66,7 @@ fn step(conn: &mut DbConn, record: &mut Record, now: Timestamp) -> Result<bool> 
         }
         Advance::Complete(reason) => {
             record.state = RolloutState::Completed;
+            record.state_reason = Some(reason.text.clone());
             record.ended_at = Some(now);
             db::rollouts::update(conn, record)?;
             NewEvent::rollout("rollout.completed", record.id, reason.text)

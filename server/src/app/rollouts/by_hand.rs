@@ -5,7 +5,7 @@ use callboard_proto::problem::Code;
 
 use super::{
     advance::{advance, note, open},
-    gate_counts, resolve,
+    all_counts, resolve,
 };
 use crate::{
     app::{App, Because, Error, Result, catalog},
@@ -63,7 +63,8 @@ async fn by_hand(
         .write(move |conn| {
             let mut record = resolve(conn, &reference)?;
             let word = word(&record)?;
-            let (counts, times) = open_now(&record);
+            let counts = all_counts(&record);
+            let times = record.phases.get(record.open_phase).map(Phase::times).unwrap_or_default();
             let done = gate::by_hand(&catalog::active(record.clone())?, &counts, times, now, word);
             let text = match done.map_err(|why| Error::refused(Code::WrongState, why))? {
                 Deed::Nothing => return Ok(record),
@@ -84,10 +85,4 @@ async fn by_hand(
         .await?;
     app.reload_catalog().await?;
     Ok(record)
-}
-
-fn open_now(record: &Record) -> (gate::PhaseCounts, gate::PhaseTimes) {
-    let open = record.phases.get(record.open_phase);
-    let counts = open.map(|phase| gate_counts(&phase.counts)).unwrap_or_default();
-    (counts, open.map(Phase::times).unwrap_or_default())
 }

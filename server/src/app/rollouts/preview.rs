@@ -10,7 +10,7 @@ use callboard_proto::{
 };
 use uuid::Uuid;
 
-use super::{resolve, spec, start::seen};
+use super::{doubts, resolve, spec, start::seen};
 use crate::{
     app::{App, Error, Result, devices::each, releases},
     db::{self, DbConn, selector::Whom},
@@ -64,6 +64,8 @@ async fn preview(
             let found = preview::preview(context.now, id, &plan, &release, &borrowed, &snapshot.catalog);
             let names: HashMap<DeviceId, &DeviceName> =
                 fleet.iter().map(|(device, _)| (device.id, &device.name)).collect();
+            let named = |id: &DeviceId| names.get(id).map(|name| (*name).clone());
+            let warnings = doubts::of(conn, &plan, &context)?;
             let conflicts = found.conflicts.iter().filter_map(|conflict| {
                 let rollout = snapshot.catalog.rollout(conflict.rollout)?.plan.name.clone();
                 Some(Eligible { rollout, devices: u64::try_from(conflict.devices.len()).ok()? })
@@ -72,6 +74,9 @@ async fn preview(
                 release: digest,
                 devices: count(found.matching),
                 online: count(found.online),
+                unreported: count(found.unreported.len()),
+                unreported_devices: found.unreported.iter().filter_map(named).take(SHOWN).collect(),
+                warnings,
                 already_installed: count(found.already_installed.len()),
                 conflicts: conflicts.collect(),
                 incompatible: incompatible(&found, &names),

@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// The counters of a phase as gates read them.
-pub(crate) fn gate_counts(counts: &Counts) -> PhaseCounts {
+fn gate_counts(counts: &Counts) -> PhaseCounts {
     PhaseCounts {
         size: u64::from(counts.size.saturating_sub(counts.excluded)),
         queued: counts.queued.into(),
@@ -41,6 +41,11 @@ pub(crate) fn gate_counts(counts: &Counts) -> PhaseCounts {
         acknowledged: counts.acknowledged.into(),
         ..PhaseCounts::default()
     }
+}
+
+/// The counters of every phase of a rollout as gates read them.
+pub(crate) fn all_counts(record: &Record) -> Vec<PhaseCounts> {
+    record.phases.iter().map(|phase| gate_counts(&phase.counts)).collect()
 }
 
 /// A rollout as operators see it.
@@ -68,19 +73,21 @@ pub(crate) fn show(app: &App, record: Record) -> admin::Rollout {
         started_at: record.started_at,
         ended_at: record.ended_at,
         phases,
+        warnings: Vec::new(),
     }
 }
 
 /// What the next phase, or the end of the rollout, waits for.
 pub(crate) fn waits_for(record: &Record, now: Timestamp) -> Option<Reason> {
     let plan: Plan = spec::plan(&record.spec, record.release).ok()?;
-    let open = record.phases.get(record.open_phase)?;
+    let times = record.phases.get(record.open_phase)?.times();
+    let counts = all_counts(record);
     let last = record.open_phase + 1 >= plan.phases.len();
     let soaks = plan.phases.get(record.open_phase).is_some_and(|phase| !phase.soak.is_zero());
     if !record.state.is_active() || (last && !soaks) {
         return None;
     }
-    let verdict = gate::evaluate(&plan.phases, record.open_phase, &gate_counts(&open.counts), open.times(), now);
+    let verdict = gate::evaluate(&plan, record.open_phase, &counts, times, now);
     verdict.map(gate::GateVerdict::into_reason)
 }
 

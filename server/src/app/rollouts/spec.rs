@@ -27,7 +27,7 @@ fn spec(wire: &RolloutSpec, release: Digest) -> Spec {
     Spec {
         name: wire.name.clone(),
         release,
-        selector: wire.selector.clone().filter(|text| !text.trim().is_empty()).unwrap_or_else(|| "all".to_owned()),
+        selector: wire.selector.clone().unwrap_or_else(|| "all".to_owned()),
         audience: match wire.audience {
             admin::Audience::Live => Membership::Live,
             admin::Audience::Frozen => Membership::Frozen,

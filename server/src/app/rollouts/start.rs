@@ -51,6 +51,7 @@ pub(crate) async fn start(app: &App, reference: String, because: Because) -> Res
                 );
                 Ok(())
             })?;
+            audience::check_somebody(&plan, &candidates).map_err(Error::invalid)?;
             let audience = audience::assign(record.id, &plan.phases, candidates);
             store(conn, &mut record, &plan, audience, &because, now)?;
             advance(conn, record.id, now)?;

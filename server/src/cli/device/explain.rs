@@ -21,7 +21,11 @@ pub(super) fn sentences(explained: &Explanation) -> String {
     ]);
     let rows = explained.rollouts.iter().map(|one| {
         let assignment = one.assignment.map(|state| state.as_str().to_owned()).unwrap_or_default();
-        [one.rollout.to_string(), assignment, one.reason.code.clone(), one.reason.text.clone()]
+        let mut why = one.reason.text.clone();
+        if let Some(failure) = &one.failure {
+            why += &format!(" ({}: {})", failure.code, failure.text.trim());
+        }
+        [one.rollout.to_string(), assignment, one.reason.code.clone(), why]
     });
     // Writing to a String cannot fail.
     let _ = if explained.rollouts.is_empty() {

@@ -3,11 +3,11 @@
 use std::fmt::Write as _;
 
 use callboard_proto::{
-    admin::{Counts, PhaseProgress, Rollout},
+    admin::{Audience, Counts, PhaseProgress, Rollout, RolloutSpec, Unit},
     text::shown,
 };
 
-use super::guards;
+use super::{guards, window};
 use crate::cli::table;
 
 /// Characters of a bar in a table.
@@ -27,6 +27,11 @@ pub(super) fn details(rollout: &Rollout) -> String {
         ("release", format!("{} ({})", spec.release, rollout.release.short())),
         ("policy", table::word(&spec.policy)),
         ("devices", spec.selector.clone().unwrap_or_else(|| "all".to_owned())),
+        ("audience", audience(spec)),
+        ("begins", table::or_empty(spec.start_at)),
+        ("windows", windows(spec)),
+        ("deadline", table::or_empty(spec.deadline)),
+        ("ends", table::or_empty(spec.ends_at)),
         ("limits", guards::in_words(&spec.caps)),
         ("created", rollout.created_at.to_string()),
         ("started", table::or_empty(rollout.started_at)),
@@ -36,20 +41,47 @@ pub(super) fn details(rollout: &Rollout) -> String {
         let counts = &phase.counts;
         let [succeeded, failed, wanted] = [counts.succeeded, counts.unsuccessful(), counts.wanted()];
         let [succeeded, failed, wanted] = [succeeded, failed, wanted].map(|n| n.to_string());
-        [phase.name.clone(), bar(counts, WIDTH), succeeded, failed, wanted, sentence(counts), gate(phase)]
+        let opened = table::or_empty(phase.opened_at);
+        [phase.name.clone(), opened, bar(counts, WIDTH), succeeded, failed, wanted, sentence(counts), gate(phase)]
     });
-    let headings = ["PHASE", "PROGRESS", "SUCCEEDED", "FAILED", "OF", "DEVICES", "GATE"];
+    let headings = ["PHASE", "OPENED", "PROGRESS", "SUCCEEDED", "FAILED", "OF", "DEVICES", "GATE"];
     // Writing to a String cannot fail.
     let _ = write!(text, "\n\n{}", table::list(headings, rows));
     text
 }
 
+/// Who is in it, and what moves together.
+fn audience(spec: &RolloutSpec) -> String {
+    let who = match (spec.audience, spec.ends_at) {
+        (Audience::Frozen, _) => "frozen: fixed at the start",
+        (Audience::Live, None) => "live: devices that match later join, without an end",
+        (Audience::Live, Some(_)) => "live: devices that match later join",
+    };
+    match spec.unit {
+        Unit::Device => who.to_owned(),
+        Unit::Site => format!("{who}; whole sites move together"),
+    }
+}
+
+/// When it may work; trading hours and freezes come on top.
+fn windows(spec: &RolloutSpec) -> String {
+    let mut parts: Vec<String> = spec.windows.iter().map(window::in_words).collect();
+    if spec.expected_install_min > 0 {
+        parts.push(format!("an install takes {} min", spec.expected_install_min));
+    }
+    if spec.during_trading {
+        parts.push("during trading hours too".to_owned());
+    }
+    parts.join("; ")
+}
+
 /// What the next phase waits for, or who let it open.
 fn gate(phase: &PhaseProgress) -> String {
     let waits = phase.gate.as_ref().map(|gate| gate.text.clone());
+    let met = phase.gate_met_at.map(|at| format!("met since {at}"));
     let skipped = phase.soak_skipped_at.map(|at| format!("soak skipped at {at}"));
     let approved = phase.approved.as_ref().map(|approval| format!("approved by {} at {}", approval.by, approval.at));
-    [waits, skipped, approved].into_iter().flatten().collect::<Vec<_>>().join("; ")
+    [waits, met, skipped, approved].into_iter().flatten().collect::<Vec<_>>().join("; ")
 }
 
 /// One phase as a line of text.

@@ -2,7 +2,10 @@
 
 use std::fmt::Write as _;
 
-use callboard_proto::admin::{Assignment, Counts, Preview, Rollout};
+use callboard_proto::{
+    admin::{Assignment, Counts, Preview, Rollout},
+    ids::DeviceName,
+};
 
 use crate::cli::table;
 
@@ -56,16 +59,14 @@ pub(super) fn preview(preview: &Preview) -> String {
         ("online", preview.online.to_string()),
         ("already installed", preview.already_installed.to_string()),
         ("incompatible", preview.incompatible.len().to_string()),
+        ("not yet reported", preview.unreported.to_string()),
     ]);
-    let phases = preview.phases.iter().map(|phase| {
-        let mut names: Vec<String> = phase.devices.iter().take(NAMES_SHOWN).map(ToString::to_string).collect();
-        if phase.devices.len() > NAMES_SHOWN {
-            names.push("...".to_owned());
-        }
-        [phase.name.clone(), phase.size.to_string(), names.join(", ")]
-    });
+    let phases = preview.phases.iter().map(|phase| [phase.name.clone(), phase.size.to_string(), some(&phase.devices)]);
     // Writing to a String cannot fail.
     let _ = write!(text, "\n\n{}", table::list(["PHASE", "SIZE", "DEVICES"], phases));
+    if preview.unreported > 0 {
+        let _ = write!(text, "\n\nnot yet reported, so members until they do: {}", some(&preview.unreported_devices));
+    }
     if !preview.incompatible.is_empty() {
         let rows = preview.incompatible.iter().map(|one| [one.device.to_string(), one.reason.text.clone()]);
         let _ = write!(text, "\n\n{}", table::list(["INCOMPATIBLE", "WHY"], rows));
@@ -75,4 +76,13 @@ pub(super) fn preview(preview: &Preview) -> String {
         let _ = write!(text, "\n\n{}", table::list(["CONFLICTS WITH", "DEVICES IN COMMON"], rows));
     }
     text
+}
+
+/// The first names of a list.
+fn some(devices: &[DeviceName]) -> String {
+    let mut names: Vec<String> = devices.iter().take(NAMES_SHOWN).map(ToString::to_string).collect();
+    if devices.len() > NAMES_SHOWN {
+        names.push("...".to_owned());
+    }
+    names.join(", ")
 }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use callboard_proto::{
-    admin::{Audience, PhaseProgress, Rollout, RolloutState},
+    admin::{Audience, Counts, PhaseProgress, Rollout, RolloutState},
     text::shown,
 };
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
@@ -66,9 +66,25 @@ fn end_of(rollout: &Rollout) -> Option<Result<(), EndedBadly>> {
     };
     match rollout.state {
         RolloutState::Draft | RolloutState::Running => None,
+        RolloutState::Completed if nothing_succeeded(rollout) => badly("completed"),
         RolloutState::Completed => Some(Ok(())),
         RolloutState::Paused => badly("paused"),
         RolloutState::Cancelled => badly("cancelled"),
+    }
+}
+
+/// Without a gate a rollout is completed whatever became of its devices.
+fn nothing_succeeded(rollout: &Rollout) -> bool {
+    let any = |count: fn(&Counts) -> u32| rollout.phases.iter().any(|phase| count(&phase.counts) > 0);
+    any(Counts::unsuccessful) && !any(|counts| counts.succeeded)
+}
+
+/// A state and, where something is to be said about it, why or what came of it.
+fn state(rollout: &Rollout) -> String {
+    let word = format!("{} is {}", rollout.spec.name, table::word(&rollout.state));
+    match &rollout.state_reason {
+        Some(reason) => format!("{word}: {reason}"),
+        None => word,
     }
 }
 
@@ -99,7 +115,7 @@ impl View {
             Self::Bars { all, bars } => {
                 draw(all, bars, now)?;
                 if last.is_some_and(|last| last.state != now.state) || end_of(now).is_some() {
-                    all.println(format!("{} is {}", now.spec.name, table::word(&now.state)))?;
+                    all.println(shown(&state(now)))?;
                 }
                 if let Some(news) = goes_on(last, now) {
                     all.println(news)?;
@@ -114,7 +130,7 @@ impl View {
 fn changes(last: Option<&Rollout>, now: &Rollout) -> Vec<String> {
     let mut lines = Vec::new();
     if last.is_none_or(|last| last.state != now.state) {
-        lines.push(format!("{} is {}", now.spec.name, table::word(&now.state)));
+        lines.push(state(now));
     }
     for (n, phase) in now.phases.iter().enumerate() {
         if last.and_then(|last| last.phases.get(n)) != Some(phase) {
@@ -175,6 +191,7 @@ mod tests {
             started_at: None,
             ended_at: None,
             phases: vec![PhaseProgress { name: "all".to_owned(), counts, ..PhaseProgress::default() }],
+            warnings: Vec::new(),
         }
     }
 
@@ -184,7 +201,7 @@ mod tests {
         assert_eq!(changes(None, &before), ["patch is running", "all: 0 succeeded, 0 failed of 2 (2 unreached)"]);
         assert_eq!(changes(Some(&before), &before), Vec::<String>::new());
         assert_eq!(changes(Some(&before), &after), ["all: 1 succeeded, 0 failed of 2 (1 unreached, 1 succeeded)"]);
-        assert_eq!(changes(Some(&after), &rollout(RolloutState::Paused, 1)), ["patch is paused"]);
+        assert_eq!(changes(Some(&after), &rollout(RolloutState::Paused, 1)), ["patch is paused: 2 failed"]);
     }
 
     #[test]
@@ -202,5 +219,12 @@ mod tests {
         let said = end_of(&rollout(RolloutState::Paused, 0)).expect("an end").expect_err("a bad one");
         assert_eq!(said.0, "rollout patch is paused: 2 failed");
         assert!(end_of(&rollout(RolloutState::Cancelled, 0)).expect("an end").is_err());
+        let mut failed = rollout(RolloutState::Completed, 0);
+        failed.phases[0].counts = Counts { size: 2, failed: 1, rolled_back: 1, ..Counts::default() };
+        failed.state_reason = Some("2 of 2 devices are done: 0 succeeded, 1 rolled back, 1 failed".to_owned());
+        let said = end_of(&failed).expect("an end").expect_err("a bad one");
+        assert!(said.0.ends_with("is completed: 2 of 2 devices are done: 0 succeeded, 1 rolled back, 1 failed"));
+        failed.phases[0].counts.succeeded = 1;
+        assert_eq!(end_of(&failed), Some(Ok(())), "some failed, which the gate allows");
     }
 }

@@ -2,7 +2,7 @@
 
 use callboard_proto::admin::{Window, WindowGate, WindowMode};
 
-use crate::cli::{days, duration};
+use crate::cli::{days, duration, table};
 
 /// How a window is written, for `--help` and for errors.
 pub(crate) const SYNTAX: &str = "[DAYS] HH:MM +DURATION [ZONE] [gates=download,install] [best-effort], such as \
@@ -77,9 +77,38 @@ fn parse_gate(word: &str) -> Result<WindowGate, String> {
     }
 }
 
+/// A window as [`parse`] reads it.
+pub(super) fn in_words(window: &Window) -> String {
+    let start = match (&window.start, &window.cron) {
+        (Some(start), _) => format!("{} {start}", days::in_short(&window.days)),
+        (None, cron) => format!("cron {}", cron.as_deref().unwrap_or_default()),
+    };
+    let mut text = format!("{start} +{}m {}", window.duration_min, window.tz);
+    if window.gates != [WindowGate::Install] {
+        let gates: Vec<String> = window.gates.iter().map(table::word).collect();
+        text += &format!(" gates={}", gates.join(","));
+    }
+    if window.mode == WindowMode::BestEffort {
+        text += " best-effort";
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn windows_are_told_as_they_are_read() {
+        for text in [
+            "daily 02:00 +120m site",
+            "mon-fri 02:00 +120m site",
+            "sat,sun 23:30 +180m Europe/Paris gates=download,install best-effort",
+            "cron 0 2 * * 1-5 +90m site gates=download",
+        ] {
+            assert_eq!(in_words(&parse(text).expect("a window")), text);
+        }
+    }
 
     fn shown(text: &str) -> String {
         match parse(text) {

@@ -64,8 +64,8 @@ pub(crate) async fn get(_: Operator, app: Data<App>, path: Path<String>) -> ApiR
 #[utoipa::path(post, path = "/rollouts", tag = "rollouts", request_body = RolloutSpec,
     responses((status = 201, body = Rollout), (status = 422, body = Problem), (status = 409, body = Problem)))]
 pub(crate) async fn create(_: Operator, app: Data<App>, body: Body<RolloutSpec>) -> ApiResult<HttpResponse> {
-    let record = rollouts::create(&app, body.into_inner()).await?;
-    Ok(HttpResponse::Created().json(rollouts::show(&app, record)))
+    let (record, warnings) = rollouts::create(&app, body.into_inner()).await?;
+    Ok(HttpResponse::Created().json(Rollout { warnings, ..rollouts::show(&app, record) }))
 }
 
 /// What a rollout that does not exist yet would do now.

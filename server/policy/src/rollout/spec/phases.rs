@@ -2,11 +2,8 @@
 
 use std::time::Duration;
 
-use super::{Errors, MAX_PARTS, MAX_PHASE_NAME, PhaseSpec, PolicyKind, Spec, minutes};
-use crate::{
-    rollout::{Approval, Membership, Phase, Share},
-    selector::Selector,
-};
+use super::{Errors, MAX_PARTS, MAX_PHASE_NAME, PhaseSpec, PolicyKind, Spec, minutes, selector};
+use crate::rollout::{Approval, Membership, Phase, Share};
 
 /// A soak that is longer is a mistake in the unit.
 const MAX_SOAK_MIN: u32 = 90 * 24 * 60;
@@ -83,7 +80,7 @@ fn share(phase: &PhaseSpec, spec: &Spec, path: &str, highest: &mut u32, errors: 
         }
         (None, Some(text)) => {
             let field = format!("{path}.selector");
-            let selector = errors.keep(&field, Selector::parse(text).map_err(|error| error.to_string()))?;
+            let selector = errors.keep(&field, selector(text))?;
             if let (Membership::Live, Some(changing)) = (spec.audience, selector.frozen_only()) {
                 let message =
                     format!("{changing} changes with every check-in, so it is allowed only with a frozen audience");
@@ -104,6 +101,10 @@ fn read_one(phase: &PhaseSpec, share: Share, path: &str, errors: &mut Errors) ->
         if !(1..=100).contains(&percent) {
             errors.add(format!("{path}.{field}"), format!("is {percent}; 1 to 100 is allowed"));
         }
+    }
+    if phase.min_completed == 0 {
+        let message = "is 0: a phase of which nothing is known would open the next one; 1 or more is wanted";
+        errors.add(format!("{path}.min_completed"), message);
     }
     if phase.max_wait_min == Some(0) {
         errors.add(format!("{path}.max_wait_min"), "must be at least 1; leave it out to wait without limit");

@@ -5,14 +5,23 @@ use std::time::Duration;
 use chrono_tz::Tz;
 
 use super::{Errors, MAX_PARTS, WindowSpec, minutes};
-use crate::window::{CronStart, Gate, MAX_WINDOW, Start, Window, WindowTz, week};
+use crate::window::{CronStart, Gate, MAX_WINDOW, Start, Window, WindowTz, spans::MAX_OPENINGS, week};
 
 pub(super) fn read(specs: &[WindowSpec], errors: &mut Errors) -> Vec<Window> {
     if specs.len() > MAX_PARTS {
         errors.add("windows", format!("there are {}; at most {MAX_PARTS} are allowed", specs.len()));
     }
     let windows = specs.iter().take(MAX_PARTS).enumerate();
-    windows.filter_map(|(n, spec)| one(spec, &format!("windows[{n}]"), errors)).collect()
+    let read: Vec<Window> = windows.filter_map(|(n, spec)| one(spec, &format!("windows[{n}]"), errors)).collect();
+    let openings: usize = read.iter().map(|window| window.start.openings_a_day(window.duration)).sum();
+    if openings > MAX_OPENINGS {
+        let message = format!(
+            "open {openings} times a day, at most {MAX_OPENINGS} are allowed; make them longer, so that those that follow \
+             each other are one, or let them open less often"
+        );
+        errors.add("windows", message);
+    }
+    read
 }
 
 fn one(spec: &WindowSpec, path: &str, errors: &mut Errors) -> Option<Window> {
