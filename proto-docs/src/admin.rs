@@ -26,7 +26,7 @@ use crate::{
 
 pub use api_token::*;
 pub use attention::*;
-pub use check::{MAX_DESCRIPTION, MAX_LABEL_KEY, MAX_LABELS, MAX_REASON, check_labels};
+pub use check::{MAX_DESCRIPTION, MAX_LABEL_KEY, MAX_LABELS, MAX_REASON, check_labels, check_token_name};
 pub use freeze::*;
 pub use guard::*;
 pub use registry::*;

@@ -17,6 +17,8 @@ pub const MAX_LABEL_KEY: usize = 64;
 pub const MAX_REASON: usize = 200;
 /// Longest description in bytes.
 pub const MAX_DESCRIPTION: usize = 1000;
+/// Longest name of an API token in bytes: it stands in events.
+const MAX_TOKEN_NAME: usize = 64;
 /// Longest name of a release in bytes: a product, `@` and a version.
 const MAX_RELEASE: usize = 2 * MAX_TEXT;
 /// Kinds of gates.
@@ -37,6 +39,21 @@ pub fn check_labels(labels: &Labels) -> Result<(), String> {
         text::field(format_args!("label {key}"), value, MAX_TEXT)?;
     }
     Ok(())
+}
+
+/// Refuses names of API tokens that the event log could not show.
+///
+/// # Errors
+/// Says what is wrong and what would be right.
+pub fn check_token_name(name: &str) -> Result<(), String> {
+    let trimmed = name.trim();
+    if !trimmed.is_empty() && trimmed.len() <= MAX_TOKEN_NAME && !trimmed.chars().any(char::is_control) {
+        return Ok(());
+    }
+    let name: String = trimmed.chars().take(MAX_TOKEN_NAME + 1).collect();
+    Err(format!(
+        "name {name:?} is not allowed: 1 to {MAX_TOKEN_NAME} bytes without control characters, such as \"release script\""
+    ))
 }
 
 fn label_key(key: &str) -> Result<(), String> {
@@ -129,7 +146,7 @@ impl Check for SetSerial {
 
 impl Check for NewApiToken {
     fn check(&self) -> Result<(), String> {
-        text::field("name", &self.name, MAX_TEXT)
+        check_token_name(&self.name)
     }
 }
 

@@ -1,7 +1,7 @@
 //! API tokens: making and revoking them. One that can be used is always left, unless somebody insists.
 
 use callboard_proto::{
-    admin::{self, ApiTokenCreated},
+    admin::{self, ApiTokenCreated, check_token_name},
     ids::TokenId,
     problem::Code,
     time::Timestamp,
@@ -9,9 +9,6 @@ use callboard_proto::{
 
 use super::{App, Error, Result, tokens};
 use crate::db::{self, DbConn, api_tokens::ApiToken, events::NewEvent};
-
-/// Longest name of a token: it stands in events.
-const MAX_NAME: usize = 64;
 
 /// Makes a token.
 pub(crate) async fn create(app: &App, name: String, by: String) -> Result<ApiTokenCreated> {
@@ -22,11 +19,7 @@ pub(crate) async fn create(app: &App, name: String, by: String) -> Result<ApiTok
 /// Makes a token; `by` is who asked for it.
 pub(crate) fn make(conn: &mut DbConn, name: &str, by: &str, now: Timestamp) -> Result<ApiTokenCreated> {
     let name = name.trim();
-    if name.is_empty() || name.len() > MAX_NAME || name.chars().any(char::is_control) {
-        return Err(Error::invalid(format!(
-            "name {name:?} is not allowed: 1 to {MAX_NAME} bytes without control characters, such as \"release script\""
-        )));
-    }
+    check_token_name(name).map_err(Error::invalid)?;
     if db::api_tokens::by_name(conn, name)?.is_some() {
         let detail = format!("there is an API token {name:?} already; revoke it first, or take another name");
         return Err(Error::refused(Code::Conflict, detail));
