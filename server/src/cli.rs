@@ -57,6 +57,9 @@ struct Cli {
 #[derive(clap::Subcommand)]
 enum Command {
     /// Make a data directory
+    #[command(
+        after_help = "Examples:\n  callboard init --dir data --public-url https://localhost:8443\n  callboard init --dir /var/lib/callboard-server --public-url https://updates.example.com:8443 --no-try-out-keys"
+    )]
     Init(init::InitArgs),
     /// The server's TLS certificate for devices
     #[command(subcommand)]
@@ -67,6 +70,9 @@ enum Command {
     ///
     /// The copy is a data directory itself: to restore it, stop the server, put the copy in place, give it to the
     /// server's user, start. A PostgreSQL database is not in it.
+    #[command(
+        after_help = "Examples:\n  callboard backup --dir /var/lib/callboard-server --to /backup/callboard-2026-11-26"
+    )]
     Backup(backup::BackupArgs),
     /// Keys that sign roots, releases and instructions
     #[command(subcommand)]

@@ -99,6 +99,46 @@ fn every_command_of_the_pages_is_understood() {
     assert!(found > 60, "only {found} commands were found");
 }
 
+/// The words of every command: nouns with their verbs.
+fn commands(words: &[&str], found: &mut Vec<Vec<String>>) {
+    let help = help_of(words);
+    let Some((_, below)) = help.split_once("Commands:\n") else {
+        return found.push(words.iter().map(|word| (*word).to_owned()).collect());
+    };
+    for line in below.lines().take_while(|line| line.starts_with("  ")) {
+        let name = line.split_whitespace().next().unwrap();
+        if !line.starts_with("   ") && name != "help" {
+            commands(&[words, &[name]].concat(), found);
+        }
+    }
+}
+
+fn help_of(words: &[&str]) -> String {
+    let help = Command::new(BINARIES.callboard).env_clear().args(words).arg("--help").output().unwrap();
+    assert!(help.status.success(), "{words:?}: {}", String::from_utf8_lossy(&help.stderr));
+    String::from_utf8(help.stdout).unwrap()
+}
+
+#[test]
+fn every_example_of_a_help_is_understood_and_is_one_of_that_command() {
+    let (mut all, mut examples) = (Vec::new(), 0);
+    commands(&[], &mut all);
+    assert!(all.len() > 40, "{all:?}");
+    for words in &all {
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let help = help_of(&words);
+        let lines =
+            help.split_once("Examples:\n").map_or("", |(_, lines)| lines).lines().filter(|line| !line.is_empty());
+        for line in lines {
+            let args = calls(line, "callboard").concat();
+            assert_eq!(args[..words.len()], words, "{line}");
+            understood(BINARIES.callboard, &args).unwrap_or_else(|said| panic!("{line}: {said}"));
+            examples += 1;
+        }
+    }
+    assert!(examples >= 18, "only {examples} examples");
+}
+
 /// The README's commands for production, but those that change the machine: installing, users, units, the till.
 #[test]
 fn the_readme_leads_to_an_updated_till() {

@@ -1,7 +1,7 @@
 //! Which device a serial number names: what enrolments and imports may change of it, and how an operator decides.
 
 use callboard_proto::{
-    admin::{Device, Event, Imported, Token},
+    admin::{Device, Event, Imported, Page, Token},
     problem::Code,
 };
 use callboard_tests::{
@@ -218,5 +218,31 @@ fn an_operator_gives_and_takes_serial_numbers() {
         let both = server.cli(["device", "serial", "till-2", "--set", "S3", "--clear"]);
         assert!(both.refused(2).contains("cannot be used with"), "{}", both.stderr);
         assert!(server.cli(["device", "serial", "till-2"]).refused(2).contains("--set <SERIAL>"));
+    });
+}
+
+#[test]
+fn the_history_of_a_device_is_read_page_by_page() {
+    on_both(|server| {
+        import(server, &json!([{ "name": "till-1" }]));
+        for n in 0..5 {
+            server.cli(["device", "serial", "till-1", "--set", &format!("S{n}")]).ok();
+        }
+        let whole: Vec<Event> = server.api().list("devices/till-1/history");
+        assert_eq!(whole.len(), 5);
+        let (mut found, mut after) = (Vec::new(), None);
+        loop {
+            let args =
+                ["--output", "json", "device", "history", "till-1", "--limit", "2"].map(str::to_owned).into_iter();
+            let page: Page<Event> =
+                server.cli(args.chain(after.into_iter().flat_map(|key| ["--after".to_owned(), key]))).json();
+            assert!(page.items.len() <= 2);
+            found.extend(page.items);
+            match page.next {
+                Some(next) => after = Some(next),
+                None => break,
+            }
+        }
+        assert_eq!(found, whole);
     });
 }

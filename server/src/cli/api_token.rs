@@ -23,6 +23,9 @@ use crate::{
 #[derive(clap::Subcommand)]
 pub(crate) enum ApiTokenCommand {
     /// Make a token for another operator or program; it is shown this once
+    #[command(
+        after_help = "Examples:\n  callboard api-token create ada\n  callboard api-token create ada --dir /var/lib/callboard-server"
+    )]
     Create {
         /// Whose it is: the event log says who did what by this name
         name: String,

@@ -21,6 +21,9 @@ mod explain;
 #[derive(clap::Subcommand)]
 pub(crate) enum DeviceCommand {
     /// List devices
+    #[command(
+        after_help = "Examples:\n  callboard device list --selector 'site = NYC-001 and version(\"pos-app\") < 2.4.0'"
+    )]
     List {
         /// Only those that match, such as 'region = northeast and status = online'
         #[arg(long, value_name = "SELECTOR")]
@@ -37,8 +40,10 @@ pub(crate) enum DeviceCommand {
     ///
     /// CSV columns: name, site, serial, description, label.KEY, installed.PRODUCT. JSON: a list of objects with name,
     /// site, serial, description, labels, installed. An import may be repeated.
+    #[command(after_help = "Examples:\n  callboard device import devices.csv --dry-run")]
     Import(ImportArgs),
     /// Set or remove labels of all devices that match
+    #[command(after_help = "Examples:\n  callboard device label 'site = NYC-001' --set ring=early --dry-run")]
     Label {
         /// Which devices, such as 'name = till-1'
         selector: String,
@@ -65,6 +70,7 @@ pub(crate) enum DeviceCommand {
         page: PageArgs,
     },
     /// Keep all rollouts away from a device
+    #[command(after_help = "Examples:\n  callboard device hold pos-nyc-001 --reason 'waits for a part' --until 3d")]
     Hold {
         /// Name or id
         device: String,
@@ -80,6 +86,9 @@ pub(crate) enum DeviceCommand {
     /// Give a device a serial number, or take the one that it has
     ///
     /// An import changes the number of no device that has enrolled, and takes none from another device; this does.
+    #[command(
+        after_help = "Examples:\n  callboard device serial pos-nyc-001 --set SN-0001\n  callboard device serial device-0a1b2c3d4e5f --clear"
+    )]
     Serial {
         /// Name or id
         device: String,

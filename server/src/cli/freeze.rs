@@ -22,6 +22,9 @@ pub(crate) enum FreezeCommand {
     /// Offer and install nothing on these days
     ///
     /// Days are days on each device's own clock. Devices that have begun to switch finish.
+    #[command(
+        after_help = "Examples:\n  callboard freeze create black-friday --from 2026-11-26 --to 2026-11-30 --reason 'no changes while everybody buys'"
+    )]
     Create {
         /// Its name
         name: FreezeName,

@@ -22,8 +22,12 @@ mod upload;
 #[derive(clap::Subcommand)]
 pub(crate) enum ReleaseCommand {
     /// Make a payload and an unsigned release from a directory or a file; the same input gives the same bytes
+    #[command(
+        after_help = "Examples:\n  callboard release build DIR --product pos-app --version 2.4.0 --counter 7 --out rel-2.4.0"
+    )]
     Build(Box<build::BuildArgs>),
     /// Add a signature to a release; needs the key and nothing else
+    #[command(after_help = "Examples:\n  callboard release sign --key release.key rel-2.4.0")]
     Sign(sign::SignArgs),
     /// Upload a signed release: payloads that the server does not have, then the release itself
     Publish {

@@ -30,8 +30,10 @@ pub(crate) enum SiteCommand {
     ///
     /// CSV columns: id, name, tz, trading_hours, label.KEY. JSON: a list of objects with id, name, tz, trading_hours,
     /// labels. An import may be repeated; one without trading hours leaves those that are there.
+    #[command(after_help = "Examples:\n  callboard site import sites.csv --dry-run")]
     Import(ImportArgs),
     /// Set the trading hours of a site: nothing is activated in them
+    #[command(after_help = "Examples:\n  callboard site hours NYC-001 'mon-sat 08:00-20:00; sun 10:00-18:00'")]
     Hours {
         /// Its id
         site: String,

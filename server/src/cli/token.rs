@@ -26,6 +26,9 @@ use super::{
 #[derive(clap::Subcommand)]
 pub(crate) enum TokenCommand {
     /// Make a token, or the bundle that is all a device needs to enrol
+    #[command(
+        after_help = "Examples:\n  callboard token create --bundle till-1.json\n  callboard token create --device pos-nyc-001 --bundle pos-nyc-001.json\n  callboard token create --site NYC-001 --uses 10 --ttl 14d --bundle nyc-001.json"
+    )]
     Create(CreateArgs),
     /// List tokens; their secret is not among what is shown
     List {
