@@ -228,7 +228,7 @@ fn operate(world: &mut World, what: u8) {
         3 if what > 240 => RolloutState::Cancelled,
         _ => {
             let Actor { unit, booted, idle, .. } = world.actor(&device);
-            (*booted, *idle) = (true, *idle || what % 7 == 0);
+            (*booted, *idle) = (true, *idle || what.is_multiple_of(7));
             let hold = callboard_policy::device::Hold { reason: "chance".to_owned(), until: None };
             unit.device.held = if unit.device.held.is_none() { Some(hold) } else { None };
             return;
