@@ -187,8 +187,7 @@ pub struct RolloutSpec {
     #[serde(default)]
     #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, format = DateTime))]
     pub deadline: Option<Timestamp>,
-    /// From then on nothing is offered; what has not begun to activate expires. A live rollout without an end stays
-    /// in force for every device that matches later.
+    /// From then on nothing is offered, and what is not activating expires. A live rollout without it never completes.
     #[serde(default)]
     #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, format = DateTime))]
     pub ends_at: Option<Timestamp>,

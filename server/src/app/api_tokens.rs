@@ -38,6 +38,7 @@ pub(crate) async fn revoke(app: &App, reference: String, force: bool, by: String
         .write(move |conn| {
             let token = match reference.parse::<TokenId>() {
                 Ok(id) => db::api_tokens::get(conn, id)?,
+                Err(_) if check_token_name(&reference).is_err() => None,
                 Err(_) => db::api_tokens::by_name(conn, &reference)?,
             };
             let token = token.ok_or_else(|| Error::not_found("API token", &reference))?;

@@ -162,7 +162,7 @@ fn failure_row((record, device): Failed) -> FailureRow {
         device,
         state: record.assignment.state.as_str().replace('_', " "),
         at: record.updated_at.to_string(),
-        why: why.unwrap_or_default(),
+        why: shown(&why.unwrap_or_default()).into_owned(),
     }
 }
 

@@ -93,7 +93,8 @@ pub(super) fn over(case: &Case<'_>, rollout: &Rollout, assignment: Option<&Assig
     let ended = rollout.plan.ends_at.is_some_and(|end| case.now >= end);
     let why = match rollout.state {
         RolloutState::Cancelled => CancelWhy::RolloutCancelled,
-        RolloutState::Running | RolloutState::Paused if ended => CancelWhy::RolloutEnded,
+        // It may have completed by its end before every device was told.
+        RolloutState::Running | RolloutState::Paused | RolloutState::Completed if ended => CancelWhy::RolloutEnded,
         RolloutState::Running | RolloutState::Paused => return None,
         RolloutState::Draft | RolloutState::Completed => return Some(Verdict::NotActive),
     };
