@@ -15,13 +15,14 @@ use crate::{on_both, refused};
 
 /// What becomes of a text, and what the refusal may say of it: the limit, or the grammar of the field.
 const NUL: (&str, &[&str]) = ("a\0b", &["has the control character U+0000; none is allowed"]);
-const GRAMMAR: [&str; 7] = [
+const GRAMMAR: [&str; 8] = [
     "is not a ",
     "not a version",
     "not a time",
     "unknown variant",
     "column",
     "is not allowed: 1 to 64 of",
+    "is not allowed: 1 to 64 bytes without control characters",
     "is not an IANA time zone",
 ];
 const LONG: &[&str] = &["has 1000000 bytes; at most"];
