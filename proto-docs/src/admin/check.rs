@@ -17,6 +17,8 @@ pub const MAX_LABEL_KEY: usize = 64;
 pub const MAX_REASON: usize = 200;
 /// Longest description in bytes.
 pub const MAX_DESCRIPTION: usize = 1000;
+/// Longest selector beside a list of devices in bytes.
+const MAX_SELECTOR: usize = 4096;
 /// Longest name of an API token in bytes: it stands in events.
 const MAX_TOKEN_NAME: usize = 64;
 /// Longest name of a release in bytes: a product, `@` and a version.
@@ -153,6 +155,8 @@ impl Check for NewApiToken {
 impl Check for DevicesOfRollout {
     fn check(&self) -> Result<(), String> {
         text::each("devices", &self.devices, MAX_TEXT)?;
+        // Before anybody looks whether it may stand beside `devices`.
+        text::some("selector", self.selector.as_ref(), MAX_SELECTOR)?;
         reason(&self.reason)
     }
 }
