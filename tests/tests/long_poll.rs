@@ -40,7 +40,7 @@ fn told(device: &mut FakeDevice, server: &TestServer, meanwhile: impl FnOnce()) 
     device.wait_s = MAX_WAIT_S;
     let (sender, receiver) = mpsc::channel();
     thread::scope(|scope| {
-        scope.spawn(|| sender.send(device.check_in()));
+        scope.spawn(|| drop(sender.send(device.check_in())));
         wait_for(server, 1);
         meanwhile();
         receiver.recv_timeout(NOT_BY_ITSELF).expect("an answer before the wait has ended by itself")
@@ -165,7 +165,7 @@ fn a_device_that_is_decommissioned_while_it_waits_is_refused_at_once() {
         let (sender, receiver) = mpsc::channel();
         thread::scope(|scope| {
             let body = serde_json::to_vec(&device.next_check_in()).unwrap();
-            scope.spawn(move || sender.send(device.try_check_in(&body)));
+            scope.spawn(move || drop(sender.send(device.try_check_in(&body))));
             wait_for(server, 1);
             server.api().post::<Device>("devices/till-1/decommission", &json!({ "reason": "stolen" }));
             receiver.recv_timeout(NOT_BY_ITSELF).expect("an answer").problem(Code::DeviceRevoked);
@@ -219,7 +219,7 @@ fn a_wait_ends_before_the_deadline_of_the_request_and_within_the_poll_interval()
             device.wait_s = MAX_WAIT_S;
             let (sender, receiver) = mpsc::channel();
             thread::scope(|scope| {
-                scope.spawn(|| sender.send(device.check_in()));
+                scope.spawn(|| drop(sender.send(device.check_in())));
                 let answer = receiver.recv_timeout(NOT_BY_ITSELF).expect("an answer");
                 assert_eq!(answer.action, Action::None);
             });
