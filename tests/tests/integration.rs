@@ -41,6 +41,7 @@ mod hostile_operators;
 mod identity;
 mod immediate;
 mod install;
+mod last_place;
 mod long_poll;
 mod on_connect;
 mod operator;
