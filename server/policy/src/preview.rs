@@ -2,6 +2,8 @@
 //!
 //! It is made of the same parts as the real start, so with the same rollout id, fleet and time both agree.
 
+mod openings;
+
 use std::collections::HashMap;
 
 use callboard_proto::{
@@ -9,6 +11,8 @@ use callboard_proto::{
     instruction::Reason,
     time::Timestamp,
 };
+
+pub use openings::ZoneOpening;
 
 use crate::{
     audience::{self, Audience, Candidate},
@@ -37,6 +41,8 @@ pub struct Preview {
     pub incompatible: Vec<(DeviceId, Reason)>,
     /// Other rollouts of the same product that are for some of the same devices.
     pub conflicts: Vec<Conflict>,
+    /// When its devices could first install, by zone.
+    pub openings: Vec<ZoneOpening>,
     /// The membership sets that a start would store.
     pub audience: Audience,
 }
@@ -85,6 +91,7 @@ pub fn preview(
         already_installed: Vec::new(),
         incompatible: Vec::new(),
         conflicts: conflicts(now, id, plan, release, &matching, others),
+        openings: Vec::new(),
         audience,
     };
     for (device, seen) in &matching {
@@ -99,6 +106,9 @@ pub fn preview(
         }
     }
     preview.phases = phases(plan, &preview.audience, &matching);
+    let counting =
+        matching.iter().map(|(device, _)| *device).filter(|one| !preview.audience.excluded.contains(one.number));
+    preview.openings = openings::openings(now, Rollout::draft(id, plan.clone()), counting, others);
     preview
 }
 

@@ -158,15 +158,12 @@ pub(super) fn right(case: &Case<'_>, rollout: &Rollout) -> Option<Right> {
     (not_before < not_after && case.now <= not_after).then_some(Right { not_before, not_after, on: plan.activate_on })
 }
 
-/// More stretches than this are not looked at: two a day for as long as anybody asks.
-const MAX_STRETCHES: usize = 80;
-
 pub(super) fn stretches(
     catalog: &Catalog,
     rollout: &Rollout,
     device: &Device,
-    from: Timestamp,
-    to: Timestamp,
+    (from, to): (Timestamp, Timestamp),
+    most: usize,
 ) -> Vec<Span> {
     let poll_interval = Duration::from_secs(300);
     let contact = Contact { last_seen: None, absence: None, boot_changed: false, poll_interval, works_on: None };
@@ -175,7 +172,7 @@ pub(super) fn stretches(
     let openings = openings(&case, rollout, Gate::Install).0;
     let mut found = Vec::new();
     let mut at = rollout.begins_at().map_or(to, |begins| begins.max(from));
-    while at < to && found.len() < MAX_STRETCHES {
+    while at < to && found.len() < most {
         let Some(opening) = openings.next(at, rollout.plan.expected_install).filter(|one| one.start < to) else {
             break;
         };

@@ -21,7 +21,7 @@ pub struct Zone {
 }
 
 /// Where a zone comes from, in the order in which they are asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ZoneSource {
     /// The window names it.
     Window,
