@@ -9,6 +9,8 @@ mod attention;
 mod check;
 mod freeze;
 mod guard;
+mod preview;
+mod progress;
 mod registry;
 mod rollout;
 
@@ -29,6 +31,8 @@ pub use attention::*;
 pub use check::{MAX_DESCRIPTION, MAX_LABEL_KEY, MAX_LABELS, MAX_REASON, check_labels, check_token_name};
 pub use freeze::*;
 pub use guard::*;
+pub use preview::*;
+pub use progress::*;
 pub use registry::*;
 pub use rollout::*;
 

@@ -205,6 +205,9 @@ impl Check for RolloutSpec {
         for (n, one) in self.phases.iter().enumerate() {
             text::field(format_args!("phases[{n}].name"), &one.name, MAX_TEXT)?;
         }
+        for (n, one) in self.halt.iter().enumerate() {
+            text::some(format_args!("halt[{n}].rollback_to"), one.rollback_to.as_ref(), MAX_RELEASE)?;
+        }
         Ok(())
     }
 }

@@ -96,6 +96,8 @@ pub(crate) fn spec() -> Spec {
         phases: Vec::new(),
         unit: Unit::Device,
         caps: Caps::default(),
+        pace: None,
+        halt: Vec::new(),
         priority: 500,
         max_attempts: 3,
         allow_downgrade: false,

@@ -1,6 +1,7 @@
 //! A release as far as decisions need it, and whether it fits a device.
 
 use callboard_proto::{
+    check_in::Installed,
     digest::Digest,
     ids::{Product, RolloutName},
     time::Timestamp,
@@ -22,7 +23,8 @@ pub struct Release {
     pub epoch: u32,
     /// With `epoch`, the order of releases of a product.
     pub counter: u64,
-    /// The floor it raises once committed. Not used for deciding, but by whoever plays devices.
+    /// The floor it raises once committed. Used to foresee what devices
+    /// accept afterwards.
     pub min_floor: u64,
     /// Channels it is meant for.
     pub channels: Vec<String>,
@@ -32,6 +34,24 @@ pub struct Release {
     pub not_after: Option<Timestamp>,
     /// The oldest agent that can install it.
     pub requires_agent: Option<Version>,
+}
+
+impl Release {
+    /// The device as it is once it has committed this release.
+    pub fn committed_on(&self, device: &Device) -> Device {
+        let mut device = device.clone();
+        let raised = device.installed(&self.product).filter(|one| one.epoch == self.epoch).map_or(0, |one| one.floor);
+        device.installed.retain(|one| one.product != self.product);
+        device.installed.push(Installed {
+            product: self.product.clone(),
+            version: self.version.clone(),
+            release: Some(self.digest),
+            epoch: self.epoch,
+            counter: self.counter,
+            floor: raised.max(self.min_floor),
+        });
+        device
+    }
 }
 
 /// Whether a device can take a release.

@@ -4,6 +4,7 @@
 //! do not exist. A [`Rollout`] is a plan and how far it has come.
 
 mod spec;
+mod undo;
 
 use std::time::Duration;
 
@@ -15,11 +16,12 @@ use callboard_proto::{
 };
 use chrono_tz::Tz;
 use roaring::RoaringBitmap;
-pub use spec::{PhaseSpec, PolicyKind, Spec, SpecError, WindowSpec};
+pub use spec::{HaltKind, HaltSpec, PhaseSpec, PolicyKind, Spec, SpecError, WindowSpec};
+pub use undo::undo_name;
 
 use crate::{
     device::Device,
-    guard::Caps,
+    guard::{HaltRule, Limits},
     selector::Selector,
     window::{self, Gate, Window, Zone},
 };
@@ -73,8 +75,10 @@ pub struct Plan {
     pub phases: Vec<Phase>,
     /// What is ranked and moves together.
     pub unit: Unit,
-    /// How many devices may download, and how many may activate, at the same time.
-    pub caps: Caps,
+    /// How many devices may download and activate at the same time, and how many get an offer in a minute.
+    pub limits: Limits,
+    /// When it stops by itself.
+    pub halt: Vec<HaltRule>,
     /// 0 to 1000, highest first.
     pub priority: u32,
     /// Attempts for one device.
@@ -182,7 +186,7 @@ pub enum RolloutState {
     Draft,
     /// Offering.
     Running,
-    /// Held by an operator or by a gate; nothing is granted.
+    /// Held by an operator, a gate or a halt rule; nothing is granted.
     Paused,
     /// Everything that could be done is done.
     Completed,

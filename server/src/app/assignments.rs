@@ -13,7 +13,10 @@ use callboard_proto::{
 };
 use uuid::Uuid;
 
-use super::{Error, Result, rollouts::advance::advance};
+use super::{
+    Error, Result,
+    rollouts::{advance::advance, take_back},
+};
 use crate::db::{self, DbConn, assignments::Record, events::NewEvent};
 
 /// Lets something happen that only the server asks for, so that it is allowed.
@@ -38,7 +41,28 @@ pub(crate) fn save(conn: &mut DbConn, record: &mut Record, was: &Assignment, now
         db::penalties::put(conn, record.device, was.release, now)?;
     }
     db::assignments::update(conn, record, now)?;
-    Ok(db::counts::change(conn, Some(was), Some(&record.assignment))?)
+    db::counts::change(conn, Some(was), Some(&record.assignment))?;
+    take_note(conn, record, was, now)
+}
+
+/// Keeps the run of failures, and brings a device back on which a release has arrived that is being taken back.
+fn take_note(conn: &mut DbConn, record: &Record, was: &Assignment, now: Timestamp) -> Result<()> {
+    let is = &record.assignment;
+    let told = |one: &Assignment| (one.state, one.is_acknowledged());
+    let ended = |one: &Assignment| one.state == AssignmentState::Succeeded || is_failure(one.state);
+    if told(was) == told(is) || !(ended(was) || ended(is)) {
+        return Ok(());
+    }
+    let Some((rollout, mut streak)) = db::rollouts::streak(conn, is.rollout)? else {
+        return Ok(());
+    };
+    if streak.note(Some(was.state), is) {
+        db::rollouts::set_streak(conn, is.rollout, &streak)?;
+    }
+    if is.state == AssignmentState::Succeeded && was.state != AssignmentState::Succeeded {
+        take_back::join(conn, &rollout, record.device, now)?;
+    }
+    Ok(())
 }
 
 /// A new assignment, with a download grant.

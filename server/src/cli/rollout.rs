@@ -19,6 +19,7 @@ mod devices;
 mod diff;
 mod file;
 mod guards;
+mod halt;
 mod phase;
 mod spec;
 mod status;

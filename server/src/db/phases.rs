@@ -1,6 +1,6 @@
 //! Phases of rollouts. Who is in a phase is one compressed set; how its devices stand is in [`counts`].
 
-use callboard_policy::gate::PhaseTimes;
+use callboard_policy::{gate::PhaseTimes, guard::Streak};
 use callboard_proto::{admin::Counts, ids::RolloutId, time::Timestamp};
 use diesel::{ExpressionMethods, QueryDsl, QueryResult, Queryable};
 use roaring::RoaringBitmap;
@@ -8,7 +8,7 @@ use roaring::RoaringBitmap;
 use super::{
     assignments,
     conn::{DbConn, execute, load},
-    counts,
+    counts, rollouts,
     schema::phases,
     types::{Ms, Uid, from_set, to_i64, to_set},
 };
@@ -129,6 +129,7 @@ pub(crate) fn set_times(conn: &mut DbConn, id: RolloutId, idx: usize, phase: &Ph
 /// Lets gates look past the failures so far.
 pub(crate) fn acknowledge_failures(conn: &mut DbConn, id: RolloutId) -> QueryResult<()> {
     assignments::acknowledge_failures(conn, id)?;
+    rollouts::set_streak(conn, id, &Streak::default())?;
     counts::acknowledge_failures(conn, id)
 }
 

@@ -145,6 +145,10 @@ diesel::table! {
         ended_at -> Nullable<BigInt>,
         open_phase -> BigInt,
         excluded -> Binary,
+        streak -> Text,
+        offer_minute -> BigInt,
+        offers -> BigInt,
+        undoes -> Nullable<Text>,
     }
 }
 

@@ -13,7 +13,7 @@ use super::CancelWhy;
 use crate::{
     device::{Connectivity, Contact, Deferral, Device},
     freeze::Freeze,
-    guard::{Full, Grant},
+    guard::{Full, Grant, Paced},
     release::{self, Misfit, Release},
     rollout::{Policy, Rollout},
     selector::Seen,
@@ -101,6 +101,8 @@ pub enum Verdict {
     },
     /// Other devices hold all places that the rollout's caps allow.
     Full(Full),
+    /// The offers that its pace allows in this minute are made.
+    Paced(Paced),
     /// The device went silent while it activated.
     TimedOut,
     /// It did, and has come back without knowing anything of it.
@@ -269,6 +271,7 @@ impl Verdict {
             Self::Trading { .. } => "trading_hours",
             Self::Full(Full { grant: Grant::Download, .. }) => "downloads_full",
             Self::Full(Full { grant: Grant::Activation, .. }) => "activations_full",
+            Self::Paced(_) => "paced",
             Self::TimedOut => "timed_out",
             Self::TriedAgain { .. } => "tried_again",
             Self::Offer { .. } => "offered",
@@ -380,6 +383,7 @@ fn waiting(verdict: &Verdict, subject: &Subject<'_>) -> Option<String> {
         Verdict::Frozen { freeze, span, gate, opens, zone } => frozen(subject, freeze, span, gate, opens, zone),
         Verdict::Trading { begins, opens, zone } => trading(subject, begins, opens, zone),
         Verdict::Full(full) => no_place(subject, full),
+        Verdict::Paced(paced) => out_of_pace(paced),
         Verdict::TimedOut => "the device went silent while it installed; a late report or a retry decides".to_owned(),
         Verdict::TriedAgain { .. } => {
             "the device went silent while it installed, and knows nothing of it now".to_owned()
@@ -440,6 +444,16 @@ fn no_place(subject: &Subject<'_>, full: Full) -> String {
     };
     let oldest = full.holders.oldest.map(|at| format!(", oldest since {at}")).unwrap_or_default();
     format!("{whose} has {} of {} {what} in flight{oldest}", full.holders.count, full.cap)
+}
+
+fn out_of_pace(paced: Paced) -> String {
+    let Paced { rate, until, doubles_after } = paced;
+    let plural = |n: u64| if n == 1 { "" } else { "s" };
+    let text = format!("it makes {rate} offer{} a minute, and the next minute begins at {until}", plural(rate));
+    match doubles_after {
+        Some(n) => format!("{text}; twice as many after {n} more success{}", if n == 1 { "" } else { "es" }),
+        None => text,
+    }
 }
 
 fn superseded(subject: &Subject<'_>) -> String {

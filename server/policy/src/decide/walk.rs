@@ -231,6 +231,11 @@ fn better<'a>(old: Option<Choice<'a>>, new: Choice<'a>) -> Option<Choice<'a>> {
 fn until_it_changes(case: &Case<'_>, rollout: &Rollout, verdict: &Verdict) -> Duration {
     match verdict {
         Verdict::Full(full) if full.at_site => SITE_RETRY,
+        // Many devices wait for each minute.
+        Verdict::Paced(paced) => {
+            let spread = bucket::bucket(rollout.id, case.device.id.as_bytes()).spread(MAX_SPREAD);
+            paced.until.since(case.now).saturating_add(spread).max(SOON)
+        }
         _ => verdict.changes_at().map_or(Duration::MAX, |span| until(case, rollout, span)),
     }
 }

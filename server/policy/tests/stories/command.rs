@@ -40,11 +40,14 @@ use callboard_policy::{
     device::{Device, Hold},
     freeze::FreezeSpec,
     gate::Word,
-    guard::{Cap, Caps},
+    guard::{Cap, Caps, Pace},
     ledger::Unit,
     preview::preview,
     release::Release,
-    rollout::{Approval, Membership, PhaseSpec, PolicyKind, Rollout, RolloutState, Spec, Unit as Moves, WindowSpec},
+    rollout::{
+        Approval, HaltKind, HaltSpec, Membership, PhaseSpec, PolicyKind, Rollout, RolloutState, Spec, Unit as Moves,
+        WindowSpec,
+    },
     selector::Glob,
     site::{SiteRules, SiteState, Suspension},
     trading::{HoursSpec, TradingHours},
@@ -378,6 +381,8 @@ fn rollout(world: &mut World, name: &str, product: &str, version: &str, details:
         phases: vec![],
         unit: Moves::Device,
         caps: Caps::default(),
+        pace: None,
+        halt: vec![],
         priority: 500,
         max_attempts: 3,
         allow_downgrade: false,
@@ -420,6 +425,8 @@ fn set(spec: &mut Spec, key: &str, value: &str) {
         "unit" => spec.unit = if value == "site" { Moves::Site } else { Moves::Device },
         "downloads" => spec.caps.downloads = cap(value),
         "activations" => spec.caps.activations = cap(value),
+        "pace" => spec.pace = Some(pace(value)),
+        "halt" => spec.halt.push(halt(value)),
         "priority" => spec.priority = value.parse().unwrap(),
         "max_attempts" => spec.max_attempts = value.parse().unwrap(),
         "allow_downgrade" => spec.allow_downgrade = value == "true",
@@ -463,6 +470,31 @@ fn cap(text: &str) -> Cap {
     let facts: BTreeMap<String, String> = text.split_whitespace().map(pair).collect();
     let number = |key: &str| facts.get(key).map(|text| text.parse().unwrap());
     Cap { max_in_flight: number("max"), max_in_flight_per_site: number("per_site") }
+}
+
+/// `2 [doubles_every=4]`
+fn pace(text: &str) -> Pace {
+    let (offers, doubles) = text.split_once(" doubles_every=").unwrap_or((text, ""));
+    Pace { max_offers_per_minute: offers.parse().unwrap(), doubles_every: doubles.parse().ok() }
+}
+
+/// Limits, then `cancel` or `rollback_to=PRODUCT@VERSION` if it is not to pause.
+fn halt(text: &str) -> HaltSpec {
+    let mut rule = HaltSpec::default();
+    for word in text.split_whitespace() {
+        let (key, value) = word.split_once('=').unwrap_or((word, ""));
+        match key {
+            "min_completed" => rule.min_completed = value.parse().ok(),
+            "failure_percent" => rule.failure_percent = value.parse().ok(),
+            "max_failures" => rule.max_failures = value.parse().ok(),
+            "consecutive_failures" => rule.consecutive_failures = value.parse().ok(),
+            "max_silent" => rule.max_silent = value.parse().ok(),
+            "cancel" => rule.action = HaltKind::Cancel,
+            "rollback_to" => (rule.action, rule.rollback_to) = (HaltKind::RollBackTo, Some(value.to_owned())),
+            _ => panic!("no such part of a halt rule: {word}"),
+        }
+    }
+    rule
 }
 
 /// `02:00 120 [tz=site] [days=mon,tue] [gates=download,install] [mode=best_effort]`

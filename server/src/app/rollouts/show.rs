@@ -69,6 +69,7 @@ pub(crate) fn show(app: &App, record: Record) -> admin::Rollout {
         release: record.release,
         state: spec::state_to_wire(record.state),
         state_reason: record.state_reason,
+        takes_back: record.takes_back,
         created_at: record.created_at,
         started_at: record.started_at,
         ended_at: record.ended_at,

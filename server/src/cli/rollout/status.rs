@@ -7,7 +7,7 @@ use callboard_proto::{
     text::shown,
 };
 
-use super::{guards, window};
+use super::{guards, halt, window};
 use crate::cli::table;
 
 /// Characters of a bar in a table.
@@ -32,7 +32,9 @@ pub(super) fn details(rollout: &Rollout) -> String {
         ("windows", windows(spec)),
         ("deadline", table::or_empty(spec.deadline)),
         ("ends", table::or_empty(spec.ends_at)),
-        ("limits", guards::in_words(&spec.caps)),
+        ("limits", guards::in_words(spec)),
+        ("halts", halt::in_words(&spec.halt)),
+        ("takes back", table::or_empty(rollout.takes_back.as_ref())),
         ("created", rollout.created_at.to_string()),
         ("started", table::or_empty(rollout.started_at)),
         ("ended", table::or_empty(rollout.ended_at)),

@@ -187,6 +187,7 @@ mod tests {
             release: Digest::of(b""),
             state,
             state_reason: (state == RolloutState::Paused).then(|| "2 failed".to_owned()),
+            takes_back: None,
             created_at: Timestamp::default(),
             started_at: None,
             ended_at: None,
