@@ -108,6 +108,7 @@ fn api_routes(config: &mut ServiceConfig) {
     at("/rollouts/{rollout}/pause", vec![post().to(rollouts::pause)]);
     at("/rollouts/{rollout}/resume", vec![post().to(rollouts::resume)]);
     at("/rollouts/{rollout}/cancel", vec![post().to(rollouts::cancel)]);
+    at("/rollouts/{rollout}/countersign", vec![post().to(rollouts::countersign)]);
     at("/rollouts/{rollout}/approve", vec![post().to(rollouts::approve)]);
     at("/rollouts/{rollout}/skip-soak", vec![post().to(rollouts::skip_soak)]);
     at("/rollouts/{rollout}/open-phase", vec![post().to(rollouts::open_phase)]);

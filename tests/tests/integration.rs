@@ -56,6 +56,7 @@ mod retention;
 mod retries;
 mod rollout_files;
 mod scheduled;
+mod second_person;
 mod selectors;
 mod site_state;
 mod startup;

@@ -231,6 +231,9 @@ pub struct RolloutSpec {
     /// Whether a release older than the installed one is meant.
     #[serde(default)]
     pub allow_downgrade: bool,
+    /// Whether freezes let it pass once a second person has approved it.
+    #[serde(default)]
+    pub security: bool,
 }
 
 /// Whether a rollout works.
@@ -267,6 +270,12 @@ pub struct Rollout {
     pub state: RolloutState,
     /// Why it is paused or cancelled, or what came of it.
     pub state_reason: Option<String>,
+    /// The name of the API token that made it; of a rollout that a halt has made, the rollout that was halted.
+    pub created_by: String,
+    /// The name of the API token that changed it last, if one did.
+    pub edited_by: Option<String>,
+    /// The second person who approved it as it is.
+    pub countersigned: Option<Approved>,
     /// The rollout whose release it takes back, after a halt.
     #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
     pub takes_back: Option<RolloutName>,

@@ -101,6 +101,7 @@ pub(crate) fn spec() -> Spec {
         priority: 500,
         max_attempts: 3,
         allow_downgrade: false,
+        security: false,
         expected_install_min: 0,
         during_trading: false,
         offline_activation: false,

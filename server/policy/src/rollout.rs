@@ -46,6 +46,8 @@ pub struct Rollout {
     pub state: RolloutState,
     /// Why it is in this state, where someone or something said so (`gate of phase canary: ...`).
     pub state_reason: Option<String>,
+    /// Whether a second person has approved it.
+    pub countersigned: bool,
     /// When it was started.
     pub started_at: Option<Timestamp>,
     /// The last open phase; the ones before it are open too.
@@ -85,6 +87,8 @@ pub struct Plan {
     pub max_attempts: u32,
     /// Whether something older than what is installed is meant.
     pub allow_downgrade: bool,
+    /// Whether freezes let it pass once a second person has approved it.
+    pub security: bool,
     /// Time that must be left in a window, or before the site trades, for an install to begin.
     pub expected_install: Duration,
     /// Whether installs may begin while the site trades.
@@ -233,6 +237,7 @@ impl Rollout {
             plan,
             state: RolloutState::Draft,
             state_reason: None,
+            countersigned: false,
             started_at: None,
             open_phase: 0,
             members: Vec::new(),
@@ -243,6 +248,11 @@ impl Rollout {
     /// From when on it offers: the start, or what it is scheduled for if that is later. `None` for a draft.
     pub fn begins_at(&self) -> Option<Timestamp> {
         self.started_at.map(|started| self.plan.begins_at(started))
+    }
+
+    /// Whether freezes let it pass.
+    pub fn passes_freezes(&self) -> bool {
+        self.plan.security && self.countersigned
     }
 
     /// The phase that has `number` as a member.

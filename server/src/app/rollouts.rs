@@ -2,6 +2,7 @@
 
 pub(crate) mod advance;
 pub(crate) mod by_hand;
+pub(crate) mod countersign;
 mod doubts;
 pub(crate) mod members;
 pub(crate) mod preview;
@@ -48,7 +49,7 @@ pub(crate) fn resolve(conn: &mut DbConn, reference: &str) -> Result<Record> {
 
 /// Makes a rollout, as a draft, and says what looks like a mistake in it. The same spec under the same name is the same
 /// rollout.
-pub(crate) async fn create(app: &App, wanted: RolloutSpec) -> Result<(Record, Vec<String>)> {
+pub(crate) async fn create(app: &App, wanted: RolloutSpec, operator: String) -> Result<(Record, Vec<String>)> {
     let (now, context) = (app.clock.now(), app.selector_context());
     let root = targets::root(app)?;
     let (checked, wanted) =
@@ -72,11 +73,14 @@ pub(crate) async fn create(app: &App, wanted: RolloutSpec) -> Result<(Record, Ve
                 open_phase: 0,
                 streak: Streak::default(),
                 takes_back: None,
+                created_by: operator,
+                edited_by: None,
+                countersigned: None,
                 excluded: RoaringBitmap::new(),
                 phases: Vec::new(),
             };
             db::rollouts::insert(conn, &record)?;
-            let text = format!("rollout of {} was created", record.spec.release);
+            let text = format!("rollout of {} was created by {}", record.spec.release, record.created_by);
             db::events::insert(conn, now, &NewEvent::rollout("rollout.created", record.id, text))?;
             Ok::<_, Error>(record)
         })
@@ -129,7 +133,7 @@ pub(crate) async fn change_state(
     because: Because,
     acknowledge_failures: bool,
 ) -> Result<Record> {
-    let now = app.clock.now();
+    let (now, second_person_above) = (app.clock.now(), app.second_person_above);
     let record = app
         .db
         .write(move |conn| {
@@ -148,6 +152,10 @@ pub(crate) async fn change_state(
                     to.as_str()
                 );
                 return Err(Error::refused(Code::WrongState, detail));
+            }
+            if to == RolloutState::Running {
+                let size = record.phases.iter().map(|phase| u64::from(phase.counts.size)).sum();
+                countersign::check(&record, size, second_person_above)?;
             }
             record.state = to;
             record.state_reason = (to != RolloutState::Running).then(|| because.to_string());

@@ -96,6 +96,10 @@ pub(crate) enum RolloutCommand {
     Retry(DevicesArgs),
     /// Take note of failures: gates and the list of what needs attention look past them
     Skip(DevicesArgs),
+    /// Approve a rollout that somebody else has made, as a second person
+    ///
+    /// The server may ask for it before rollouts for many devices start; freezes let a security rollout pass only with it.
+    Countersign(ChangeArgs),
     /// Approve the open phase, for a phase with approval=manual: the next phase opens
     Approve(ChangeArgs),
     /// End the soak of the open phase
@@ -201,6 +205,7 @@ pub(crate) fn run(command: RolloutCommand, context: &Context) -> anyhow::Result<
         }
         RolloutCommand::Retry(args) => args.run("retry", context),
         RolloutCommand::Skip(args) => args.run("skip", context),
+        RolloutCommand::Countersign(args) => change("countersign", args, false, context),
         RolloutCommand::Approve(args) => change("approve", args, false, context),
         RolloutCommand::SkipSoak(ReasonedArgs { rollout, reason }) => {
             change("skip-soak", ChangeArgs { rollout, reason }, false, context)

@@ -28,11 +28,17 @@ pub(crate) struct Phase {
     pub(crate) counts: Counts,
 }
 
-/// Who approved a phase, and when.
+/// Who approved a phase or a rollout, and when.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Approval {
     pub(crate) at: Timestamp,
     pub(crate) by: String,
+}
+
+impl Approval {
+    pub(super) fn of(at: Option<Ms>, by: Option<String>) -> Option<Self> {
+        at.zip(by).map(|(at, by)| Self { at: at.into(), by })
+    }
 }
 
 impl Phase {
@@ -70,7 +76,7 @@ impl Row {
             opened_at: self.opened_at.map(Into::into),
             met_at: self.met_at.map(Into::into),
             soak_skipped_at: self.soak_skipped_at.map(Into::into),
-            approval: self.approved_at.zip(self.approved_by).map(|(at, by)| Approval { at: at.into(), by }),
+            approval: Approval::of(self.approved_at, self.approved_by),
             counts,
         }
     }

@@ -16,7 +16,7 @@ use roaring::RoaringBitmap;
 use super::{
     conn::{DbConn, execute, find, load},
     counts,
-    phases::{self, Phase},
+    phases::{self, Approval, Phase},
     schema::rollouts,
     types::{Ms, Sha, Uid, at_place, from_json, from_set, parse, place, to_i64, to_json, to_set},
 };
@@ -37,6 +37,11 @@ pub(crate) struct Record {
     pub(crate) streak: Streak,
     /// The rollout whose release it takes back.
     pub(crate) takes_back: Option<RolloutName>,
+    /// Who made it, and who changed it last.
+    pub(crate) created_by: String,
+    pub(crate) edited_by: Option<String>,
+    /// The second person who approved it as it is.
+    pub(crate) countersigned: Option<Approval>,
     pub(crate) excluded: RoaringBitmap,
     pub(crate) phases: Vec<Phase>,
 }
@@ -55,6 +60,10 @@ struct Row {
     open_phase: i64,
     streak: String,
     undoes: Option<String>,
+    created_by: String,
+    edited_by: Option<String>,
+    countersigned_by: Option<String>,
+    countersigned_at: Option<Ms>,
 }
 
 /// The columns of a [`Row`].
@@ -70,6 +79,10 @@ type Columns = (
     rollouts::open_phase,
     rollouts::streak,
     rollouts::undoes,
+    rollouts::created_by,
+    rollouts::edited_by,
+    rollouts::countersigned_by,
+    rollouts::countersigned_at,
 );
 const COLUMNS: Columns = (
     rollouts::id,
@@ -83,6 +96,10 @@ const COLUMNS: Columns = (
     rollouts::open_phase,
     rollouts::streak,
     rollouts::undoes,
+    rollouts::created_by,
+    rollouts::edited_by,
+    rollouts::countersigned_by,
+    rollouts::countersigned_at,
 );
 const WHOLE: (Columns, rollouts::excluded) = (COLUMNS, rollouts::excluded);
 
@@ -100,6 +117,9 @@ impl Row {
             open_phase: usize::try_from(self.open_phase).unwrap_or_default(),
             streak: Streak(from_json(&self.streak)?),
             takes_back: self.undoes.as_deref().map(parse).transpose()?,
+            created_by: self.created_by,
+            edited_by: self.edited_by,
+            countersigned: Approval::of(self.countersigned_at, self.countersigned_by),
             excluded,
             phases,
         })
@@ -191,6 +211,7 @@ pub(crate) fn insert(conn: &mut DbConn, record: &Record) -> QueryResult<()> {
         rollouts::streak.eq(to_json(&record.streak.0)?),
         (rollouts::offer_minute.eq(0_i64), rollouts::offers.eq(0_i64)),
         rollouts::undoes.eq(record.takes_back.as_ref().map(RolloutName::as_str)),
+        rollouts::created_by.eq(record.created_by.as_str()),
     );
     execute(conn, diesel::insert_into(rollouts::table).values(row)).map(drop)
 }
@@ -203,6 +224,8 @@ pub(crate) fn update(conn: &mut DbConn, record: &Record) -> QueryResult<()> {
         rollouts::started_at.eq(record.started_at.map(Ms::from)),
         rollouts::ended_at.eq(record.ended_at.map(Ms::from)),
         rollouts::open_phase.eq(to_i64(record.open_phase)),
+        rollouts::countersigned_by.eq(record.countersigned.as_ref().map(|approval| approval.by.as_str())),
+        rollouts::countersigned_at.eq(record.countersigned.as_ref().map(|approval| Ms::from(approval.at))),
     );
     execute(conn, diesel::update(rollouts::table.find(Uid::from(record.id))).set(values)).map(drop)
 }

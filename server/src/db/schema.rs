@@ -149,6 +149,10 @@ diesel::table! {
         offer_minute -> BigInt,
         offers -> BigInt,
         undoes -> Nullable<Text>,
+        created_by -> Text,
+        edited_by -> Nullable<Text>,
+        countersigned_by -> Nullable<Text>,
+        countersigned_at -> Nullable<BigInt>,
     }
 }
 

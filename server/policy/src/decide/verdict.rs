@@ -415,6 +415,9 @@ fn frozen(subject: &Subject<'_>, freeze: usize, span: Span, gate: Gate, opens: O
         Some(opens) => text += &format!("; {} is possible from {}", doing(gate), opens.start),
         None => text += &format!("; no time for {} is in sight", doing(gate)),
     }
+    if subject.rollout.plan.security {
+        text += "; a second person's approval lets this security rollout pass";
+    }
     text
 }
 

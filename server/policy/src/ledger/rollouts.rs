@@ -109,6 +109,12 @@ impl Ledger {
         Err(why)
     }
 
+    /// A second person approves a rollout.
+    pub fn countersign(&mut self, id: RolloutId) {
+        let all = self.catalog.rollouts.iter_mut().chain(&mut self.resting);
+        all.filter(|rollout| rollout.id == id).for_each(|rollout| rollout.countersigned = true);
+    }
+
     /// An operator's word about a device in a rollout: [`Event::Retried`], [`Event::Skipped`] or [`Event::Cancelled`].
     /// Says whether the rollout had completed and runs again.
     ///

@@ -61,6 +61,8 @@ pub struct Spec {
     pub max_attempts: u32,
     /// Whether something older than what is installed is meant.
     pub allow_downgrade: bool,
+    /// Whether freezes let it pass once a second person has approved it.
+    pub security: bool,
     /// Minutes that must be left in a window, or before the site trades, for an install to begin.
     pub expected_install_min: u32,
     /// Whether installs may begin while the site trades.
@@ -211,6 +213,7 @@ impl Spec {
                 priority: self.priority,
                 max_attempts: self.max_attempts,
                 allow_downgrade: self.allow_downgrade,
+                security: self.security,
                 expected_install,
                 during_trading: self.during_trading,
                 offline_activation: self.offline_activation,

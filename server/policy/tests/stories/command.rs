@@ -14,6 +14,7 @@
 //! preview NAME / start NAME / pause NAME / resume NAME / cancel NAME
 //! resume NAME acknowledging             and look past the failures so far
 //! retry NAME DEVICE / skip NAME DEVICE / cancel NAME DEVICE     what is done about a failure
+//! countersign NAME                      a second person approves it
 //! approve NAME / skip-soak NAME         what the open phase waits for
 //! open-phase NAME PHASE                 whatever the gate says
 //! check-in DEVICE                       what is it told?
@@ -163,6 +164,7 @@ fn command(world: &mut World, words: &[&str], details: &[&str]) -> Vec<String> {
 fn operate(world: &mut World, words: &[&str]) {
     match words {
         ["start", name] => world.start(name),
+        ["countersign", name] => world.ledger.countersign(id(name)),
         ["pause", name] => world.set_state(name, RolloutState::Paused, false),
         ["resume", name] => world.set_state(name, RolloutState::Running, false),
         ["resume", name, "acknowledging"] => world.set_state(name, RolloutState::Running, true),
@@ -386,6 +388,7 @@ fn rollout(world: &mut World, name: &str, product: &str, version: &str, details:
         priority: 500,
         max_attempts: 3,
         allow_downgrade: false,
+        security: false,
         expected_install_min: 0,
         during_trading: false,
         offline_activation: false,
@@ -430,6 +433,7 @@ fn set(spec: &mut Spec, key: &str, value: &str) {
         "priority" => spec.priority = value.parse().unwrap(),
         "max_attempts" => spec.max_attempts = value.parse().unwrap(),
         "allow_downgrade" => spec.allow_downgrade = value == "true",
+        "security" => spec.security = value == "true",
         "expected_install_min" => spec.expected_install_min = value.parse().unwrap(),
         "during_trading" => spec.during_trading = value == "true",
         "offline_activation" => spec.offline_activation = value == "true",

@@ -64,6 +64,7 @@ fn spec(wire: &RolloutSpec, release: Digest) -> Spec {
         priority: u32::from(wire.priority),
         max_attempts: wire.max_attempts,
         allow_downgrade: wire.allow_downgrade,
+        security: wire.security,
         expected_install_min: wire.expected_install_min,
         during_trading: wire.during_trading,
         offline_activation: wire.offline_activation,

@@ -8,7 +8,7 @@ use callboard_policy::{
 };
 use callboard_proto::{admin::Counts, problem::Code, time::Timestamp};
 
-use super::{advance::advance, resolve, targets};
+use super::{advance::advance, countersign, resolve, targets};
 use crate::{
     app::{ABANDONED_AFTER, App, Because, Error, Result, devices::each},
     db::{
@@ -22,7 +22,7 @@ use crate::{
 
 /// Starts a draft.
 pub(crate) async fn start(app: &App, reference: String, because: Because) -> Result<Record> {
-    let now = app.clock.now();
+    let (now, second_person_above) = (app.clock.now(), app.second_person_above);
     let context = app.selector_context();
     let root = targets::root(app)?;
     // Frozen audiences may ask for presence, so the database has to know all of it.
@@ -54,6 +54,8 @@ pub(crate) async fn start(app: &App, reference: String, because: Because) -> Res
             checked.refuse_stranded()?;
             let plan = checked.plan;
             audience::check_somebody(&plan, &candidates).map_err(Error::invalid)?;
+            let size = u64::try_from(candidates.len()).unwrap_or(u64::MAX);
+            countersign::check(&record, size, second_person_above)?;
             let audience = audience::assign(record.id, &plan.phases, candidates);
             store(conn, &mut record, &plan, audience, &because, now)?;
             advance(conn, record.id, now)?;

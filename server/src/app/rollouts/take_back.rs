@@ -38,6 +38,9 @@ pub(super) fn begin(conn: &mut DbConn, bad: &Record, to: &str, now: Timestamp) -
         open_phase: 0,
         streak: Default::default(),
         takes_back: Some(bad.spec.name.clone()),
+        created_by: format!("halt of {}", bad.spec.name),
+        edited_by: None,
+        countersigned: None,
         excluded: RoaringBitmap::new(),
         phases: Vec::new(),
     };

@@ -21,7 +21,7 @@ pub(crate) struct SpecArgs {
     /// here replace the file's
     #[arg(short, long, value_name = "FILE", conflicts_with_all = ["policy", "selector", "audience", "unit", "start_at",
         "deadline", "ends_at", "min_absence", "windows", "expected_install", "during_trading", "offline_activation", "activate_on", "default_tz", "phases", "priority", "max_attempts",
-        "allow_downgrade", "max_downloads", "max_downloads_per_site", "max_activations", "max_activations_per_site",
+        "allow_downgrade", "security", "max_downloads", "max_downloads_per_site", "max_activations", "max_activations_per_site",
         "max_offers_per_minute", "doubles_every", "halt"])]
     pub(crate) file: Option<PathBuf>,
     /// The release: PRODUCT@VERSION or its digest
@@ -84,6 +84,9 @@ pub(crate) struct SpecArgs {
     /// A release older than the installed one is meant
     #[arg(long)]
     allow_downgrade: bool,
+    /// Freezes let it pass once a second person has countersigned it
+    #[arg(long)]
+    security: bool,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -180,6 +183,7 @@ impl SpecArgs {
             priority: self.priority,
             max_attempts: self.max_attempts,
             allow_downgrade: self.allow_downgrade,
+            security: self.security,
         })
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use callboard_proto::{
-    admin::{Audience, Counts, PhaseProgress, Rollout, RolloutSpec, Unit},
+    admin::{Approved, Audience, Counts, PhaseProgress, Rollout, RolloutSpec, Unit},
     text::shown,
 };
 
@@ -35,7 +35,13 @@ pub(super) fn details(rollout: &Rollout) -> String {
         ("limits", guards::in_words(spec)),
         ("halts", halt::in_words(&spec.halt)),
         ("takes back", table::or_empty(rollout.takes_back.as_ref())),
-        ("created", rollout.created_at.to_string()),
+        (
+            "security",
+            if spec.security { "freezes let it pass once it is countersigned".to_owned() } else { String::new() },
+        ),
+        ("created", format!("{} by {}", rollout.created_at, rollout.created_by)),
+        ("changed by", table::or_empty(rollout.edited_by.as_ref())),
+        ("countersigned", table::or_empty(rollout.countersigned.as_ref().map(approved))),
         ("started", table::or_empty(rollout.started_at)),
         ("ended", table::or_empty(rollout.ended_at)),
     ]);
@@ -82,8 +88,12 @@ fn gate(phase: &PhaseProgress) -> String {
     let waits = phase.gate.as_ref().map(|gate| gate.text.clone());
     let met = phase.gate_met_at.map(|at| format!("met since {at}"));
     let skipped = phase.soak_skipped_at.map(|at| format!("soak skipped at {at}"));
-    let approved = phase.approved.as_ref().map(|approval| format!("approved by {} at {}", approval.by, approval.at));
+    let approved = phase.approved.as_ref().map(|approval| format!("approved {}", approved(approval)));
     [waits, met, skipped, approved].into_iter().flatten().collect::<Vec<_>>().join("; ")
+}
+
+fn approved(approval: &Approved) -> String {
+    format!("by {} at {}", approval.by, approval.at)
 }
 
 /// One phase as a line of text.

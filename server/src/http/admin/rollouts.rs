@@ -63,8 +63,8 @@ pub(crate) async fn get(_: Operator, app: Data<App>, path: Path<String>) -> ApiR
 /// Makes a rollout, as a draft.
 #[utoipa::path(post, path = "/rollouts", tag = "rollouts", request_body = RolloutSpec,
     responses((status = 201, body = Rollout), (status = 422, body = Problem), (status = 409, body = Problem)))]
-pub(crate) async fn create(_: Operator, app: Data<App>, body: Body<RolloutSpec>) -> ApiResult<HttpResponse> {
-    let (record, warnings) = rollouts::create(&app, body.into_inner()).await?;
+pub(crate) async fn create(operator: Operator, app: Data<App>, body: Body<RolloutSpec>) -> ApiResult<HttpResponse> {
+    let (record, warnings) = rollouts::create(&app, body.into_inner(), operator.name).await?;
     Ok(HttpResponse::Created().json(Rollout { warnings, ..rollouts::show(&app, record) }))
 }
 
@@ -129,6 +129,21 @@ pub(crate) async fn cancel(
     body: Body<Because>,
 ) -> ApiResult<Json<Rollout>> {
     change(operator, &app, path, body, RolloutState::Cancelled).await
+}
+
+/// Approves a rollout that somebody else has made, as a second person: for audiences above the server's limit, and for
+/// security rollouts that are to pass freezes.
+#[utoipa::path(post, path = "/rollouts/{rollout}/countersign", tag = "rollouts", params(("rollout" = String, Path)),
+    request_body = Because, responses((status = 200, body = Rollout), (status = 409, body = Problem)))]
+pub(crate) async fn countersign(
+    operator: Operator,
+    app: Data<App>,
+    path: Path<String>,
+    body: Body<Because>,
+) -> ApiResult<Json<Rollout>> {
+    let because = because(operator, body.into_inner().reason);
+    let record = rollouts::countersign::countersign(&app, path.into_inner(), because).await?;
+    Ok(Json(rollouts::show(&app, record)))
 }
 
 /// Approves the open phase, whose gate is met and whose soak is over: the next phase opens.
