@@ -60,6 +60,7 @@ mod second_person;
 mod selectors;
 mod site_state;
 mod startup;
+mod stepping_stones;
 mod structure;
 mod texts;
 mod timers;

@@ -79,6 +79,7 @@ pub(crate) fn release(version: &str, counter: u64) -> Release {
         hw: vec![Glob::new("verifone-*")],
         not_after: None,
         requires_agent: None,
+        requires_at_least: None,
     }
 }
 

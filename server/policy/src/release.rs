@@ -34,6 +34,8 @@ pub struct Release {
     pub not_after: Option<Timestamp>,
     /// The oldest agent that can install it.
     pub requires_agent: Option<Version>,
+    /// The counter that what the device runs of the product must have at least.
+    pub requires_at_least: Option<u64>,
 }
 
 impl Release {
@@ -78,6 +80,8 @@ pub enum Misfit {
     Agent,
     /// The device refuses everything below its floor.
     BelowFloor,
+    /// What the device runs is too old to hand over to it: another release comes first.
+    SteppingStone,
     /// Something newer is installed.
     Downgrade,
     /// The release may not be installed any more.
@@ -131,16 +135,20 @@ fn misfit(release: &Release, device: &Device, allow_downgrade: bool) -> Option<M
     if order < (installed.epoch, installed.floor) {
         return Some(Misfit::BelowFloor);
     }
+    if release.requires_at_least.is_some_and(|least| (installed.epoch, installed.counter) < (release.epoch, least)) {
+        return Some(Misfit::SteppingStone);
+    }
     (order < (installed.epoch, installed.counter) && !allow_downgrade).then_some(Misfit::Downgrade)
 }
 
 impl Misfit {
     /// Every misfit.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Hardware,
         Self::Channel,
         Self::Agent,
         Self::BelowFloor,
+        Self::SteppingStone,
         Self::Downgrade,
         Self::Expired,
         Self::RolledBackBefore,
@@ -153,6 +161,7 @@ impl Misfit {
             Self::Channel => "incompatible_channel",
             Self::Agent => "agent_too_old",
             Self::BelowFloor => "below_floor",
+            Self::SteppingStone => "needs_stepping_stone",
             Self::Downgrade => "downgrade",
             Self::Expired => "release_expired",
             Self::RolledBackBefore => "rolled_back_before",
@@ -183,6 +192,15 @@ impl Misfit {
                 release.counter,
                 installed.map_or(0, |one| one.epoch),
                 installed.map_or(0, |one| one.floor)
+            ),
+            Self::SteppingStone => format!(
+                "{} {} needs counter {}.{} or a higher one to be installed first, the device has {}.{} ({version})",
+                release.product,
+                release.version,
+                release.epoch,
+                release.requires_at_least.unwrap_or_default(),
+                installed.map_or(0, |one| one.epoch),
+                installed.map_or(0, |one| one.counter)
             ),
             Self::Downgrade => format!(
                 "{} {version} is newer than {}, and the rollout does not allow a downgrade",

@@ -9,7 +9,7 @@
 //! suspend SITE REASON / activate SITE / close SITE REASON / hold-site SITE UNTIL REASON
 //! freeze NAME 2026-11-26 2026-11-30 REASON [for SELECTOR] / unfreeze NAME
 //! device till-1 site=NYC-001 pos-app=2.1.0 canary=true [never-seen | seen=2h] [unreported]
-//! release pos-app 2.2.0 [hw=model] [agent=0.4.0]     later lines are newer releases
+//! release pos-app 2.2.0 [hw=model] [agent=0.4.0] [needs=2.0.0]     later lines are newer releases
 //! rollout NAME PRODUCT VERSION          then indented: policy, selector, phase, window, ...
 //! preview NAME / start NAME / pause NAME / resume NAME / cancel NAME
 //! resume NAME acknowledging             and look past the failures so far
@@ -366,6 +366,10 @@ fn release(world: &mut World, product: &str, version: &str, facts: &[&str]) {
         hw: vec![Glob::new(facts.get("hw").map_or("*", String::as_str))],
         not_after: None,
         requires_agent: facts.get("agent").map(|version| version.parse().unwrap()),
+        requires_at_least: facts.get("needs").map(|version| {
+            let stone = Digest::of(format!("{product} {version}").as_bytes());
+            world.ledger.catalog.releases[&stone].counter
+        }),
     };
     world.ledger.catalog.releases.insert(release.digest, release);
 }
