@@ -29,6 +29,7 @@ mod database;
 mod disk;
 mod documentation;
 mod durability;
+mod edit;
 mod enrol;
 mod enrol_again;
 mod examples;

@@ -1,7 +1,7 @@
 //! A second person: rollouts for many devices, and security rollouts in a freeze.
 
 use callboard_proto::{
-    admin::{ApiTokenCreated, Event as Logged, Rollout, RolloutState},
+    admin::{Event as Logged, Rollout, RolloutState},
     instruction::Action,
     problem::Code,
 };
@@ -16,11 +16,6 @@ use callboard_tests::{
 use serde_json::{Value, json};
 
 use crate::{on_both, on_both_with, refused};
-
-fn colleague(server: &TestServer, name: &str) -> Api {
-    let made: ApiTokenCreated = server.api().post("api-tokens", &json!({ "name": name }));
-    Api { address: server.api().address, token: made.token }
-}
 
 fn tills(server: &TestServer, many: usize) -> Vec<FakeDevice> {
     NewRelease::new("pos-app", "2.0.0", 1).publish(server);
@@ -46,11 +41,11 @@ fn a_rollout_for_many_devices_starts_only_with_the_approval_of_somebody_else() {
         let countersign = |api: &Api| api.try_post("rollouts/r/countersign", &json!({ "reason": "looked at it" }));
         refused(&countersign(&own), Code::WrongState, "was made by first admin; a second person has to approve it");
         refused(&start(), Code::WrongState, "second person's approval");
-        let ada = colleague(server, "Ada");
+        let ada = server.api_of("Ada");
         let approved: Rollout = countersign(&ada).json();
         let by = approved.countersigned.unwrap();
         assert_eq!((by.by.as_str(), by.at), ("Ada", time("2027-01-12T12:00:00Z")));
-        let again: Rollout = countersign(&colleague(server, "Bob")).json();
+        let again: Rollout = countersign(&server.api_of("Bob")).json();
         assert_eq!(again.countersigned.unwrap().by, "Ada", "the first one counts");
         assert_eq!(start().json::<Rollout>().state, RolloutState::Running);
         assert_eq!(tills[2].check_in().action, Action::Download);
@@ -75,7 +70,7 @@ fn a_freeze_lets_a_security_rollout_pass_with_a_second_persons_approval_and_noth
         let told = tills[0].check_in();
         assert_eq!((told.action, told.reason.code.as_str()), (Action::None, "frozen"));
         assert!(told.reason.text.ends_with("; a second person's approval lets this security rollout pass"), "{told:?}");
-        let ada = colleague(server, "Ada");
+        let ada = server.api_of("Ada");
         for name in ["patch", "feature"] {
             ada.post::<Rollout>(&format!("rollouts/{name}/countersign"), &json!({}));
         }
@@ -94,7 +89,7 @@ fn what_is_over_needs_nobodys_approval() {
         tills(server, 1);
         server.roll_out(&rollout("r", "pos-app@2.0.0", &json!({})));
         server.tell_rollout("r", "cancel");
-        let late = colleague(server, "Ada").try_post("rollouts/r/countersign", &json!({}));
+        let late = server.api_of("Ada").try_post("rollouts/r/countersign", &json!({}));
         refused(&late, Code::WrongState, "rollout r is cancelled; there is nothing to approve");
     });
 }

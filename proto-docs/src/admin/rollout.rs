@@ -9,7 +9,7 @@ use crate::{
     time::Timestamp,
 };
 
-use super::{Caps, HaltRule, Pace, PhaseProgress};
+use super::{Approved, Caps, HaltRule, Pace, PhaseProgress};
 
 /// When a rollout offers its release.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -234,6 +234,18 @@ pub struct RolloutSpec {
     /// Whether freezes let it pass once a second person has approved it.
     #[serde(default)]
     pub security: bool,
+}
+
+/// Body of `PATCH /rollouts/{rollout}`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct EditRollout {
+    /// The rollout as it is to be, the whole of it.
+    pub spec: RolloutSpec,
+    /// Why, for the event log.
+    #[serde(default)]
+    pub reason: String,
 }
 
 /// Whether a rollout works.

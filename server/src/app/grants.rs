@@ -166,7 +166,7 @@ fn change(
     };
     let was = record.assignment.clone();
     change(&mut record)?;
-    assignments::save(conn, &mut record, &was, basis.now)?;
+    let joined = assignments::save(conn, &mut record, &was, basis.now)?;
     if assignments::ends(&was, &record.assignment) {
         let text = format!("{} ({} before)", record.assignment.state.as_str(), was.state.as_str());
         assignments::log(conn, &record, "assignment", text, basis.now)?;
@@ -174,7 +174,7 @@ fn change(
     if record.assignment.state == was.state {
         return Ok(false);
     }
-    advance(conn, record.assignment.rollout, basis.now)
+    Ok(advance(conn, record.assignment.rollout, basis.now)? || joined)
 }
 
 /// Lets something happen to an assignment that the device did not report; says whether the catalog has changed.

@@ -230,6 +230,17 @@ pub(crate) fn update(conn: &mut DbConn, record: &Record) -> QueryResult<()> {
     execute(conn, diesel::update(rollouts::table.find(Uid::from(record.id))).set(values)).map(drop)
 }
 
+/// Writes what a rollout is to do, and who said so last.
+pub(crate) fn rewrite(conn: &mut DbConn, record: &Record) -> QueryResult<()> {
+    let values = (
+        rollouts::spec.eq(to_json(&record.spec)?),
+        rollouts::release.eq(Sha(record.release)),
+        rollouts::edited_by.eq(record.edited_by.as_deref()),
+    );
+    execute(conn, diesel::update(rollouts::table.find(Uid::from(record.id))).set(values))?;
+    update(conn, record)
+}
+
 /// Writes who is excluded.
 pub(crate) fn set_excluded(conn: &mut DbConn, id: RolloutId, excluded: &RoaringBitmap) -> QueryResult<()> {
     let row = diesel::update(rollouts::table.find(Uid::from(id)));

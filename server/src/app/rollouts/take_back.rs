@@ -85,16 +85,17 @@ fn free_name(conn: &mut DbConn, bad: &RolloutName) -> Result<RolloutName> {
     Err(Error::Unexpected(format!("too many rollouts take back one called {bad}")))
 }
 
-/// The release of the rollout called `bad` has arrived on a device; if it is being taken back, it is from there too.
-pub(crate) fn join(conn: &mut DbConn, bad: &RolloutName, device: DeviceId, now: Timestamp) -> Result<()> {
+/// The release of the rollout called `bad` has arrived on a device; if it is being taken back, it is from there too. Says
+/// whether the catalog has changed.
+pub(crate) fn join(conn: &mut DbConn, bad: &RolloutName, device: DeviceId, now: Timestamp) -> Result<bool> {
     let Some(id) = db::rollouts::taking_back(conn, bad)? else {
-        return Ok(());
+        return Ok(false);
     };
     let (Some(mut record), Some(device)) = (db::rollouts::lean(conn, id)?, db::devices::get(conn, device)?) else {
-        return Ok(());
+        return Ok(false);
     };
     if record.state == RolloutState::Cancelled {
-        return Ok(());
+        return Ok(false);
     }
     members::join(conn, id, 0, device.device.number)?;
     if record.state == RolloutState::Completed {
@@ -103,7 +104,8 @@ pub(crate) fn join(conn: &mut DbConn, bad: &RolloutName, device: DeviceId, now: 
         let text = format!("it had completed, and runs again for {}", device.device.name);
         db::events::insert(conn, now, &NewEvent::rollout("rollout.reopened", id, text))?;
     }
-    Ok(db::counters::bump_generation(conn)?)
+    db::counters::bump_generation(conn)?;
+    Ok(true)
 }
 
 #[cfg(test)]

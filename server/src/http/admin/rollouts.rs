@@ -6,7 +6,7 @@ use actix_web::{
 };
 use callboard_policy::rollout::RolloutState;
 use callboard_proto::{
-    admin::{self, Assignment, Because, OpenPhase, Page, PhaseProgress, Preview, Rollout, RolloutSpec},
+    admin::{self, Assignment, Because, EditRollout, OpenPhase, Page, PhaseProgress, Preview, Rollout, RolloutSpec},
     ids::{AssignmentId, RolloutId},
     problem::Problem,
     state::AssignmentState,
@@ -66,6 +66,21 @@ pub(crate) async fn get(_: Operator, app: Data<App>, path: Path<String>) -> ApiR
 pub(crate) async fn create(operator: Operator, app: Data<App>, body: Body<RolloutSpec>) -> ApiResult<HttpResponse> {
     let (record, warnings) = rollouts::create(&app, body.into_inner(), operator.name).await?;
     Ok(HttpResponse::Created().json(Rollout { warnings, ..rollouts::show(&app, record) }))
+}
+
+/// Changes a rollout: a draft in everything but its name, one that has started in what is safe.
+#[utoipa::path(patch, path = "/rollouts/{rollout}", tag = "rollouts", params(("rollout" = String, Path)),
+    request_body = EditRollout, responses((status = 200, body = Rollout), (status = 409, body = Problem),
+    (status = 422, body = Problem)))]
+pub(crate) async fn edit(
+    operator: Operator,
+    app: Data<App>,
+    path: Path<String>,
+    body: Body<EditRollout>,
+) -> ApiResult<Json<Rollout>> {
+    let EditRollout { spec, reason } = body.into_inner();
+    let (record, warnings) = rollouts::edit::edit(&app, path.into_inner(), spec, because(operator, reason)).await?;
+    Ok(Json(Rollout { warnings, ..rollouts::show(&app, record) }))
 }
 
 /// What a rollout that does not exist yet would do now.
