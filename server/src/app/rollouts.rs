@@ -5,6 +5,7 @@ pub(crate) mod by_hand;
 pub(crate) mod countersign;
 mod doubts;
 pub(crate) mod edit;
+pub(crate) mod forecast;
 pub(crate) mod members;
 pub(crate) mod preview;
 mod show;
