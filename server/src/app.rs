@@ -65,6 +65,8 @@ pub(crate) struct App {
     /// The listeners' certificates, as they were loaded.
     pub(crate) certificates: Vec<expiry::Expiry>,
     pub(crate) poll_interval: Duration,
+    /// Rollouts for more devices than this need a second person's approval.
+    pub(crate) second_person_above: Option<u64>,
     /// How long a request of a device may take to arrive.
     pub(crate) request_timeout: Duration,
     /// Check-ins and reports of one device.

@@ -128,7 +128,15 @@ CREATE TABLE rollouts (
     started_at BIGINT,
     ended_at BIGINT,
     open_phase BIGINT NOT NULL,
-    excluded BYTEA NOT NULL -- roaring set of device numbers that need nothing or can have nothing
+    excluded BYTEA NOT NULL, -- roaring set of device numbers that need nothing or can have nothing
+    streak TEXT COLLATE "C" NOT NULL, -- JSON array: ids of the assignments that failed since the last success
+    offer_minute BIGINT NOT NULL, -- of the last offer, counted from 1970, if it has a pace
+    offers BIGINT NOT NULL, -- in that minute
+    undoes TEXT COLLATE "C" UNIQUE REFERENCES rollouts (name), -- whose release it takes back
+    created_by TEXT COLLATE "C" NOT NULL, -- name of the API token, as in the next two
+    edited_by TEXT COLLATE "C",
+    countersigned_by TEXT COLLATE "C", -- the second person who approved it as it is
+    countersigned_at BIGINT
 );
 CREATE INDEX rollouts_state ON rollouts (state);
 

@@ -128,7 +128,15 @@ CREATE TABLE rollouts (
     started_at INTEGER,
     ended_at INTEGER,
     open_phase INTEGER NOT NULL,
-    excluded BLOB NOT NULL -- roaring set of device numbers that need nothing or can have nothing
+    excluded BLOB NOT NULL, -- roaring set of device numbers that need nothing or can have nothing
+    streak TEXT NOT NULL, -- JSON array: ids of the assignments that failed since the last success
+    offer_minute INTEGER NOT NULL, -- of the last offer, counted from 1970, if it has a pace
+    offers INTEGER NOT NULL, -- in that minute
+    undoes TEXT UNIQUE REFERENCES rollouts (name), -- whose release it takes back
+    created_by TEXT NOT NULL, -- name of the API token, as in the next two
+    edited_by TEXT,
+    countersigned_by TEXT, -- the second person who approved it as it is
+    countersigned_at INTEGER
 ) STRICT;
 CREATE INDEX rollouts_state ON rollouts (state);
 

@@ -17,8 +17,10 @@
 
 mod admission;
 mod judge;
+mod stones;
 mod verdict;
 mod walk;
+mod words;
 
 use std::{fmt, time::Duration};
 
@@ -28,6 +30,7 @@ use callboard_proto::{
     time::Timestamp,
 };
 use judge::Case;
+pub(crate) use stones::hint;
 pub use verdict::{Admission, Verdict};
 
 use crate::{

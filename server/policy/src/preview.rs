@@ -17,8 +17,9 @@ pub use openings::ZoneOpening;
 use crate::{
     audience::{self, Audience, Candidate},
     catalog::Catalog,
+    decide,
     device::{Connectivity, Device},
-    release::{self, Fit, Release},
+    release::{self, Fit, Misfit, Release},
     rollout::{Membership, Plan, Rollout},
     selector::Seen,
 };
@@ -100,7 +101,11 @@ pub fn preview(
             Fit::Unreported => preview.unreported.push(device.id),
             Fit::AlreadyInstalled => preview.already_installed.push(device.id),
             Fit::Incompatible(misfit) => {
-                let reason = Reason { code: misfit.code().to_owned(), text: misfit.text(release, device, &plan.name) };
+                let mut text = misfit.text(release, device, &plan.name);
+                if misfit == Misfit::SteppingStone {
+                    text += &decide::hint(now, others, device, release);
+                }
+                let reason = Reason { code: misfit.code().to_owned(), text };
                 preview.incompatible.push((device.id, reason));
             }
         }

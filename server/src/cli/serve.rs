@@ -256,6 +256,7 @@ async fn open(
         public_url,
         certificates,
         poll_interval: settings.poll_interval,
+        second_person_above: settings.second_person_above,
         request_timeout: settings.request_timeout,
         requests_of_a_device: Quota::per_minute(settings.device_requests_per_minute),
         waiting: Arc::new(Waiting::new(settings.max_waiting, metrics.waiting.clone())),

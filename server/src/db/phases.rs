@@ -1,6 +1,6 @@
 //! Phases of rollouts. Who is in a phase is one compressed set; how its devices stand is in [`counts`].
 
-use callboard_policy::gate::PhaseTimes;
+use callboard_policy::{gate::PhaseTimes, guard::Streak};
 use callboard_proto::{admin::Counts, ids::RolloutId, time::Timestamp};
 use diesel::{ExpressionMethods, QueryDsl, QueryResult, Queryable};
 use roaring::RoaringBitmap;
@@ -8,7 +8,7 @@ use roaring::RoaringBitmap;
 use super::{
     assignments,
     conn::{DbConn, execute, load},
-    counts,
+    counts, rollouts,
     schema::phases,
     types::{Ms, Uid, from_set, to_i64, to_set},
 };
@@ -28,11 +28,17 @@ pub(crate) struct Phase {
     pub(crate) counts: Counts,
 }
 
-/// Who approved a phase, and when.
+/// Who approved a phase or a rollout, and when.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Approval {
     pub(crate) at: Timestamp,
     pub(crate) by: String,
+}
+
+impl Approval {
+    pub(super) fn of(at: Option<Ms>, by: Option<String>) -> Option<Self> {
+        at.zip(by).map(|(at, by)| Self { at: at.into(), by })
+    }
 }
 
 impl Phase {
@@ -70,7 +76,7 @@ impl Row {
             opened_at: self.opened_at.map(Into::into),
             met_at: self.met_at.map(Into::into),
             soak_skipped_at: self.soak_skipped_at.map(Into::into),
-            approval: self.approved_at.zip(self.approved_by).map(|(at, by)| Approval { at: at.into(), by }),
+            approval: Approval::of(self.approved_at, self.approved_by),
             counts,
         }
     }
@@ -129,6 +135,7 @@ pub(crate) fn set_times(conn: &mut DbConn, id: RolloutId, idx: usize, phase: &Ph
 /// Lets gates look past the failures so far.
 pub(crate) fn acknowledge_failures(conn: &mut DbConn, id: RolloutId) -> QueryResult<()> {
     assignments::acknowledge_failures(conn, id)?;
+    rollouts::set_streak(conn, id, &Streak::default())?;
     counts::acknowledge_failures(conn, id)
 }
 

@@ -145,6 +145,14 @@ diesel::table! {
         ended_at -> Nullable<BigInt>,
         open_phase -> BigInt,
         excluded -> Binary,
+        streak -> Text,
+        offer_minute -> BigInt,
+        offers -> BigInt,
+        undoes -> Nullable<Text>,
+        created_by -> Text,
+        edited_by -> Nullable<Text>,
+        countersigned_by -> Nullable<Text>,
+        countersigned_at -> Nullable<BigInt>,
     }
 }
 

@@ -10,9 +10,13 @@ use callboard_proto::{
 };
 use uuid::Uuid;
 
-use super::{doubts, resolve, spec, start::seen};
+use super::{
+    doubts, resolve,
+    start::seen,
+    targets::{self, Checked},
+};
 use crate::{
-    app::{App, Error, Result, devices::each, releases},
+    app::{App, Result, devices::each, releases},
     db::{self, DbConn, selector::Whom},
 };
 
@@ -43,23 +47,25 @@ async fn preview(
     subject: impl FnOnce(&mut DbConn) -> Result<(RolloutId, RolloutSpec, Digest)> + Send + 'static,
 ) -> Result<Preview> {
     let (context, snapshot) = (app.selector_context(), app.catalog());
-    let root = app.newest_root().ok_or_else(|| Error::not_found("root", "yet"))?;
+    let root = targets::root(app)?;
     crate::app::presence::flush(app).await?;
     app.db
         .read(move |conn| {
             let (id, wanted, digest) = subject(conn)?;
-            let plan = spec::plan(&wanted, digest)?;
-            let published = db::releases::get(conn, digest)?.ok_or_else(|| Error::not_found("release", digest))?;
-            let release = releases::for_policy(&releases::open(&root.root, &published)?);
+            let mut checked = targets::check(conn, &root, &wanted, digest)?;
+            let selector = checked.plan.selector.clone();
             let mut fleet: Vec<(Device, Seen)> = Vec::new();
-            each(conn, &plan.selector, &context, Whom::AtOpenSites, |_, records| {
+            each(conn, &selector, &context, Whom::AtOpenSites, |_, records| {
                 let seen = |one: db::devices::Record| {
                     let seen = seen(&one, &context);
+                    checked.look(&one.device, context.now);
                     (one.device, seen)
                 };
                 fleet.extend(records.into_iter().map(seen));
                 Ok(())
             })?;
+            checked.refuse_stranded()?;
+            let Checked { plan, release, .. } = checked;
             let borrowed: Vec<(&Device, Seen)> = fleet.iter().map(|(device, seen)| (device, *seen)).collect();
             let found = preview::preview(context.now, id, &plan, &release, &borrowed, &snapshot.catalog);
             let names: HashMap<DeviceId, &DeviceName> =

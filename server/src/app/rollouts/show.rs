@@ -13,7 +13,11 @@ use callboard_proto::{
 use super::spec;
 use crate::{
     app::App,
-    db::{self, phases::Phase, rollouts::Record},
+    db::{
+        self,
+        phases::{Approval, Phase},
+        rollouts::Record,
+    },
 };
 
 /// The counters of a phase as gates read them.
@@ -59,7 +63,7 @@ pub(crate) fn show(app: &App, record: Record) -> admin::Rollout {
         gate: waits_for.clone().filter(|_| idx == open),
         gate_met_at: phase.met_at,
         soak_skipped_at: phase.soak_skipped_at,
-        approved: phase.approval.map(|approval| admin::Approved { by: approval.by, at: approval.at }),
+        approved: phase.approval.map(approved),
         counts: phase.counts,
     };
     let phases = record.phases.into_iter().enumerate().map(show_phase).collect();
@@ -69,12 +73,20 @@ pub(crate) fn show(app: &App, record: Record) -> admin::Rollout {
         release: record.release,
         state: spec::state_to_wire(record.state),
         state_reason: record.state_reason,
+        created_by: record.created_by,
+        edited_by: record.edited_by,
+        countersigned: record.countersigned.map(approved),
+        takes_back: record.takes_back,
         created_at: record.created_at,
         started_at: record.started_at,
         ended_at: record.ended_at,
         phases,
         warnings: Vec::new(),
     }
+}
+
+fn approved(approval: Approval) -> admin::Approved {
+    admin::Approved { by: approval.by, at: approval.at }
 }
 
 /// What the next phase, or the end of the rollout, waits for.

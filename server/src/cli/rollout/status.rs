@@ -3,11 +3,11 @@
 use std::fmt::Write as _;
 
 use callboard_proto::{
-    admin::{Audience, Counts, Forecast, PhaseProgress, Rollout, RolloutSpec, Unit},
+    admin::{Approved, Audience, Counts, Forecast, PhaseProgress, Rollout, RolloutSpec, Unit},
     text::shown,
 };
 
-use super::{guards, window};
+use super::{guards, halt, window};
 use crate::cli::table;
 
 /// Characters of a bar in a table.
@@ -32,8 +32,16 @@ pub(super) fn details(rollout: &Rollout) -> String {
         ("windows", windows(spec)),
         ("deadline", table::or_empty(spec.deadline)),
         ("ends", table::or_empty(spec.ends_at)),
-        ("limits", guards::in_words(&spec.caps)),
-        ("created", rollout.created_at.to_string()),
+        ("limits", guards::in_words(spec)),
+        ("halts", halt::in_words(&spec.halt)),
+        ("takes back", table::or_empty(rollout.takes_back.as_ref())),
+        (
+            "security",
+            if spec.security { "freezes let it pass once it is countersigned".to_owned() } else { String::new() },
+        ),
+        ("created", format!("{} by {}", rollout.created_at, rollout.created_by)),
+        ("changed by", table::or_empty(rollout.edited_by.as_ref())),
+        ("countersigned", table::or_empty(rollout.countersigned.as_ref().map(approved))),
         ("started", table::or_empty(rollout.started_at)),
         ("ended", table::or_empty(rollout.ended_at)),
     ]);
@@ -105,8 +113,12 @@ fn gate(phase: &PhaseProgress) -> String {
     let waits = phase.gate.as_ref().map(|gate| gate.text.clone());
     let met = phase.gate_met_at.map(|at| format!("met since {at}"));
     let skipped = phase.soak_skipped_at.map(|at| format!("soak skipped at {at}"));
-    let approved = phase.approved.as_ref().map(|approval| format!("approved by {} at {}", approval.by, approval.at));
+    let approved = phase.approved.as_ref().map(|approval| format!("approved {}", approved(approval)));
     [waits, met, skipped, approved].into_iter().flatten().collect::<Vec<_>>().join("; ")
+}
+
+fn approved(approval: &Approved) -> String {
+    format!("by {} at {}", approval.by, approval.at)
 }
 
 /// One phase as a line of text.
