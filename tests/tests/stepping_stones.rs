@@ -28,7 +28,7 @@ fn a_device_steps_from_stone_to_stone_whatever_the_priorities() {
         insta::assert_snapshot!(waits.reason.text, @"rollout newest: pos-app 3.0 needs counter 0.2 or a higher one to be installed first, the device has 0.0 (1.0); no active rollout brings this device a release of pos-app that it could step on");
         new.settle(Health::Good);
         assert_eq!(new.version_of("pos-app"), Some("3.0"), "nothing has to hand over");
-        let found = server.preview(&rollout("other", "pos-app@3.0", &json!({}))).incompatible;
+        let found = server.preview(&rollout("other", "pos-app@3.0", &json!({}))).incompatible_devices;
         assert_eq!((found.len(), found[0].reason.code.as_str()), (1, "needs_stepping_stone"));
         server.roll_out(&rollout("bridge", "pos-app@2.0", &json!({})));
         let told = server.explain(&old);

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{digest::Digest, ids::DeviceName, instruction::Reason};
+use crate::{digest::Digest, ids::DeviceName, instruction::Reason, time::Timestamp};
 
 use super::Eligible;
 
@@ -28,12 +28,40 @@ pub struct Preview {
     pub unreported_devices: Vec<DeviceName>,
     /// What looks like a mistake, such as a label in a selector that no device has.
     pub warnings: Vec<String>,
+    /// When its devices could first install, by time zone: windows, trading hours and freezes hold it back until then.
+    pub zones: Vec<PreviewZone>,
     /// Devices of each phase.
     pub phases: Vec<PreviewPhase>,
-    /// Devices that cannot have the release, and why; the first thousand.
-    pub incompatible: Vec<Incompatible>,
+    /// Devices that cannot have the release.
+    pub incompatible: u32,
+    /// Which, and why; the first thousand.
+    pub incompatible_devices: Vec<Incompatible>,
     /// Active rollouts of the same product with devices in common.
     pub conflicts: Vec<Eligible>,
+}
+
+/// The devices of one time zone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct PreviewZone {
+    /// Its IANA name.
+    pub zone: String,
+    /// Where it comes from, such as `the site's zone`.
+    pub source: String,
+    /// How many devices follow it.
+    pub devices: u32,
+    /// When the first of them could install.
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, format = DateTime))]
+    pub first_opens_at: Option<Timestamp>,
+    /// Until when it could; four weeks from now at most.
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, format = DateTime))]
+    pub first_closes_at: Option<Timestamp>,
+    /// When the last of them could for the first time; later than the first where sites trade at other hours.
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, format = DateTime))]
+    pub last_opens_at: Option<Timestamp>,
+    /// Devices for which there is no such time in the next four weeks.
+    pub never: u32,
 }
 
 /// The members of a phase.

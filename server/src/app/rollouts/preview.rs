@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use callboard_policy::{device::Device, preview, selector::Seen};
 use callboard_proto::{
-    admin::{Eligible, Incompatible, Preview, PreviewPhase, RolloutSpec},
+    admin::{Eligible, Incompatible, Preview, PreviewPhase, PreviewZone, RolloutSpec},
     digest::Digest,
     ids::{DeviceId, DeviceName, RolloutId},
 };
@@ -85,7 +85,9 @@ async fn preview(
                 warnings,
                 already_installed: count(found.already_installed.len()),
                 conflicts: conflicts.collect(),
-                incompatible: incompatible(&found, &names),
+                incompatible: count(found.incompatible.len()),
+                incompatible_devices: incompatible(&found, &names),
+                zones: found.openings.iter().map(zone).collect(),
                 phases: found.phases.iter().map(|phase| show_phase(phase, &names)).collect(),
             })
         })
@@ -102,6 +104,18 @@ fn incompatible(found: &preview::Preview, names: &HashMap<DeviceId, &DeviceName>
         .iter()
         .filter_map(|(id, reason)| Some(Incompatible { device: (*names.get(id)?).clone(), reason: reason.clone() }));
     named.take(SHOWN).collect()
+}
+
+fn zone(one: &preview::ZoneOpening) -> PreviewZone {
+    PreviewZone {
+        zone: one.zone.tz.name().to_owned(),
+        source: one.zone.source.to_string(),
+        devices: count(one.devices),
+        first_opens_at: one.first.map(|span| span.start),
+        first_closes_at: one.first.map(|span| span.end),
+        last_opens_at: one.last_opens_at,
+        never: count(one.never),
+    }
 }
 
 fn show_phase(phase: &preview::PhasePreview, names: &HashMap<DeviceId, &DeviceName>) -> PreviewPhase {
