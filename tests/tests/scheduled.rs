@@ -76,8 +76,16 @@ fn a_preview_says_when_each_zone_could_first_install() {
         let counted: u32 = preview.zones.iter().map(|one| one.devices).sum();
         assert_eq!(counted, preview.phases[0].size);
         let said = server.cli([
-            "rollout", "preview", "--release", "pos-app@2.4.0", "--policy", "scheduled", "--selector", "all", "--window",
-            "02:00/120",
+            "rollout",
+            "preview",
+            "--release",
+            "pos-app@2.4.0",
+            "--policy",
+            "scheduled",
+            "--selector",
+            "all",
+            "--window",
+            "02:00 +120m",
         ]);
         assert!(said.ok().stdout.contains("Wed 2027-01-13 02:00"), "{}", said.stdout);
     });

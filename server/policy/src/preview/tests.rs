@@ -128,5 +128,8 @@ fn a_preview_says_when_each_zone_could_first_install() {
         let first = one.first.expect("an opening");
         format!("{}: {} devices, {} to {}, never {}", one.zone, one.devices, first.start, first.end, one.never)
     });
-    insta::assert_snapshot!(said.collect::<Vec<_>>().join("\n"), @"");
+    insta::assert_snapshot!(said.collect::<Vec<_>>().join("\n"), @"
+    America/New_York, the site's zone: 8 devices, 2026-11-24T07:00:00Z to 2026-11-24T09:00:00Z, never 0
+    Europe/Berlin, the site's zone: 8 devices, 2026-11-24T01:00:00Z to 2026-11-24T03:00:00Z, never 0
+    ");
 }
