@@ -32,6 +32,8 @@ fn a_rollout_for_many_devices_starts_only_with_the_approval_of_somebody_else() {
         own.post::<Value>("rollouts", &rollout("small", "os@13", &json!({ "selector": "name in (till-0, till-1)" })));
         server.tell_rollout("small", "start");
         own.post::<Value>("rollouts", &rollout("r", "pos-app@2.0.0", &json!({})));
+        let warnings = server.preview(&rollout("x", "pos-app@2.0.0", &json!({}))).warnings;
+        assert_eq!(warnings, ["3 devices are more than 2: a second person has to countersign it before it starts"]);
         let said = "rollout r is for 3 devices, and more than 2 need a second person's approval: somebody other than \
                     first admin has to countersign it first (callboard rollout countersign r)";
         refused(&start(), Code::WrongState, said);

@@ -7,6 +7,7 @@
 
 use callboard_policy::{
     assignment::{self, Event},
+    audience::Exclusion,
     decide::{Admission, Step},
     device::{Assignment, Device},
     guard::{self, Grant, Limits, Load},
@@ -120,7 +121,8 @@ fn apply(conn: &mut DbConn, basis: &Basis, step: Step, terms: Option<&Terms>) ->
             Ok(())
         }),
         Step::Exclude { rollout, phase, misfit } => {
-            members::exclude(conn, rollout, phase, basis.device.number, true)?;
+            let exclusion = misfit.map_or(Exclusion::AlreadyInstalled, Exclusion::DoesNotFit);
+            members::exclude(conn, rollout, phase, basis.device.number, Some(exclusion))?;
             let why = misfit.map_or("it has the release already", Misfit::code);
             let event = NewEvent {
                 rollout: Some(rollout),
@@ -137,7 +139,7 @@ fn admit(conn: &mut DbConn, basis: &Basis, rollout: RolloutId, phase: usize, adm
     match admission {
         Admission::Member => Ok(()),
         Admission::Joins => members::join(conn, rollout, phase, basis.device.number),
-        Admission::Returns => members::exclude(conn, rollout, phase, basis.device.number, false),
+        Admission::Returns => members::exclude(conn, rollout, phase, basis.device.number, None),
     }
 }
 
