@@ -62,6 +62,25 @@ fn a_rollout_for_many_devices_starts_only_with_the_approval_of_somebody_else() {
 }
 
 #[test]
+fn a_live_rollout_does_not_outgrow_the_number_unseen() {
+    on_both_with(&["second_person_above = 1"], |server| {
+        let mut tills = tills(server, 1);
+        server.roll_out(&rollout("r", "pos-app@2.0.0", &json!({})));
+        assert_eq!(tills[0].check_in().action, Action::Download);
+        let mut late = FakeDevice::enrol(server, "late").runs("pos-app", "1.0.0");
+        let told = late.check_in();
+        assert_eq!((told.action, told.reason.code.as_str()), (Action::None, "rollout_paused"));
+        let paused = server.rollout("r");
+        assert_eq!((paused.state, paused.phases[0].counts.size), (RolloutState::Paused, 1));
+        let why = paused.state_reason.unwrap();
+        assert!(why.starts_with("another device wants to join its 1, and more than 1 need"), "{why}");
+        server.api_of("Ada").post::<Rollout>("rollouts/r/countersign", &json!({}));
+        server.tell_rollout("r", "resume");
+        assert_eq!(late.check_in().action, Action::Download);
+    });
+}
+
+#[test]
 fn a_freeze_lets_a_security_rollout_pass_with_a_second_persons_approval_and_nothing_else() {
     on_both(|server| {
         let mut tills = tills(server, 2);

@@ -23,7 +23,7 @@ use super::{
     App, Error, Result,
     assignments::{self, unexpected},
     loads::{self, Wanted},
-    rollouts::{advance::advance, members},
+    rollouts::{advance::advance, countersign, members},
 };
 use crate::db::{self, DbConn, assignments::Record, events::NewEvent};
 
@@ -65,11 +65,17 @@ pub(crate) async fn take(app: &App, basis: Basis, step: Step, wanted: Option<Wan
         limits: rollout.plan.limits,
         grant,
     });
+    let above = app.second_person_above;
     app.db
         .write(move |conn| {
             let fresh = db::counters::generation(conn)? == basis.generation
                 && db::devices::revision(conn, basis.device.id)? == Some(basis.revision);
             if !fresh {
+                return Ok(Outcome::Stale);
+            }
+            if let (Step::GrantDownload { rollout, admission: Admission::Joins, .. }, Some(above)) = (step, above)
+                && countersign::outgrows(conn, rollout, above, basis.now)?
+            {
                 return Ok(Outcome::Stale);
             }
             if let Some(denied) = terms.as_ref().map(|terms| denied(conn, &basis, terms)).transpose()?.flatten() {
