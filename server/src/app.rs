@@ -27,6 +27,7 @@ pub(crate) mod presence;
 pub(crate) mod releases;
 pub(crate) mod report;
 pub(crate) mod rollouts;
+pub(crate) mod served;
 pub(crate) mod sites;
 pub(crate) mod timers;
 pub(crate) mod tokens;
@@ -73,6 +74,7 @@ pub(crate) struct App {
     pub(crate) requests_of_a_device: Quota,
     pub(crate) metrics: Metrics,
     pub(crate) presence: Presence,
+    pub(crate) served: served::Served,
     pub(crate) waiting: Arc<Waiting>,
     pub(crate) snapshot: ArcSwap<Snapshot>,
     pub(crate) devices: Cache<DeviceId, Arc<Known>>,

@@ -14,6 +14,7 @@ use callboard_tests::{
     server::{Binaries, TestServer},
 };
 
+mod activity;
 mod agent_alone;
 mod agent_kill;
 mod agent_update;

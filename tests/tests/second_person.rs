@@ -32,6 +32,8 @@ fn a_rollout_for_many_devices_starts_only_with_the_approval_of_somebody_else() {
         own.post::<Value>("rollouts", &rollout("small", "os@13", &json!({ "selector": "name in (till-0, till-1)" })));
         server.tell_rollout("small", "start");
         own.post::<Value>("rollouts", &rollout("r", "pos-app@2.0.0", &json!({})));
+        let warnings = server.preview(&rollout("x", "pos-app@2.0.0", &json!({}))).warnings;
+        assert_eq!(warnings, ["3 devices are more than 2: a second person has to countersign it before it starts"]);
         let said = "rollout r is for 3 devices, and more than 2 need a second person's approval: somebody other than \
                     first admin has to countersign it first (callboard rollout countersign r)";
         refused(&start(), Code::WrongState, said);
@@ -56,6 +58,25 @@ fn a_rollout_for_many_devices_starts_only_with_the_approval_of_somebody_else() {
         assert!(status.contains("by Ada at 2027-01-12T12:00:00Z") && status.contains("by first admin"), "{status}");
         server.tell_rollout("r", "pause");
         assert_eq!(server.tell_rollout("r", "resume").state, RolloutState::Running);
+    });
+}
+
+#[test]
+fn a_live_rollout_does_not_outgrow_the_number_unseen() {
+    on_both_with(&["second_person_above = 1"], |server| {
+        let mut tills = tills(server, 1);
+        server.roll_out(&rollout("r", "pos-app@2.0.0", &json!({})));
+        assert_eq!(tills[0].check_in().action, Action::Download);
+        let mut late = FakeDevice::enrol(server, "late").runs("pos-app", "1.0.0");
+        let told = late.check_in();
+        assert_eq!((told.action, told.reason.code.as_str()), (Action::None, "rollout_paused"));
+        let paused = server.rollout("r");
+        assert_eq!((paused.state, paused.phases[0].counts.size), (RolloutState::Paused, 1));
+        let why = paused.state_reason.unwrap();
+        assert!(why.starts_with("another device wants to join its 1, and more than 1 need"), "{why}");
+        server.api_of("Ada").post::<Rollout>("rollouts/r/countersign", &json!({}));
+        server.tell_rollout("r", "resume");
+        assert_eq!(late.check_in().action, Action::Download);
     });
 }
 

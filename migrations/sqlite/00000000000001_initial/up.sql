@@ -153,6 +153,14 @@ CREATE TABLE phases (
     PRIMARY KEY (rollout_id, idx)
 ) STRICT;
 
+-- Who is excluded from a rollout, by why: the sets together are the rollout's own.
+CREATE TABLE exclusions (
+    rollout_id BLOB NOT NULL REFERENCES rollouts (id),
+    why TEXT NOT NULL, -- already_installed, out_of_service, or the code of what does not fit
+    members BLOB NOT NULL, -- roaring set of device numbers
+    PRIMARY KEY (rollout_id, why)
+) STRICT;
+
 -- How the devices of a phase stand: what a recount of the assignments gives.
 CREATE TABLE counts (
     rollout_id BLOB NOT NULL,
@@ -176,6 +184,9 @@ CREATE TABLE counts (
     timed_out INTEGER NOT NULL,
     cancelled INTEGER NOT NULL, -- expired ones too
     acknowledged INTEGER NOT NULL, -- of the rolled back and failed ones, those that an operator took note of
+    bytes_served INTEGER NOT NULL, -- to devices that were downloading
+    first_at INTEGER, -- when one of the counters above changed first, and last
+    last_at INTEGER,
     PRIMARY KEY (rollout_id, idx),
     FOREIGN KEY (rollout_id, idx) REFERENCES phases (rollout_id, idx)
 ) STRICT;

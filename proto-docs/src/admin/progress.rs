@@ -1,5 +1,7 @@
 //! How a rollout stands: its phases with their counters, and its devices.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -32,6 +34,16 @@ pub struct PhaseProgress {
     pub approved: Option<Approved>,
     /// Its devices, counted.
     pub counts: Counts,
+    /// The excluded ones by why: `already_installed`, `out_of_service`, or the code of why they cannot have the release.
+    pub excluded: BTreeMap<String, u32>,
+    /// Bytes of payloads that its devices were sent while they downloaded.
+    pub bytes_served: u64,
+    /// When something happened to one of its devices for the first time.
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, format = DateTime))]
+    pub first_event_at: Option<Timestamp>,
+    /// And for the last time.
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, format = DateTime))]
+    pub last_event_at: Option<Timestamp>,
 }
 
 /// Somebody's approval.

@@ -7,6 +7,7 @@
 
 use callboard_policy::{
     assignment::{self, Event},
+    audience::Exclusion,
     decide::{Admission, Step},
     device::{Assignment, Device},
     guard::{self, Grant, Limits, Load},
@@ -22,7 +23,7 @@ use super::{
     App, Error, Result,
     assignments::{self, unexpected},
     loads::{self, Wanted},
-    rollouts::{advance::advance, members},
+    rollouts::{advance::advance, countersign, members},
 };
 use crate::db::{self, DbConn, assignments::Record, events::NewEvent};
 
@@ -64,11 +65,17 @@ pub(crate) async fn take(app: &App, basis: Basis, step: Step, wanted: Option<Wan
         limits: rollout.plan.limits,
         grant,
     });
+    let above = app.second_person_above;
     app.db
         .write(move |conn| {
             let fresh = db::counters::generation(conn)? == basis.generation
                 && db::devices::revision(conn, basis.device.id)? == Some(basis.revision);
             if !fresh {
+                return Ok(Outcome::Stale);
+            }
+            if let (Step::GrantDownload { rollout, admission: Admission::Joins, .. }, Some(above)) = (step, above)
+                && countersign::outgrows(conn, rollout, above, basis.now)?
+            {
                 return Ok(Outcome::Stale);
             }
             if let Some(denied) = terms.as_ref().map(|terms| denied(conn, &basis, terms)).transpose()?.flatten() {
@@ -120,7 +127,8 @@ fn apply(conn: &mut DbConn, basis: &Basis, step: Step, terms: Option<&Terms>) ->
             Ok(())
         }),
         Step::Exclude { rollout, phase, misfit } => {
-            members::exclude(conn, rollout, phase, basis.device.number, true)?;
+            let exclusion = misfit.map_or(Exclusion::AlreadyInstalled, Exclusion::DoesNotFit);
+            members::exclude(conn, rollout, phase, basis.device.number, Some(exclusion))?;
             let why = misfit.map_or("it has the release already", Misfit::code);
             let event = NewEvent {
                 rollout: Some(rollout),
@@ -137,7 +145,7 @@ fn admit(conn: &mut DbConn, basis: &Basis, rollout: RolloutId, phase: usize, adm
     match admission {
         Admission::Member => Ok(()),
         Admission::Joins => members::join(conn, rollout, phase, basis.device.number),
-        Admission::Returns => members::exclude(conn, rollout, phase, basis.device.number, false),
+        Admission::Returns => members::exclude(conn, rollout, phase, basis.device.number, None),
     }
 }
 

@@ -79,6 +79,7 @@ pub(crate) async fn create(app: &App, wanted: RolloutSpec, operator: String) -> 
                 edited_by: None,
                 countersigned: None,
                 excluded: RoaringBitmap::new(),
+                excluded_for: Vec::new(),
                 phases: Vec::new(),
             };
             db::rollouts::insert(conn, &record)?;

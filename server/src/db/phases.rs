@@ -8,7 +8,8 @@ use roaring::RoaringBitmap;
 use super::{
     assignments,
     conn::{DbConn, execute, load},
-    counts, rollouts,
+    counts::{self, Activity},
+    rollouts,
     schema::phases,
     types::{Ms, Uid, from_set, to_i64, to_set},
 };
@@ -26,6 +27,7 @@ pub(crate) struct Phase {
     /// Who approved it, and when.
     pub(crate) approval: Option<Approval>,
     pub(crate) counts: Counts,
+    pub(crate) activity: Activity,
 }
 
 /// Who approved a phase or a rollout, and when.
@@ -44,7 +46,16 @@ impl Approval {
 impl Phase {
     /// A phase of which nobody was reached.
     pub(crate) fn new(name: String, members: RoaringBitmap, opened_at: Option<Timestamp>, counts: Counts) -> Self {
-        Self { name, members, opened_at, met_at: None, soak_skipped_at: None, approval: None, counts }
+        Self {
+            name,
+            members,
+            opened_at,
+            met_at: None,
+            soak_skipped_at: None,
+            approval: None,
+            counts,
+            activity: Activity::default(),
+        }
     }
 
     /// As gates look at it.
@@ -69,7 +80,7 @@ struct Row {
 }
 
 impl Row {
-    fn into_phase(self, members: RoaringBitmap, counts: Counts) -> Phase {
+    fn into_phase(self, members: RoaringBitmap, (counts, activity): (Counts, Activity)) -> Phase {
         Phase {
             name: self.name,
             members,
@@ -78,6 +89,7 @@ impl Row {
             soak_skipped_at: self.soak_skipped_at.map(Into::into),
             approval: Approval::of(self.approved_at, self.approved_by),
             counts,
+            activity,
         }
     }
 }

@@ -16,6 +16,7 @@ use roaring::RoaringBitmap;
 use super::{
     conn::{DbConn, execute, find, load},
     counts,
+    exclusions::{self, Exclusions},
     phases::{self, Approval, Phase},
     schema::rollouts,
     types::{Ms, Sha, Uid, at_place, from_json, from_set, parse, place, to_i64, to_json, to_set},
@@ -43,6 +44,8 @@ pub(crate) struct Record {
     /// The second person who approved it as it is.
     pub(crate) countersigned: Option<Approval>,
     pub(crate) excluded: RoaringBitmap,
+    /// The same by why.
+    pub(crate) excluded_for: Exclusions,
     pub(crate) phases: Vec<Phase>,
 }
 
@@ -104,7 +107,11 @@ const COLUMNS: Columns = (
 const WHOLE: (Columns, rollouts::excluded) = (COLUMNS, rollouts::excluded);
 
 impl Row {
-    fn into_record(self, excluded: RoaringBitmap, phases: Vec<Phase>) -> QueryResult<Record> {
+    fn into_record(
+        self,
+        (excluded, excluded_for): (RoaringBitmap, Exclusions),
+        phases: Vec<Phase>,
+    ) -> QueryResult<Record> {
         Ok(Record {
             id: self.id.id(),
             release: self.release.0,
@@ -121,6 +128,7 @@ impl Row {
             edited_by: self.edited_by,
             countersigned: Approval::of(self.countersigned_at, self.countersigned_by),
             excluded,
+            excluded_for,
             phases,
         })
     }
@@ -134,7 +142,8 @@ fn with_phases(conn: &mut DbConn, rows: Vec<(Row, Vec<u8>)>) -> QueryResult<Vec<
     let mut records = Vec::with_capacity(rows.len());
     for (row, excluded) in rows {
         let phases = phases::load_all(conn, row.id, true)?;
-        records.push(row.into_record(from_set(&excluded)?, phases)?);
+        let excluded_for = exclusions::of(conn, row.id.id())?;
+        records.push(row.into_record((from_set(&excluded)?, excluded_for), phases)?);
     }
     Ok(records)
 }
@@ -152,7 +161,7 @@ pub(crate) fn lean(conn: &mut DbConn, id: RolloutId) -> QueryResult<Option<Recor
         return Ok(None);
     };
     let phases = phases::load_all(conn, row.id, false)?;
-    row.into_record(RoaringBitmap::new(), phases).map(Some)
+    row.into_record(Default::default(), phases).map(Some)
 }
 
 /// One rollout by its name.

@@ -157,6 +157,14 @@ diesel::table! {
 }
 
 diesel::table! {
+    exclusions (rollout_id, why) {
+        rollout_id -> Binary,
+        why -> Text,
+        members -> Binary,
+    }
+}
+
+diesel::table! {
     phases (rollout_id, idx) {
         rollout_id -> Binary,
         idx -> BigInt,
@@ -193,6 +201,9 @@ diesel::table! {
         timed_out -> BigInt,
         cancelled -> BigInt,
         acknowledged -> BigInt,
+        bytes_served -> BigInt,
+        first_at -> Nullable<BigInt>,
+        last_at -> Nullable<BigInt>,
     }
 }
 

@@ -8,7 +8,7 @@ use crate::{
     freeze::Freeze,
     guard::{Full, Grant, Paced},
     release::{self, Misfit, Release},
-    rollout::{Policy, Rollout},
+    rollout::{Policy, Rollout, RolloutState},
     selector::Seen,
     window::{Gate, Span, Zone},
 };
@@ -45,7 +45,7 @@ fn settled(verdict: &Verdict, subject: &Subject<'_>) -> String {
         subject.release.map_or_else(|| misfit.code().to_owned(), |release| misfit.text(release, subject.device, name))
     };
     match *verdict {
-        Verdict::NotActive => format!("it is {}", subject.rollout.state.as_str()),
+        Verdict::NotActive => format!("it is {}{}", subject.rollout.state.as_str(), why_cancelled(subject.rollout)),
         Verdict::Ended => format!("it ended at {}", time(subject.rollout.plan.ends_at)),
         Verdict::ReleaseUnknown => format!("{release} is not known to this server"),
         Verdict::NotInAudience => not_in_audience(subject),
@@ -66,12 +66,20 @@ fn settled(verdict: &Verdict, subject: &Subject<'_>) -> String {
         Verdict::Waits { grounds, .. } => format!("{release} is ready{grounds}"),
         Verdict::Activating => format!("{release} is being installed"),
         Verdict::Drop { why, .. } => match why {
-            CancelWhy::RolloutCancelled => "it was cancelled".to_owned(),
+            CancelWhy::RolloutCancelled => format!("it was cancelled{}", why_cancelled(subject.rollout)),
             CancelWhy::RolloutEnded => format!("it ended at {}", time(subject.rollout.plan.ends_at)),
             CancelWhy::Superseded { .. } => superseded(subject),
             CancelWhy::NoLongerFits(why) => misfit(why),
         },
         _ => verdict.code().to_owned(),
+    }
+}
+
+/// What somebody, or a halt rule, said when it was called off.
+fn why_cancelled(rollout: &Rollout) -> String {
+    match &rollout.state_reason {
+        Some(why) if rollout.state == RolloutState::Cancelled => format!(" ({why})"),
+        _ => String::new(),
     }
 }
 

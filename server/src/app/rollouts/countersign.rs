@@ -2,12 +2,12 @@
 //! a security rollout pass only with it.
 
 use callboard_policy::rollout::RolloutState;
-use callboard_proto::problem::Code;
+use callboard_proto::{ids::RolloutId, problem::Code, time::Timestamp};
 
 use super::resolve;
 use crate::{
     app::{App, Because, Error, Result},
-    db::{self, events::NewEvent, phases::Approval, rollouts::Record},
+    db::{self, DbConn, events::NewEvent, phases::Approval, rollouts::Record},
 };
 
 /// Approves a rollout that others have made and changed. A second approval changes nothing.
@@ -62,4 +62,26 @@ pub(super) fn check(record: &Record, devices: u64, above: Option<u64>) -> Result
         record.edited_by.as_ref().unwrap_or(&record.created_by)
     );
     Err(Error::refused(Code::WrongState, detail))
+}
+
+/// Pauses a live rollout that would have more devices with one that wants to join than it may have without a second
+/// person's approval; says whether it did.
+pub(crate) fn outgrows(conn: &mut DbConn, id: RolloutId, above: u64, now: Timestamp) -> Result<bool> {
+    let Some(mut record) = db::rollouts::lean(conn, id)? else {
+        return Ok(false);
+    };
+    let size: u64 = record.phases.iter().map(|phase| u64::from(phase.counts.size)).sum();
+    if record.countersigned.is_some() || size < above {
+        return Ok(false);
+    }
+    let text = format!(
+        "another device wants to join its {size}, and more than {above} need a second person's approval: it goes on when \
+         it is countersigned and resumed"
+    );
+    record.state = RolloutState::Paused;
+    record.state_reason = Some(text.clone());
+    db::rollouts::update(conn, &record)?;
+    db::counters::bump_generation(conn)?;
+    db::events::insert(conn, now, &NewEvent::rollout("rollout.paused", id, text))?;
+    Ok(true)
 }

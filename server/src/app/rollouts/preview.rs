@@ -46,7 +46,7 @@ async fn preview(
     app: &App,
     subject: impl FnOnce(&mut DbConn) -> Result<(RolloutId, RolloutSpec, Digest)> + Send + 'static,
 ) -> Result<Preview> {
-    let (context, snapshot) = (app.selector_context(), app.catalog());
+    let (context, snapshot, above) = (app.selector_context(), app.catalog(), app.second_person_above);
     let root = targets::root(app)?;
     crate::app::presence::flush(app).await?;
     app.db
@@ -71,7 +71,8 @@ async fn preview(
             let names: HashMap<DeviceId, &DeviceName> =
                 fleet.iter().map(|(device, _)| (device.id, &device.name)).collect();
             let named = |id: &DeviceId| names.get(id).map(|name| (*name).clone());
-            let warnings = doubts::of(conn, &plan, &context)?;
+            let mut warnings = doubts::of(conn, &plan, &context)?;
+            warnings.extend(above.and_then(|above| second_person(found.matching, above)));
             let conflicts = found.conflicts.iter().filter_map(|conflict| {
                 let rollout = snapshot.catalog.rollout(conflict.rollout)?.plan.name.clone();
                 Some(Eligible { rollout, devices: u64::try_from(conflict.devices.len()).ok()? })
@@ -92,6 +93,14 @@ async fn preview(
             })
         })
         .await
+}
+
+/// What the start will ask for.
+fn second_person(devices: usize, above: u64) -> Option<String> {
+    let many = u64::try_from(devices).is_ok_and(|devices| devices > above);
+    many.then(|| {
+        format!("{devices} devices are more than {above}: a second person has to countersign it before it starts")
+    })
 }
 
 fn count(n: usize) -> u32 {

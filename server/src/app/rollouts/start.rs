@@ -85,6 +85,9 @@ fn store(
     record.started_at = Some(now);
     db::rollouts::update(conn, record)?;
     db::rollouts::set_excluded(conn, record.id, &audience.excluded)?;
+    for (why, members) in &audience.excluded_for {
+        db::exclusions::set(conn, record.id, why.code(), members)?;
+    }
     let mut devices = 0;
     for (idx, (planned, members)) in plan.phases.iter().zip(audience.phases).enumerate() {
         let count = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);

@@ -42,6 +42,7 @@ pub(super) fn begin(conn: &mut DbConn, bad: &Record, to: &str, now: Timestamp) -
         edited_by: None,
         countersigned: None,
         excluded: RoaringBitmap::new(),
+        excluded_for: Vec::new(),
         phases: Vec::new(),
     };
     db::rollouts::insert(conn, &record)?;
