@@ -11,6 +11,7 @@ mod freeze;
 mod guard;
 mod registry;
 mod rollout;
+mod simulation;
 
 use std::collections::BTreeMap;
 
@@ -31,6 +32,7 @@ pub use freeze::*;
 pub use guard::*;
 pub use registry::*;
 pub use rollout::*;
+pub use simulation::*;
 
 /// Items of a page unless `limit` says otherwise.
 pub const DEFAULT_PAGE: u32 = 100;

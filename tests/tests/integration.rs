@@ -55,6 +55,7 @@ mod retries;
 mod rollout_files;
 mod scheduled;
 mod selectors;
+mod simulate;
 mod site_state;
 mod startup;
 mod structure;

@@ -1,5 +1,11 @@
 //! How long decisions and simulations take. Run with `cargo bench -p callboard-policy`; nothing is asserted.
-#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::as_conversions, reason = "a benchmark")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::as_conversions,
+    clippy::indexing_slicing,
+    reason = "a benchmark"
+)]
 
 #[path = "speed/decide.rs"]
 mod decide;

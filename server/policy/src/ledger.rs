@@ -106,9 +106,16 @@ impl Unit {
         Self { device, last_seen, absence: None, rhythm: Rhythm::ALWAYS, rows: Vec::new(), former: Vec::new() }
     }
 
-    /// The same with what is kept of each of its assignments.
-    pub fn with_rows(self, rows: Vec<Row>) -> Self {
-        Self { rows, ..self }
+    /// Takes over an assignment with what is kept of it.
+    pub fn put(&mut self, assignment: Assignment, row: Row) {
+        self.device.assignments.push(assignment);
+        self.rows.push(row);
+    }
+
+    /// Its assignments in this life and the ones before, with where it stood when it was granted what it holds.
+    pub fn lives(&self) -> impl Iterator<Item = (&Assignment, Option<&SiteId>)> {
+        let sites = self.rows.iter().map(|row| row.granted_site.as_ref());
+        self.device.assignments.iter().zip(sites).chain(self.former.iter().map(|one| (one, None)))
     }
 
     /// Number of the last report about an assignment.

@@ -65,6 +65,8 @@ pub struct Assumptions {
     pub install: Duration,
     /// Where chance begins.
     pub seed: u64,
+    /// Check-ins that are played at most.
+    pub most_played: u64,
 }
 
 /// Why nothing was simulated.
@@ -73,6 +75,14 @@ pub enum SimulateError {
     /// It cannot be started.
     #[error("{0}")]
     Start(String),
+    /// Too much happens.
+    #[error("{played} check-ins were played and it is only {at}; look less far ahead, or at fewer devices")]
+    TooMuch {
+        /// So many.
+        played: u64,
+        /// How far it came.
+        at: Timestamp,
+    },
     /// A decision proposed what its assignment does not allow.
     #[error(transparent)]
     Illegal(#[from] IllegalTransition),

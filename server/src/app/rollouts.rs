@@ -5,7 +5,9 @@ pub(crate) mod by_hand;
 mod doubts;
 pub(crate) mod members;
 pub(crate) mod preview;
+mod rolled_back;
 mod show;
+pub(crate) mod simulate;
 pub(crate) mod spec;
 mod start;
 

@@ -41,6 +41,7 @@ fn one(name: &str, spec: &Spec, offline: u32, devices: u32) {
         download: Duration::from_secs(600),
         install: Duration::from_secs(300),
         seed: 1,
+        most_played: u64::MAX,
     };
     let fleet = fleet(devices, now);
     let began = Instant::now();

@@ -81,6 +81,9 @@ impl Engine {
             let Some(at) = [next, look].into_iter().flatten().min().filter(|at| *at < ends) else {
                 break;
             };
+            if self.record.played > self.assume.most_played {
+                return Err(SimulateError::TooMuch { played: self.record.played, at });
+            }
             self.record.until(at, &self.ledger);
             self.now = self.now.max(at);
             if look.is_some_and(|look| look <= at) {

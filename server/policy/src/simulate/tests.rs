@@ -27,6 +27,7 @@ fn assumptions() -> Assumptions {
         download: 10 * MINUTE,
         install: 5 * MINUTE,
         seed: 1,
+        most_played: u64::MAX,
     }
 }
 
@@ -123,6 +124,15 @@ fn failures_pause_it() {
     2026-11-23T12:14:39.312Z Paused: phase canary: 1 of 4 failed, so 95 % success cannot be reached any more
     2 succeeded; paused
     ");
+}
+
+#[test]
+fn it_does_not_go_on_for_ever() {
+    let assume = Assumptions { most_played: 50, ..assumptions() };
+    let error = engine(&progressive(), tills(40), &assume).run().expect_err("too much");
+    let said =
+        "51 check-ins were played and it is only 2026-11-23T13:21:30.617Z; look less far ahead, or at fewer devices";
+    assert_eq!(error.to_string(), said);
 }
 
 #[test]

@@ -97,7 +97,7 @@ pub(super) struct Recorder {
     hours: Vec<Hour>,
     hour: Hour,
     minute: (i64, u64),
-    played: u64,
+    pub(super) played: u64,
 }
 
 impl Recorder {

@@ -10,7 +10,7 @@ use callboard_proto::{
 };
 use uuid::Uuid;
 
-use super::{doubts, resolve, spec, start::seen};
+use super::{doubts, resolve, rolled_back::RolledBack, spec, start::seen};
 use crate::{
     app::{App, Error, Result, devices::each, releases},
     db::{self, DbConn, selector::Whom},
@@ -52,9 +52,11 @@ async fn preview(
             let published = db::releases::get(conn, digest)?.ok_or_else(|| Error::not_found("release", digest))?;
             let release = releases::for_policy(&releases::open(&root.root, &published)?);
             let mut fleet: Vec<(Device, Seen)> = Vec::new();
+            let rolled_back = RolledBack::of(conn, digest)?;
             each(conn, &plan.selector, &context, Whom::AtOpenSites, |_, records| {
-                let seen = |one: db::devices::Record| {
+                let seen = |mut one: db::devices::Record| {
                     let seen = seen(&one, &context);
+                    rolled_back.note(&mut one.device);
                     (one.device, seen)
                 };
                 fleet.extend(records.into_iter().map(seen));

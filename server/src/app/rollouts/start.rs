@@ -8,7 +8,7 @@ use callboard_policy::{
 };
 use callboard_proto::{admin::Counts, problem::Code, time::Timestamp};
 
-use super::{advance::advance, resolve, spec};
+use super::{advance::advance, resolve, rolled_back::RolledBack, spec};
 use crate::{
     app::{ABANDONED_AFTER, App, Because, Error, Result, devices::each, releases},
     db::{
@@ -45,7 +45,9 @@ pub(crate) async fn start(app: &App, reference: String, because: Because) -> Res
                 db::releases::get(conn, record.release)?.ok_or_else(|| Error::not_found("release", record.release))?;
             let release = releases::for_policy(&releases::open(&root.root, &published)?);
             let mut candidates = Vec::new();
-            each(conn, &plan.selector, &context, Whom::AtOpenSites, |_, records| {
+            let rolled_back = RolledBack::of(conn, release.digest)?;
+            each(conn, &plan.selector, &context, Whom::AtOpenSites, |_, mut records| {
+                records.iter_mut().for_each(|one| rolled_back.note(&mut one.device));
                 candidates.extend(
                     records.iter().map(|one| Candidate::of(&plan, &release, &one.device, &seen(one, &context))),
                 );
