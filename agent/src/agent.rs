@@ -119,8 +119,8 @@ impl Agent {
         record.at_least(self.settings.products.get(product).map(|settings| settings.floor).unwrap_or_default())
     }
 
-    /// The next check-in's body.
-    pub(crate) fn question(&self, nonce: Nonce) -> CheckIn {
+    /// The next check-in's body; its answer may be held back for `wait_s`.
+    pub(crate) fn question(&self, nonce: Nonce, wait_s: u32) -> CheckIn {
         let record = self.record();
         let progress = record.state.task().map(|task| Progress {
             assignment_id: task.order.attempt.assignment_id,
@@ -141,6 +141,7 @@ impl Agent {
             free_bytes: self.free_bytes(),
             last_error: record.last_error.or_else(|| self.contact_error.borrow().clone()),
             attacks: self.attacks.borrow().clone(),
+            wait_s,
         }
     }
 

@@ -1,5 +1,7 @@
 //! One conversation with the server: reports that wait, the check-in, and the release that its answer names.
 
+use std::time::Duration;
+
 use callboard_proto::{
     check_in::CheckIn,
     digest::Digest,
@@ -81,15 +83,16 @@ pub(crate) async fn flush(agent: &Agent) -> Result<(), ClientError> {
     }
 }
 
-/// Asks what to do.
-pub(crate) async fn check_in(agent: &Agent) -> Result<Answer, CheckInError> {
+/// Asks what to do; the server may hold the answer back for `wait_s` while there is nothing new.
+pub(crate) async fn check_in(agent: &Agent, wait_s: u32) -> Result<Answer, CheckInError> {
     let nonce = dice::nonce()?;
-    let question: CheckIn = agent.question(nonce);
+    let question: CheckIn = agent.question(nonce, wait_s);
     question.check().map_err(CheckInError::Question)?;
     let body = serde_json::to_vec(&question).map_err(|error| CheckInError::Question(error.to_string()))?;
     let asked = Asked { device_id: agent.identity.device_id, nonce, request_sha256: Digest::of(&body) };
     let cap = max_envelope(Instruction::MAX_BYTES);
-    let bytes = agent.client.post(paths::CHECK_IN, body, cap, Dates::MayBeWrong).await?;
+    let wait = Duration::from_secs(wait_s.into());
+    let bytes = agent.client.post_and_wait(paths::CHECK_IN, body, cap, Dates::MayBeWrong, wait).await?;
     let instruction = verify::instruction(&bytes, &agent.root, asked).map_err(|refusal| {
         count(agent, &refusal);
         CheckInError::Refused(refusal)

@@ -3,7 +3,7 @@
 //! One connection is kept from check-in over documents to payloads and closed when nothing is left to ask. Every
 //! answer has a size limit and a time limit; redirects and content encodings are errors.
 
-use std::{cell::RefCell, sync::Arc};
+use std::{cell::RefCell, sync::Arc, time::Duration};
 
 use http_body_util::{BodyExt, Full};
 use hyper::{
@@ -67,12 +67,25 @@ impl Client {
 
     /// `POST` of JSON; the whole body of a successful answer, at most `cap` bytes.
     pub(crate) async fn post(&self, path: &str, body: Vec<u8>, cap: usize, dates: Dates) -> Result<Bytes, ClientError> {
-        self.whole(Method::POST, path, Bytes::from(body), cap, dates).await
+        self.post_and_wait(path, body, cap, dates, Duration::ZERO).await
+    }
+
+    /// The same; the server may take `wait` longer to answer. Such a request is not sent again over another connection: a
+    /// server that ends lets all its devices go at once, and they must not come back at once.
+    pub(crate) async fn post_and_wait(
+        &self,
+        path: &str,
+        body: Vec<u8>,
+        cap: usize,
+        dates: Dates,
+        wait: Duration,
+    ) -> Result<Bytes, ClientError> {
+        self.whole(Method::POST, path, Bytes::from(body), cap, (dates, wait)).await
     }
 
     /// `GET` of a document of at most `cap` bytes.
     pub(crate) async fn get(&self, path: &str, cap: usize, dates: Dates) -> Result<Bytes, ClientError> {
-        self.whole(Method::GET, path, Bytes::new(), cap, dates).await
+        self.whole(Method::GET, path, Bytes::new(), cap, (dates, Duration::ZERO)).await
     }
 
     /// `GET` of some bytes of a payload, as `bytes=...` says.
@@ -81,7 +94,7 @@ impl Client {
             let builder = self.request(Method::GET, path).header(header::RANGE, range);
             builder.body(Full::default()).map_err(ClientError::request)
         };
-        let (connection, response) = self.send(&request, Dates::Matter).await?;
+        let (connection, response) = self.send(&request, Dates::Matter, Duration::ZERO).await?;
         let response = self.accept(response).await?;
         Ok(Stream { response, _connection: connection })
     }
@@ -102,7 +115,7 @@ impl Client {
         path: &str,
         body: Bytes,
         cap: usize,
-        dates: Dates,
+        (dates, wait): (Dates, Duration),
     ) -> Result<Bytes, ClientError> {
         let request = || {
             let mut builder = self.request(method.clone(), path);
@@ -111,7 +124,7 @@ impl Client {
             }
             builder.body(Full::new(body.clone())).map_err(ClientError::request)
         };
-        let (connection, response) = self.send(&request, dates).await?;
+        let (connection, response) = self.send(&request, dates, wait).await?;
         let response = self.accept(response).await?;
         let bytes = self.collect(response, cap).await?;
         self.keep(connection);
@@ -133,16 +146,20 @@ impl Client {
         &self,
         request: &dyn Fn() -> Result<Request<Full<Bytes>>, ClientError>,
         dates: Dates,
+        wait: Duration,
     ) -> Result<(Connection, Response<Incoming>), ClientError> {
+        let patience = self.network.answer + wait;
         // Taken out first: the borrow must not live across an await.
         let kept = self.idle.take();
-        if let Some(mut connection) = kept
-            && let Ok(response) = connection.send(request()?, self.network.answer).await
-        {
-            return Ok((connection, response));
+        if let Some(mut connection) = kept {
+            match connection.send(request()?, patience).await {
+                Ok(response) => return Ok((connection, response)),
+                Err(error) if !wait.is_zero() => return Err(error),
+                Err(_) => {}
+            }
         }
         let mut connection = self.open(dates).await?;
-        let response = connection.send(request()?, self.network.answer).await?;
+        let response = connection.send(request()?, patience).await?;
         Ok((connection, response))
     }
 

@@ -41,12 +41,14 @@ pub(crate) struct Settings {
     pub(crate) products: BTreeMap<Product, ProductSettings>,
 }
 
-/// Local bounds of the interval that the server chooses.
+/// Local bounds of the interval that the server chooses, and how an answer is waited for.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Polling {
     pub(crate) min: Duration,
     pub(crate) max: Duration,
     pub(crate) first_max: Duration,
+    /// How long the server may hold an answer back, in seconds; 0 not at all.
+    pub(crate) wait_s: u32,
 }
 
 /// When to give up on the network.
@@ -82,6 +84,7 @@ struct PollingFragment {
     min_s: Option<u64>,
     max_s: Option<u64>,
     first_max_s: Option<u64>,
+    wait_s: Option<u32>,
 }
 
 #[derive(Deserialize, Default)]
@@ -141,7 +144,11 @@ impl PollingFragment {
             return Err("polling.min_s is larger than polling.max_s".to_owned());
         }
         let first_max = seconds("polling.first_max_s", self.first_max_s.unwrap_or(300), 0, DAY_S)?;
-        Ok(Polling { min: min_s, max: max_s, first_max })
+        let wait_s = self.wait_s.unwrap_or(check_in::MAX_WAIT_S);
+        if wait_s > check_in::MAX_WAIT_S {
+            return Err(format!("polling.wait_s is {wait_s}, allowed is 0 to {}", check_in::MAX_WAIT_S));
+        }
+        Ok(Polling { min: min_s, max: max_s, first_max, wait_s })
     }
 }
 
@@ -243,6 +250,7 @@ mod tests {
         check("\n[polling]\nmins = 1", "line 3: unknown field `mins`");
         check("[polling]\nmin_s = 90000", "polling.min_s is 90000, allowed is 0 to 86400");
         check("[polling]\nmin_s = 5\nmax_s = 4", "polling.min_s is larger");
+        check("[polling]\nwait_s = 56", "polling.wait_s is 56, allowed is 0 to 55");
         check("state_dir = 'x'", "state_dir is \"x\", wanted is an absolute path");
         check("state_dir = '/a/../b'", "without `..`");
         check("channels = []", "channels is empty");

@@ -66,8 +66,12 @@ fn scale(duration: Duration, numerator: u64, denominator: u64) -> Duration {
 mod tests {
     use super::*;
 
-    const POLLING: Polling =
-        Polling { min: Duration::from_secs(10), max: Duration::from_secs(86_400), first_max: Duration::from_secs(300) };
+    const POLLING: Polling = Polling {
+        min: Duration::from_secs(10),
+        max: Duration::from_secs(86_400),
+        first_max: Duration::from_secs(300),
+        wait_s: 55,
+    };
 
     #[test]
     fn the_servers_interval_is_clamped_to_ten_seconds_and_a_day() {
@@ -96,7 +100,7 @@ mod tests {
 
     #[test]
     fn local_bounds_of_zero_do_not_spin() {
-        let zero = Polling { min: Duration::ZERO, max: Duration::ZERO, first_max: Duration::ZERO };
+        let zero = Polling { min: Duration::ZERO, max: Duration::ZERO, first_max: Duration::ZERO, wait_s: 0 };
         assert_eq!(next(zero, 0, 7), SHORTEST);
         assert_eq!(back_off(zero, 3, Some(Duration::from_secs(9)), 7), SHORTEST);
         assert_eq!(first(zero, 7), Duration::ZERO);

@@ -29,6 +29,8 @@ mod talk;
 
 /// The loop looks up at least this often: to tell systemd that it lives, and to notice time spent in suspend.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// A connection is kept for a question that follows within this time.
+const KEEP_OPEN: Duration = Duration::from_secs(15);
 /// Before an unwritable journal is tried again.
 const JOURNAL_RETRY: Duration = Duration::from_secs(30);
 /// Check-ins of one `run --once`; an update needs four.
@@ -97,6 +99,8 @@ struct Runner {
     seen: Seen,
     /// The server was not asked yet since the start.
     starting: bool,
+    /// The last question got its answer, so the server knows what this device knows, and may hold the next one back.
+    heard: bool,
 }
 
 impl Runner {
@@ -122,6 +126,7 @@ impl Runner {
             last_talk_failed: false,
             seen: Seen::default(),
             starting: true,
+            heard: false,
         }
     }
 
@@ -161,19 +166,25 @@ impl Runner {
         self.retry.map_or(LONGEST_WAIT, until).min(talk).min(LONGEST_WAIT)
     }
 
-    /// Starts a conversation if one is due and none is going on.
+    /// Starts a conversation if one is due and none is going on. What there is to tell does not wait until the server
+    /// has something new.
     fn begin_talk(&mut self) {
-        if self.talking.is_some() {
-            return;
+        if let Some(talking) = &self.talking {
+            if !(talking.waits && (self.check_in_now || self.report_now)) {
+                return;
+            }
+            self.talking = None;
+            self.heard = false;
         }
         let due = self.check_in_now || boottime() >= self.next;
         if due {
             (self.check_in_now, self.report_now) = (false, false);
             self.check_ins += 1;
-            self.talking = Some(talk::begin(Rc::clone(&self.agent), true));
+            let wait_s = if self.waits() { self.agent.settings.polling.wait_s } else { 0 };
+            self.talking = Some(talk::begin(Rc::clone(&self.agent), wait_s));
         } else if self.report_now {
             self.report_now = false;
-            self.talking = Some(talk::begin(Rc::clone(&self.agent), false));
+            self.talking = Some(talk::report_only(Rc::clone(&self.agent)));
         }
     }
 
@@ -264,8 +275,8 @@ impl Runner {
         self.last_talk_failed = talk.failed();
         if let Some(answer) = talk.answer {
             match answer {
-                Ok(answer) => self.answered(&answer),
-                Err(error) => self.unanswered(&error),
+                Ok(answer) => self.answered(&answer, talk.asked),
+                Err(error) => self.unanswered(&error, talk.waited),
             }
         }
         if let Err(error) = talk.reported {
@@ -273,7 +284,8 @@ impl Runner {
             tracing::warn!(%error, "reports could not be delivered; they are kept");
         }
         self.acknowledge();
-        if self.work.is_none() && !self.check_in_now && !self.report_now {
+        let soon = self.waits() && self.next.saturating_sub(boottime()) <= KEEP_OPEN;
+        if self.work.is_none() && !self.check_in_now && !self.report_now && !soon {
             self.agent.client.close();
         }
     }
@@ -288,13 +300,20 @@ impl Runner {
         }
     }
 
-    fn answered(&mut self, answer: &Answer) {
+    /// Whether the next answer may be held back.
+    fn waits(&self) -> bool {
+        self.heard && !self.once && self.agent.settings.polling.wait_s > 0
+    }
+
+    /// `asked` is when the question was sent: the time that it waited counts.
+    fn answered(&mut self, answer: &Answer, asked: Duration) {
         let agent = Rc::clone(&self.agent);
         let instruction = &answer.instruction;
         tracing::info!(action = ?instruction.action, reason = %crate::client::plain(&instruction.reason.text, 300),
             "checked in");
         *agent.contact_error.borrow_mut() = None;
         self.failures = 0;
+        self.heard = true;
         if agent.record().failures > 0 {
             agent.update_coarsely(|record| record.failures = 0);
         }
@@ -302,7 +321,7 @@ impl Runner {
         self.seen.checked_in(&agent, instruction);
         let meaning = orders::meaning(&agent, answer);
         let until = meaning.wait_until.map(|at| at.since(agent.clock.trusted_now()));
-        self.next = boottime() + until.map_or(wait, |until| until.min(wait));
+        self.next = until.map_or(asked + wait, |until| (boottime() + until).min(asked + wait));
         if let Some(event) = meaning.event {
             self.apply(event);
         }
@@ -311,7 +330,7 @@ impl Runner {
         self.show();
     }
 
-    fn unanswered(&mut self, error: &CheckInError) {
+    fn unanswered(&mut self, error: &CheckInError, waited: bool) {
         let agent = Rc::clone(&self.agent);
         tracing::warn!(%error, failures = self.failures + 1, "failed to check in");
         *agent.contact_error.borrow_mut() = Some(error.code().to_owned());
@@ -322,6 +341,7 @@ impl Runner {
         };
         let wait = poll::back_off(agent.settings.polling, self.failures, asked, dice::roll());
         self.next = boottime() + wait;
+        self.heard = false;
         self.failures = self.failures.saturating_add(1);
         if self.failures >= 4 && self.failures.is_power_of_two() {
             let failures = self.failures;
@@ -329,7 +349,8 @@ impl Runner {
         }
         if error.is_refusal() {
             self.apply(Event::Withdrawn);
-        } else {
+        } else if !waited {
+            // A line that breaks while nothing is said does not tell that the server cannot be asked.
             self.alone(ActivateOn::Now);
         }
         self.started();
@@ -345,9 +366,9 @@ impl Runner {
 }
 
 /// The result of what is in `slot`; never, if that is empty.
-async fn finished<T>(slot: &mut Option<std::pin::Pin<Box<dyn Future<Output = T>>>>) -> T {
+async fn finished<F: Future + Unpin>(slot: &mut Option<F>) -> F::Output {
     match slot {
-        Some(future) => future.as_mut().await,
+        Some(future) => future.await,
         None => std::future::pending().await,
     }
 }

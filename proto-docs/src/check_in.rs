@@ -21,6 +21,8 @@ pub const MAX_INSTALLED: usize = 32;
 pub const MAX_ATTRIBUTES: usize = 32;
 /// Kinds of attacks of one device at most.
 pub const MAX_ATTACKS: usize = 32;
+/// Longest wait for an answer in seconds: shorter than what lines and proxies take for dead.
+pub const MAX_WAIT_S: u32 = 55;
 
 /// Body of `POST /v1/checkin`. Unknown fields are ignored, unless named in `crit`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,6 +58,15 @@ pub struct CheckIn {
     /// 32 kinds.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub attacks: BTreeMap<String, u64>,
+    /// For so long, in seconds, the answer may be held back while it would say nothing new; at most [`MAX_WAIT_S`]. Not
+    /// to be asked for by a device that did not get the answer to its last check-in.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub wait_s: u32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+const fn is_zero(seconds: &u32) -> bool {
+    *seconds == 0
 }
 
 /// What a device reports about itself and what rarely changes.
@@ -138,6 +149,7 @@ impl CheckIn {
         "free_bytes",
         "last_error",
         "attacks",
+        "wait_s",
     ];
 }
 
@@ -151,6 +163,9 @@ impl Check for CheckIn {
         text::count("facts.installed", facts.installed.len(), MAX_INSTALLED)?;
         text::count("facts.attributes", facts.attributes.len(), MAX_ATTRIBUTES)?;
         text::count("attacks", self.attacks.len(), MAX_ATTACKS)?;
+        if self.wait_s > MAX_WAIT_S {
+            return Err(format!("wait_s is {}; at most {MAX_WAIT_S} are allowed", self.wait_s));
+        }
         for (n, one) in facts.installed.iter().enumerate() {
             if facts.installed.iter().take(n).any(|other| other.product == one.product) {
                 return Err(format!("product {} stands twice in installed", one.product));

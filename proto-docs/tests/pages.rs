@@ -213,6 +213,7 @@ fn limits_in_the_pages_are_the_constants() {
             format!("Reasons have at most {} bytes, descriptions {}", admin::MAX_REASON, admin::MAX_DESCRIPTION),
         ),
         ("check-in.md", format!("since enrolment; at most {} kinds", check_in::MAX_ATTACKS)),
+        ("check-in.md", format!("may be held back (below); at most {}", check_in::MAX_WAIT_S)),
     ] {
         let text = page(name).split_whitespace().collect::<Vec<_>>().join(" ");
         assert!(text.contains(&said), "{name} does not say {said:?}");

@@ -32,6 +32,7 @@ pub(crate) mod sites;
 pub(crate) mod timers;
 pub(crate) mod tokens;
 pub(crate) mod trust;
+pub(crate) mod waiting;
 
 use crate::{
     ca::DeviceCa,
@@ -46,6 +47,7 @@ use catalog::Snapshot;
 use devices::Known;
 pub(crate) use error::{Error, Result};
 use presence::Presence;
+use waiting::Waiting;
 
 /// Devices kept in memory: one is about 2 KB, so at most some 100 MB.
 pub(crate) const CACHED_DEVICES: usize = 50_000;
@@ -70,6 +72,7 @@ pub(crate) struct App {
     pub(crate) requests_of_a_device: Quota,
     pub(crate) metrics: Metrics,
     pub(crate) presence: Presence,
+    pub(crate) waiting: Arc<Waiting>,
     pub(crate) snapshot: ArcSwap<Snapshot>,
     pub(crate) devices: Cache<DeviceId, Arc<Known>>,
     /// One place: a simulation holds a whole fleet in memory and keeps a core busy.
@@ -87,12 +90,14 @@ impl App {
         Context { now: self.clock.now(), poll_interval: self.poll_interval, abandoned_after: ABANDONED_AFTER }
     }
 
-    /// Drops what is remembered of a device, after a change to it was committed.
+    /// Drops what is remembered of a device, after a change to it was committed. If it waits, it is answered by what it
+    /// is now.
     pub(crate) fn forget_device(&self, id: DeviceId) {
         self.devices.remove(&id);
+        self.waiting.ring(id);
     }
 
-    /// Drops what is remembered of every device.
+    /// Drops what is remembered of every device. Those that wait learn of it with the next catalog.
     pub(crate) fn forget_devices(&self) {
         self.devices.clear();
     }

@@ -32,6 +32,8 @@ pub(crate) struct Settings {
     pub(crate) poll_interval: Duration,
     /// Payload transfers at the same time.
     pub(crate) max_transfers: usize,
+    /// Check-ins that wait for something new at the same time.
+    pub(crate) max_waiting: usize,
     /// How long a request of a device may take to arrive.
     pub(crate) request_timeout: Duration,
     /// How long a device may take no byte of an answer.
@@ -61,7 +63,7 @@ pub(crate) struct Fragment {
 }
 
 /// Every key, what it is for, and what is allowed.
-pub(crate) const KEYS: [(&str, &str); 13] = [
+pub(crate) const KEYS: [(&str, &str); 14] = [
     ("public_url", "https://HOST[:PORT], a name or address that stands in the server's certificate"),
     ("device_listen", "ADDRESS:PORT, such as 0.0.0.0:8443; port 0 takes any free one"),
     ("admin_listen", "ADDRESS:PORT, such as 127.0.0.1:8080; port 0 takes any free one"),
@@ -73,6 +75,7 @@ pub(crate) const KEYS: [(&str, &str); 13] = [
     ),
     ("poll_interval_s", "1 to 86400 seconds"),
     ("max_transfers", "1 to 10000"),
+    ("max_waiting", "0 to 40000; 0 lets nobody wait"),
     ("request_timeout_s", "1 to 600 seconds"),
     ("stall_timeout_s", "1 to 600 seconds"),
     ("device_requests_per_minute", "1 to 1000000"),
@@ -185,6 +188,8 @@ impl Settings {
             database: merged.parse("database_url", &sqlite, |text| DbUrl::parse(text).ok())?,
             poll_interval: merged.parse("poll_interval_s", "300", |text| seconds(text, 86_400))?,
             max_transfers: merged.parse("max_transfers", "256", |text| usize::try_from(number(text, 10_000)?).ok())?,
+            max_waiting: merged
+                .parse("max_waiting", "4000", |text| text.parse().ok().filter(|n| (0..=40_000).contains(n)))?,
             request_timeout: merged.parse("request_timeout_s", "60", |text| seconds(text, 600))?,
             stall_timeout: merged.parse("stall_timeout_s", "60", |text| seconds(text, 600))?,
             device_requests_per_minute: merged.parse("device_requests_per_minute", "120", |text| {
@@ -308,6 +313,7 @@ mod tests {
         assert_eq!(shown.admin_listen, default.admin_listen);
         assert_eq!(shown.poll_interval, default.poll_interval);
         assert_eq!(shown.max_transfers, default.max_transfers);
+        assert_eq!(shown.max_waiting, default.max_waiting);
         assert_eq!(shown.request_timeout, default.request_timeout);
         assert_eq!(shown.stall_timeout, default.stall_timeout);
         assert_eq!(shown.device_requests_per_minute, default.device_requests_per_minute);

@@ -17,6 +17,8 @@ const FLUSH_EVERY: Duration = Duration::from_secs(1);
 const FOLLOW_EVERY: Duration = Duration::from_millis(500);
 const GATES_EVERY: Duration = Duration::from_secs(5);
 const TIMERS_EVERY: Duration = Duration::from_secs(5);
+/// Between two rounds among the devices that wait: changes that come close together cost one.
+const STIR_EVERY: Duration = Duration::from_millis(100);
 const PURGE_EVERY: Duration = Duration::from_secs(3600);
 /// The first time at the start, which is when whoever has just made a certificate looks at the log.
 const WARN_EVERY: Duration = Duration::from_secs(86_400);
@@ -24,12 +26,15 @@ const WARN_EVERY: Duration = Duration::from_secs(86_400);
 const PURGE_AT_ONCE: i64 = 500;
 /// Every server reads changes within seconds.
 const KEEP_CHANGES: Duration = Duration::from_secs(3600);
+/// Longer than a forecast looks back.
+const KEEP_HOURS: Duration = Duration::from_secs(8 * 86_400);
 
 /// Starts the jobs; they end with the runtime.
 pub(crate) fn start(app: &Arc<App>, retention: Duration) {
     every(app, FLUSH_EVERY, "flush last-seen", |app| async move { presence::flush(&app).await.map_err(Error::from) });
     every(app, GATES_EVERY, "look at gates", |app| async move { advance_by_time(&app).await });
     tokio::spawn(ring(app.clone()));
+    tokio::spawn(answer_waiting(app.clone()));
     every(app, PURGE_EVERY, "drop old history", move |app| async move { purge(&app, retention).await });
     every(app, WARN_EVERY, "look at what expires", |app| async move {
         expiry::warn(&app);
@@ -99,11 +104,27 @@ async fn ring(app: Arc<App>) {
     }
 }
 
+/// Lets waiting check-ins be decided anew when something changed for all of them, the time among it.
+async fn answer_waiting(app: Arc<App>) {
+    let mut settings = app.clock.settings();
+    loop {
+        tokio::select! {
+            () = app.waiting.stirred() => {}
+            _ = settings.changed() => {}
+        }
+        app.waiting.ring_for_all().await;
+        tokio::time::sleep(STIR_EVERY).await;
+    }
+}
+
 async fn purge(app: &App, retention: Duration) -> Result<(), Error> {
     let now = app.clock.now();
     app.db
         .write(move |conn| {
-            db::Purpose::Jobs.of(|| Ok::<_, Error>(db::counters::purge_changes(conn, now - KEEP_CHANGES)?))
+            db::Purpose::Jobs.of(|| {
+                db::counters::purge_changes(conn, now - KEEP_CHANGES)?;
+                Ok::<_, Error>(db::hours::purge(conn, now - KEEP_HOURS)?)
+            })
         })
         .await?;
     loop {
@@ -121,13 +142,19 @@ async fn purge(app: &App, retention: Duration) -> Result<(), Error> {
 
 /// Follows the changes that other servers on the same database make.
 async fn follow(app: &App) {
-    let mut seen = None;
+    let (mut seen, mut behind) = (None, false);
     let mut ticks = tokio::time::interval(FOLLOW_EVERY);
     loop {
         ticks.tick().await;
         match changes(app, seen).await {
-            Ok(last) => seen = Some(last),
+            Ok(last) => {
+                seen = Some(last);
+                if std::mem::take(&mut behind) {
+                    app.waiting.stir();
+                }
+            }
             Err(error) => {
+                behind = true;
                 tracing::warn!(%error, "cannot follow the other servers' changes; trying again");
                 // What was missed is not known.
                 app.forget_devices();

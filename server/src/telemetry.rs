@@ -28,6 +28,8 @@ pub(crate) struct Metrics {
     registry: Registry,
     check_ins: Family<ActionLabel, Counter>,
     check_in_seconds: Histogram,
+    /// Devices that wait for an answer.
+    pub(crate) waiting: Gauge,
     reports: Family<OutcomeLabel, Counter>,
     refused_report_lines: Throttle,
     enrolments: Counter,
@@ -80,6 +82,7 @@ impl Metrics {
         let metrics = Self {
             check_ins: Family::default(),
             check_in_seconds: Histogram::new(buckets),
+            waiting: Gauge::default(),
             reports: Family::default(),
             refused_report_lines: Throttle::new(),
             enrolments: Counter::default(),
@@ -96,10 +99,11 @@ impl Metrics {
         registry.register("check_ins", "Check-ins answered, by action", metrics.check_ins.clone());
         registry.register_with_unit(
             "check_in_duration",
-            "Time from a parsed check-in to its signed answer",
+            "Time to decide and sign an answer to a check-in, without the time that it waited",
             Unit::Seconds,
             metrics.check_in_seconds.clone(),
         );
+        registry.register("waiting", "Devices whose check-in waits for something new", metrics.waiting.clone());
         registry.register("reports", "Reports received, by what they did", metrics.reports.clone());
         registry.register("enrolments", "Enrolments answered with a certificate", metrics.enrolments.clone());
         registry.register("api_tokens_refused", "Requests with a wrong API token", metrics.refused_tokens.clone());

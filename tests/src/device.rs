@@ -41,6 +41,8 @@ pub struct FakeDevice {
     pub boot_id: String,
     pub state: AgentState,
     pub progress: Option<Progress>,
+    /// For so long it lets the server wait with an answer.
+    pub wait_s: u32,
     pub wire: Wire,
     root: Verified<Root>,
     clock: TestClock,
@@ -79,6 +81,7 @@ impl FakeDevice {
             boot_id: "boot-1".to_owned(),
             state: AgentState::Idle,
             progress: None,
+            wait_s: 0,
             root: server.root(),
             clock: server.clock.clone(),
             check_ins: 0,
@@ -98,6 +101,7 @@ impl FakeDevice {
             boot_id: self.boot_id.clone(),
             state: self.state,
             progress: self.progress.clone(),
+            wait_s: self.wait_s,
             root: self.root.clone(),
             clock: self.clock.clone(),
             check_ins: self.check_ins + 1_000_000,
@@ -141,6 +145,7 @@ impl FakeDevice {
             state: self.state,
             progress: self.progress.clone(),
             root_version: self.root.version,
+            wait_s: self.wait_s,
             ..example()
         }
     }

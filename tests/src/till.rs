@@ -77,7 +77,7 @@ impl Till {
         let till = Self { name: name.to_owned(), home, agent, programs: None, running: None };
         fs::create_dir(till.product()).unwrap();
         let config = format!(
-            "state_dir = {:?}\n[polling]\nmin_s = 0\nmax_s = 1\nfirst_max_s = 0\n\
+            "state_dir = {:?}\n[polling]\nmin_s = 0\nmax_s = 1\nfirst_max_s = 0\nwait_s = 0\n\
              [network]\nconnect_timeout_s = 5\nanswer_timeout_s = 10\nstall_timeout_s = 2\n\
              [products.pos-app]\ndirectory = {:?}\n{product}",
             till.state_dir(),
@@ -85,6 +85,15 @@ impl Till {
         );
         fs::write(till.config(), config).unwrap();
         till
+    }
+
+    /// Sets a key that its `agent.toml` has.
+    pub fn set(&self, key: &str, value: &str) {
+        let text = fs::read_to_string(self.config()).unwrap();
+        let is_it = |line: &str| line.split(" = ").next() == Some(key);
+        assert_eq!(text.lines().filter(|line| is_it(line)).count(), 1, "{key}");
+        let set = |line: &str| if is_it(line) { format!("{key} = {value}\n") } else { format!("{line}\n") };
+        fs::write(self.config(), text.lines().map(set).collect::<String>()).unwrap();
     }
 
     pub fn state_dir(&self) -> PathBuf {

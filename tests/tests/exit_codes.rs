@@ -46,6 +46,7 @@ const REMOTE: &[&str] = &[
     "rollout skip-soak r --reason r",
     "rollout start r",
     "rollout status r",
+    "rollout forecast r",
     "root publish root.json",
     "root show",
     "site activate A",

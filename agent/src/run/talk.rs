@@ -1,23 +1,44 @@
 //! A conversation as a future: reports first, so that the server decides on what it knows, then the check-in.
 
-use std::{pin::Pin, rc::Rc};
+use std::{
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use callboard_proto::{
     digest::Digest,
     report::{Event, Failure, Report},
 };
 
-use super::{Answer, CheckInError, ClientError, check_in, outbox};
+use super::{Answer, CheckInError, ClientError, boottime, check_in, outbox};
 use crate::{agent::Agent, journal::Attempt};
 
 /// Longest failure text; it stands in the journal too, which is small.
 const MAX_TEXT: usize = 2000;
 
 /// A conversation going on.
-pub(super) type Talking = Pin<Box<dyn Future<Output = Talk>>>;
+pub(super) struct Talking {
+    future: Pin<Box<dyn Future<Output = Talk>>>,
+    /// Whether the server may hold its answer back.
+    pub(super) waits: bool,
+}
+
+impl Future for Talking {
+    type Output = Talk;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Talk> {
+        self.future.as_mut().poll(context)
+    }
+}
 
 /// What came of it.
 pub(super) struct Talk {
+    /// When the check-in was sent, in time since boot.
+    pub(super) asked: Duration,
+    /// Whether its answer could be held back.
+    pub(super) waited: bool,
     /// `None` if only reports were to be delivered.
     pub(super) answer: Option<Result<Answer, CheckInError>>,
     pub(super) reported: Result<(), ClientError>,
@@ -29,21 +50,30 @@ impl Talk {
     }
 }
 
-/// Begins a conversation.
-pub(super) fn begin(agent: Rc<Agent>, with_check_in: bool) -> Talking {
-    Box::pin(async move {
+/// Only delivers reports.
+pub(super) fn report_only(agent: Rc<Agent>) -> Talking {
+    let talk = async move {
         let reported = check_in::flush(&agent).await;
-        if !with_check_in {
-            return Talk { answer: None, reported };
-        }
-        let answer = check_in::check_in(&agent).await;
+        Talk { asked: boottime(), waited: false, answer: None, reported }
+    };
+    Talking { future: Box::pin(talk), waits: false }
+}
+
+/// Delivers reports and asks; the server may hold the answer back for `wait_s`.
+pub(super) fn begin(agent: Rc<Agent>, wait_s: u32) -> Talking {
+    let waits = wait_s > 0;
+    let talk = async move {
+        let reported = check_in::flush(&agent).await;
+        let asked = boottime();
+        let answer = check_in::check_in(&agent, wait_s).await;
         // Reports never stand in the way of a check-in, and a clock that was wrong may be right now.
         let reported = match (&answer, reported) {
             (Ok(_), Err(_)) => check_in::flush(&agent).await,
             (_, reported) => reported,
         };
-        Talk { answer: Some(answer), reported }
-    })
+        Talk { asked, waited: waits, answer: Some(answer), reported }
+    };
+    Talking { future: Box::pin(talk), waits }
 }
 
 /// A report as it goes into the outbox.

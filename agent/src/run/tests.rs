@@ -29,6 +29,7 @@ use crate::{
 
 mod damage;
 mod hostile;
+mod waiting;
 
 const STATE: &str = "/var/lib/callboard";
 const POS: &str = "/opt/pos";

@@ -36,9 +36,12 @@ impl App {
     fn replace(&self, snapshot: Snapshot) {
         let snapshot = Arc::new(snapshot);
         // Of two readers that overtake each other, the one with the newer generation wins.
-        self.snapshot.rcu(|old| {
+        let before = self.snapshot.rcu(|old| {
             if old.catalog.generation > snapshot.catalog.generation { old.clone() } else { snapshot.clone() }
         });
+        if before.catalog.generation < snapshot.catalog.generation {
+            self.waiting.stir();
+        }
     }
 }
 

@@ -1,7 +1,10 @@
 //! The check-in: a device says what it runs and is told what to do.
 //!
 //! Nothing here touches the database unless something changes: the device and the catalog are in memory, last-seen is
-//! written behind. What is granted is committed before the answer leaves.
+//! written behind. What is granted is committed before the answer leaves. A device that wants to wait for something new is
+//! decided about again whenever there may be something; [`wait`] says what would be new to it.
+
+mod wait;
 
 use std::{sync::Arc, time::Instant};
 
@@ -14,7 +17,6 @@ use callboard_policy::{
 };
 use callboard_proto::{
     check_in::{CheckIn, Facts},
-    digest::Digest,
     ids::AssignmentId,
     instruction::{Action, Instruction},
     problem::Code,
@@ -29,25 +31,28 @@ use super::{
     loads::{self, Wanted},
 };
 use crate::db::{self, devices::Seen};
+pub(crate) use wait::{Question, Reply, Told};
 
 /// Decisions in a row that were overtaken by something else before the device is asked to come again.
 const TRIES: usize = 4;
 /// Steps of one check-in: each rollout may want something written down, and that many are never active at once.
 const MAX_STEPS: usize = 256;
 
-/// Answers a check-in with a signed instruction.
-pub(crate) async fn check_in(app: &App, known: Arc<Known>, body: CheckIn, request: Digest) -> Result<Vec<u8>> {
+/// Answers a check-in with a signed instruction, or says that it may wait.
+pub(crate) async fn answer(app: &App, known: Arc<Known>, question: &mut Question) -> Result<Reply> {
+    question.check()?;
     let began = Instant::now();
     let now = app.clock.now();
     let before = known.contact();
+    let body = &question.body;
     let contact = Contact {
         last_seen: before.last_seen,
         absence: Absence::at(now, before.last_seen, app.poll_interval, before.absence),
         boot_changed: before.boot_id.as_ref().is_some_and(|boot| *boot != body.boot_id),
         poll_interval: app.poll_interval,
-        works_on: works_on(&known.record.device, &body),
+        works_on: works_on(&known.record.device, body),
     };
-    let known = if same_facts(&known.record.device, &body.facts) {
+    let known = if question.noted || same_facts(&known.record.device, &body.facts) {
         known
     } else {
         let (id, facts) = (known.record.device.id, body.facts.clone());
@@ -55,8 +60,26 @@ pub(crate) async fn check_in(app: &App, known: Arc<Known>, body: CheckIn, reques
         devices::reread(app, &known).await?
     };
     let (known, decision) = settle(app, known, &contact, now).await?;
-    // Only now: a check-in that was not answered has not used up the offer of a new connection.
-    let rhythm = rhythm(app, &known.record.device, &before, now);
+    // Only now: a check-in that was not answered has not used up the offer of a new connection. Only once: after a wait
+    // the device may be gone.
+    if !question.noted {
+        note(app, &known, body, &before, &contact, now);
+        question.noted = true;
+    }
+    let mut instruction = instruct(app, &known.record.device, &decision, question, now);
+    instruction.next_checkin_s = question.next_checkin_s(&instruction);
+    if let Some(until) = question.waits(&instruction, decision.next_check_in) {
+        return Ok(Reply::Later(until));
+    }
+    known.set_contact(LastContact { told: Some(Told::of(&instruction)), ..known.contact() });
+    app.metrics.check_in(instruction.action, began.elapsed());
+    let signed = app.signer.sign(&instruction);
+    signed.map(Reply::Signed).map_err(|source| Error::Unexpected(format!("sign an instruction: {source}")))
+}
+
+/// Keeps what a check-in says of the device.
+fn note(app: &App, known: &Known, body: &CheckIn, before: &LastContact, contact: &Contact, now: Timestamp) {
+    let rhythm = rhythm(app, &known.record.device, before, now);
     let busy = contact.works_on.map(|id| (now, id));
     app.presence.note(
         known.record.device.id,
@@ -70,18 +93,15 @@ pub(crate) async fn check_in(app: &App, known: Arc<Known>, body: CheckIn, reques
         progress: body.progress.clone(),
         last_error: body.last_error.clone(),
         works_on: contact.works_on,
+        told: before.told,
         rhythm: Some(rhythm),
     });
-    let instruction = answer(app, &known.record.device, &decision, &body, request, now);
-    app.metrics.check_in(instruction.action, began.elapsed());
-    app.signer.sign(&instruction).map_err(|source| Error::Unexpected(format!("sign an instruction: {source}")))
 }
 
-/// When the device is usually there, as this check-in shows it. Before the first one its site's trading hours are a guess.
+/// When the device is usually there, as this check-in shows it.
 fn rhythm(app: &App, device: &Device, before: &LastContact, now: Timestamp) -> Rhythm {
-    let guess = || device.site_tz.map(|tz| Rhythm::of_site(&device.site_rules.trading, tz, now)).unwrap_or_default();
     let online_for = device::online_for(app.poll_interval);
-    before.rhythm.unwrap_or_else(guess).seen(before.last_seen, now, online_for)
+    before.rhythm.unwrap_or_else(|| Rhythm::guess(device, now)).seen(before.last_seen, now, online_for)
 }
 
 /// What the agent says that it is at; one that says no more than that it is at something can mean one thing only, if it
@@ -165,14 +185,8 @@ async fn propose(
 }
 
 /// What the decision means for the device.
-fn answer(
-    app: &App,
-    device: &Device,
-    decision: &Decision,
-    body: &CheckIn,
-    request: Digest,
-    now: Timestamp,
-) -> Instruction {
+fn instruct(app: &App, device: &Device, decision: &Decision, question: &Question, now: Timestamp) -> Instruction {
+    let body = &question.body;
     let (action, assignment, granted_until) = match decision.step {
         Step::GrantDownload { rollout, .. } => (Action::Download, device.assignment(rollout).map(|one| one.id), None),
         Step::ContinueDownload { assignment } => (Action::Download, Some(assignment), None),
@@ -202,7 +216,7 @@ fn answer(
         crit: Vec::new(),
         device_id: device.id,
         nonce: body.nonce,
-        request_sha256: request,
+        request_sha256: question.request,
         server_time: now,
         action,
         reason: decision.reason.clone(),

@@ -22,7 +22,7 @@ use callboard_proto::{
 use chrono_tz::Tz;
 use governor::{DefaultDirectRateLimiter, RateLimiter};
 
-use super::{ABANDONED_AFTER, App, Error, Result, eligibility};
+use super::{ABANDONED_AFTER, App, Error, Result, check_in::Told, eligibility};
 mod import;
 mod serial;
 
@@ -59,6 +59,8 @@ pub(crate) struct LastContact {
     pub(crate) last_error: Option<String>,
     /// What its agent was at.
     pub(crate) works_on: Option<AssignmentId>,
+    /// What it was told.
+    pub(crate) told: Option<Told>,
     /// When it is usually there; `None` before its first check-in. In the database too.
     pub(crate) rhythm: Option<Rhythm>,
 }

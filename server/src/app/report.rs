@@ -47,6 +47,7 @@ pub(crate) async fn reports(app: &App, known: &Known, reports: Vec<Report>) -> R
     changes.iter().for_each(|change| app.metrics.report(*change != Change::Nothing));
     if changes.iter().any(|change| *change != Change::Nothing) {
         devices::reread(app, known).await?;
+        app.waiting.ring(device);
     }
     if changes.contains(&Change::Catalog) {
         app.reload_catalog().await?;

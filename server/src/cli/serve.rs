@@ -25,6 +25,7 @@ use crate::{
         expiry::{self, Expiry},
         presence,
         presence::Presence,
+        waiting::Waiting,
     },
     ca::{self, DeviceCa},
     clock::Clock,
@@ -198,6 +199,7 @@ pub(crate) async fn start(settings: Settings, clock: Clock) -> anyhow::Result<Ru
 impl Running {
     /// Stops accepting, answers what is in flight, writes what is only in memory.
     pub(crate) async fn stop(self) -> anyhow::Result<()> {
+        self.app.waiting.stop();
         let [devices, admin] = &self.handles;
         tokio::join!(devices.stop(true), admin.stop(true));
         let flushed = presence::flush(&self.app).await;
@@ -243,6 +245,7 @@ async fn open(
             "the published root does not list this server's online key {key}: devices would refuse every answer"
         );
     }
+    let metrics = Metrics::new();
     Ok(App {
         db,
         clock,
@@ -255,7 +258,8 @@ async fn open(
         poll_interval: settings.poll_interval,
         request_timeout: settings.request_timeout,
         requests_of_a_device: Quota::per_minute(settings.device_requests_per_minute),
-        metrics: Metrics::new(),
+        waiting: Arc::new(Waiting::new(settings.max_waiting, metrics.waiting.clone())),
+        metrics,
         presence: Presence::default(),
         snapshot: arc_swap::ArcSwap::from_pointee(snapshot),
         devices: quick_cache::sync::Cache::new(crate::app::CACHED_DEVICES),

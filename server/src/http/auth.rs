@@ -158,14 +158,26 @@ impl FromRequest for Peer {
         let app = request.app_data::<web::Data<App>>().cloned();
         let identity = request.conn_data::<PeerIdentity>().copied();
         Box::pin(async move {
-            let unknown = || {
-                let detail = "this path needs the client certificate that enrolment gave to the device";
-                ApiProblem::new(Code::UnknownDevice, detail)
-            };
             let (app, identity) = (app.ok_or_else(unknown)?, identity.ok_or_else(unknown)?);
-            let known = app::devices::known(&app, identity.device).await?.ok_or_else(unknown)?;
-            identity.check(app.clock.now(), &known)?;
-            Ok(Self { known, identity })
+            Self::find(&app, identity).await
         })
     }
+}
+
+impl Peer {
+    /// The device with this identity, as it is known now.
+    async fn find(app: &App, identity: PeerIdentity) -> ApiResult<Self> {
+        let known = app::devices::known(app, identity.device).await?.ok_or_else(unknown)?;
+        identity.check(app.clock.now(), &known)?;
+        Ok(Self { known, identity })
+    }
+
+    /// The same device later, if it is still welcome.
+    pub(crate) async fn again(self, app: &App) -> ApiResult<Self> {
+        Self::find(app, self.identity).await
+    }
+}
+
+fn unknown() -> ApiProblem {
+    ApiProblem::new(Code::UnknownDevice, "this path needs the client certificate that enrolment gave to the device")
 }

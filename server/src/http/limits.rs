@@ -8,6 +8,7 @@ use std::{
 };
 
 use actix_web::{
+    HttpMessage as _,
     body::MessageBody,
     dev::{ServiceRequest, ServiceResponse},
     middleware::Next,
@@ -19,6 +20,8 @@ use governor::{
     clock::{Clock as _, QuantaClock, QuantaInstant},
 };
 
+use tokio::time::Instant;
+
 use super::{
     auth::Peer,
     problem::{ApiProblem, ApiResult},
@@ -28,12 +31,17 @@ use crate::app::App;
 /// Enrolments a minute from one address: a shop's tills share one, and a token is beyond guessing anyway.
 const ENROLMENTS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(120).unwrap();
 
+/// When a request has to be answered; with every request of a device.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Deadline(pub(crate) Instant);
+
 /// Ends requests of devices that do not arrive, or cannot be answered, in time. Answers may take as long as they need.
 pub(crate) async fn deadline(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<impl MessageBody>, actix_web::Error> {
     let within = request.app_data::<web::Data<App>>().map_or(Duration::ZERO, |app| app.request_timeout);
+    request.extensions_mut().insert(Deadline(Instant::now() + within));
     in_time(within, next.call(request)).await?
 }
 

@@ -86,10 +86,15 @@ impl Connection {
         suite.map_or_else(String::new, |suite| format!("{:?}", suite.suite()))
     }
 
+    /// Sends a request; its answer may take its time.
+    pub(crate) async fn send(&mut self, request: &[u8]) -> anyhow::Result<()> {
+        self.stream.write_all(request).await.context("send")?;
+        Ok(self.stream.flush().await?)
+    }
+
     /// Sends a request and reads its answer, until `deadline` if there is one. Bodies up to 60 KB stay readable.
     pub(crate) async fn exchange(&mut self, request: &[u8], deadline: Option<Instant>) -> anyhow::Result<Answer> {
-        self.stream.write_all(request).await.context("send")?;
-        self.stream.flush().await?;
+        self.send(request).await?;
         self.filled = 0;
         let (head_len, status, length) = loop {
             ensure!(self.filled < self.buffer.len(), "the head of an answer is too long");

@@ -4,7 +4,7 @@ use std::{net::Ipv4Addr, sync::Arc};
 
 use anyhow::{Context as _, ensure};
 use callboard_proto::{
-    check_in::{CheckIn, Facts, Installed},
+    check_in::{CheckIn, Facts, Installed, MAX_WAIT_S},
     enrol::{Enrol, Enrolled},
     instruction::Nonce,
     state::AgentState,
@@ -27,6 +27,8 @@ pub(crate) struct Device {
     identity: Identity,
     server_ca: Arc<str>,
     request: Vec<u8>,
+    /// The same check-in, with as long a wait as there is.
+    pub(crate) waiting: Vec<u8>,
     nonce_at: usize,
 }
 
@@ -113,10 +115,12 @@ async fn one(
     let enrolled: Enrolled = serde_json::from_str(&text)?;
     let check_in = check_in(facts);
     let request = client::post("/v1/checkin", &serde_json::to_vec(&check_in)?);
+    let waiting = CheckIn { wait_s: MAX_WAIT_S, ..check_in };
+    let waiting = client::post("/v1/checkin", &serde_json::to_vec(&waiting)?);
     let nonce = b"\"nonce\":\"";
     let nonce_at = request.windows(nonce.len()).position(|some| some == nonce).context("no nonce")? + nonce.len();
     let identity = Identity { certificate_pem: enrolled.certificate_pem, key_pem: key.serialize_pem() };
-    Ok(Arc::new(Device { identity, server_ca, request, nonce_at }))
+    Ok(Arc::new(Device { identity, server_ca, request, waiting, nonce_at }))
 }
 
 /// A till with two products and a few attributes.
@@ -157,5 +161,6 @@ fn check_in(facts: Facts) -> CheckIn {
         free_bytes: 12_000_000_000,
         last_error: None,
         attacks: [].into(),
+        wait_s: 0,
     }
 }

@@ -16,6 +16,8 @@ use crate::{
 const DEVICES: usize = 10_000;
 /// Connections at the same time; devices do not keep theirs between check-ins.
 const TOGETHER: usize = 64;
+/// Devices that hold a connection.
+const WAITING: usize = 2000;
 /// After the last request.
 const SETTLED: Duration = Duration::from_secs(3);
 
@@ -34,8 +36,26 @@ pub(crate) fn server(bench: &Bench) -> anyhow::Result<()> {
     show("imported (aim: RSS under 60 MB)")?;
     let devices = bench.runtime.block_on(device::enrol(&product, DEVICES, serial))?;
     show("all enrolled")?;
-    bench.runtime.block_on(check_in(&product, devices))?;
-    show("each has checked in")
+    bench.runtime.block_on(check_in(&product, devices.clone()))?;
+    show("each has checked in")?;
+    let open = bench.runtime.block_on(wait(&product, devices.iter().take(WAITING)))?;
+    show(&format!("{WAITING} of them wait for an answer"))?;
+    drop(open);
+    Ok(())
+}
+
+/// Devices that wait for an answer for longer than it takes to look.
+async fn wait<'a>(
+    product: &Product,
+    devices: impl Iterator<Item = &'a Arc<Device>>,
+) -> anyhow::Result<Vec<Connection>> {
+    let mut open = Vec::new();
+    for device in devices {
+        let mut connection = Connection::open(product.device_addr, Ipv4Addr::LOCALHOST, &device.tls(false)?).await?;
+        connection.send(&device.waiting).await?;
+        open.push(connection);
+    }
+    Ok(open)
 }
 
 async fn check_in(product: &Product, devices: Vec<Arc<Device>>) -> anyhow::Result<()> {

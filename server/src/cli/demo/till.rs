@@ -121,6 +121,7 @@ fn config(dir: &Path, facts: &Facts) -> String {
          min_s = 1\n\
          max_s = 1\n\
          first_max_s = 0\n\
+         wait_s = 0\n\
          \n\
          [products.{PRODUCT}]\n\
          directory = {product:?}\n\

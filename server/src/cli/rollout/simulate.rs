@@ -112,7 +112,7 @@ fn timeline(simulation: &Simulation) -> String {
     let headings = ["PHASE", "SUCCEEDED", "FAILED", "UNDER WAY", "UNREACHED", "OF"];
     let _ = write!(text, "\n\n{}", table::list(headings, phases));
     let headings = ["DAY (UTC)", "SUCCEEDED", "CHECK-INS/MIN", "OFFERS", "BUSIEST MINUTE", "DOWNLOADING", "INSTALLS"];
-    let _ = write!(text, "\n\n{}", table::list(headings, days(&simulation.hours)));
+    let _ = write!(text, "\n\n{}", table::list(headings, days(simulation)));
     text
 }
 
@@ -124,20 +124,20 @@ fn assumed(assume: &Assume) -> String {
 }
 
 /// One row for each day.
-fn days(hours: &[SimulatedHour]) -> Vec<[String; 7]> {
-    let mut days: BTreeMap<String, Vec<&SimulatedHour>> = BTreeMap::new();
-    for hour in hours {
+fn days(simulation: &Simulation) -> Vec<[String; 7]> {
+    let mut days: BTreeMap<String, Vec<(&SimulatedHour, u32)>> = BTreeMap::new();
+    for hour in simulation.hours.iter().zip(check_ins_per_minute(simulation)) {
         // An hour ends when the next one begins.
-        let within = hour.until - Duration::from_secs(1);
+        let within = hour.0.until - Duration::from_secs(1);
         days.entry(day(within)).or_default().push(hour);
     }
     let rows = days.into_iter().map(|(day, hours)| {
-        let most = |of: fn(&SimulatedHour) -> u32| hours.iter().map(|hour| of(hour)).max().unwrap_or_default();
-        let sum = |of: fn(&SimulatedHour) -> u32| hours.iter().map(|hour| u64::from(of(hour))).sum::<u64>();
+        let most = |of: fn(&SimulatedHour) -> u32| hours.iter().map(|(hour, _)| of(hour)).max().unwrap_or_default();
+        let sum = |of: fn(&SimulatedHour) -> u32| hours.iter().map(|(hour, _)| u64::from(of(hour))).sum::<u64>();
         [
             day,
             most(|hour| hour.counts.succeeded).to_string(),
-            (most(|hour| hour.check_ins) / 60).to_string(),
+            hours.iter().map(|(_, check_ins)| *check_ins).max().unwrap_or_default().to_string(),
             sum(|hour| hour.offers).to_string(),
             most(|hour| hour.offers_in_busiest_minute).to_string(),
             most(|hour| hour.downloading).to_string(),
@@ -145,6 +145,17 @@ fn days(hours: &[SimulatedHour]) -> Vec<[String; 7]> {
         ]
     });
     rows.collect()
+}
+
+/// Of each hour; the first one is shorter.
+fn check_ins_per_minute(simulation: &Simulation) -> Vec<u32> {
+    let mut from = simulation.from;
+    let rate = |hour: &SimulatedHour| {
+        let minutes = hour.until.since(from).as_secs().div_ceil(60).max(1);
+        from = hour.until;
+        hour.check_ins / u32::try_from(minutes).unwrap_or(u32::MAX)
+    };
+    simulation.hours.iter().map(rate).collect()
 }
 
 fn day(at: Timestamp) -> String {

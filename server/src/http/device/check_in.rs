@@ -1,25 +1,38 @@
-//! `POST /v1/checkin`.
+//! `POST /v1/checkin`. The answer may be held back; whether the device is welcome is asked again whenever it is decided
+//! anew.
 
 use actix_web::{HttpResponse, web};
 use callboard_proto::{check_in::CheckIn, digest::Digest};
 
 use crate::{
-    app::{self, App},
+    app::{
+        App,
+        check_in::{Question, Reply, answer},
+    },
     http::{
         auth::Peer,
-        limits,
+        limits::{self, Deadline},
         problem::{ApiResult, from_actix},
     },
 };
 
 pub(crate) async fn post(
     app: web::Data<App>,
-    peer: Peer,
+    mut peer: Peer,
+    deadline: web::ReqData<Deadline>,
     body: Result<web::Bytes, actix_web::Error>,
 ) -> ApiResult<HttpResponse> {
     limits::pace(&peer)?;
-    let bytes = body.map_err(|error| from_actix(&error))?;
-    let check_in: CheckIn = super::parse(&bytes)?;
-    let answer = app::check_in::check_in(&app, peer.known, check_in, Digest::of(&bytes)).await?;
-    Ok(HttpResponse::Ok().content_type("application/json").body(answer))
+    let mut question = {
+        let bytes = body.map_err(|error| from_actix(&error))?;
+        let check_in: CheckIn = super::parse(&bytes)?;
+        Question::new(&app, &peer.known, check_in, Digest::of(&bytes), deadline.0)
+    };
+    loop {
+        match answer(&app, peer.known.clone(), &mut question).await? {
+            Reply::Signed(body) => return Ok(HttpResponse::Ok().content_type("application/json").body(body)),
+            Reply::Later(until) => question.wait(until).await,
+        }
+        peer = peer.again(&app).await?;
+    }
 }

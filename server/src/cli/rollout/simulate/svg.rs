@@ -90,7 +90,7 @@ pub(super) fn draw(name: &RolloutName, simulation: &Simulation) -> String {
         simulation.devices
     );
     burn_up(&mut svg, &axis, simulation);
-    load(&mut svg, &axis, &simulation.hours);
+    load(&mut svg, &axis, simulation);
     marks(&mut svg, &axis, &simulation.marks);
     svg.push_str("</svg>\n");
     svg
@@ -129,8 +129,8 @@ fn burn_up(svg: &mut String, axis: &Axis, simulation: &Simulation) {
 }
 
 /// Check-ins and offers a minute, and devices that were downloading.
-fn load(svg: &mut String, axis: &Axis, hours: &[SimulatedHour]) {
-    let check_ins: Vec<u32> = hours.iter().map(|hour| hour.check_ins / 60).collect();
+fn load(svg: &mut String, axis: &Axis, simulation: &Simulation) {
+    let (hours, check_ins) = (&simulation.hours, super::check_ins_per_minute(simulation));
     let offers: Vec<u32> = hours.iter().map(|hour| hour.offers_in_busiest_minute).collect();
     let downloading: Vec<u32> = hours.iter().map(|hour| hour.downloading).collect();
     let curves = [
