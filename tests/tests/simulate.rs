@@ -21,6 +21,9 @@ fn fleet(server: &TestServer) -> Vec<FakeDevice> {
     let mut devices: Vec<FakeDevice> = (0..10).map(enrol).collect();
     devices.iter_mut().for_each(|device| drop(device.check_in()));
     server.api().post::<Value>("devices/import", &json!({ "devices": [{ "name": "till-new" }] }));
+    // Whoever is drawn for the first phase, it is not the one that never comes.
+    let canaries = json!({ "selector": "name in (till-0, till-1)", "set": { "canary": "true" } });
+    server.api().post::<Value>("devices/labels", &canaries);
     devices
 }
 
