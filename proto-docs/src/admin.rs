@@ -14,6 +14,7 @@ mod preview;
 mod progress;
 mod registry;
 mod rollout;
+mod simulation;
 
 use std::collections::BTreeMap;
 
@@ -37,6 +38,7 @@ pub use preview::*;
 pub use progress::*;
 pub use registry::*;
 pub use rollout::*;
+pub use simulation::*;
 
 /// Items of a page unless `limit` says otherwise.
 pub const DEFAULT_PAGE: u32 = 100;

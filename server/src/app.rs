@@ -6,6 +6,7 @@ use arc_swap::ArcSwap;
 use callboard_proto::ids::DeviceId;
 use governor::Quota;
 use quick_cache::sync::Cache;
+use tokio::sync::Semaphore;
 
 pub(crate) mod api_tokens;
 mod assignments;
@@ -78,6 +79,8 @@ pub(crate) struct App {
     pub(crate) waiting: Arc<Waiting>,
     pub(crate) snapshot: ArcSwap<Snapshot>,
     pub(crate) devices: Cache<DeviceId, Arc<Known>>,
+    /// One place: a simulation holds a whole fleet in memory and keeps a core busy.
+    pub(crate) simulating: Arc<Semaphore>,
 }
 
 impl App {

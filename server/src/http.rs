@@ -102,6 +102,7 @@ fn api_routes(config: &mut ServiceConfig) {
     at("/releases/{release}", vec![get().to(releases::get)]);
     at("/rollouts", vec![get().to(rollouts::list), post().to(rollouts::create)]);
     at("/rollouts/preview", vec![post().to(rollouts::preview_new)]);
+    at("/rollouts/simulate", vec![post().to(rollouts::simulate)]);
     at("/rollouts/{rollout}", vec![get().to(rollouts::get), patch().to(rollouts::edit)]);
     at("/rollouts/{rollout}/preview", vec![get().to(rollouts::preview)]);
     at("/rollouts/{rollout}/start", vec![post().to(rollouts::start)]);

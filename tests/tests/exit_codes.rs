@@ -43,6 +43,7 @@ const REMOTE: &[&str] = &[
     "rollout preview r",
     "rollout resume r",
     "rollout retry r --device till-1 --reason r",
+    "rollout simulate --release a@1 --policy immediate",
     "rollout skip r --device till-1 --reason r",
     "rollout skip-soak r --reason r",
     "rollout start r",

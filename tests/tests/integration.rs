@@ -63,6 +63,7 @@ mod rollout_files;
 mod scheduled;
 mod second_person;
 mod selectors;
+mod simulate;
 mod site_state;
 mod startup;
 mod stepping_stones;

@@ -130,3 +130,34 @@ fn a_device_that_enrols_anew_begins_anew() {
         assert_eq!((counts.size, counts.succeeded, counts.failed), (1, 1, 0));
     });
 }
+
+#[test]
+fn a_device_on_which_the_release_rolled_back_is_nobodys_canary() {
+    on_both(|server| {
+        NewRelease::new("pos-app", "2.0.0", 1).publish(server);
+        let enrol = |n: i32| FakeDevice::enrol(server, &format!("till-{n}")).runs("pos-app", "1.0.0");
+        let mut devices: Vec<FakeDevice> = (0..4).map(enrol).collect();
+        devices.iter_mut().for_each(|device| drop(device.check_in()));
+        let first = json!({ "audience": "frozen", "selector": "name in (till-0, till-1)" });
+        server.roll_out(&rollout("first", "pos-app@2.0.0", &first));
+        devices[..2].iter_mut().for_each(|device| drop(device.settle(Health::Bad)));
+        // Of the two that are left, one is the first phase: it would have nothing to learn from the others.
+        let phases = json!([{ "name": "canary", "percent": 25 }, { "name": "all", "percent": 100 }]);
+        let second = json!({ "audience": "frozen", "policy": "progressive", "phases": phases });
+        let second = rollout("second", "pos-app@2.0.0", &second);
+        let preview = server.preview(&second);
+        let sizes: Vec<u32> = preview.phases.iter().map(|phase| phase.size).collect();
+        assert_eq!(sizes, [1, 1]);
+        let mut why: Vec<&str> = preview.incompatible_devices.iter().map(|one| one.reason.code.as_str()).collect();
+        why.dedup();
+        assert_eq!((preview.incompatible, why), (2, vec!["rolled_back_before"]));
+        let started = server.roll_out(&second);
+        let counts: Vec<(u32, u32)> =
+            started.phases.iter().map(|phase| (phase.counts.size, phase.counts.excluded)).collect();
+        assert_eq!(counts, [(1, 0), (3, 2)]);
+        // A retry takes it off the list, and the device is in again.
+        let retried = json!({ "devices": ["till-0"], "reason": "a test" });
+        server.api().post::<serde_json::Value>("rollouts/first/devices/retry", &retried);
+        assert_eq!(server.preview(&second).incompatible, 1);
+    });
+}

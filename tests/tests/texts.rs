@@ -101,7 +101,7 @@ fn sample(document: &Value, schema: &Value, name: &str) -> Value {
             "days" => "mon",
             _ => "x",
         }),
-        "integer" => json!(1),
+        "integer" | "number" => json!(1),
         "boolean" => json!(true),
         "array" => json!([sample(document, &schema["items"], name)]),
         "object" if schema["additionalProperties"].is_object() => {

@@ -24,7 +24,7 @@ use crate::{
     bucket::bucket,
     catalog::Catalog,
     decide::{self, Admission, Decision, Step},
-    device::{Absence, Assignment, Connectivity, Contact, DEFAULT_ABANDONED_AFTER, Device},
+    device::{self, Absence, Assignment, Connectivity, Contact, DEFAULT_ABANDONED_AFTER, Device},
     gate::{Advance, PhaseCounts, PhaseTimes},
     guard::{Grant, Load, Loads, Offers, Streak},
     rhythm::Rhythm,
@@ -92,6 +92,8 @@ pub struct Unit {
     pub last_seen: Option<Timestamp>,
     /// The last time in which it was away.
     pub absence: Option<Absence>,
+    /// When it is usually there.
+    pub rhythm: Rhythm,
     /// One for each of the device's assignments, in their order.
     rows: Vec<Row>,
     /// Assignments of its life before it enrolled anew.
@@ -108,14 +110,27 @@ pub struct Row {
 }
 
 impl Unit {
-    /// A device without assignments.
+    /// A device without assignments, that is there at any time as far as is known.
     pub fn new(device: Device, last_seen: Option<Timestamp>) -> Self {
-        Self { device, last_seen, absence: None, rows: Vec::new(), former: Vec::new() }
+        Self { device, last_seen, absence: None, rhythm: Rhythm::ALWAYS, rows: Vec::new(), former: Vec::new() }
     }
 
-    /// The same with what is kept of each of its assignments.
-    pub fn with_rows(self, rows: Vec<Row>) -> Self {
-        Self { rows, ..self }
+    /// Takes over an assignment with what is kept of it.
+    pub fn put(&mut self, assignment: Assignment, row: Row) {
+        self.device.assignments.push(assignment);
+        self.rows.push(row);
+    }
+
+    /// Its assignments in this life and the ones before, with where it stood when it was granted what it holds.
+    pub fn lives(&self) -> impl Iterator<Item = (&Assignment, Option<&SiteId>)> {
+        let sites = self.rows.iter().map(|row| row.granted_site.as_ref());
+        self.device.assignments.iter().zip(sites).chain(self.former.iter().map(|one| (one, None)))
+    }
+
+    /// Number of the last report about an assignment.
+    pub fn last_report(&self, id: AssignmentId) -> u32 {
+        let rows = self.device.assignments.iter().zip(&self.rows);
+        rows.filter(|(one, _)| one.id == id).map(|(_, row)| row.seq).next().unwrap_or_default()
     }
 
     /// What selectors may ask of its presence.
@@ -202,6 +217,7 @@ impl Ledger {
                 break decision;
             }
         };
+        unit.rhythm = unit.rhythm.seen(unit.last_seen, now, device::online_for(self.poll_interval));
         unit.last_seen = Some(now);
         unit.absence = contact.absence;
         if let Some(id) = works_on {
@@ -229,7 +245,7 @@ impl Ledger {
 
     /// When silence of a device leads to something, if nothing more is heard of it.
     pub fn next_ring(&self, unit: &Unit) -> Option<Timestamp> {
-        let due = unit.device.assignments.iter().filter_map(|one| timer::next(one, one.heard_at, &Rhythm::ALWAYS));
+        let due = unit.device.assignments.iter().filter_map(|one| timer::next(one, one.heard_at, &unit.rhythm));
         due.map(|(at, _)| at).min()
     }
 
@@ -240,7 +256,7 @@ impl Ledger {
     pub fn ring(&mut self, now: Timestamp, unit: &mut Unit) -> Result<(), IllegalTransition> {
         loop {
             let due = unit.device.assignments.iter().filter_map(|one| {
-                let (at, due) = timer::next(one, one.heard_at, &Rhythm::ALWAYS)?;
+                let (at, due) = timer::next(one, one.heard_at, &unit.rhythm)?;
                 (at <= now).then_some((at, one.id, one.rollout, due))
             });
             let Some((_, id, rollout, due)) = due.min_by_key(|(at, ..)| *at) else {

@@ -24,6 +24,7 @@ pub mod release;
 pub mod rhythm;
 pub mod rollout;
 pub mod selector;
+pub mod simulate;
 pub mod site;
 pub mod timer;
 pub mod trading;

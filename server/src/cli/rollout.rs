@@ -26,6 +26,7 @@ mod file;
 mod guards;
 mod halt;
 mod phase;
+mod simulate;
 mod spec;
 mod status;
 mod view;
@@ -54,6 +55,17 @@ pub(crate) enum RolloutCommand {
     Preview {
         /// Its name or id
         rollout: Option<String>,
+        #[command(flatten)]
+        spec: Box<SpecArgs>,
+    },
+    /// Show what a rollout would do in the days ahead: the registry is played through them, with the server's decisions
+    ///
+    /// Devices are taken to be there when they usually are. What nobody can know is assumed by the flags.
+    Simulate {
+        /// Its name, if it is not the file's
+        name: Option<RolloutName>,
+        #[command(flatten)]
+        assume: simulate::AssumeArgs,
         #[command(flatten)]
         spec: Box<SpecArgs>,
     },
@@ -206,6 +218,7 @@ pub(crate) fn run(command: RolloutCommand, context: &Context) -> anyhow::Result<
     match command {
         RolloutCommand::Create { name, spec, start } => create(name, *spec, start, context),
         RolloutCommand::Preview { rollout, spec } => preview(rollout, *spec, context),
+        RolloutCommand::Simulate { name, assume, spec } => simulate::run(name, &assume, *spec, context),
         RolloutCommand::Export { rollout } => {
             let rollout: Rollout = context.api()?.get(&Path::new(["rollouts", &rollout]))?;
             match context.format {

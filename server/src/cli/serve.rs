@@ -266,6 +266,7 @@ async fn open(
         served: Served::default(),
         snapshot: arc_swap::ArcSwap::from_pointee(snapshot),
         devices: quick_cache::sync::Cache::new(crate::app::CACHED_DEVICES),
+        simulating: Arc::new(tokio::sync::Semaphore::new(1)),
     })
 }
 

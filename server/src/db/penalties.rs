@@ -19,6 +19,22 @@ pub(super) fn of(conn: &mut DbConn, device: DeviceId, since: Timestamp) -> Query
     Ok(releases.into_iter().map(|release| release.0).collect())
 }
 
+/// Devices on which a release rolled back, and when, in the order of their ids.
+pub(crate) fn on(
+    conn: &mut DbConn,
+    release: Digest,
+    after: DeviceId,
+    limit: i64,
+) -> QueryResult<Vec<(DeviceId, Timestamp)>> {
+    let rows = penalties::table
+        .filter(penalties::release.eq(Sha(release)))
+        .filter(penalties::device_id.gt(Uid::from(after)))
+        .order(penalties::device_id)
+        .limit(limit);
+    let devices: Vec<(Uid, Ms)> = load(conn, rows.select((penalties::device_id, penalties::at)))?;
+    Ok(devices.into_iter().map(|(id, at)| (id.id(), at.into())).collect())
+}
+
 /// Writes down that a release rolled back.
 pub(crate) fn put(conn: &mut DbConn, device: DeviceId, release: Digest, now: Timestamp) -> QueryResult<()> {
     lift(conn, device, release)?;

@@ -235,8 +235,8 @@ impl Verdict {
         }
     }
 
-    /// When it may change by itself.
-    pub(super) fn changes_at(&self) -> Option<Span> {
+    /// When it may change by itself: the stretch in which something is possible then.
+    pub fn changes_at(&self) -> Option<Span> {
         match *self {
             Self::NotBegun { at } | Self::RetryLater { at, .. } => Some(Span { start: at, end: at }),
             Self::WindowClosed { opens, .. } | Self::Frozen { opens, .. } | Self::Trading { opens, .. } => opens,

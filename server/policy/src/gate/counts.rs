@@ -121,6 +121,11 @@ impl PhaseCounts {
         self.acknowledged = self.rolled_back + self.failed;
     }
 
+    /// Whether an assignment is under way.
+    pub const fn at_work(&self) -> bool {
+        self.queued + self.downloading + self.staged + self.activating + self.verifying > 0
+    }
+
     /// Devices that have no final state and may still get one, with or without an assignment.
     pub fn open(&self) -> u64 {
         self.size.saturating_sub(self.done())

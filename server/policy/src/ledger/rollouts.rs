@@ -133,9 +133,11 @@ impl Ledger {
         self.happen(now, unit, one, event).map_err(|illegal| illegal.to_string())?;
         let reopened = event == Event::Retried && over;
         if let Some(place) = self.resting.iter().position(|one| one.id == id).filter(|_| reopened) {
-            let mut rollout = self.resting.remove(place);
-            rollout.state = RolloutState::Running;
+            let rollout = self.resting.remove(place);
             self.catalog.add(rollout);
+        }
+        if let Some((rollout, _)) = self.both(id).filter(|_| reopened) {
+            rollout.state = RolloutState::Running;
         }
         self.advance(now, id);
         Ok(reopened)
@@ -187,7 +189,7 @@ impl Ledger {
             let (open, times) = (rollout.open_phase, standing.times);
             let advance = gate::advance(rollout, &standing.counts, &standing.streak, times, now);
             match &advance {
-                Advance::Stay(_) => return,
+                Advance::Stay(_) => break,
                 Advance::Meet(_) => standing.times = times.met(now),
                 Advance::Unmeet(_) => standing.times = times.unmet(),
                 Advance::Open { phase, .. } => {
@@ -205,8 +207,16 @@ impl Ledger {
                 }
             }
             self.news.push(News::Advanced(id, open, advance));
-            let done = |rollout: &mut Rollout| rollout.id == id && rollout.state == RolloutState::Completed;
-            self.resting.extend(self.catalog.rollouts.extract_if(.., done));
+        }
+        self.rest(id);
+    }
+
+    /// Takes a rollout that completed out of the catalog, when no device is left that must be told.
+    fn rest(&mut self, id: RolloutId) {
+        let completed = |rollout: &Rollout| rollout.id == id && rollout.state == RolloutState::Completed;
+        let at_work = self.standings.get(&id).is_some_and(|standing| standing.counts.iter().any(PhaseCounts::at_work));
+        if !at_work {
+            self.resting.extend(self.catalog.rollouts.extract_if(.., |rollout| completed(rollout)));
         }
     }
 }

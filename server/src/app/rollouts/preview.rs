@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use super::{
     doubts, resolve,
+    rolled_back::RolledBack,
     start::seen,
     targets::{self, Checked},
 };
@@ -55,9 +56,11 @@ async fn preview(
             let mut checked = targets::check(conn, &root, &wanted, digest)?;
             let selector = checked.plan.selector.clone();
             let mut fleet: Vec<(Device, Seen)> = Vec::new();
+            let rolled_back = RolledBack::of(conn, digest)?;
             each(conn, &selector, &context, Whom::AtOpenSites, |_, records| {
-                let seen = |one: db::devices::Record| {
+                let seen = |mut one: db::devices::Record| {
                     let seen = seen(&one, &context);
+                    rolled_back.note(&mut one.device);
                     checked.look(&one.device, context.now);
                     (one.device, seen)
                 };

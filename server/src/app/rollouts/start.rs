@@ -8,7 +8,7 @@ use callboard_policy::{
 };
 use callboard_proto::{admin::Counts, problem::Code, time::Timestamp};
 
-use super::{advance::advance, countersign, resolve, targets};
+use super::{advance::advance, countersign, resolve, rolled_back::RolledBack, targets};
 use crate::{
     app::{ABANDONED_AFTER, App, Because, Error, Result, devices::each},
     db::{
@@ -43,8 +43,10 @@ pub(crate) async fn start(app: &App, reference: String, because: Because) -> Res
             super::check_times(&checked.plan, now)?;
             let selector = checked.plan.selector.clone();
             let mut candidates = Vec::new();
-            each(conn, &selector, &context, Whom::AtOpenSites, |_, records| {
-                for one in &records {
+            let rolled_back = RolledBack::of(conn, checked.release.digest)?;
+            each(conn, &selector, &context, Whom::AtOpenSites, |_, mut records| {
+                for one in &mut records {
+                    rolled_back.note(&mut one.device);
                     let seen = seen(one, &context);
                     candidates.push(Candidate::of(&checked.plan, &checked.release, &one.device, &seen));
                     checked.look(&one.device, now);

@@ -7,7 +7,8 @@ use actix_web::{
 use callboard_policy::rollout::RolloutState;
 use callboard_proto::{
     admin::{
-        self, Assignment, Because, EditRollout, Forecast, OpenPhase, Page, PhaseProgress, Preview, Rollout, RolloutSpec,
+        self, Assignment, Because, EditRollout, Forecast, OpenPhase, Page, PhaseProgress, Preview, Rollout,
+        RolloutSpec, Simulate, Simulation,
     },
     ids::{AssignmentId, RolloutId},
     problem::Problem,
@@ -97,6 +98,13 @@ pub(crate) async fn preview_new(_: Operator, app: Data<App>, body: Body<RolloutS
     responses((status = 200, body = Preview), (status = 404, body = Problem)))]
 pub(crate) async fn preview(_: Operator, app: Data<App>, path: Path<String>) -> ApiResult<Json<Preview>> {
     Ok(Json(rollouts::preview::of_rollout(&app, path.into_inner()).await?))
+}
+
+/// What a rollout that does not exist yet would do in the days ahead, if it were started now. One at a time.
+#[utoipa::path(post, path = "/rollouts/simulate", tag = "rollouts", request_body = Simulate,
+    responses((status = 200, body = Simulation), (status = 422, body = Problem), (status = 503, body = Problem)))]
+pub(crate) async fn simulate(_: Operator, app: Data<App>, body: Body<Simulate>) -> ApiResult<Json<Simulation>> {
+    Ok(Json(rollouts::simulate::simulate(&app, body.into_inner()).await?))
 }
 
 /// Starts a draft.

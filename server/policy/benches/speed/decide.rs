@@ -1,0 +1,106 @@
+//! One decision for one device, with twenty rollouts under way.
+
+use std::{hint::black_box, time::Instant};
+
+use callboard_policy::{
+    catalog::Catalog,
+    decide::{decide, explain},
+    device::Contact,
+    guard::Loads,
+    rollout::{Rollout, RolloutState, Spec},
+    trading::TradingHours,
+};
+use callboard_proto::{digest::Digest, ids::RolloutId, time::Timestamp};
+use roaring::RoaringBitmap;
+
+use crate::fleet::{POLL, at, careful, plain, release, till};
+
+const ROUNDS: u32 = 200_000;
+
+fn running(name: &str, spec: &Spec, open_phase: usize, now: Timestamp) -> Rollout {
+    let id = RolloutId::from_slice(&Digest::of(name.as_bytes()).as_bytes()[..16]).unwrap();
+    let plan = spec.plan().unwrap();
+    let phases = plan.phases.len();
+    let all: RoaringBitmap = (0..100_000).collect();
+    let members = (0..phases).map(|n| if n + 1 == phases { all.clone() } else { RoaringBitmap::new() });
+    Rollout {
+        state: RolloutState::Running,
+        started_at: Some(now - 10 * POLL),
+        open_phase,
+        members: members.collect(),
+        ..Rollout::draft(id, plan)
+    }
+}
+
+pub(crate) fn run() {
+    let now = at("2026-11-23T12:00:00Z");
+    let device = till(4711, &TradingHours::default());
+    let contact = Contact {
+        last_seen: Some(now - POLL),
+        absence: None,
+        boot_changed: false,
+        poll_interval: POLL,
+        works_on: None,
+    };
+    let products: Vec<_> = (0..20).map(|n| release(&format!("app-{n}"), "1.0", 1)).collect();
+    let catalog = |spec: &dyn Fn(usize) -> (Spec, usize)| {
+        let rollouts = (0..20).map(|n| {
+            let (spec, open) = spec(n);
+            running(&format!("r{n}"), &spec, open, now)
+        });
+        Catalog::new(1, rollouts.collect(), products.iter().cloned())
+    };
+    let cases = [
+        (
+            "none is for it",
+            catalog(&|n| {
+                (
+                    Spec {
+                        selector: "region = nowhere".to_owned(),
+                        audience: callboard_policy::rollout::Membership::Live,
+                        ..plain(&format!("r{n}"), &products[n])
+                    },
+                    0,
+                )
+            }),
+        ),
+        ("their phases are closed", catalog(&|n| (careful(&format!("r{n}"), &products[n], 100_000), 0))),
+        (
+            "their windows are closed",
+            catalog(&|n| {
+                (
+                    Spec {
+                        windows: careful("w", &products[n], 1)
+                            .windows
+                            .into_iter()
+                            .map(|window| callboard_policy::rollout::WindowSpec {
+                                gates: callboard_policy::window::Gates { download: true, install: true },
+                                ..window
+                            })
+                            .collect(),
+                        ..plain(&format!("r{n}"), &products[n])
+                    },
+                    0,
+                )
+            }),
+        ),
+        ("the first one offers", catalog(&|n| (plain(&format!("r{n}"), &products[n]), 0))),
+    ];
+    println!("decide, one device, 20 active rollouts:");
+    for (name, catalog) in &cases {
+        let mut device = device.clone();
+        if *name == "none is for it" {
+            device.number = 200_000;
+        }
+        let time = |f: &dyn Fn()| {
+            let began = Instant::now();
+            (0..ROUNDS / 10).for_each(|_| f());
+            began.elapsed().as_nanos() / u128::from(ROUNDS / 10)
+        };
+        let loads = Loads::default();
+        let decided = time(&|| drop(black_box(decide(now, catalog, &device, &contact, &loads))));
+        let explained = time(&|| drop(black_box(explain(now, catalog, &device, &contact, &loads))));
+        let code = decide(now, catalog, &device, &contact, &loads).reason.code;
+        println!("  {name:<26} {decided:>7} ns ({code}), explained {explained:>7} ns");
+    }
+}

@@ -1,0 +1,297 @@
+use std::fmt::Write as _;
+
+use callboard_proto::state::AssignmentState;
+
+use super::*;
+use crate::{
+    catalog::Catalog,
+    device::Device,
+    fixture::{at, release, rollout_id, spec, till},
+    gate::PhaseCounts,
+    guard::{Cap, Caps, Pace},
+    rhythm::{BYTES, Rhythm},
+    rollout::{Approval, HaltKind, HaltSpec, PhaseSpec, PolicyKind, RolloutState, Spec, WindowSpec},
+    trading::{HoursSpec, TradingHours},
+    window::{Gates, Mode},
+};
+
+const POLL: Duration = Duration::from_secs(300);
+const MINUTE: Duration = Duration::from_secs(60);
+const START: &str = "2026-11-23T12:00:00Z";
+
+fn assumptions() -> Assumptions {
+    Assumptions {
+        time: Duration::from_secs(7 * 86_400),
+        failures: Chance::NEVER,
+        offline: Chance::NEVER,
+        download: 10 * MINUTE,
+        install: 5 * MINUTE,
+        seed: 1,
+        most_played: u64::MAX,
+    }
+}
+
+/// Tills that were seen a minute ago.
+fn tills(n: u32) -> Vec<Unit> {
+    (1..=n).map(|number| seen(till(number))).collect()
+}
+
+fn seen(device: Device) -> Unit {
+    Unit::new(device, Some(at(START) - MINUTE))
+}
+
+fn phase(name: &str, percent: u32) -> PhaseSpec {
+    PhaseSpec {
+        name: name.to_owned(),
+        percent: Some(percent),
+        selector: None,
+        success_percent: 95,
+        completed_percent: 80,
+        min_completed: 1,
+        max_wait_min: None,
+        soak_min: 0,
+        approval: Approval::Auto,
+    }
+}
+
+fn progressive() -> Spec {
+    let phases = vec![
+        PhaseSpec { soak_min: 60, ..phase("canary", 10) },
+        PhaseSpec { approval: Approval::Manual, ..phase("half", 50) },
+        phase("all", 100),
+    ];
+    let audience = crate::rollout::Membership::Frozen;
+    Spec { policy: PolicyKind::Progressive, phases, audience, ..spec() }
+}
+
+/// Nights from 2 to 4 on the shop's clock.
+fn night(mode: Mode) -> WindowSpec {
+    WindowSpec {
+        tz: "site".to_owned(),
+        days: Vec::new(),
+        start: Some("02:00".to_owned()),
+        cron: None,
+        duration_min: 120,
+        gates: Gates { download: false, install: true },
+        mode,
+    }
+}
+
+fn engine(spec: &Spec, fleet: Vec<Unit>, assume: &Assumptions) -> engine::Engine {
+    let plan = spec.plan().expect("a plan");
+    let subject = Subject { now: at(START), id: rollout_id(9), plan, release: release("2.2.0", 22) };
+    engine::Engine::new(subject, Ledger::new(Catalog::default(), POLL), fleet, assume).expect("started")
+}
+
+fn run(spec: &Spec, fleet: Vec<Unit>, assume: &Assumptions) -> Timeline {
+    engine(spec, fleet, assume).run().expect("a course")
+}
+
+fn say(timeline: &Timeline) -> String {
+    let mut text = String::new();
+    for mark in &timeline.marks {
+        writeln!(text, "{} {:?}: {}", mark.at, mark.what, mark.text).expect("text");
+    }
+    let done: u64 = timeline.phases.iter().map(|phase| phase.succeeded).sum();
+    write!(text, "{} succeeded; {}", done, timeline.state.as_str()).expect("text");
+    text
+}
+
+#[test]
+fn phases_open_one_after_the_other_and_the_rollout_completes() {
+    let timeline = run(&progressive(), tills(40), &assumptions());
+    insta::assert_snapshot!(say(&timeline), @"
+    2026-11-23T12:00:00Z Started: it was started
+    2026-11-23T12:18:46.019Z GateMet(0): phase half opens when the soak has run 1 h more (until 2026-11-23T13:18:46.019Z) (phase canary: 4 of 4 completed devices succeeded)
+    2026-11-23T13:18:46.019Z PhaseOpened(1): phase canary: 4 of 4 completed devices succeeded
+    2026-11-23T13:38:19.844Z GateMet(1): phase all opens when somebody approves phase half (phase half: 13 of 13 completed devices succeeded)
+    2026-11-23T13:38:19.844Z Approved(1): it waits for approval; a person is assumed to approve at once
+    2026-11-23T13:38:19.844Z PhaseOpened(2): phase half: 13 of 13 completed devices succeeded
+    2026-11-23T14:00:32.018Z Completed: 40 of 40 devices are done
+    40 succeeded; completed
+    ");
+    assert_eq!(timeline, run(&progressive(), tills(40), &assumptions()), "the same seed");
+    let other = Assumptions { seed: 2, ..assumptions() };
+    assert_ne!(timeline.marks, run(&progressive(), tills(40), &other).marks, "another seed");
+}
+
+#[test]
+fn failures_pause_it() {
+    let timeline =
+        run(&progressive(), tills(40), &Assumptions { failures: Chance::from_millionths(400_000), ..assumptions() });
+    insta::assert_snapshot!(say(&timeline), @"
+    2026-11-23T12:00:00Z Started: it was started
+    2026-11-23T12:14:39.312Z Paused: phase canary: 1 of 4 failed, so 95 % success cannot be reached any more
+    2 succeeded; paused
+    ");
+}
+
+#[test]
+fn a_halt_that_takes_the_release_back_reaches_whoever_got_it() {
+    let rule = HaltSpec {
+        min_completed: None,
+        failure_percent: None,
+        max_failures: Some(2),
+        consecutive_failures: None,
+        max_silent: None,
+        action: HaltKind::RollBackTo,
+        rollback_to: Some("pos-app@2.1.0".to_owned()),
+    };
+    let spec = Spec { halt: vec![rule], ..spec() };
+    let plan = spec.plan().expect("a plan");
+    let mut catalog = Catalog::default();
+    let old = release("2.1.0", 21);
+    catalog.releases.insert(old.digest, old.clone());
+    let subject = Subject { now: at(START), id: rollout_id(9), plan, release: release("2.2.0", 22) };
+    let assume = Assumptions { failures: Chance::from_millionths(200_000), ..assumptions() };
+    let mut engine = engine::Engine::new(subject, Ledger::new(catalog, POLL), tills(40), &assume).expect("started");
+    let timeline = engine.run().expect("a course");
+    insta::assert_snapshot!(say(&timeline), @"
+    2026-11-23T12:00:00Z Started: it was started
+    2026-11-23T12:14:53.975Z Cancelled: halt: 3 devices failed (at most 2 may)
+    22 succeeded; cancelled
+    ");
+    // Some of those fail as well, by the same chance.
+    let of =
+        |unit: &Unit, digest| unit.device.assignments.iter().find(|one| one.release == digest).map(|one| one.state);
+    let (mut got, mut back) = (0, 0);
+    for actor in &engine.actors {
+        let succeeded = of(&actor.unit, release("2.2.0", 22).digest) == Some(AssignmentState::Succeeded);
+        let returned = of(&actor.unit, old.digest);
+        assert_eq!(succeeded, returned.is_some_and(AssignmentState::is_final), "{}", actor.unit.device.name);
+        got += usize::from(succeeded);
+        back += usize::from(returned == Some(AssignmentState::Succeeded));
+    }
+    assert_eq!((got, back), (22, 17));
+}
+
+#[test]
+fn it_does_not_go_on_for_ever() {
+    let assume = Assumptions { most_played: 50, ..assumptions() };
+    let error = engine(&progressive(), tills(40), &assume).run().expect_err("too much");
+    let said =
+        "51 check-ins were played and it is only 2026-11-23T13:21:30.617Z; look less far ahead, or at fewer devices";
+    assert_eq!(error.to_string(), said);
+}
+
+#[test]
+fn nobody_is_forgotten_that_waits_for_a_place() {
+    let cap = |max_in_flight, max_in_flight_per_site| Cap { max_in_flight, max_in_flight_per_site };
+    let mut fleet = tills(60);
+    for (n, unit) in fleet.iter_mut().enumerate() {
+        unit.device.site = Some(format!("S-{}", n % 4).parse().expect("a name"));
+    }
+    for caps in [
+        Caps { downloads: cap(Some(3), None), ..Caps::default() },
+        Caps { downloads: cap(Some(9), Some(1)), activations: cap(None, Some(1)) },
+        Caps { downloads: cap(Some(2), Some(1)), activations: cap(Some(1), None) },
+    ] {
+        let assume = Assumptions { offline: Chance::from_millionths(300_000), ..assumptions() };
+        let spec = Spec { caps, ..progressive() };
+        let timeline = run(&spec, fleet.clone(), &assume);
+        assert_eq!(timeline.state, RolloutState::Completed, "{caps:?}: {}", say(&timeline));
+        let most = timeline.hours.iter().map(|hour| hour.downloading).max().expect("hours");
+        assert!(most <= u64::from(caps.downloads.max_in_flight.expect("a cap")), "{caps:?}: {most}");
+    }
+}
+
+#[test]
+fn windows_trading_hours_and_nights_are_kept() {
+    let spec =
+        Spec { windows: vec![night(Mode::Hard)], policy: PolicyKind::Scheduled, expected_install_min: 15, ..spec() };
+    let timeline = run(&spec, tills(10), &assumptions());
+    let busy: Vec<String> =
+        timeline.hours.iter().filter(|hour| hour.installs > 0).map(|hour| hour.until.to_string()).collect();
+    // From 2 to 4 in New York, in the first part of it.
+    assert_eq!(busy, ["2026-11-24T08:00:00Z"]);
+    // A till that is off at night never comes into the window, but makes up for it before the shop opens.
+    let mut bytes = [0; BYTES];
+    for hour in (0..168).filter(|hour| (12..24).contains(&(hour % 24))) {
+        bytes[hour / 8] |= 1 << (hour % 8);
+    }
+    let hours = HoursSpec { days: Vec::new(), opens: "08:30".to_owned(), closes: "18:00".to_owned() };
+    let off = |number: u32| {
+        let mut unit = seen(till(number));
+        unit.rhythm = Rhythm::from_slice(&bytes).expect("a rhythm");
+        unit.device.site_rules.trading = TradingHours::read(std::slice::from_ref(&hours)).expect("hours");
+        unit
+    };
+    let fleet = || (1..=10).map(off).collect::<Vec<_>>();
+    let timeline = run(&spec, fleet(), &assumptions());
+    assert_eq!(timeline.phases[0].succeeded, 0, "{}", say(&timeline));
+    let lenient = Spec { windows: vec![night(Mode::BestEffort)], ..spec };
+    let timeline = run(&lenient, fleet(), &assumptions());
+    assert_eq!(timeline.phases[0].succeeded, 10, "{}", say(&timeline));
+    let busy = |hour: &&Hour| hour.installs > 0 && !matches!(hour.until.millis() / 3_600_000 % 24, 0 | 13 | 14);
+    assert_eq!(timeline.hours.iter().find(busy), None, "installed while the shop traded");
+}
+
+/// Fleets and rollouts in which devices wait for everything that there is.
+fn mixed(seed: u64) -> (Spec, Vec<Unit>, Assumptions) {
+    let roll = |what| dice::roll(seed, what);
+    let pick = |what, n: u64| roll(what) % n;
+    let cap =
+        |what, least| Some(u32::try_from(least + pick(what, 3)).expect("small")).filter(|_| pick(what + 50, 3) > 0);
+    let mode = if pick(1, 2) == 0 { Mode::Hard } else { Mode::BestEffort };
+    let caps = Caps {
+        downloads: Cap { max_in_flight: cap(2, 4), max_in_flight_per_site: cap(3, 1) },
+        activations: Cap { max_in_flight: cap(4, 4), max_in_flight_per_site: cap(5, 1) },
+    };
+    let windows = if pick(6, 2) == 0 { vec![night(mode)] } else { Vec::new() };
+    let paced = Pace { max_offers_per_minute: 2, doubles_every: Some(20) };
+    let pace = Some(paced).filter(|_| pick(9, 3) == 0);
+    let spec = Spec { caps, windows, pace, expected_install_min: 15, ..progressive() };
+    let mut fleet = tills(60);
+    for (n, unit) in (0..).zip(&mut fleet) {
+        unit.device.site = Some(format!("S-{}", n % 4).parse().expect("a name"));
+        let bits: Vec<u8> =
+            (0..).take(BYTES).map(|byte| u8::try_from(roll(1000 + n * 100 + byte) % 256).expect("a byte")).collect();
+        if n % 3 == 0 {
+            unit.rhythm = Rhythm::from_slice(&bits).expect("a rhythm");
+        }
+        if n % 17 == 0 {
+            unit.last_seen = None;
+        }
+        if n % 4 == 1 {
+            let hours = HoursSpec { days: Vec::new(), opens: "07:00".to_owned(), closes: "21:00".to_owned() };
+            unit.device.site_rules.trading = TradingHours::read(&[hours]).expect("hours");
+        }
+    }
+    let failures = Chance::from_millionths(u32::try_from(pick(7, 2) * 20_000).expect("small"));
+    let offline = Chance::from_millionths(u32::try_from(pick(8, 5) * 100_000).expect("small"));
+    (spec, fleet, Assumptions { time: Duration::from_secs(3 * 86_400), failures, offline, seed, ..assumptions() })
+}
+
+/// What must not depend on which check-ins are played.
+fn course(timeline: &Timeline) -> Vec<String> {
+    let say = |counts: &PhaseCounts| {
+        let mut counts = *counts;
+        let states = AssignmentState::ALL.map(|state| (state, *counts.of(state))).into_iter();
+        let states = states.filter(|(_, n)| *n > 0).map(|(state, n)| format!("{n} {}", state.as_str()));
+        states.chain([format!("{} silent of {}", counts.silent, counts.size)]).collect::<Vec<_>>().join(" ")
+    };
+    let marks = timeline.marks.iter().map(|mark| format!("{} {:?} {}", mark.at, mark.what, mark.text));
+    let hours = timeline.hours.iter().map(|hour| {
+        let phases = hour.phases.iter().map(say).collect::<Vec<_>>().join(", ");
+        format!("{} {} offers {} installs {phases}", hour.until, hour.offers, hour.installs)
+    });
+    marks.chain(hours).collect()
+}
+
+#[test]
+fn playing_every_check_in_gives_the_same_course() {
+    for seed in 0..16 {
+        let (spec, fleet, assume) = mixed(seed);
+        let skipping = run(&spec, fleet.clone(), &assume);
+        let mut every = engine(&spec, fleet, &assume);
+        every.every_check_in = true;
+        let every = every.run().expect("a course");
+        assert!(skipping.played * 4 < every.played, "{} of {} check-ins were played", skipping.played, every.played);
+        let (skipping, every) = (course(&skipping), course(&every));
+        // Nothing happens after the last event.
+        let other = skipping.iter().zip(&every).position(|(one, other)| one != other);
+        let tail =
+            |course: &[String]| course.iter().skip(other.unwrap_or_default()).take(2).cloned().collect::<Vec<_>>();
+        assert_eq!(other, None, "seed {seed}, skipping: {:#?}, every: {:#?}", tail(&skipping), tail(&every));
+    }
+}
