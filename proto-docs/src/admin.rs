@@ -148,6 +148,10 @@ pub struct Release {
     pub epoch: u32,
     /// Rises with every release of an epoch.
     pub counter: u64,
+    /// Once it is committed, devices accept nothing below this counter of its epoch.
+    pub min_floor: u64,
+    /// The counter that what a device runs of the product must have at least before.
+    pub requires_at_least: Option<u64>,
     /// Why it exists.
     pub kind: Kind,
     /// Channels it is meant for.

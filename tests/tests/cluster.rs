@@ -4,6 +4,7 @@ use callboard_proto::{
     admin::{Assignment, Device, RolloutState},
     instruction::Action,
     problem::Code,
+    report::Event,
 };
 use callboard_tests::{
     device::{FakeDevice, Health},
@@ -107,12 +108,16 @@ fn no_grant_slips_past_a_halt_on_the_other_server() {
             moves_to(device, second);
         }
         wait::until("the other server makes grants", || devices[1].check_in().action == Action::Download);
+        let offer = devices[1].check_in();
+        devices[1].report(&offer, Event::Staged);
         devices[0].settle(Health::Bad);
+        assert_eq!(devices[1].check_in().action, Action::Hold, "it is staged, and stays so");
         for device in &mut devices[2..] {
             assert_ne!(device.check_in().action, Action::Download, "{}", device.name);
         }
         assert_eq!(first.rollout("r").state, RolloutState::Paused);
-        assert_eq!(first.rollout("r").phases[0].counts.downloading, 1);
+        let counts = first.rollout("r").phases[0].counts;
+        assert_eq!((counts.downloading, counts.staged, counts.unreached), (0, 1, 14));
     });
 }
 

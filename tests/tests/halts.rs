@@ -160,6 +160,8 @@ fn a_release_is_taken_back_from_exactly_the_devices_that_got_it() {
         assert_eq!(good.settle(Health::Good).action, Action::None);
         assert_eq!(good.version_of("pos-app"), Some("1.0.0"));
         assert_eq!(server.rollout("r-rollback").state, RolloutState::Completed);
+        let counts = server.rollout("r").phases[0].counts;
+        assert_eq!((counts.succeeded, counts.failed), (1, 0), "who goes back has not lost it");
         // Whoever was in the middle of it follows when it has arrived there, although the others are done.
         late.activate(&install, Health::Good);
         assert_eq!(server.rollout("r-rollback").state, RolloutState::Running);

@@ -68,7 +68,8 @@ fn whoever_waits_is_told_until_when_and_does_not_come_back_with_all_the_others()
         let told: Vec<_> = tills[1..].iter_mut().map(FakeDevice::check_in).collect();
         assert!(told.iter().all(|one| one.action == Action::None && one.reason.code == "paced"));
         insta::assert_snapshot!(told[0].reason.text, @"rollout r: it makes 1 offer a minute, and the next minute begins at 2027-01-12T02:15:00Z; twice as many after 2 more successes");
-        assert_eq!(server.explain(&tills[1]).next, told[0].reason);
+        let explained = server.explain(&tills[1]);
+        assert_eq!((explained.next, explained.next_check_in_s), (told[0].reason.clone(), told[0].next_checkin_s));
         let mut waits: Vec<u32> = told.iter().map(|one| one.next_checkin_s).collect();
         assert!(waits.iter().all(|wait| (30..=1200).contains(wait)), "{waits:?}");
         waits.sort_unstable();

@@ -284,6 +284,8 @@ pub struct Explanation {
     pub now: Timestamp,
     /// What its next check-in would bring.
     pub next: Reason,
+    /// Seconds after it in which the device would be told to ask again; sooner if it waits for answers.
+    pub next_check_in_s: u32,
     /// Every active rollout, in the order considered.
     pub rollouts: Vec<Considered>,
     /// Its open assignment, with what the device last said of it.

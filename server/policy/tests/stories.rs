@@ -14,6 +14,8 @@
 mod chance;
 #[path = "stories/command.rs"]
 mod command;
+#[path = "stories/halted.rs"]
+mod halted;
 #[path = "stories/report.rs"]
 mod report;
 #[path = "stories/world.rs"]

@@ -33,6 +33,7 @@ pub(crate) async fn explain(app: &App, reference: String) -> Result<Explanation>
     let mut decision = decide::explain(now, &snapshot.catalog, device, &contact, &loads);
     say_what_phases_wait_for(app, &mut decision, now).await?;
     let mut failures = failures(app, id, &decision).await?;
+    let again = decision.next_check_in.min(poll_interval).as_secs().max(1);
     let rollouts = decision.considered.into_iter().filter_map(|considered| {
         let rollout = snapshot.catalog.rollout(considered.rollout)?;
         Some(Considered {
@@ -46,6 +47,7 @@ pub(crate) async fn explain(app: &App, reference: String) -> Result<Explanation>
         device: device.name.clone(),
         now,
         next: decision.reason,
+        next_check_in_s: u32::try_from(again).unwrap_or(u32::MAX),
         rollouts: rollouts.collect(),
         progress: last.progress,
         agent_state: last.state,

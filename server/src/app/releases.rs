@@ -121,6 +121,8 @@ pub(crate) fn show(root: &Root, published: &Published) -> Result<admin::Release>
         version: release.version,
         epoch: release.epoch,
         counter: release.counter,
+        min_floor: release.min_floor,
+        requires_at_least: release.requires_at_least,
         kind: release.kind,
         channels: release.channels,
         hw: release.hw,

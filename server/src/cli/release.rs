@@ -88,6 +88,8 @@ fn details(release: &Release) -> String {
         ("release", format!("{}@{}", release.product, release.version)),
         ("digest", release.sha256.to_string()),
         ("epoch.counter", format!("{}.{}", release.epoch, release.counter)),
+        ("min floor", if release.min_floor > 0 { release.min_floor.to_string() } else { String::new() }),
+        ("requires counter", table::or_empty(release.requires_at_least)),
         ("kind", table::word(&release.kind)),
         ("channels", release.channels.join(", ")),
         ("hardware", release.hw.join(", ")),

@@ -122,7 +122,7 @@ pub(super) fn attach(conn: &mut DbConn, device: &mut Device) -> QueryResult<()> 
         .inner_join(releases::table)
         .filter(assignments::device_id.eq(Uid::from(device.id)))
         .filter(assignments::created_at.ge(Ms::from(since)))
-        .order(assignments::created_at)
+        .order((assignments::created_at, assignments::id))
         .select((assignments::all_columns, OF_RELEASE));
     device.assignments = records(load(conn, query)?)?.into_iter().map(|record| record.assignment).collect();
     device.bad_releases = penalties::of(conn, device.id, since)?;

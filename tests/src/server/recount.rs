@@ -1,5 +1,7 @@
 //! Counting anew: after every test the counters of all phases are what their rows and sets give.
 
+use std::collections::BTreeMap;
+
 use callboard_proto::state::AssignmentState as S;
 use diesel::{
     QueryableByName, RunQueryDsl as _, sql_query,
@@ -29,6 +31,14 @@ struct Sets {
     size: i64,
     #[diesel(sql_type = BigInt)]
     excluded: i64,
+}
+
+#[derive(QueryableByName)]
+struct Excluded {
+    #[diesel(sql_type = Text)]
+    name: String,
+    #[diesel(sql_type = Binary)]
+    members: Vec<u8>,
 }
 
 /// Each counter, and the assignments that it counts. States are numbers in the database.
@@ -82,6 +92,30 @@ impl TestServer {
             assert_eq!(one.off, 0, "{:?}: {} is off", self.engine, one.what);
         }
         self.recount_sets();
+        self.recount_exclusions();
+    }
+
+    /// Who is excluded is excluded for one reason.
+    #[track_caller]
+    fn recount_exclusions(&self) {
+        let get = |query: &str| -> Vec<Excluded> {
+            match self.engine {
+                Engine::Sqlite => sql_query(query).get_results(&mut self.sqlite()).unwrap(),
+                Engine::Postgres => sql_query(query).get_results(&mut self.postgres()).unwrap(),
+            }
+        };
+        let read = |bytes: &[u8]| RoaringBitmap::deserialize_from(bytes).unwrap();
+        let by_why = "SELECT r.name, e.members FROM exclusions e JOIN rollouts r ON r.id = e.rollout_id";
+        let mut sums: BTreeMap<String, RoaringBitmap> = BTreeMap::new();
+        for one in get(by_why) {
+            let (members, sum) = (read(&one.members), sums.entry(one.name).or_default());
+            assert!(sum.is_disjoint(&members), "{:?}: a device is excluded twice", self.engine);
+            *sum |= members;
+        }
+        for one in get("SELECT name, excluded AS members FROM rollouts") {
+            let sum = sums.remove(&one.name).unwrap_or_default();
+            assert_eq!(sum, read(&one.members), "{:?}: who is excluded from {}", self.engine, one.name);
+        }
     }
 
     #[track_caller]

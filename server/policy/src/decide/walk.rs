@@ -151,8 +151,9 @@ fn regressed<'a>(case: &Case<'a>) -> Option<&'a Assignment> {
     let device = case.device;
     let succeeded = || device.assignments.iter().filter(|one| one.state == AssignmentState::Succeeded);
     succeeded().find(|one| {
-        let last =
-            succeeded().filter(|other| other.product == one.product).all(|other| other.granted_at <= one.granted_at);
+        // Of two in the same moment the one that was made later.
+        let last = succeeded().filter(|other| other.product == one.product).max_by_key(|other| other.granted_at);
+        let last = last.is_some_and(|last| last.id == one.id);
         let older = device.installed(&one.product).is_some_and(|now| (now.epoch, now.counter) < one.order);
         last && older && !device.runs(one.release) && device.has_reported() && case.contact.works_on != Some(one.id)
     })

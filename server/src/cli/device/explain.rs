@@ -15,6 +15,7 @@ pub(super) fn sentences(explained: &Explanation) -> String {
         ("device", explained.device.to_string()),
         ("at", explained.now.to_string()),
         ("next", format!("{} ({})", explained.next.text, explained.next.code)),
+        ("asks again", format!("{} s later", explained.next_check_in_s)),
         ("agent", explained.agent_state.map(|state| table::word(&state)).unwrap_or_default()),
         ("progress", progress.unwrap_or_default()),
         ("last error", explained.last_error.clone().unwrap_or_default()),
