@@ -61,6 +61,24 @@ fn names(dealt: &Dealt) -> Vec<&str> {
 }
 
 #[test]
+fn what_a_rollout_did_before_a_device_enrolled_anew_counts_no_longer() {
+    on_both(|server| {
+        let [mut bad, mut good] = tills(server, &json!({}));
+        fails(&mut bad);
+        good.settle(Health::Good);
+        assert_eq!(listed(server), [("till-0".to_owned(), S::Failed)]);
+        server.advance(std::time::Duration::from_secs(1));
+        let _again = FakeDevice::enrol_imported(server, "till-0");
+        assert_eq!(listed(server), []);
+        let mut again = FakeDevice::enrol_imported(server, "till-1");
+        again.facts = good.facts.clone();
+        assert_eq!(again.check_in().action, Action::None);
+        let counts = counts(server);
+        assert_eq!((counts.size, counts.excluded, counts.succeeded), (2, 1, 0));
+    });
+}
+
+#[test]
 fn what_failed_for_good_is_listed_until_it_is_retried_and_who_and_why_is_in_the_log() {
     on_both(|server| {
         let [mut bad, mut full, mut good] = tills(server, &json!({}));

@@ -168,3 +168,23 @@ fn the_command_line_has_the_same_words() {
         assert!(status.ok().stdout.contains("approved by first admin"), "{}", status.stdout);
     });
 }
+
+#[test]
+fn a_phase_of_devices_that_were_never_seen_is_warned_of_before_and_at_the_start() {
+    on_both(|server| {
+        NewRelease::new("pos-app", "2.0.0", 1).publish(server);
+        let device = |name: &str| json!({ "name": name, "labels": { "canary": (name == "new").to_string() } });
+        let devices: Vec<_> = ["new", "till-1", "till-2"].map(device).into();
+        server.api().post::<serde_json::Value>("devices/import", &json!({ "devices": devices, "dry_run": false }));
+        for name in ["till-1", "till-2"] {
+            FakeDevice::enrol_imported(server, name).runs("pos-app", "1.0.0").check_in();
+        }
+        let phases = json!([{ "name": "canary", "percent": 10 }, { "name": "all", "percent": 100 }]);
+        let spec = rollout("r", "pos-app@2.0.0", &json!({ "policy": "progressive", "phases": phases }));
+        let said =
+            ["none of the 1 devices of phase canary has been seen lately, and the next phase waits for them; label \
+                     devices that are there canary=true, or leave these out by the selector"];
+        assert_eq!(server.preview(&spec).warnings, said);
+        assert_eq!(server.roll_out(&spec).warnings, said);
+    });
+}

@@ -19,7 +19,7 @@ use roaring::RoaringBitmap;
 
 use crate::{
     bucket::{Bucket, bucket},
-    device::Device,
+    device::{Connectivity, Device},
     gate::share_of,
     release::{self, Fit, Misfit, Release},
     rollout::{Membership, Phase, Plan, Rollout, Share, Unit},
@@ -43,6 +43,8 @@ pub struct Candidate {
     pub canary: bool,
     /// Why it has nothing to get, if so.
     pub excluded: Option<Exclusion>,
+    /// Whether it was never seen, or not for long.
+    pub away: bool,
 }
 
 /// Why a member does not count.
@@ -105,6 +107,7 @@ impl Candidate {
                 Fit::AlreadyInstalled => Some(Exclusion::AlreadyInstalled),
                 Fit::Incompatible(misfit) => Some(Exclusion::DoesNotFit(misfit)),
             },
+            away: matches!(seen.status, Connectivity::Unknown | Connectivity::Abandoned),
         }
     }
 }
@@ -204,6 +207,24 @@ pub fn check_somebody(plan: &Plan, candidates: &[Candidate]) -> Result<(), Strin
          let devices join with a live audience",
         plan.selector
     ))
+}
+
+/// Phases that nobody may ever finish: what looks like a mistake when the rollout is made. `away` are the candidates that
+/// were never seen, or not for long.
+pub fn doubts(phases: &[Phase], audience: &Audience, away: &RoaringBitmap) -> Vec<String> {
+    let gated = phases.split_last().map_or(&[][..], |(_, gated)| gated);
+    let waits = gated.iter().zip(&audience.phases).filter_map(|(phase, members)| {
+        let counting = members - &audience.excluded;
+        (!counting.is_empty() && counting.is_subset(away)).then(|| {
+            format!(
+                "none of the {} devices of phase {} has been seen lately, and the next phase waits for them; label devices \
+                 that are there {CANARY_LABEL}=true, or leave these out by the selector",
+                counting.len(),
+                phase.name
+            )
+        })
+    });
+    waits.collect()
 }
 
 /// The phase that a device joins which matches late: the last open one that may have it, else the next one. A phase with

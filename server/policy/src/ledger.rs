@@ -324,6 +324,7 @@ impl Ledger {
                 Ok(())
             }
             Step::Exclude { rollout, phase, .. } => {
+                self.forget_former(unit, rollout);
                 self.exclude(rollout, phase, unit.device.number);
                 self.advance(now, rollout);
                 Ok(())
@@ -368,17 +369,12 @@ impl Ledger {
         if let Some(queued) = unit.device.assignment(id).map(|one| one.id) {
             return self.happen(now, unit, queued, Event::DownloadGranted);
         }
+        self.forget_former(unit, id);
         let id_of_new = bucket(id, unit.device.id.as_bytes()).id();
         let release = self.rollout(id).and_then(|rollout| self.catalog.releases.get(&rollout.plan.release)).cloned();
         let (Some((_, standing)), Some(new_id), Some(release)) = (self.both(id), id_of_new, release) else {
             return Ok(());
         };
-        if let Some(place) = unit.former.iter().position(|one| one.rollout == id) {
-            let old = unit.former.remove(place);
-            if let Some(counts) = standing.counts.get_mut(old.phase) {
-                counts.recount(Some(&old), None);
-            }
-        }
         let new = Assignment::granted(new_id, id, &release, phase, now);
         let row = Row { seq: 0, granted_site: unit.device.site.clone() };
         if let Some(counts) = standing.counts.get_mut(phase) {
@@ -388,6 +384,17 @@ impl Ledger {
         unit.device.assignments.push(new);
         unit.rows.push(row);
         Ok(())
+    }
+
+    /// What a rollout did on a device in its former life counts no longer.
+    fn forget_former(&mut self, unit: &mut Unit, id: RolloutId) {
+        let Some(place) = unit.former.iter().position(|one| one.rollout == id) else {
+            return;
+        };
+        let old = unit.former.remove(place);
+        if let Some(counts) = self.standings.get_mut(&id).and_then(|standing| standing.counts.get_mut(old.phase)) {
+            counts.recount(Some(&old), None);
+        }
     }
 
     /// Lets something happen that the device did not report.

@@ -42,6 +42,8 @@ pub struct Preview {
     pub incompatible: Vec<(DeviceId, Reason)>,
     /// Other rollouts of the same product that are for some of the same devices.
     pub conflicts: Vec<Conflict>,
+    /// What looks like a mistake.
+    pub doubts: Vec<String>,
     /// When its devices could first install, by zone.
     pub openings: Vec<ZoneOpening>,
     /// The membership sets that a start would store.
@@ -82,7 +84,9 @@ pub fn preview(
 ) -> Preview {
     let mut matching: Vec<(&Device, Seen)> = audience::matching(plan, fleet.iter().copied()).collect();
     matching.sort_by_key(|(device, _)| device.number);
-    let candidates = matching.iter().map(|(device, seen)| Candidate::of(plan, release, device, seen));
+    let candidates: Vec<Candidate> =
+        matching.iter().map(|(device, seen)| Candidate::of(plan, release, device, seen)).collect();
+    let away = candidates.iter().filter(|one| one.away).map(|one| one.number).collect();
     let audience = audience::assign(id, &plan.phases, candidates);
     let mut preview = Preview {
         matching: matching.len(),
@@ -93,6 +97,7 @@ pub fn preview(
         incompatible: Vec::new(),
         conflicts: conflicts(now, id, plan, release, &matching, others),
         openings: Vec::new(),
+        doubts: audience::doubts(&plan.phases, &audience, &away),
         audience,
     };
     for (device, seen) in &matching {

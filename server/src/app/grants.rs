@@ -128,6 +128,7 @@ fn apply(conn: &mut DbConn, basis: &Basis, step: Step, terms: Option<&Terms>) ->
         }),
         Step::Exclude { rollout, phase, misfit } => {
             let exclusion = misfit.map_or(Exclusion::AlreadyInstalled, Exclusion::DoesNotFit);
+            forget_former(conn, basis, rollout)?;
             members::exclude(conn, rollout, phase, basis.device.number, Some(exclusion))?;
             let why = misfit.map_or("it has the release already", Misfit::code);
             let event = NewEvent {
@@ -155,11 +156,20 @@ fn grant_download(conn: &mut DbConn, basis: &Basis, rollout: RolloutId, phase: u
             old.granted_site = basis.device.site.clone();
             return assignments::happen(conn, &mut old, Event::DownloadGranted, basis.now);
         }
-        // Of the device's former life, before it enrolled anew.
-        assignments::forget(conn, &old, basis.now)?;
     }
+    forget_former(conn, basis, rollout)?;
     let new = assignments::granted(rollout, release, phase, &basis.device, basis.now);
     assignments::insert(conn, &new, basis.now)
+}
+
+/// What the rollout did on the device in its former life, before it enrolled anew, counts no longer.
+fn forget_former(conn: &mut DbConn, basis: &Basis, rollout: RolloutId) -> Result<()> {
+    if basis.device.assignment(rollout).is_none()
+        && let Some(old) = db::assignments::of(conn, rollout, basis.device.id)?
+    {
+        assignments::forget(conn, &old, basis.now)?;
+    }
+    Ok(())
 }
 
 /// Changes an assignment by `change`; says whether the catalog has changed.

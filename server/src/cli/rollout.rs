@@ -287,6 +287,7 @@ fn create(name: Option<RolloutName>, spec: SpecArgs, start: bool, context: &Cont
     warn(&rollout.warnings);
     if start {
         rollout = tell(&api, rollout.spec.name.as_str(), "start", &Because::default())?;
+        warn(&rollout.warnings);
     }
     show::value(context.format, &rollout, status::details)
 }
@@ -338,6 +339,7 @@ fn warn(warnings: &[String]) {
 fn change(verb: &str, args: ChangeArgs, acknowledge_failures: bool, context: &Context) -> anyhow::Result<()> {
     let because = Because { reason: args.reason, acknowledge_failures };
     let rollout = tell(&context.api()?, &args.rollout, verb, &because)?;
+    warn(&rollout.warnings);
     show::value(context.format, &rollout, status::details)
 }
 

@@ -224,6 +224,7 @@ pub(crate) fn failures(conn: &mut DbConn, rollout: RolloutId, limit: i64) -> Que
         .inner_join(devices::table)
         .filter(assignments::rollout_id.eq(Uid::from(rollout)))
         .filter(assignments::state.eq_any(states.to_vec()))
+        .filter(own_life().assume_not_null())
         .order((assignments::updated_at.desc(), assignments::id.desc()))
         .limit(limit)
         .select((assignments::all_columns, OF_RELEASE, devices::name));
@@ -231,15 +232,20 @@ pub(crate) fn failures(conn: &mut DbConn, rollout: RolloutId, limit: i64) -> Que
     rows.into_iter().map(|(row, release, name)| Ok((row.into_record(release)?, name))).collect()
 }
 
+/// Assignments of the life that a device leads now: one that enrolled anew began another one.
+#[diesel::dsl::auto_type(no_type_alias)]
+fn own_life() -> _ {
+    devices::enrolled_at.is_null().or(assignments::created_at.nullable().ge(devices::enrolled_at))
+}
+
 /// Numbers of the devices on which a rollout has succeeded, in the life that they lead now.
 pub(crate) fn got(conn: &mut DbConn, rollout: RolloutId) -> QueryResult<RoaringBitmap> {
-    let own = devices::enrolled_at.is_null().or(assignments::created_at.nullable().ge(devices::enrolled_at));
     let query = assignments::table
         .inner_join(devices::table)
         .filter(assignments::rollout_id.eq(Uid::from(rollout)))
         .filter(assignments::state.eq(column(AssignmentState::Succeeded)))
         .filter(devices::decommissioned_at.is_null())
-        .filter(own.assume_not_null())
+        .filter(own_life().assume_not_null())
         .select(devices::number);
     let numbers: Vec<i64> = load(conn, query)?;
     Ok(numbers.into_iter().map(to_u32).collect())
@@ -312,6 +318,7 @@ pub(crate) fn failing(
         .inner_join(devices::table)
         .inner_join(rollouts::table)
         .filter(assignments::attention_since.is_not_null())
+        .filter(own_life().assume_not_null())
         .filter(assignments::id.gt(Uid::from(after)))
         .order(assignments::id)
         .limit(limit)

@@ -23,7 +23,7 @@ fn percents(percents: &[u32]) -> Vec<Phase> {
 
 fn candidate(n: u32) -> Candidate {
     let unit = UnitKey::Device(till(n).id);
-    Candidate { number: n, unit, taken_by: None, canary: false, excluded: None }
+    Candidate { number: n, unit, taken_by: None, canary: false, excluded: None, away: false }
 }
 
 /// Something that fits, or nothing to get.
@@ -138,7 +138,8 @@ fn a_candidate_is_what_plan_release_and_device_say() {
     let plan = crate::rollout::Spec { unit: Unit::Site, ..spec() }.plan().expect("a plan");
     let made = Candidate::of(&plan, &release("2.2.0", 22), &device, &seen);
     let unit = UnitKey::Site("NYC-001".parse().expect("a name"));
-    assert_eq!(made, Candidate { number: 3, unit, taken_by: None, canary: true, excluded: None });
+    // It was never seen.
+    assert_eq!(made, Candidate { number: 3, unit, taken_by: None, canary: true, excluded: None, away: true });
     device.site = None;
     let alone = Candidate::of(&plan, &release("2.1.0", 21), &device, &seen);
     assert_eq!((alone.unit, alone.excluded), (UnitKey::Device(device.id), Some(Exclusion::AlreadyInstalled)));

@@ -75,6 +75,7 @@ async fn preview(
                 fleet.iter().map(|(device, _)| (device.id, &device.name)).collect();
             let named = |id: &DeviceId| names.get(id).map(|name| (*name).clone());
             let mut warnings = doubts::of(conn, &plan, &context)?;
+            warnings.extend(found.doubts.iter().cloned());
             warnings.extend(above.and_then(|above| second_person(found.matching, above)));
             let conflicts = found.conflicts.iter().filter_map(|conflict| {
                 let rollout = snapshot.catalog.rollout(conflict.rollout)?.plan.name.clone();

@@ -21,18 +21,18 @@ use crate::{
 };
 
 /// Starts a draft.
-pub(crate) async fn start(app: &App, reference: String, because: Because) -> Result<Record> {
+pub(crate) async fn start(app: &App, reference: String, because: Because) -> Result<(Record, Vec<String>)> {
     let (now, second_person_above) = (app.clock.now(), app.second_person_above);
     let context = app.selector_context();
     let root = targets::root(app)?;
     // Frozen audiences may ask for presence, so the database has to know all of it.
     super::super::presence::flush(app).await?;
-    let record = app
+    let started = app
         .db
         .write(move |conn| {
             let mut record = resolve(conn, &reference)?;
             if record.state == RolloutState::Running {
-                return Ok(record);
+                return Ok((record, Vec::new()));
             }
             if record.state != RolloutState::Draft {
                 let detail =
@@ -58,14 +58,16 @@ pub(crate) async fn start(app: &App, reference: String, because: Because) -> Res
             audience::check_somebody(&plan, &candidates).map_err(Error::invalid)?;
             let size = u64::try_from(candidates.len()).unwrap_or(u64::MAX);
             countersign::check(&record, size, second_person_above)?;
+            let away = candidates.iter().filter(|one| one.away).map(|one| one.number).collect();
             let audience = audience::assign(record.id, &plan.phases, candidates);
+            let doubts = audience::doubts(&plan.phases, &audience, &away);
             store(conn, &mut record, &plan, audience, &because, now)?;
             advance(conn, record.id, now)?;
-            resolve(conn, &record.id.to_string())
+            Ok::<_, Error>((resolve(conn, &record.id.to_string())?, doubts))
         })
         .await?;
     app.reload_catalog().await?;
-    Ok(record)
+    Ok(started)
 }
 
 /// What the selector language needs to know of a device's presence.

@@ -79,11 +79,11 @@ pub(super) fn forecast(forecast: &Forecast) -> String {
         _ if forecast.left == 0 => String::new(),
         _ => "not enough data".to_owned(),
     };
-    table::fields([
-        ("left", format!("{} devices, {} of them unreached", forecast.left, forecast.unreached)),
-        ("done", done),
-        ("basis", forecast.basis.clone()),
-    ])
+    let left = match forecast.left {
+        1 => format!("1 device, {} unreached", forecast.unreached),
+        n => format!("{n} devices, {} of them unreached", forecast.unreached),
+    };
+    table::fields([("left", left), ("done", done), ("basis", forecast.basis.clone())])
 }
 
 /// Who is in it, and what moves together.

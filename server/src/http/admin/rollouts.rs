@@ -116,8 +116,9 @@ pub(crate) async fn start(
     path: Path<String>,
     body: Body<Because>,
 ) -> ApiResult<Json<Rollout>> {
-    let record = rollouts::start(&app, path.into_inner(), because(operator, body.into_inner().reason)).await?;
-    Ok(Json(rollouts::show(&app, record)))
+    let because = because(operator, body.into_inner().reason);
+    let (record, warnings) = rollouts::start(&app, path.into_inner(), because).await?;
+    Ok(Json(Rollout { warnings, ..rollouts::show(&app, record) }))
 }
 
 /// Pauses a rollout: no further grant of either kind.
