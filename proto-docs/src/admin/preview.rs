@@ -11,6 +11,9 @@ use super::Eligible;
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Preview {
+    /// When this was looked at.
+    #[cfg_attr(feature = "openapi", schema(value_type = String, format = DateTime))]
+    pub at: Timestamp,
     /// The release's digest.
     #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub release: Digest,
@@ -54,7 +57,7 @@ pub struct PreviewZone {
     /// When the first of them could install.
     #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, format = DateTime))]
     pub first_opens_at: Option<Timestamp>,
-    /// Until when it could; four weeks from now at most.
+    /// Until when it could. None if nothing ends that in the next four weeks.
     #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, format = DateTime))]
     pub first_closes_at: Option<Timestamp>,
     /// When the last of them could for the first time; later than the first where sites trade at other hours.

@@ -2,11 +2,12 @@
 
 use std::collections::HashMap;
 
-use callboard_policy::{device::Device, preview, selector::Seen};
+use callboard_policy::{device::Device, forecast::LOOK_AHEAD, preview, selector::Seen};
 use callboard_proto::{
     admin::{Eligible, Incompatible, Preview, PreviewPhase, PreviewZone, RolloutSpec},
     digest::Digest,
     ids::{DeviceId, DeviceName, RolloutId},
+    time::Timestamp,
 };
 use uuid::Uuid;
 
@@ -82,6 +83,7 @@ async fn preview(
                 Some(Eligible { rollout, devices: u64::try_from(conflict.devices.len()).ok()? })
             });
             Ok(Preview {
+                at: context.now,
                 release: digest,
                 devices: count(found.matching),
                 online: count(found.online),
@@ -92,7 +94,7 @@ async fn preview(
                 conflicts: conflicts.collect(),
                 incompatible: count(found.incompatible.len()),
                 incompatible_devices: incompatible(&found, &names),
-                zones: found.openings.iter().map(zone).collect(),
+                zones: found.openings.iter().map(|one| zone(one, context.now)).collect(),
                 phases: found.phases.iter().map(|phase| show_phase(phase, &names)).collect(),
             })
         })
@@ -119,13 +121,13 @@ fn incompatible(found: &preview::Preview, names: &HashMap<DeviceId, &DeviceName>
     named.take(SHOWN).collect()
 }
 
-fn zone(one: &preview::ZoneOpening) -> PreviewZone {
+fn zone(one: &preview::ZoneOpening, now: Timestamp) -> PreviewZone {
     PreviewZone {
         zone: one.zone.tz.name().to_owned(),
         source: one.zone.source.to_string(),
         devices: count(one.devices),
         first_opens_at: one.first.map(|span| span.start),
-        first_closes_at: one.first.map(|span| span.end),
+        first_closes_at: one.first.map(|span| span.end).filter(|end| *end < now + LOOK_AHEAD),
         last_opens_at: one.last_opens_at,
         never: count(one.never),
     }

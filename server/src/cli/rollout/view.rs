@@ -66,12 +66,14 @@ pub(super) fn preview(preview: &Preview) -> String {
     let phases = preview.phases.iter().map(|phase| [phase.name.clone(), phase.size.to_string(), some(&phase.devices)]);
     // Writing to a String cannot fail.
     let _ = write!(text, "\n\n{}", table::list(["PHASE", "SIZE", "DEVICES"], phases));
-    let zones = preview.zones.iter().map(zone);
-    let _ = write!(
-        text,
-        "\n\n{}",
-        table::list(["ZONE", "DEVICES", "COULD INSTALL FROM", "UNTIL", "LAST ONE FROM", ""], zones)
-    );
+    let held_back = |one: &&PreviewZone| {
+        one.never > 0 || one.first_closes_at.is_some() || one.last_opens_at.is_some_and(|last| last > preview.at)
+    };
+    let zones: Vec<_> = preview.zones.iter().filter(held_back).map(zone).collect();
+    if !zones.is_empty() {
+        let headings = ["ZONE", "DEVICES", "COULD INSTALL FROM", "UNTIL", "LAST ONE FROM", ""];
+        let _ = write!(text, "\n\n{}", table::list(headings, zones));
+    }
     if preview.unreported > 0 {
         let _ = write!(text, "\n\nnot yet reported, so members until they do: {}", some(&preview.unreported_devices));
     }
