@@ -11,6 +11,7 @@ use tokio::sync::Semaphore;
 pub(crate) mod api_tokens;
 mod assignments;
 pub(crate) mod attention;
+mod bandwidth;
 mod because;
 pub(crate) mod catalog;
 pub(crate) mod check_in;

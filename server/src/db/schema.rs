@@ -14,6 +14,7 @@ diesel::table! {
         tz -> Text,
         labels -> Text,
         trading -> Text,
+        bandwidth -> Text,
         state -> SmallInt,
         state_reason -> Text,
         suspended_at -> Nullable<BigInt>,
@@ -67,6 +68,8 @@ diesel::table! {
         hold_reason -> Nullable<Text>,
         hold_until -> Nullable<BigInt>,
         decommissioned_at -> Nullable<BigInt>,
+        image_id -> Nullable<Text>,
+        imaged_at -> Nullable<BigInt>,
     }
 }
 

@@ -96,6 +96,11 @@ pub enum Verdict {
         /// Whose clock that is.
         zone: Zone,
     },
+    /// The site allows no downloads at this hour.
+    NoBandwidth {
+        /// Until then; `None` if that does not change within a week.
+        opens: Option<Timestamp>,
+    },
     /// Other devices hold all places that the rollout's caps allow.
     Full(Full),
     /// The offers that its pace allows in this minute are made.
@@ -238,7 +243,9 @@ impl Verdict {
     /// When it may change by itself: the stretch in which something is possible then.
     pub fn changes_at(&self) -> Option<Span> {
         match *self {
-            Self::NotBegun { at } | Self::RetryLater { at, .. } => Some(Span { start: at, end: at }),
+            Self::NotBegun { at } | Self::RetryLater { at, .. } | Self::NoBandwidth { opens: Some(at) } => {
+                Some(Span { start: at, end: at })
+            }
             Self::WindowClosed { opens, .. } | Self::Frozen { opens, .. } | Self::Trading { opens, .. } => opens,
             _ => None,
         }
@@ -266,6 +273,7 @@ impl Verdict {
             Self::WindowClosed { gate: Gate::Install, .. } => "install_window_closed",
             Self::Frozen { .. } => "frozen",
             Self::Trading { .. } => "trading_hours",
+            Self::NoBandwidth { .. } => "no_bandwidth",
             Self::Full(Full { grant: Grant::Download, .. }) => "downloads_full",
             Self::Full(Full { grant: Grant::Activation, .. }) => "activations_full",
             Self::Paced(_) => "paced",

@@ -118,6 +118,10 @@ fn waiting(verdict: &Verdict, subject: &Subject<'_>) -> Option<String> {
         }
         Verdict::Frozen { freeze, span, gate, opens, zone } => frozen(subject, freeze, span, gate, opens, zone),
         Verdict::Trading { begins, opens, zone } => trading(subject, begins, opens, zone),
+        Verdict::NoBandwidth { opens } => {
+            let until = opens.map(|at| format!(" until {at}")).unwrap_or_default();
+            format!("the site allows no downloads{until} ({})", subject.device.site_rules.bandwidth)
+        }
         Verdict::Full(full) => no_place(subject, full),
         Verdict::Paced(paced) => out_of_pace(paced),
         Verdict::TimedOut => "the device went silent while it installed; a late report or a retry decides".to_owned(),

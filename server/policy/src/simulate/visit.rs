@@ -83,7 +83,7 @@ impl Engine {
                 self.install(device, assignment)?;
             }
             Step::ContinueActivation { assignment, .. } => self.install(device, assignment)?,
-            Step::Cancel { .. } => {
+            Step::Cancel { .. } | Step::Recall { .. } => {
                 actor.task = None;
                 return Ok(Some(Waiting { until: Some(now + decision.next_check_in), ..Waiting::default() }));
             }
