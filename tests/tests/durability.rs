@@ -5,12 +5,12 @@ use callboard_proto::{
     digest::Digest,
     instruction::Action,
     paths,
-    report::Event,
+    report::{Event, Failure, FailureClass, Report, Reports},
     state::AssignmentState,
 };
 use callboard_tests::{
     device::{FakeDevice, Health},
-    http::{self, Plain},
+    http::{self, Plain, Request, Response},
     release::{NewRelease, bytes},
     server::TestServer,
     wait,
@@ -23,6 +23,9 @@ use std::{
 };
 
 use crate::on_both;
+
+/// Into how different an instant each kill falls.
+const KILLS: u32 = 5;
 
 fn kill(server: &mut TestServer, device: &mut FakeDevice) {
     server.restart_after_kill();
@@ -200,4 +203,92 @@ fn a_server_that_is_stopped_answers_what_is_in_flight() {
         server.wait_stopped();
         server.serve();
     });
+}
+
+/// Asks the server and kills it meanwhile, a little later in each round; says whether it had answered that it is done.
+fn killed_at(server: &mut TestServer, round: u32, ask: impl FnOnce() -> std::io::Result<Response> + Send) -> bool {
+    let done = std::thread::scope(|scope| {
+        let asking = scope.spawn(ask);
+        // Not a wait for something: any instant will do.
+        std::thread::sleep(Duration::from_micros(u64::from(round * round) * 400));
+        server.kill();
+        asking.join().unwrap().is_ok_and(|answer| answer.status == 200)
+    });
+    server.serve();
+    done
+}
+
+#[test]
+fn a_kill_in_the_middle_of_a_start_leaves_a_draft_or_a_rollout_with_all_its_devices() {
+    on_both(|server| {
+        NewRelease::new("pos-app", "2.0.0", 1).publish(server);
+        let devices: Vec<_> = (0..2000).map(|n| json!({ "name": format!("till-{n}") })).collect();
+        server.api().post::<serde_json::Value>("devices/import", &json!({ "devices": devices, "dry_run": false }));
+        for round in 0..KILLS {
+            let name = format!("r-{round}");
+            server.api().post::<Rollout>("rollouts", &rollout(&name, "pos-app@2.0.0", &json!({})));
+            let api = server.api();
+            let request = Request::post(format!("/api/v1/rollouts/{name}/start"))
+                .header("authorization", format!("Bearer {}", api.token))
+                .json(&json!({}));
+            let done = killed_at(server, round, || http::exchange(&mut Plain::connect(api.address)?, &request));
+            let found = server.rollout(&name);
+            match found.state {
+                RolloutState::Draft => {
+                    assert!(!done, "round {round}: it was answered");
+                    assert_eq!(server.tell_rollout(&name, "start").phases[0].counts.size, 2000);
+                }
+                RolloutState::Running => assert_eq!(found.phases[0].counts.size, 2000, "round {round}"),
+                other => panic!("round {round}: {other:?}"),
+            }
+        }
+    });
+}
+
+#[test]
+fn a_kill_in_the_middle_of_taking_a_release_back_leaves_all_of_it_or_nothing() {
+    for round in 0..KILLS {
+        on_both(|server| {
+            let old = NewRelease::new("pos-app", "1.0.0", 1).publish(server).sha256;
+            NewRelease::new("pos-app", "2.0.0", 2).publish(server);
+            let mut tills: Vec<FakeDevice> = (0..3).map(|n| FakeDevice::enrol(server, &format!("till-{n}"))).collect();
+            for till in &mut tills {
+                let release = till.fetch_release(old);
+                till.install(&release);
+                till.check_in();
+            }
+            let rule = json!([{ "max_failures": 0, "action": "rollback_to", "rollback_to": "pos-app@1.0.0" }]);
+            server.roll_out(&rollout("r", "pos-app@2.0.0", &json!({ "halt": rule })));
+            let [good, fine, bad] = &mut tills[..] else { panic!("three tills") };
+            good.settle(Health::Good);
+            fine.settle(Health::Good);
+            bad.obey(Health::Good);
+            let install = bad.check_in();
+            assert_eq!(install.action, Action::Install);
+            let report = Report {
+                failure: Some(Failure {
+                    class: FailureClass::Permanent,
+                    code: "health_check".to_owned(),
+                    text: "exit status: 1".to_owned(),
+                }),
+                ..bad.next_report(&install, Event::RolledBack)
+            };
+            let body = Reports { crit: Vec::new(), reports: vec![report.clone()] };
+            let done = killed_at(server, round, || bad.wire.try_send(&Request::post(paths::REPORTS).json(&body)));
+            for till in [&mut *good, &mut *fine, &mut *bad] {
+                till.follow(server);
+            }
+            let found = server.rollout("r").state;
+            assert!(
+                found == RolloutState::Cancelled || (found == RolloutState::Running && !done),
+                "{round}: {found:?}"
+            );
+            // Whoever got no answer says it again.
+            bad.send_reports(&[report]);
+            assert_eq!(server.rollout("r").state, RolloutState::Cancelled);
+            let back = server.rollout("r-rollback");
+            assert_eq!((back.state, back.phases[0].counts.size), (RolloutState::Running, 2));
+            assert_eq!(server.api().list::<Rollout>("rollouts").len(), 2);
+        });
+    }
 }
