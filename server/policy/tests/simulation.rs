@@ -54,7 +54,7 @@ fn small_worlds_keep_every_promise_and_come_to_an_end() {
     let devices = number("DEVICES").map_or(12, |devices| devices as usize);
     match number("SEED") {
         Some(seed) => play(seed, devices, 4, 12),
-        None => (0..number("SEEDS").unwrap_or(150)).for_each(|seed| play(seed, devices, 4, 12)),
+        None => (0..number("SEEDS").unwrap_or(200)).for_each(|seed| play(seed, devices, 4, 12)),
     }
 }
 

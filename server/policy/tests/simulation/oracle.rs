@@ -258,8 +258,9 @@ impl Oracle {
         let failed: u64 = stand.counts.iter().map(|counts| counts.rolled_back + counts.failed).sum();
         let seed = self.setup.seed;
         assert!(!(self.setup.healthy && failed > 0), "seed {seed}: healthy devices count as failures: {stand:?}");
-        // A phase without anybody to learn from is nobody's failure.
-        let somebody = stand.counts.get(stand.open_phase).is_some_and(|counts| completed(counts) > 0);
+        // Nor is a phase without anybody to learn from anybody's failure.
+        let learnt = |counts: &PhaseCounts| completed(counts) > 0 && counts.timed_out == 0;
+        let somebody = stand.counts.get(stand.open_phase).is_some_and(learnt);
         assert!(!(self.setup.healthy && alone && somebody), "seed {seed}: it was paused: {stand:?}");
     }
 

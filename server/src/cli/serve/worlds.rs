@@ -2,7 +2,7 @@
 //! same; or through two servers on one database, of which one is behind; or with servers that are killed.
 //!
 //! The worlds, and whoever watches over them, are those of `policy/tests/simulation`. A failing seed is printed, and
-//! `SEED=n cargo test -p callboard-server worlds` plays it again. `SEEDS=20000` makes a longer run.
+//! `SEED=n cargo test -p callboard-server worlds` plays it again. `SEEDS=20000 DEVICES=8 HOURS=96` make a longer run.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -35,8 +35,8 @@ use server::Server;
 use setup::Setup;
 use template::Template;
 
-const DAY: Duration = Duration::from_secs(86_400);
-/// Seeds of an ordinary run: two minutes of one core.
+const HOUR: Duration = Duration::from_secs(3600);
+/// Seeds of an ordinary run: less than two minutes of one core.
 const SEEDS: u64 = 1000;
 
 fn number(name: &str) -> Option<u64> {
@@ -45,7 +45,7 @@ fn number(name: &str) -> Option<u64> {
 
 fn live<S: Server>(setup: Setup, server: S) {
     let mut world = World::new(setup.clone(), server);
-    world.live(DAY * 3 / 2);
+    world.live(HOUR * number("HOURS").map_or(20, |hours| u32::try_from(hours).unwrap()));
     // To the end only now and then: most of what can go wrong goes wrong on the way.
     if setup.seed.is_multiple_of(40) {
         world.calm_down(8);
@@ -54,7 +54,7 @@ fn live<S: Server>(setup: Setup, server: S) {
 
 fn play(seed: u64, template: &Template) {
     let played = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        let mut setup = Setup::draw(seed, 5);
+        let mut setup = Setup::draw(seed, number("DEVICES").map_or(4, |devices| usize::try_from(devices).unwrap()));
         template.name_releases(&mut setup);
         match seed % 4 {
             0 | 1 => live(setup.clone(), Pair::new(&setup, template)),
