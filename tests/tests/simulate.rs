@@ -98,7 +98,7 @@ fn what_is_under_way_goes_on_in_it() {
         let preview: Preview = server.preview(&spec);
         let seen: Simulation = server.api().post("rollouts/simulate", &json!({ "rollout": spec }));
         assert_eq!((preview.devices, preview.phases[0].size), (11, 10));
-        let why: Vec<&str> = preview.incompatible.iter().map(|one| one.device.as_str()).collect();
+        let why: Vec<&str> = preview.incompatible_devices.iter().map(|one| one.device.as_str()).collect();
         assert_eq!(why, ["till-2"], "it rolled back there");
         // Whoever gets 3.0.0 first cannot have 2.0.0 any more, and the one that is new never comes.
         let counts = &seen.phases[0].counts;

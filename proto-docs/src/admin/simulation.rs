@@ -141,6 +141,10 @@ pub enum SimulatedEvent {
     PhaseOpened,
     /// It paused itself. Nobody resumes it.
     Paused,
+    /// A halt rule cancelled it.
+    Cancelled,
+    /// A halt rule cancelled it, and brought another release to the devices that had got its.
+    TakenBack,
     /// It completed.
     Completed,
 }

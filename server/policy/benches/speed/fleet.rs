@@ -39,6 +39,7 @@ pub(crate) fn release(product: &str, version: &str, counter: u64) -> Release {
         hw: vec![Glob::new("verifone-*")],
         not_after: None,
         requires_agent: None,
+        requires_at_least: None,
     }
 }
 
@@ -120,6 +121,9 @@ pub(crate) fn plain(name: &str, release: &Release) -> Spec {
         deadline: None,
         ends_at: None,
         default_tz: None,
+        pace: None,
+        halt: Vec::new(),
+        security: false,
     }
 }
 

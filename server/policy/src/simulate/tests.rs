@@ -8,9 +8,9 @@ use crate::{
     device::Device,
     fixture::{at, release, rollout_id, spec, till},
     gate::PhaseCounts,
-    guard::{Cap, Caps},
+    guard::{Cap, Caps, Pace},
     rhythm::{BYTES, Rhythm},
-    rollout::{Approval, PhaseSpec, PolicyKind, RolloutState, Spec, WindowSpec},
+    rollout::{Approval, HaltKind, HaltSpec, PhaseSpec, PolicyKind, RolloutState, Spec, WindowSpec},
     trading::{HoursSpec, TradingHours},
     window::{Gates, Mode},
 };
@@ -157,6 +157,31 @@ fn nobody_is_forgotten_that_waits_for_a_place() {
 }
 
 #[test]
+fn no_minute_has_more_offers_than_its_pace() {
+    let pace = Some(Pace { max_offers_per_minute: 2, doubles_every: None });
+    let timeline = run(&Spec { pace, ..progressive() }, tills(200), &assumptions());
+    assert_eq!(timeline.state, RolloutState::Completed, "{}", say(&timeline));
+    assert_eq!(timeline.hours.iter().map(|hour| hour.offers_in_busiest_minute).max(), Some(2));
+}
+
+#[test]
+fn a_halt_rule_takes_the_release_back() {
+    let halt = vec![HaltSpec {
+        max_failures: Some(1),
+        action: HaltKind::RollBackTo,
+        rollback_to: Some("pos-app@2.1.0".to_owned()),
+        ..HaltSpec::default()
+    }];
+    let spec = Spec { halt, ..spec() };
+    let failures = Chance::from_millionths(100_000);
+    let mut engine = engine(&spec, tills(60), &Assumptions { failures, ..assumptions() });
+    engine.ledger.catalog.releases.insert(release("2.1.0", 21).digest, release("2.1.0", 21));
+    let timeline = engine.run().expect("a course");
+    let last = timeline.marks.last().expect("marks");
+    assert_eq!((last.what, timeline.state), (What::TakenBack, RolloutState::Cancelled), "{}", say(&timeline));
+}
+
+#[test]
 fn windows_trading_hours_and_nights_are_kept() {
     let spec =
         Spec { windows: vec![night(Mode::Hard)], policy: PolicyKind::Scheduled, expected_install_min: 15, ..spec() };
@@ -199,7 +224,8 @@ fn mixed(seed: u64) -> (Spec, Vec<Unit>, Assumptions) {
         activations: Cap { max_in_flight: cap(4, 4), max_in_flight_per_site: cap(5, 1) },
     };
     let windows = if pick(6, 2) == 0 { vec![night(mode)] } else { Vec::new() };
-    let spec = Spec { caps, windows, expected_install_min: 15, ..progressive() };
+    let pace = (pick(9, 3) == 0).then_some(Pace { max_offers_per_minute: 1, doubles_every: Some(8) });
+    let spec = Spec { caps, windows, pace, expected_install_min: 15, ..progressive() };
     let mut fleet = tills(60);
     for (n, unit) in (0..).zip(&mut fleet) {
         unit.device.site = Some(format!("S-{}", n % 4).parse().expect("a name"));

@@ -65,6 +65,10 @@ pub enum What {
     PhaseOpened(usize),
     /// It paused itself.
     Paused,
+    /// A halt rule cancelled it.
+    Cancelled,
+    /// A halt rule cancelled it, and brought another release to the devices that had got its.
+    TakenBack,
     /// It completed.
     Completed,
 }

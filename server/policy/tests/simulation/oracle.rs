@@ -214,7 +214,8 @@ impl Oracle {
             self.check_halt(rollout, stand);
         }
         self.stands = stands;
-        if whole {
+        // Of a large fleet only what was read just now counts.
+        if whole && (devices <= SMALL || device.is_none()) {
             self.recount(device.is_none());
         }
     }
@@ -243,7 +244,7 @@ impl Oracle {
     }
 
     fn is_met(&self, now: Timestamp, rollout: usize, part: &Part, counts: &PhaseCounts) -> bool {
-        let size = asked(counts) - acknowledged(counts);
+        let size = asked(counts).saturating_sub(acknowledged(counts));
         let least = u64::from(part.min_completed).min(asked(counts));
         let share = (size * u64::from(part.completed_percent)).div_ceil(100);
         let patient = part.max_wait_min.is_none_or(|wait| now < self.opened[rollout] + MINUTE * wait);

@@ -9,11 +9,14 @@ use callboard_policy::{
     device::{Assignment, Device, Hold},
     freeze::FreezeSpec,
     gate::PhaseCounts,
-    guard::{Cap, Caps},
+    guard::{Cap, Caps, Pace},
     ledger::{Ledger, Unit},
     release::Release,
     rhythm::Rhythm,
-    rollout::{Approval, Membership, PhaseSpec, PolicyKind, Rollout, RolloutState, Spec, Unit as Moves, WindowSpec},
+    rollout::{
+        Approval, HaltKind, HaltSpec, Membership, PhaseSpec, PolicyKind, Rollout, RolloutState, Spec, Unit as Moves,
+        WindowSpec,
+    },
     selector::Glob,
     site::SiteRules,
     trading::{HoursSpec, TradingHours},
@@ -123,6 +126,7 @@ impl Twin {
             hw: vec![Glob::new(one.hw)],
             not_after: None,
             requires_agent: None,
+            requires_at_least: None,
         });
         let freezes = setup.freeze.map(|(from, to, region)| {
             let spec = FreezeSpec {
@@ -191,6 +195,8 @@ fn spec(setup: &Setup, roll: &Roll) -> Spec {
         gates: Gates { download: night.downloads, install: true },
         mode: if night.best_effort { Mode::BestEffort } else { Mode::Hard },
     });
+    let cancels = |max| HaltSpec { max_failures: Some(max), action: HaltKind::Cancel, ..HaltSpec::default() };
+    let halt = roll.max_failures.map(cancels);
     Spec {
         name: roll.name.parse().unwrap(),
         release: setup.releases[roll.release].digest,
@@ -221,6 +227,9 @@ fn spec(setup: &Setup, roll: &Roll) -> Spec {
         deadline: None,
         ends_at: None,
         default_tz: None,
+        pace: roll.pace.map(|rate| Pace { max_offers_per_minute: rate, doubles_every: None }),
+        halt: halt.into_iter().collect(),
+        security: false,
     }
 }
 

@@ -152,6 +152,10 @@ pub(crate) struct Roll {
     pub(crate) during_trading: bool,
     pub(crate) max_attempts: u32,
     pub(crate) by_site: bool,
+    /// Offers a minute.
+    pub(crate) pace: Option<u32>,
+    /// One failure more cancels it.
+    pub(crate) max_failures: Option<u32>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -267,5 +271,7 @@ fn roll(name: &'static str, n: usize, seed: u64, dice: &mut Dice) -> Roll {
         during_trading: noon || dice.percent(20),
         max_attempts: dice.one_of(&[1, 3]),
         by_site: dice.percent(25),
+        pace: dice.percent(20).then_some(1),
+        max_failures: dice.percent(20).then(|| dice.roll(3) as u32),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use callboard_policy::{device::Hold, rollout::RolloutState};
+use callboard_policy::{device::Hold, guard::Streak, rollout::RolloutState};
 use callboard_proto::{
     admin::{NewFreeze, RolloutSpec},
     check_in::{CheckIn, Facts, Progress},
@@ -134,7 +134,13 @@ impl Real {
                     started_at: None,
                     ended_at: None,
                     open_phase: 0,
+                    streak: Streak::default(),
+                    takes_back: None,
+                    created_by: "test".to_owned(),
+                    edited_by: None,
+                    countersigned: None,
                     excluded: RoaringBitmap::new(),
+                    excluded_for: db::exclusions::Exclusions::default(),
                     phases: Vec::new(),
                 };
                 db::rollouts::insert(conn, &record)?;
@@ -414,6 +420,8 @@ fn spec(setup: &Setup, roll: &Roll) -> RolloutSpec {
         "expected_install_min": roll.expected_install_min,
         "during_trading": roll.during_trading,
         "max_attempts": roll.max_attempts,
+        "pace": roll.pace.map(|rate| json!({ "max_offers_per_minute": rate })),
+        "halt": roll.max_failures.iter().map(|max| json!({ "max_failures": max, "action": "cancel" })).collect::<Vec<_>>(),
     });
     serde_json::from_value(spec).unwrap()
 }

@@ -79,6 +79,7 @@ impl Template {
                 kind: Kind::Feature,
                 advisory: None,
                 requires_agent: None,
+                requires_at_least: None,
                 installer: Installer::Directory,
                 restart: Restart::None,
                 payloads: vec![payload()],

@@ -30,6 +30,7 @@ use rustix::io::{Errno, ReadWriteFlags};
 use tokio::task::JoinHandle;
 
 use super::transfers::Lease;
+use crate::app::served::Tally;
 
 /// Large enough that system calls do not count beside encryption, small enough to stay in a processor's cache.
 const PIECE: usize = 256 * 1024;
@@ -48,12 +49,13 @@ pub(super) struct Body {
     size: u64,
     cold: Option<JoinHandle<io::Result<Bytes>>>,
     lease: Lease,
+    tally: Option<Tally>,
 }
 
 impl Body {
-    pub(super) fn new(file: File, range: Range<u64>, lease: Lease) -> Self {
+    pub(super) fn new(file: File, range: Range<u64>, lease: Lease, tally: Option<Tally>) -> Self {
         let size = range.end.saturating_sub(range.start);
-        Self { file: Arc::new(file), rest: range, size, cold: None, lease }
+        Self { file: Arc::new(file), rest: range, size, cold: None, lease, tally }
     }
 
     fn wanted(&self) -> usize {
@@ -62,8 +64,12 @@ impl Body {
     }
 
     fn sent(&mut self, piece: Bytes) -> Bytes {
-        self.rest.start = self.rest.start.saturating_add(u64::try_from(piece.len()).unwrap_or(u64::MAX));
+        let bytes = u64::try_from(piece.len()).unwrap_or(u64::MAX);
+        self.rest.start = self.rest.start.saturating_add(bytes);
         self.lease.count(piece.len());
+        if let Some(tally) = &mut self.tally {
+            tally.count(bytes);
+        }
         piece
     }
 }
