@@ -9,7 +9,7 @@ use quick_cache::sync::Cache;
 use tokio::sync::Semaphore;
 
 pub(crate) mod api_tokens;
-mod assignments;
+pub(crate) mod assignments;
 pub(crate) mod attention;
 mod bandwidth;
 mod because;

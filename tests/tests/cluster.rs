@@ -15,7 +15,7 @@ use callboard_tests::{
     world::rollout,
 };
 use serde_json::json;
-use std::sync::Barrier;
+use std::{sync::Barrier, time::Duration};
 
 use crate::BINARIES;
 
@@ -149,5 +149,40 @@ fn a_burst_on_both_servers_makes_one_assignment_for_each_device() {
         names.sort();
         names.dedup();
         assert_eq!((made.len(), names.len()), (16, 16));
+    });
+}
+
+fn both_advance(first: &TestServer, second: &TestServer, seconds: u64) {
+    first.advance(Duration::from_secs(seconds));
+    // Both go by one clock, and the second has to be told as well.
+    second.advance(Duration::ZERO);
+}
+
+#[test]
+fn a_device_that_was_at_the_other_server_was_not_away() {
+    on_two(|first, second| {
+        NewRelease::new("pos-app", "2.0.0", 1).publish(first);
+        let mut device = till(first, "till-1");
+        moves_to(&mut device, second);
+        device.check_in();
+        moves_to(&mut device, first);
+        // For two hours it is at the first server, and boots there.
+        for _ in 0..24 {
+            both_advance(first, second, 300);
+            device.boot_id = "boot-2".to_owned();
+            device.check_in();
+        }
+        first.roll_out(&rollout("r", "pos-app@2.0.0", &json!({ "policy": "on_connect" })));
+        wait::until("the other server has heard of the rollout", || !second.explain(&device).rollouts.is_empty());
+        wait::until("it knows when the device was seen", || {
+            let seen: Device = second.api().get("devices/till-1");
+            seen.last_seen == first.api().get::<Device>("devices/till-1").last_seen
+        });
+        moves_to(&mut device, second);
+        let told = device.check_in();
+        assert_eq!((told.action, told.reason.code.as_str()), (Action::None, "waits_for_connect"));
+        // Where it was away for everybody, it connects.
+        both_advance(first, second, 4000);
+        assert_eq!(device.check_in().action, Action::Download);
     });
 }

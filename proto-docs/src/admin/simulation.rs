@@ -143,6 +143,8 @@ pub enum SimulatedEvent {
     Paused,
     /// A halt rule cancelled it.
     Cancelled,
+    /// A halt rule cancelled it, and brought another release to the devices that had got its.
+    TakenBack,
     /// It completed.
     Completed,
 }

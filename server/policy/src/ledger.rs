@@ -374,6 +374,7 @@ impl Ledger {
         self.forget_former(unit, id);
         let id_of_new = bucket(id, unit.device.id.as_bytes()).id();
         let release = self.rollout(id).and_then(|rollout| self.catalog.releases.get(&rollout.plan.release)).cloned();
+        unit.former.iter_mut().for_each(|one| self.take_note(one));
         let (Some((_, standing)), Some(new_id), Some(release)) = (self.both(id), id_of_new, release) else {
             return Ok(());
         };
@@ -423,10 +424,10 @@ impl Ledger {
         event: Event,
     ) -> Result<(), IllegalTransition> {
         let (device, number, site) = (unit.device.id, unit.device.number, unit.device.site.clone());
-        self.take_note(unit, id);
         let Some((one, row)) = unit.assignment_mut(id) else {
             return Ok(());
         };
+        self.take_note(one);
         let (old, old_row) = (one.clone(), row.clone());
         let before = assignment::happen(one, device, event, now)?;
         if one.attempt != old.attempt {
@@ -474,10 +475,7 @@ impl Ledger {
     }
 
     /// What operators acknowledged is counted at once, and written to the assignment when it is next touched.
-    fn take_note(&mut self, unit: &mut Unit, id: AssignmentId) {
-        let Some((one, _)) = unit.assignment_mut(id) else {
-            return;
-        };
+    fn take_note(&self, one: &mut Assignment) {
         let acknowledged_at = self.standings.get(&one.rollout).and_then(|standing| standing.acknowledged_at);
         let noticed = one.attention_since.is_some_and(|since| acknowledged_at.is_some_and(|at| since <= at));
         if noticed && one.state != AssignmentState::TimedOut {

@@ -10,7 +10,7 @@
 //! * Devices are there in the hours in which they usually are ([`crate::rhythm`]), less the share of time that is assumed
 //!   besides, in stretches of [`STRETCH`]. A device that never checked in, or has been abandoned, stays away.
 //! * A download takes its time while the device is there, and so does an install with its trial; some roll back.
-//! * People approve at once what waits for approval, and do nothing else.
+//! * People approve at once what waits for approval, a second person too, and do nothing else.
 //! * Nothing happens on a device that is away, but for installs on shutdown and on boot where the rollout has them.
 //!
 //! The same seed gives the same course.

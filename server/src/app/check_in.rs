@@ -47,8 +47,8 @@ pub(crate) async fn answer(app: &App, known: Arc<Known>, question: &mut Question
     question.check()?;
     let began = Instant::now();
     let now = app.clock.now();
-    let before = known.contact();
     let body = &question.body;
+    let before = devices::last_contact(app, &known, &body.boot_id, now).await?;
     let contact = Contact {
         last_seen: before.last_seen,
         absence: Absence::at(now, before.last_seen, app.poll_interval, before.absence),

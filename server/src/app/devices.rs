@@ -6,7 +6,7 @@ use std::{
 };
 
 use callboard_policy::{
-    device::{Absence, Connectivity, Device, Hold},
+    device::{self, Absence, Connectivity, Device, Hold},
     rhythm::Rhythm,
     selector::{Seen, Selector},
     window::{self, WindowTz},
@@ -97,6 +97,22 @@ pub(crate) async fn reread(app: &App, old: &Known) -> Result<Arc<Known>> {
     let known = Arc::new(remember(app, record, old.contact(), old.pace.clone()));
     app.devices.insert(id, known.clone());
     Ok(known)
+}
+
+/// What a device said last, before a check-in now under this boot. If it seems to have been away or to have booted, it may
+/// have been at another server meanwhile, and only the database knows.
+pub(crate) async fn last_contact(app: &App, known: &Known, boot_id: &str, now: Timestamp) -> Result<LastContact> {
+    let own = known.contact();
+    let online_for = device::online_for(app.poll_interval);
+    let away = own.last_seen.is_none_or(|seen| now.since(seen) > online_for);
+    if !away && own.boot_id.as_deref() == Some(boot_id) {
+        return Ok(own);
+    }
+    let id = known.record.device.id;
+    let (last_seen, absence, boot_id, rhythm) =
+        app.db.read(move |conn| Ok::<_, Error>(db::devices::last_seen(conn, id)?)).await?;
+    let newer = last_seen > own.last_seen;
+    Ok(if newer { LastContact { last_seen, absence, boot_id, rhythm, ..own } } else { own })
 }
 
 fn remember(app: &App, mut record: Record, mut contact: LastContact, pace: Arc<DefaultDirectRateLimiter>) -> Known {

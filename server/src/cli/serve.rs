@@ -17,6 +17,8 @@ use serde::{Deserialize, Serialize};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 mod exposed;
+#[cfg(test)]
+mod worlds;
 
 use super::exit::BadInput;
 use crate::{

@@ -401,6 +401,19 @@ pub(crate) struct Seen {
     pub(crate) rhythm: Rhythm,
 }
 
+/// A device's last check-in that the database knows, and when it is usually there.
+pub(crate) type LastSeen = (Option<Timestamp>, Option<Absence>, Option<String>, Option<Rhythm>);
+
+/// When a device was seen last by any server.
+pub(crate) fn last_seen(conn: &mut DbConn, id: DeviceId) -> QueryResult<LastSeen> {
+    type Columns = (Option<Ms>, Option<Ms>, Option<Ms>, Option<String>, Option<Vec<u8>>);
+    let columns = (devices::last_seen, devices::away_since, devices::back_at, devices::boot_id, devices::rhythm);
+    let found: Option<Columns> = find(conn, devices::table.find(Uid::from(id)).select(columns))?;
+    let (seen, since, back, boot_id, rhythm) = found.unwrap_or_default();
+    let absence = back.map(|back| Absence { since: since.map(Into::into), until: back.into() });
+    Ok((seen.map(Into::into), absence, boot_id, rhythm.as_deref().and_then(Rhythm::from_slice)))
+}
+
 /// Writes the last check-ins of many devices.
 pub(crate) fn set_seen(conn: &mut DbConn, seen: &[(DeviceId, Seen)]) -> QueryResult<()> {
     for (id, seen) in seen {

@@ -1,6 +1,10 @@
 //! The course of time: whatever comes next happens next.
 
-use std::{cmp::Reverse, collections::BinaryHeap, time::Duration};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeSet, BinaryHeap},
+    time::Duration,
+};
 
 use callboard_proto::{ids::RolloutId, report::Event as Reported, time::Timestamp};
 
@@ -12,11 +16,13 @@ use super::{
 };
 use crate::{
     gate::{Advance, Deed, Word},
-    ledger::{Ledger, News, Unit},
+    guard::Grant,
+    ledger::{Ledger, News, Standing, Unit},
     rollout::{Approval, Rollout, RolloutState},
 };
 
 pub(super) const HOUR: Duration = Duration::from_secs(3600);
+const MINUTE: Duration = Duration::from_secs(60);
 pub(super) const MOMENT: Duration = Duration::from_millis(1);
 
 /// A fleet on the move.
@@ -33,6 +39,8 @@ pub(super) struct Engine {
     /// Nothing is skipped: what the test of skipping compares with.
     pub(super) every_check_in: bool,
     queue: BinaryHeap<Reverse<(Timestamp, usize)>>,
+    /// When rollouts may make more offers, for which devices wait.
+    pub(super) paces: BTreeSet<(Timestamp, RolloutId)>,
     /// Rollouts in which somebody has to approve.
     manual: Vec<RolloutId>,
 }
@@ -46,7 +54,8 @@ impl Engine {
     ) -> Result<Self, SimulateError> {
         let Subject { now, id, plan, release } = subject;
         ledger.catalog.releases.insert(release.digest, release);
-        ledger.add(Rollout::draft(id, plan));
+        // People approve at once, second persons too.
+        ledger.add(Rollout { countersigned: true, ..Rollout::draft(id, plan) });
         fleet.iter().for_each(|unit| ledger.occupy(unit));
         ledger.start(now, id, &fleet).map_err(SimulateError::Start)?;
         let manual = |rollout: &&Rollout| rollout.plan.phases.iter().any(|phase| phase.approval == Approval::Manual);
@@ -63,6 +72,7 @@ impl Engine {
             record: Recorder::new(id, now),
             every_check_in: false,
             queue: BinaryHeap::new(),
+            paces: BTreeSet::new(),
             manual,
         };
         engine.settle();
@@ -73,12 +83,13 @@ impl Engine {
         Ok(engine)
     }
 
-    pub(super) fn run(&mut self) -> Result<Timeline, SimulateError> {
+    pub(super) fn run(mut self) -> Result<Timeline, SimulateError> {
         let ends = self.from + self.assume.time;
         loop {
             let next = self.queue.peek().map(|Reverse((at, _))| *at);
             let look = self.ledger.next_look(self.now);
-            let Some(at) = [next, look].into_iter().flatten().min().filter(|at| *at < ends) else {
+            let pace = self.paces.first().map(|(at, _)| *at);
+            let Some(at) = [next, look, pace].into_iter().flatten().min().filter(|at| *at < ends) else {
                 break;
             };
             if self.record.played > self.assume.most_played {
@@ -89,12 +100,26 @@ impl Engine {
             if look.is_some_and(|look| look <= at) {
                 self.ledger.look(self.now);
                 self.settle();
+            } else if pace.is_some_and(|pace| pace <= at) {
+                self.offer_more();
             } else if let Some(Reverse((at, device))) = self.queue.pop() {
                 self.happen(device, at)?;
             }
         }
-        let record = std::mem::replace(&mut self.record, Recorder::new(self.id, self.now));
-        Ok(record.end(ends, &self.ledger, &self.actors))
+        Ok(self.record.end(ends, &self.ledger, &self.actors))
+    }
+
+    /// Another minute has begun: as many devices come as it has offers for.
+    fn offer_more(&mut self) {
+        let Some((at, id)) = self.paces.pop_first() else { return };
+        let pace = self.ledger.rollout(id).and_then(|rollout| rollout.plan.limits.pace);
+        let succeeded = |standing: &Standing| standing.counts.iter().map(|counts| counts.succeeded).sum();
+        let rate = pace.map_or(0, |pace| pace.rate(self.ledger.standing(id).map_or(0, succeeded)));
+        let key = PlaceKey { rollout: id, grant: Grant::Download, site: None };
+        let woken = (0..rate).take_while(|_| self.wake_one(&key)).count();
+        if woken > 0 {
+            self.paces.insert((at + MINUTE, id));
+        }
     }
 
     fn happen(&mut self, device: usize, at: Timestamp) -> Result<(), SimulateError> {
@@ -219,8 +244,7 @@ impl Engine {
                     self.wake_one(&key);
                 }
             }
-            // It takes a release back: those that have it had nothing to wait for.
-            News::Started(id) => self.wake_members(id),
+            News::Started(id) => self.started(id),
             News::Ended(..) | News::Alone(..) | News::Rang(..) => {}
         }
     }
@@ -234,32 +258,37 @@ impl Engine {
                 self.wake_all(&Wait::Phase(id, *phase));
                 (What::PhaseOpened(*phase), reason)
             }
-            Advance::Pause(reason) => {
-                self.interrupt(id);
-                (What::Paused, reason)
-            }
-            Advance::Cancel(reason) | Advance::RollBack { reason, .. } => {
-                self.interrupt(id);
-                self.wake_all(&Wait::End(id));
-                (What::Cancelled, reason)
-            }
-            Advance::Complete(reason) => {
-                self.wake_all(&Wait::End(id));
-                (What::Completed, reason)
-            }
+            Advance::Pause(reason) => (What::Paused, reason),
+            Advance::Cancel(reason) => (What::Cancelled, reason),
+            Advance::RollBack { reason, .. } => (What::TakenBack, reason),
+            Advance::Complete(reason) => (What::Completed, reason),
         };
+        if matches!(what, What::Completed | What::Cancelled | What::TakenBack) {
+            self.wake_all(&Wait::End(id));
+        }
+        if matches!(what, What::Paused | What::Cancelled | What::TakenBack) {
+            self.interrupt(id);
+        }
         if id == self.id {
             self.record.mark(self.now, what, reason.text.clone());
         }
     }
 
-    /// Whoever is downloading is told to wait.
+    /// Whoever has something of it that is not installed yet is told what became of it.
     fn interrupt(&mut self, id: RolloutId) {
+        self.wake_those(|actor| actor.unit.device.assignment(id).is_some_and(|one| one.is_on_device()));
+    }
+
+    /// Its members have something to do.
+    fn started(&mut self, id: RolloutId) {
+        let Some(members) = self.ledger.rollout(id).map(|rollout| rollout.members.clone()) else { return };
+        self.wake_those(|actor| members.iter().any(|members| members.contains(actor.unit.device.number)));
+    }
+
+    fn wake_those(&mut self, which: impl Fn(&Actor) -> bool) {
         for device in 0..self.actors.len() {
-            let Some(actor) = self.actors.get(device) else { return };
-            let task = actor.task.filter(|task| task.stage == Stage::Download);
-            let its = task.and_then(|task| actor.assignment(task.assignment)).is_some_and(|one| one.rollout == id);
-            if let Some(at) = actor.check_in_from(self.now + MOMENT).filter(|_| its) {
+            let actor = self.actors.get(device).filter(|actor| which(actor));
+            if let Some(at) = actor.and_then(|actor| actor.check_in_from(self.now + MOMENT)) {
                 self.wake(device, at);
             }
         }
@@ -273,26 +302,14 @@ impl Engine {
         }
     }
 
-    fn wake_members(&mut self, id: RolloutId) {
-        let Some(members) = self.ledger.rollout(id).and_then(|rollout| rollout.members.first().cloned()) else {
-            return;
-        };
-        for device in 0..self.actors.len() {
-            let member = self.actors.get(device).filter(|actor| members.contains(actor.unit.device.number));
-            if let Some(at) = member.and_then(|actor| actor.check_in_from(self.now + MOMENT)) {
-                self.wake(device, at);
-            }
+    /// Wakes whoever comes first for a place, if anybody waits for it.
+    pub(super) fn wake_one(&mut self, key: &PlaceKey) -> bool {
+        let Some((device, at)) = self.waits.one(key, self.now + MOMENT, &self.actors) else { return false };
+        if let Some(actor) = self.actors.get_mut(device) {
+            actor.woken_by = Some(key.clone());
         }
-    }
-
-    /// Wakes whoever comes first for a place.
-    pub(super) fn wake_one(&mut self, key: &PlaceKey) {
-        if let Some((device, at)) = self.waits.one(key, self.now + MOMENT, &self.actors) {
-            if let Some(actor) = self.actors.get_mut(device) {
-                actor.woken_by = Some(key.clone());
-            }
-            self.wake(device, at);
-        }
+        self.wake(device, at);
+        true
     }
 
     /// Approves what waits for it; says whether anything did.

@@ -127,45 +127,6 @@ fn failures_pause_it() {
 }
 
 #[test]
-fn a_halt_that_takes_the_release_back_reaches_whoever_got_it() {
-    let rule = HaltSpec {
-        min_completed: None,
-        failure_percent: None,
-        max_failures: Some(2),
-        consecutive_failures: None,
-        max_silent: None,
-        action: HaltKind::RollBackTo,
-        rollback_to: Some("pos-app@2.1.0".to_owned()),
-    };
-    let spec = Spec { halt: vec![rule], ..spec() };
-    let plan = spec.plan().expect("a plan");
-    let mut catalog = Catalog::default();
-    let old = release("2.1.0", 21);
-    catalog.releases.insert(old.digest, old.clone());
-    let subject = Subject { now: at(START), id: rollout_id(9), plan, release: release("2.2.0", 22) };
-    let assume = Assumptions { failures: Chance::from_millionths(200_000), ..assumptions() };
-    let mut engine = engine::Engine::new(subject, Ledger::new(catalog, POLL), tills(40), &assume).expect("started");
-    let timeline = engine.run().expect("a course");
-    insta::assert_snapshot!(say(&timeline), @"
-    2026-11-23T12:00:00Z Started: it was started
-    2026-11-23T12:14:53.975Z Cancelled: halt: 3 devices failed (at most 2 may)
-    22 succeeded; cancelled
-    ");
-    // Some of those fail as well, by the same chance.
-    let of =
-        |unit: &Unit, digest| unit.device.assignments.iter().find(|one| one.release == digest).map(|one| one.state);
-    let (mut got, mut back) = (0, 0);
-    for actor in &engine.actors {
-        let succeeded = of(&actor.unit, release("2.2.0", 22).digest) == Some(AssignmentState::Succeeded);
-        let returned = of(&actor.unit, old.digest);
-        assert_eq!(succeeded, returned.is_some_and(AssignmentState::is_final), "{}", actor.unit.device.name);
-        got += usize::from(succeeded);
-        back += usize::from(returned == Some(AssignmentState::Succeeded));
-    }
-    assert_eq!((got, back), (22, 17));
-}
-
-#[test]
 fn it_does_not_go_on_for_ever() {
     let assume = Assumptions { most_played: 50, ..assumptions() };
     let error = engine(&progressive(), tills(40), &assume).run().expect_err("too much");
@@ -193,6 +154,31 @@ fn nobody_is_forgotten_that_waits_for_a_place() {
         let most = timeline.hours.iter().map(|hour| hour.downloading).max().expect("hours");
         assert!(most <= u64::from(caps.downloads.max_in_flight.expect("a cap")), "{caps:?}: {most}");
     }
+}
+
+#[test]
+fn no_minute_has_more_offers_than_its_pace() {
+    let pace = Some(Pace { max_offers_per_minute: 2, doubles_every: None });
+    let timeline = run(&Spec { pace, ..progressive() }, tills(200), &assumptions());
+    assert_eq!(timeline.state, RolloutState::Completed, "{}", say(&timeline));
+    assert_eq!(timeline.hours.iter().map(|hour| hour.offers_in_busiest_minute).max(), Some(2));
+}
+
+#[test]
+fn a_halt_rule_takes_the_release_back() {
+    let halt = vec![HaltSpec {
+        max_failures: Some(1),
+        action: HaltKind::RollBackTo,
+        rollback_to: Some("pos-app@2.1.0".to_owned()),
+        ..HaltSpec::default()
+    }];
+    let spec = Spec { halt, ..spec() };
+    let failures = Chance::from_millionths(100_000);
+    let mut engine = engine(&spec, tills(60), &Assumptions { failures, ..assumptions() });
+    engine.ledger.catalog.releases.insert(release("2.1.0", 21).digest, release("2.1.0", 21));
+    let timeline = engine.run().expect("a course");
+    let last = timeline.marks.last().expect("marks");
+    assert_eq!((last.what, timeline.state), (What::TakenBack, RolloutState::Cancelled), "{}", say(&timeline));
 }
 
 #[test]
@@ -238,8 +224,7 @@ fn mixed(seed: u64) -> (Spec, Vec<Unit>, Assumptions) {
         activations: Cap { max_in_flight: cap(4, 4), max_in_flight_per_site: cap(5, 1) },
     };
     let windows = if pick(6, 2) == 0 { vec![night(mode)] } else { Vec::new() };
-    let paced = Pace { max_offers_per_minute: 2, doubles_every: Some(20) };
-    let pace = Some(paced).filter(|_| pick(9, 3) == 0);
+    let pace = (pick(9, 3) == 0).then_some(Pace { max_offers_per_minute: 1, doubles_every: Some(8) });
     let spec = Spec { caps, windows, pace, expected_install_min: 15, ..progressive() };
     let mut fleet = tills(60);
     for (n, unit) in (0..).zip(&mut fleet) {

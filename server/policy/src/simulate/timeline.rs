@@ -67,6 +67,8 @@ pub enum What {
     Paused,
     /// A halt rule cancelled it.
     Cancelled,
+    /// A halt rule cancelled it, and brought another release to the devices that had got its.
+    TakenBack,
     /// It completed.
     Completed,
 }

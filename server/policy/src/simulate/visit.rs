@@ -1,6 +1,10 @@
 //! One check-in of a simulated device, and what it waits for afterwards.
 
-use callboard_proto::{ids::AssignmentId, report::Event as Reported, time::Timestamp};
+use callboard_proto::{
+    ids::{AssignmentId, RolloutId},
+    report::Event as Reported,
+    time::Timestamp,
+};
 
 use super::{
     SimulateError,
@@ -12,6 +16,7 @@ use crate::{
     catalog::Catalog,
     decide::{self, Considered, Decision, Step, Verdict},
     device::{Contact, Device},
+    guard::Grant,
     rollout::Rollout,
     window::{Gate, Mode},
 };
@@ -22,6 +27,8 @@ struct Waiting {
     /// No later than then.
     until: Option<Timestamp>,
     waits: Vec<Wait>,
+    /// When rollouts may make more offers.
+    paces: Vec<(Timestamp, RolloutId)>,
 }
 
 impl Waiting {
@@ -46,6 +53,7 @@ impl Engine {
         let mut knock = None;
         if let (Some(waiting), Some(actor)) = (waiting, self.actors.get(device)) {
             let again = woken_by.as_ref().is_some_and(|key| waiting.waits.contains(&Wait::Place(key.clone())));
+            self.paces.extend(waiting.paces);
             for wait in waiting.waits {
                 self.waits.add(wait, device, actor);
             }
@@ -94,11 +102,7 @@ impl Engine {
                 let loads = self.ledger.loads(&actor.unit.device);
                 let catalog = &self.ledger.catalog;
                 let told = decide::explain(now, catalog, &actor.unit.device, contact, &loads);
-                let mut waiting = waiting(catalog, actor, &told.considered, now);
-                if told.considered.iter().any(|one| matches!(one.verdict, Verdict::Paced(_))) {
-                    waiting.until(Some(now + decision.next_check_in.min(self.ledger.poll_interval)));
-                }
-                return Ok(Some(waiting));
+                return Ok(Some(waiting(catalog, actor, &told.considered, now)));
             }
         }
         Ok(None)
@@ -191,6 +195,12 @@ fn wait_for(
         Verdict::Full(full) => {
             let site = device.site.clone().filter(|_| full.at_site);
             found.waits.push(Wait::Place(PlaceKey { rollout: rollout.id, grant: full.grant, site }));
+        }
+        // Whoever waits for a place may have the next offer too.
+        Verdict::Paced(paced) => {
+            let key = PlaceKey { rollout: rollout.id, grant: Grant::Download, site: None };
+            found.waits.push(Wait::Place(key));
+            found.paces.push((paced.until, rollout.id));
         }
         Verdict::InSession | Verdict::Waits { .. } => found.until(actor.habits.comes_back(now)),
         Verdict::Withheld(_) => found.until(hold_ends(device, now)),

@@ -5,7 +5,6 @@ use std::{collections::HashMap, time::Duration};
 use callboard_policy::{
     gate::PhaseCounts,
     ledger::{Ledger, Row, Unit},
-    rollout::Plan,
     selector::Selector,
     simulate::{self, Assumptions, Chance, SimulateError, Subject, Timeline, What},
 };
@@ -19,7 +18,12 @@ use callboard_proto::{
 };
 use uuid::Uuid;
 
-use super::{all_counts, check_times, rolled_back::RolledBack, spec, targets};
+use super::{
+    all_counts, check_times,
+    rolled_back::RolledBack,
+    spec,
+    targets::{self, Checked},
+};
 use crate::{
     app::{App, Error, Result, catalog, devices::each, releases},
     db::{
@@ -56,9 +60,9 @@ pub(crate) async fn simulate(app: &App, wanted: Simulate) -> Result<Simulation> 
         .db
         .read(move |conn| {
             let release = releases::resolve(conn, &rollout.release)?.sha256;
-            let plan = targets::check(conn, &root, &rollout, release)?.plan;
-            check_times(&plan, context.now)?;
-            read(conn, plan, &assume, &context, poll_interval)
+            let checked = targets::check(conn, &root, &rollout, release)?;
+            check_times(&checked.plan, context.now)?;
+            read(conn, checked, &assume, &context, poll_interval)
         })
         .await?;
     let played = tokio::task::spawn_blocking(move || {
@@ -98,12 +102,17 @@ fn chance(percent: f64) -> Chance {
 }
 
 /// Reads the fleet and what is under way.
-fn read(conn: &mut DbConn, plan: Plan, assume: &Assume, context: &Context, poll_interval: Duration) -> Result<Setting> {
-    let snapshot = catalog::read(conn)?;
-    let root = snapshot.root.ok_or_else(|| Error::not_found("root", "yet"))?;
-    let published = db::releases::get(conn, plan.release)?.ok_or_else(|| Error::not_found("release", plan.release))?;
-    let release = releases::for_policy(&releases::open(&root.root, &published)?);
-    let mut ledger = Ledger::new(snapshot.catalog, poll_interval);
+fn read(
+    conn: &mut DbConn,
+    checked: Checked,
+    assume: &Assume,
+    context: &Context,
+    poll_interval: Duration,
+) -> Result<Setting> {
+    let mut ledger = Ledger::new(catalog::read(conn)?.catalog, poll_interval);
+    let targets = checked.releases().map(|release| (release.digest, release.clone()));
+    ledger.catalog.releases.extend(targets.collect::<Vec<_>>());
+    let (plan, release) = (checked.plan, checked.release);
     for record in db::rollouts::active(conn)? {
         let times = record.phases.get(record.open_phase).map(Phase::times).unwrap_or_default();
         ledger.set_standing(record.id, all_counts(&record), times);
@@ -175,6 +184,7 @@ fn show(timeline: Timeline, release: Digest, assume: Assume, names: Vec<String>)
             What::PhaseOpened(phase) => (SimulatedEvent::PhaseOpened, name(phase)),
             What::Paused => (SimulatedEvent::Paused, None),
             What::Cancelled => (SimulatedEvent::Cancelled, None),
+            What::TakenBack => (SimulatedEvent::TakenBack, None),
             What::Completed => (SimulatedEvent::Completed, None),
         };
         SimulatedMark { at: mark.at, what, phase, text: mark.text }

@@ -43,7 +43,7 @@ pub(crate) async fn start(app: &App, reference: String, because: Because) -> Res
             super::check_times(&checked.plan, now)?;
             let selector = checked.plan.selector.clone();
             let mut candidates = Vec::new();
-            let rolled_back = RolledBack::of(conn, checked.release.digest)?;
+            let rolled_back = RolledBack::of(conn, record.release)?;
             each(conn, &selector, &context, Whom::AtOpenSites, |_, mut records| {
                 for one in &mut records {
                     rolled_back.note(&mut one.device);

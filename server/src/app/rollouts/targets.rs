@@ -84,6 +84,11 @@ impl Checked {
         !self.targets.is_empty()
     }
 
+    /// What its halt rules bring devices back to.
+    pub(super) fn releases(&self) -> impl Iterator<Item = &Release> {
+        self.targets.iter().map(|target| &target.release)
+    }
+
     /// Looks at one device that the rollout is for.
     pub(super) fn look(&mut self, device: &Device, now: Timestamp) {
         for target in &mut self.targets {

@@ -161,6 +161,7 @@ fn marks(svg: &mut String, axis: &Axis, marks: &[SimulatedMark]) {
             SimulatedEvent::GateLost => (FAILED, "gate lost".to_owned()),
             SimulatedEvent::Paused => (FAILED, "paused".to_owned()),
             SimulatedEvent::Cancelled => (FAILED, "cancelled".to_owned()),
+            SimulatedEvent::TakenBack => (FAILED, "taken back".to_owned()),
             SimulatedEvent::Completed => ("#009e73", "completed".to_owned()),
         };
         let x = axis.x(mark.at);

@@ -1,0 +1,402 @@
+//! Somebody who watches, and knows the specification but not the program: every grant is looked at when it is made, and
+//! counters, caps and gates after every step. What is said here of windows, trading hours and gates is worked out anew,
+//! minute by minute and in plain arithmetic.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use callboard_policy::{gate::PhaseCounts, rollout::RolloutState};
+use callboard_proto::{
+    check_in::Installed, instruction::Action, report::Report, state::AssignmentState as State, time::Timestamp,
+};
+use chrono::{LocalResult, NaiveDateTime, TimeZone, Timelike};
+
+use super::{
+    server::{Row, Server, Stand, Told, Word},
+    setup::{Night, Part, Roll, Setup, Shop},
+};
+
+const MINUTE: Duration = Duration::from_secs(60);
+/// A fleet of more devices is not recounted after every step.
+const SMALL: usize = 200;
+
+pub(crate) struct Oracle {
+    setup: Setup,
+    rows: Vec<Vec<Row>>,
+    stands: Vec<Stand>,
+    held: Vec<bool>,
+    installed: Vec<Vec<Installed>>,
+    seen: Vec<Option<Timestamp>>,
+    /// The last time in which a device was away.
+    away: Vec<Option<(Option<Timestamp>, Timestamp)>>,
+    /// Since when the gate of the open phase is met.
+    met: Vec<Option<Timestamp>>,
+    opened: Vec<Timestamp>,
+    paused_by_hand: Vec<bool>,
+    looks: u64,
+}
+
+impl Oracle {
+    pub(crate) fn new(setup: &Setup) -> Self {
+        let (devices, rollouts) = (setup.devices.len(), setup.rollouts.len());
+        let draft = Stand { state: RolloutState::Draft, open_phase: 0, counts: Vec::new() };
+        Self {
+            setup: setup.clone(),
+            rows: vec![Vec::new(); devices],
+            stands: vec![draft; rollouts],
+            held: vec![false; devices],
+            installed: vec![Vec::new(); devices],
+            seen: vec![None; devices],
+            away: vec![None; devices],
+            met: vec![None; rollouts],
+            opened: vec![setup.start; rollouts],
+            paused_by_hand: vec![false; rollouts],
+            looks: 0,
+        }
+    }
+
+    pub(crate) fn held(&mut self, device: usize, held: bool) {
+        self.held[device] = held;
+    }
+
+    pub(crate) fn told(&mut self, now: Timestamp, rollout: usize, word: Word, server: &mut impl Server) {
+        if word == Word::Start {
+            self.opened[rollout] = now;
+        }
+        let running = self.stands[rollout].state == RolloutState::Running;
+        self.paused_by_hand[rollout] = word == Word::Pause && (running || self.paused_by_hand[rollout]);
+        self.look(now, None, server);
+    }
+
+    pub(crate) fn passed(&mut self, now: Timestamp, server: &mut impl Server) {
+        self.look(now, None, server);
+    }
+
+    pub(crate) fn enrolled(&mut self, now: Timestamp, device: usize, server: &mut impl Server) {
+        self.look(now, Some(device), server);
+        for row in &self.rows[device] {
+            assert!(
+                row.state.is_final() && row.state != State::TimedOut,
+                "{}: {row:?} is left open",
+                self.name(device)
+            );
+        }
+    }
+
+    /// A report has to be taken unless it cannot have happened; what was taken once is taken again.
+    pub(crate) fn reported(
+        &mut self,
+        now: Timestamp,
+        device: usize,
+        reports: &[Report],
+        taken: &[bool],
+        server: &mut impl Server,
+    ) {
+        assert_eq!(reports.len(), taken.len());
+        for (n, report) in reports.iter().enumerate() {
+            let first = reports.iter().position(|other| other.key() == report.key()).unwrap();
+            let again = first < n && taken[first];
+            assert!(!again || taken[n] || report.attempt > 0, "{}: a repeat is refused", self.name(device));
+        }
+        self.look(now, Some(device), server);
+    }
+
+    pub(crate) fn comes(&mut self, now: Timestamp, device: usize, installed: &[Installed], server: &mut impl Server) {
+        self.installed[device] = installed.to_vec();
+        let seen = self.seen[device];
+        if seen.is_none_or(|seen| now.since(seen) > Duration::from_secs(600)) {
+            self.away[device] = Some((seen, now));
+        }
+        self.look(now, Some(device), server);
+    }
+
+    /// Looks at what a check-in was answered.
+    pub(crate) fn answered(
+        &mut self,
+        now: Timestamp,
+        device: usize,
+        told: &Told,
+        setup: &Setup,
+        server: &mut impl Server,
+    ) {
+        let before = self.rows[device].clone();
+        let stands = self.stands.clone();
+        self.look(now, Some(device), server);
+        self.seen[device] = Some(now);
+        let after = self.rows[device].clone();
+        let granted = |states: &[State]| {
+            let was = |row: &Row| before.iter().find(|old| old.whole.id == row.whole.id);
+            let new = |row: &&Row| states.contains(&row.state) && was(row).is_none_or(|old| old.state != row.state);
+            after.iter().filter(new).cloned().collect::<Vec<_>>()
+        };
+        let (downloads, installs) = (granted(&[State::Downloading]), granted(&[State::Activating]));
+        assert!(downloads.len() + installs.len() <= 1, "{}: {told:?} grants twice", self.name(device));
+        for row in downloads.iter().chain(&installs) {
+            let roll = &setup.rollouts[row.rollout];
+            let what = format!("seed {}, {}, {} at {now}: {told:?}", setup.seed, self.name(device), roll.name);
+            assert_eq!(stands[row.rollout].state, RolloutState::Running, "{what}: it does not run");
+            assert!(row.phase <= stands[row.rollout].open_phase, "{what}: phase {} is not open", row.phase);
+            assert!(!self.held[device], "{what}: it is held");
+            self.check_audience(device, roll, &what);
+            assert!(!frozen(setup, device, now), "{what}: a freeze is in force");
+            let other = |one: &&Row| one.whole.id != row.whole.id;
+            let busy = |one: &Row| matches!(one.state, State::Activating | State::Verifying);
+            assert!(!after.iter().filter(other).any(busy), "{what}: it is installing already");
+        }
+        for row in &downloads {
+            let roll = &setup.rollouts[row.rollout];
+            let night = roll.window.filter(|night| night.downloads);
+            self.check_window(device, now, night, 0, setup.shop(device), "a download");
+            assert_eq!(told.action, Action::Download);
+        }
+        for row in &installs {
+            let roll = &setup.rollouts[row.rollout];
+            let minutes = roll.expected_install_min;
+            self.check_window(device, now, roll.window, minutes, setup.shop(device), "an install");
+            for minute in 0..=minutes.saturating_sub(1) {
+                let at = now + MINUTE * minute;
+                let trades = !roll.during_trading && trades(setup.shop(device), at);
+                assert!(
+                    !trades,
+                    "seed {}, {}: installs at {now}, and the shop trades at {at}",
+                    setup.seed,
+                    self.name(device)
+                );
+                assert!(!frozen(setup, device, at), "seed {}: a freeze begins at {at}", setup.seed);
+            }
+            assert_eq!(told.action, Action::Install);
+        }
+    }
+
+    fn check_audience(&self, device: usize, roll: &Roll, what: &str) {
+        let (unit, shop, release) =
+            (&self.setup.devices[device], self.setup.shop(device), &self.setup.releases[roll.release]);
+        assert!(roll.region.is_none_or(|region| region == shop.region), "{what}: it is not for {}", shop.region);
+        assert!(release.hw == "*" || unit.hw.starts_with("verifone-"), "{what}: it does not run on {}", unit.hw);
+        let installed = self.installed[device].iter().find(|one| one.product.as_str() == release.product);
+        assert!(installed.is_none_or(|one| one.counter <= release.counter), "{what}: {installed:?} is newer");
+    }
+
+    fn check_window(&self, device: usize, now: Timestamp, night: Option<Night>, minutes: u32, shop: &Shop, what: &str) {
+        let Some(night) = night else { return };
+        let spans = nights(night, shop, now);
+        let needed = now + MINUTE * minutes;
+        // Nights that touch are one.
+        let open = spans.iter().any(|(start, end)| *start <= now && now < *end && needed <= *end);
+        let missed = night.best_effort
+            && spans.iter().rfind(|(_, end)| *end <= now).is_some_and(|(start, end)| {
+                self.away[device].is_some_and(|(since, back)| since.is_none_or(|since| since < *start) && *end <= back)
+            });
+        let (seed, name, away) = (self.setup.seed, self.name(device), self.away[device]);
+        assert!(
+            open || missed,
+            "seed {seed}, {name}: {what} at {now} ({}) outside of {night:?}; it was away {away:?}",
+            shop.tz
+        );
+    }
+
+    /// Looks at everything, or at what one device and the rollouts show.
+    fn look(&mut self, now: Timestamp, device: Option<usize>, server: &mut impl Server) {
+        self.looks += 1;
+        let devices = self.setup.devices.len();
+        let whole = devices <= SMALL || self.looks.is_multiple_of(devices as u64);
+        let which: Vec<usize> = match device {
+            Some(device) if !whole || devices > 20 => vec![device],
+            Some(device) => vec![device],
+            None if whole => (0..devices).collect(),
+            None => Vec::new(),
+        };
+        for device in which {
+            self.rows[device] = server.rows_of(device);
+        }
+        let stands = server.stands();
+        for (rollout, stand) in stands.iter().enumerate() {
+            self.check_gate(now, rollout, stand);
+            self.check_halt(rollout, stand);
+        }
+        self.stands = stands;
+        // Of a large fleet only what was read just now counts.
+        if whole && (devices <= SMALL || device.is_none()) {
+            self.recount(device.is_none());
+        }
+    }
+
+    /// Phases open one after the other, each by its gate.
+    fn check_gate(&mut self, now: Timestamp, rollout: usize, stand: &Stand) {
+        let parts = self.setup.rollouts[rollout].phases.clone();
+        let opened = self.stands[rollout].open_phase;
+        for (part, counts) in parts.iter().zip(&stand.counts).take(stand.open_phase).skip(opened) {
+            let what = format!("seed {}, rollout {rollout}, phase {} at {now}: {counts:?}", self.setup.seed, part.name);
+            if asked(counts) > 0 {
+                let met = self.met[rollout].or_else(|| self.is_met(now, rollout, part, counts).then_some(now));
+                assert!(met.is_some(), "{what}: its gate is not met");
+                let soaked = met.is_some_and(|met| now.since(met) >= MINUTE * part.soak_min);
+                assert!(soaked, "{what}: the soak is not over, met {met:?}");
+                assert!(healthy(part, counts), "{what}: too many have failed");
+            }
+            (self.met[rollout], self.opened[rollout]) = (None, now);
+        }
+        let Some((part, counts)) = parts.get(stand.open_phase).zip(stand.counts.get(stand.open_phase)) else { return };
+        self.met[rollout] = match self.met[rollout] {
+            Some(_) if !healthy(part, counts) => None,
+            Some(met) => Some(met),
+            None => self.is_met(now, rollout, part, counts).then_some(now),
+        };
+    }
+
+    fn is_met(&self, now: Timestamp, rollout: usize, part: &Part, counts: &PhaseCounts) -> bool {
+        let size = asked(counts).saturating_sub(acknowledged(counts));
+        let least = u64::from(part.min_completed).min(asked(counts));
+        let share = (size * u64::from(part.completed_percent)).div_ceil(100);
+        let patient = part.max_wait_min.is_none_or(|wait| now < self.opened[rollout] + MINUTE * wait);
+        let needed = if patient { least.max(share) } else { least };
+        completed(counts) >= needed && healthy(part, counts)
+    }
+
+    /// Fleets in which nothing fails pause nothing.
+    fn check_halt(&self, rollout: usize, stand: &Stand) {
+        let alone = stand.state == RolloutState::Paused && !self.paused_by_hand[rollout];
+        // Whoever is away for too long has timed out, until it says otherwise; that alone pauses nothing.
+        let failed: u64 = stand.counts.iter().map(|counts| counts.rolled_back + counts.failed).sum();
+        let seed = self.setup.seed;
+        assert!(!(self.setup.healthy && failed > 0), "seed {seed}: healthy devices count as failures: {stand:?}");
+        // Nor is a phase without anybody to learn from anybody's failure.
+        let learnt = |counts: &PhaseCounts| completed(counts) > 0 && counts.timed_out == 0;
+        let somebody = stand.counts.get(stand.open_phase).is_some_and(learnt);
+        assert!(!(self.setup.healthy && alone && somebody), "seed {seed}: it was paused: {stand:?}");
+    }
+
+    /// Counters are what a recount gives, and no cap is exceeded.
+    fn recount(&self, exact: bool) {
+        let seed = self.setup.seed;
+        let mut counted: BTreeMap<(usize, usize), PhaseCounts> = BTreeMap::new();
+        let mut places: BTreeMap<(usize, bool, Option<&str>), u32> = BTreeMap::new();
+        for row in self.rows.iter().flatten() {
+            let counts = counted.entry((row.rollout, row.phase)).or_default();
+            counts.recount(None, Some(&row.whole));
+            let installs = match row.state {
+                State::Downloading => false,
+                State::Activating | State::Verifying => true,
+                _ => continue,
+            };
+            *places.entry((row.rollout, installs, None)).or_default() += 1;
+            *places.entry((row.rollout, installs, Some(row.site.as_deref().unwrap_or_default()))).or_default() += 1;
+        }
+        for ((rollout, installs, site), held) in places {
+            let [downloads, downloads_site, activations, activations_site] = self.setup.rollouts[rollout].caps;
+            let cap = match (installs, site) {
+                (false, None) => downloads,
+                (false, Some(_)) => downloads_site,
+                (true, None) => activations,
+                (true, Some(_)) => activations_site,
+            };
+            assert!(
+                cap.is_none_or(|cap| held <= cap),
+                "seed {seed}: {held} places at {site:?} in {rollout}, {cap:?} are allowed"
+            );
+        }
+        if !exact {
+            return;
+        }
+        for (rollout, stand) in self.stands.iter().enumerate() {
+            for (phase, counts) in stand.counts.iter().enumerate() {
+                let recounted = counted.get(&(rollout, phase)).copied().unwrap_or_default();
+                // How many members there are, and what was acknowledged before it is written down, no row knows.
+                let recounted =
+                    PhaseCounts { size: counts.size, acknowledged: counts.acknowledged, ..plain(recounted) };
+                assert_eq!(plain(*counts), recounted, "seed {seed}, rollout {rollout}, phase {phase}");
+                assert!(counts.size >= counts.untouched(), "seed {seed}: {counts:?}");
+            }
+        }
+    }
+
+    /// At the end of a calm time everything that had begun has come to an end.
+    pub(crate) fn over(&mut self, setup: &Setup, server: &mut impl Server) {
+        let seed = setup.seed;
+        for device in 0..setup.devices.len() {
+            self.rows[device] = server.rows_of(device);
+            for row in &self.rows[device] {
+                let name = self.name(device);
+                assert!(!matches!(row.state, State::Activating | State::Verifying), "seed {seed}, {name}: {row:?}");
+            }
+        }
+        for (rollout, stand) in server.stands().iter().enumerate() {
+            // One that is for nobody was not started, and one may wait for an operator's word about a device.
+            let waits =
+                self.rows.iter().flatten().any(|row| row.rollout == rollout && row.whole.attention_since.is_some());
+            let over = waits || !matches!(stand.state, RolloutState::Running | RolloutState::Paused);
+            assert!(
+                over || !setup.rollouts[rollout].frozen,
+                "seed {seed}: no end of {:?}: {stand:?}",
+                setup.rollouts[rollout]
+            );
+        }
+    }
+
+    fn name(&self, device: usize) -> &str {
+        &self.setup.devices[device].name
+    }
+}
+
+/// Expired ones count as cancelled, wherever it is not asked for the difference.
+fn plain(counts: PhaseCounts) -> PhaseCounts {
+    PhaseCounts { cancelled: counts.cancelled + counts.expired, expired: 0, ..counts }
+}
+
+fn asked(counts: &PhaseCounts) -> u64 {
+    counts.size - (counts.cancelled + counts.expired).min(counts.size)
+}
+
+fn acknowledged(counts: &PhaseCounts) -> u64 {
+    counts.acknowledged.min(counts.rolled_back + counts.failed)
+}
+
+fn failed(counts: &PhaseCounts) -> u64 {
+    counts.rolled_back + counts.failed + counts.timed_out - acknowledged(counts)
+}
+
+fn completed(counts: &PhaseCounts) -> u64 {
+    counts.succeeded + failed(counts)
+}
+
+fn healthy(part: &Part, counts: &PhaseCounts) -> bool {
+    counts.succeeded * 100 >= completed(counts) * u64::from(part.success_percent)
+}
+
+/// The shop's open hours, by the clock on its wall.
+fn trades(shop: &Shop, at: Timestamp) -> bool {
+    let hour = at.utc().with_timezone(&shop.tz).hour();
+    shop.trades.is_some_and(|(opens, closes)| (opens..closes).contains(&hour))
+}
+
+/// The freeze, by the calendar on the shop's wall.
+fn frozen(setup: &Setup, device: usize, at: Timestamp) -> bool {
+    let shop = setup.shop(device);
+    let day = at.utc().with_timezone(&shop.tz).date_naive();
+    setup.freeze.is_some_and(|(from, to, region)| region == shop.region && from <= day && day <= to)
+}
+
+/// The nights around `now` in their order: each begins at its hour, or at the first minute after it that the clock
+/// shows, the first time that it does, and lasts its minutes. Those that touch are one.
+fn nights(night: Night, shop: &Shop, now: Timestamp) -> Vec<(Timestamp, Timestamp)> {
+    let today = now.utc().with_timezone(&shop.tz).date_naive();
+    let mut spans: Vec<(Timestamp, Timestamp)> = Vec::new();
+    for back in (-2..=10).rev() {
+        let date = today - chrono::Duration::days(back);
+        let start = first_instant(shop, date.and_hms_opt(night.hour, 0, 0).unwrap());
+        let end = start + MINUTE * night.minutes;
+        match spans.last_mut() {
+            Some((_, last)) if start <= *last => *last = end.max(*last),
+            _ => spans.push((start, end)),
+        }
+    }
+    spans
+}
+
+fn first_instant(shop: &Shop, mut face: NaiveDateTime) -> Timestamp {
+    loop {
+        match shop.tz.from_local_datetime(&face) {
+            LocalResult::Single(at) | LocalResult::Ambiguous(at, _) => return at.to_utc().into(),
+            LocalResult::None => face += chrono::Duration::minutes(1),
+        }
+    }
+}
