@@ -6,7 +6,11 @@ use std::{collections::BTreeMap, time::Duration};
 
 use callboard_policy::{gate::PhaseCounts, rollout::RolloutState};
 use callboard_proto::{
-    check_in::Installed, instruction::Action, report::Report, state::AssignmentState as State, time::Timestamp,
+    check_in::Installed,
+    instruction::Action,
+    report::{Event as Reported, Report},
+    state::AssignmentState as State,
+    time::Timestamp,
 };
 use chrono::{LocalResult, NaiveDateTime, TimeZone, Timelike};
 
@@ -98,6 +102,13 @@ impl Oracle {
             assert!(!again || taken[n] || report.attempt > 0, "{}: a repeat is refused", self.name(device));
         }
         self.look(now, Some(device), server);
+        // What was taken has its effect, in every attempt.
+        for report in reports.iter().zip(taken).filter(|(one, taken)| **taken && one.event == Reported::Staged) {
+            let waits = |row: &&Row| matches!(row.state, State::Queued | State::Downloading);
+            let same = |row: &&Row| (row.whole.id, row.whole.attempt) == (report.0.assignment_id, report.0.attempt);
+            let unheard = self.rows[device].iter().filter(same).find(waits);
+            assert!(unheard.is_none(), "{}: {:?} is not heard: {unheard:?}", self.name(device), report.0);
+        }
     }
 
     pub(crate) fn comes(&mut self, now: Timestamp, device: usize, installed: &[Installed], server: &mut impl Server) {

@@ -45,7 +45,7 @@ fn number(name: &str) -> Option<u64> {
 
 fn live<S: Server>(setup: Setup, server: S) {
     let mut world = World::new(setup.clone(), server);
-    world.live(HOUR * number("HOURS").map_or(20, |hours| u32::try_from(hours).unwrap()));
+    world.live(HOUR * number("HOURS").map_or(14, |hours| u32::try_from(hours).unwrap()));
     // To the end only now and then: most of what can go wrong goes wrong on the way.
     if setup.seed.is_multiple_of(40) {
         world.calm_down(8);
