@@ -20,6 +20,7 @@ use crate::{
     client::Client,
     clock::{self, Clock},
     config::{ProductSettings, Settings},
+    download::pace::Pace,
     fs::Fs,
     identity::Identity,
     install,
@@ -59,6 +60,10 @@ pub(crate) struct Agent {
     pub(crate) seq: Cell<u64>,
     /// Verified bytes of the download at hand.
     pub(crate) bytes_done: Cell<u64>,
+    /// How many payload bytes a second it may read.
+    pub(crate) rate: Cell<Option<u64>>,
+    /// What of that is used.
+    pub(crate) pace: RefCell<Pace>,
     /// Why the last contact failed; gone with the next that succeeds.
     pub(crate) contact_error: RefCell<Option<String>>,
     pub(crate) boot_id: String,
@@ -88,6 +93,21 @@ impl Agent {
     pub(crate) fn update_coarsely(&self, change: impl FnOnce(&mut Record)) {
         if let Err(error) = self.update(change) {
             tracing::warn!(%error, "the journal could not be written");
+        }
+    }
+
+    /// Takes another rate for downloads. It is written down when it is far from the one that a restart would find: it may
+    /// change every minute.
+    pub(crate) fn allow(&self, rate: Option<u64>) {
+        if self.rate.replace(rate) != rate {
+            tracing::info!(max_bytes_per_s = rate, "downloads have another limit");
+        }
+        let near = |known: Option<u64>| match (known, rate) {
+            (Some(known), Some(rate)) => known <= rate.saturating_mul(2) && rate <= known.saturating_mul(2),
+            (known, rate) => known == rate,
+        };
+        if !near(self.record().max_bytes_per_s) {
+            self.update_coarsely(|record| record.max_bytes_per_s = rate);
         }
     }
 

@@ -20,6 +20,7 @@ use partial::Partial;
 use stream::Stop;
 
 mod list;
+pub(crate) mod pace;
 mod partial;
 mod stream;
 
@@ -38,6 +39,8 @@ pub(crate) trait Host {
     fn attack(&self, attack: Attack);
     /// How long to wait after `fruitless` answers in a row.
     fn pause(&self, fruitless: u32, asked: Option<Duration>) -> Duration;
+    /// How long to wait after reading so many bytes of a payload, so as to be no faster than allowed.
+    fn owed(&self, bytes: u64) -> Duration;
 }
 
 /// One payload on its way in.

@@ -29,6 +29,9 @@ pub(crate) struct Record {
     /// Failed check-ins in a row, roughly, so that a crash loop does not forget them.
     #[serde(default)]
     pub(crate) failures: u32,
+    /// How many payload bytes a second were allowed last, to within a factor of two.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) max_bytes_per_s: Option<u64>,
     /// Nothing signed offline is newer, as far as this device knows.
     #[serde(default)]
     pub(crate) floor_time: Timestamp,

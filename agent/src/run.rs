@@ -2,7 +2,7 @@
 
 use std::{rc::Rc, time::Duration};
 
-use callboard_proto::instruction::ActivateOn;
+use callboard_proto::instruction::{Action, ActivateOn};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::{
@@ -319,6 +319,9 @@ impl Runner {
         }
         let wait = poll::next(agent.settings.polling, instruction.next_checkin_s, dice::roll());
         self.seen.checked_in(&agent, instruction);
+        if instruction.action == Action::Download {
+            agent.allow(instruction.max_bytes_per_s);
+        }
         let meaning = orders::meaning(&agent, answer);
         let until = meaning.wait_until.map(|at| at.since(agent.clock.trusted_now()));
         self.next = until.map_or(asked + wait, |until| (boottime() + until).min(asked + wait));

@@ -7,6 +7,7 @@ use callboard_proto::{digest::Digest, release::Release, report::Failure, signed:
 use crate::{
     agent::Agent,
     check_in::kept_release,
+    clock::boottime,
     dice,
     download::{Download, Host},
     install::{self, InstallError, health, service, switch, tidy},
@@ -111,6 +112,10 @@ impl Host for Agent {
             Some(_) => poll::back_off(polling, 0, asked, dice::roll()),
             None => poll::retry(polling, fruitless, dice::roll()),
         }
+    }
+
+    fn owed(&self, bytes: u64) -> Duration {
+        self.pace.borrow_mut().wait(boottime(), bytes, self.rate.get())
     }
 }
 

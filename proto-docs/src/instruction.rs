@@ -90,6 +90,9 @@ pub struct Instruction {
     /// Whether a release older than the installed one is meant.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub allow_downgrade: bool,
+    /// With `download`: so many payload bytes a second at most, 0 excepted. It holds until the next answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_bytes_per_s: Option<u64>,
     /// Seconds until the next check-in; the device adds its own jitter and clamps to 10 s .. 24 h.
     pub next_checkin_s: u32,
     /// Newest root that the server has; 0 without one.
@@ -166,6 +169,7 @@ impl Document for Instruction {
         "offline_activation",
         "activate_on",
         "allow_downgrade",
+        "max_bytes_per_s",
         "next_checkin_s",
         "root_version",
         "want",
@@ -191,6 +195,9 @@ impl Document for Instruction {
             return Err(
                 "offline_activation without download or hold, an assignment, not_before or not_after".to_owned()
             );
+        }
+        if self.max_bytes_per_s.is_some_and(|rate| rate == 0 || self.action != Action::Download) {
+            return Err("max_bytes_per_s is 0, or without download".to_owned());
         }
         if let (Some(from), Some(to)) = (self.not_before, self.not_after)
             && from > to

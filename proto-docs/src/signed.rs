@@ -357,6 +357,7 @@ mod tests {
             offline_activation: false,
             activate_on: ActivateOn::Now,
             allow_downgrade: false,
+            max_bytes_per_s: None,
             next_checkin_s: 300,
             root_version: 1,
             want: Vec::new(),

@@ -145,7 +145,8 @@ fn instruction() -> Instruction {
         action: Action::Download,
         reason: Reason {
             code: "downloading".to_owned(),
-            text: "rollout pos-app-2.4.0: pos-app 2.4.0 is being downloaded".to_owned(),
+            text: "rollout pos-app-2.4.0: pos-app 2.4.0 is being downloaded; site NYC-001 has 250 kB/s for 2 downloads"
+                .to_owned(),
         },
         release_sha256: Some(Envelope::unsigned(&release()).unwrap().digest()),
         assignment_id: Some(progress.assignment_id),
@@ -155,6 +156,7 @@ fn instruction() -> Instruction {
         offline_activation: false,
         activate_on: ActivateOn::Now,
         allow_downgrade: false,
+        max_bytes_per_s: Some(125_000),
         next_checkin_s: 300,
         root_version: 1,
         want: Vec::new(),

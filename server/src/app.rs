@@ -10,6 +10,7 @@ use quick_cache::sync::Cache;
 pub(crate) mod api_tokens;
 mod assignments;
 pub(crate) mod attention;
+mod bandwidth;
 mod because;
 pub(crate) mod catalog;
 pub(crate) mod check_in;

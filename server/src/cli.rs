@@ -11,6 +11,7 @@ mod api;
 mod api_token;
 mod attention;
 mod backup;
+mod bandwidth;
 mod certificate;
 mod connection;
 mod days;

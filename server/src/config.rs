@@ -6,7 +6,7 @@
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
-    num::NonZeroU32,
+    num::{NonZeroU32, NonZeroU64},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -32,6 +32,8 @@ pub(crate) struct Settings {
     pub(crate) poll_interval: Duration,
     /// Payload transfers at the same time.
     pub(crate) max_transfers: usize,
+    /// Payload bytes a second to all devices together.
+    pub(crate) max_bytes_per_s: Option<NonZeroU64>,
     /// Check-ins that wait for something new at the same time.
     pub(crate) max_waiting: usize,
     /// How long a request of a device may take to arrive.
@@ -63,7 +65,7 @@ pub(crate) struct Fragment {
 }
 
 /// Every key, what it is for, and what is allowed.
-pub(crate) const KEYS: [(&str, &str); 14] = [
+pub(crate) const KEYS: [(&str, &str); 15] = [
     ("public_url", "https://HOST[:PORT], a name or address that stands in the server's certificate"),
     ("device_listen", "ADDRESS:PORT, such as 0.0.0.0:8443; port 0 takes any free one"),
     ("admin_listen", "ADDRESS:PORT, such as 127.0.0.1:8080; port 0 takes any free one"),
@@ -75,6 +77,7 @@ pub(crate) const KEYS: [(&str, &str); 14] = [
     ),
     ("poll_interval_s", "1 to 86400 seconds"),
     ("max_transfers", "1 to 10000"),
+    ("max_bytes_per_s", "65536 to 1000000000000 bytes, or 0 for no limit"),
     ("max_waiting", "0 to 40000; 0 lets nobody wait"),
     ("request_timeout_s", "1 to 600 seconds"),
     ("stall_timeout_s", "1 to 600 seconds"),
@@ -188,6 +191,10 @@ impl Settings {
             database: merged.parse("database_url", &sqlite, |text| DbUrl::parse(text).ok())?,
             poll_interval: merged.parse("poll_interval_s", "300", |text| seconds(text, 86_400))?,
             max_transfers: merged.parse("max_transfers", "256", |text| usize::try_from(number(text, 10_000)?).ok())?,
+            max_bytes_per_s: merged.parse("max_bytes_per_s", "0", |text| {
+                let rate: u64 = text.parse().ok()?;
+                (rate == 0 || (65_536..=1_000_000_000_000).contains(&rate)).then(|| NonZeroU64::new(rate))
+            })?,
             max_waiting: merged
                 .parse("max_waiting", "4000", |text| text.parse().ok().filter(|n| (0..=40_000).contains(n)))?,
             request_timeout: merged.parse("request_timeout_s", "60", |text| seconds(text, 600))?,
@@ -314,6 +321,7 @@ mod tests {
         assert_eq!(shown.poll_interval, default.poll_interval);
         assert_eq!(shown.max_transfers, default.max_transfers);
         assert_eq!(shown.max_waiting, default.max_waiting);
+        assert_eq!(shown.max_bytes_per_s, default.max_bytes_per_s);
         assert_eq!(shown.request_timeout, default.request_timeout);
         assert_eq!(shown.stall_timeout, default.stall_timeout);
         assert_eq!(shown.device_requests_per_minute, default.device_requests_per_minute);

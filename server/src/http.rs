@@ -76,6 +76,7 @@ fn api_routes(config: &mut ServiceConfig) {
     at("/sites/import", vec![post().to(sites::import)]);
     at("/sites/{site}", vec![get().to(sites::get)]);
     at("/sites/{site}/trading-hours", vec![put().to(sites::set_trading_hours)]);
+    at("/sites/{site}/bandwidth", vec![put().to(sites::set_bandwidth)]);
     at("/sites/{site}/hold", vec![put().to(sites::hold), delete().to(sites::unhold)]);
     at("/sites/{site}/suspend", vec![post().to(sites::suspend)]);
     at("/sites/{site}/activate", vec![post().to(sites::activate)]);

@@ -150,6 +150,13 @@ impl FakeDevice {
         }
     }
 
+    /// What it says of itself while it is at what it was told.
+    pub fn is_at(&mut self, told: &Instruction, state: AgentState) {
+        let (assignment_id, attempt) = (told.assignment_id.unwrap(), told.attempt.unwrap());
+        self.state = state;
+        self.progress = Some(Progress { assignment_id, attempt, bytes_done: 0, bytes_total: 1 });
+    }
+
     /// Checks in and verifies the answer.
     #[track_caller]
     pub fn check_in(&mut self) -> Instruction {

@@ -21,6 +21,7 @@ mod api_tokens;
 mod attention;
 mod backup;
 mod bad_input;
+mod bandwidth;
 mod caps;
 mod check_in;
 mod cluster;

@@ -4,7 +4,7 @@ use std::{sync::mpsc, thread, time::Duration};
 
 use callboard_proto::{
     admin::Device,
-    check_in::{MAX_WAIT_S, Progress},
+    check_in::MAX_WAIT_S,
     instruction::{Action, Instruction},
     problem::Code,
     state::{AgentState, AssignmentState},
@@ -47,13 +47,6 @@ fn told(device: &mut FakeDevice, server: &TestServer, meanwhile: impl FnOnce()) 
     })
 }
 
-/// What the device says of itself while it is at what it was told.
-fn is_at(device: &mut FakeDevice, told: &Instruction, state: AgentState) {
-    let (assignment_id, attempt) = (told.assignment_id.unwrap(), told.attempt.unwrap());
-    device.state = state;
-    device.progress = Some(Progress { assignment_id, attempt, bytes_done: 0, bytes_total: 1 });
-}
-
 fn till(server: &TestServer) -> FakeDevice {
     NewRelease::new("pos-app", "2.0.0", 1).publish(server);
     let mut device = FakeDevice::enrol(server, "till-1").runs("pos-app", "1.0.0");
@@ -88,7 +81,7 @@ fn a_rollout_of_another_server_reaches_a_device_that_waits_at_this_one() {
         first.roll_out(&rollout("r", "pos-app@2.0.0", &json!({})));
     });
     assert_eq!(answer.action, Action::Download);
-    is_at(&mut device, &answer, AgentState::Downloading);
+    device.is_at(&answer, AgentState::Downloading);
     let answer = told(&mut device, &second, || {
         first.api().try_put("devices/till-1/hold", &json!({ "reason": "a test" })).ok();
     });
@@ -101,7 +94,7 @@ fn whatever_touches_a_device_reaches_it_while_it_waits() {
         let mut device = till(server);
         server.roll_out(&rollout("r", "pos-app@2.0.0", &json!({})));
         let offer = device.check_in();
-        is_at(&mut device, &offer, AgentState::Downloading);
+        device.is_at(&offer, AgentState::Downloading);
         let answer = told(&mut device, server, || {
             server.tell_rollout("r", "pause");
         });
@@ -146,7 +139,7 @@ fn what_a_device_does_not_know_does_not_wait() {
         assert_eq!(offer.action, Action::Download);
         // It has staged, and waits for nothing less than the next order.
         device.stage(&offer);
-        is_at(&mut device, &offer, AgentState::Staged);
+        device.is_at(&offer, AgentState::Staged);
         assert_eq!(device.check_in().action, Action::Install);
         // It lost the order. What is known to wait is what it does.
         assert_eq!(device.check_in().action, Action::Install);

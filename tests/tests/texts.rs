@@ -156,7 +156,7 @@ fn a_nul_in_a_path_or_a_query_is_the_callers_mistake() {
                         "path" => path.replace(&format!("{{{name}}}"), "a%00b"),
                         _ => format!("{}?{name}=a%00b", path.replace(['{', '}'], "")),
                     };
-                    let body = json!({ "reason": "x", "phase": "x", "trading_hours": [] });
+                    let body = json!({ "reason": "x", "phase": "x", "trading_hours": [], "bandwidth": [] });
                     let request = Request::new(&method.to_uppercase(), format!("/api/v1{path}")).json(&body);
                     let answer = server.api().send(request);
                     assert!((400..500).contains(&answer.status), "{method} {path}: {}", answer.text());

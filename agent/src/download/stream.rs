@@ -12,7 +12,7 @@ use hyper::{
 use tokio::time::{Instant, timeout};
 
 use super::{
-    Download,
+    Download, Host,
     list::{ChunkList, WrongList},
     partial::Partial,
 };
@@ -86,7 +86,7 @@ pub(super) async fn fetch(
         whole_range(answer.response.headers(), payload.size)?
     };
     let start = wanted.start / u64::from(payload.chunk_size.max(1));
-    let mut body = Body::new(answer.response.body_mut(), download.client.network().stall);
+    let mut body = Body::new(answer.response.body_mut(), download.client.network().stall, download.host);
     let mut buffer = Vec::new();
     let (mut written, path) = (0, download.state_dir.payload(payload.sha256));
     for n in usize::try_from(start).unwrap_or(usize::MAX)..gap.end {
@@ -150,14 +150,15 @@ fn number(headers: &HeaderMap, name: HeaderName) -> Option<u64> {
 struct Body<'a> {
     incoming: &'a mut Incoming,
     rest: Bytes,
+    host: &'a dyn Host,
     stall: Duration,
     since: Instant,
     progress: usize,
 }
 
 impl<'a> Body<'a> {
-    fn new(incoming: &'a mut Incoming, stall: Duration) -> Self {
-        Self { incoming, rest: Bytes::new(), stall, since: Instant::now(), progress: 0 }
+    fn new(incoming: &'a mut Incoming, stall: Duration, host: &'a dyn Host) -> Self {
+        Self { incoming, rest: Bytes::new(), host, stall, since: Instant::now(), progress: 0 }
     }
 
     /// Reads exactly `length` bytes into `buffer`.
@@ -166,11 +167,21 @@ impl<'a> Body<'a> {
         while buffer.len() < length {
             if self.rest.is_empty() {
                 self.rest = self.next().await?;
+                self.keep_pace().await;
             }
             let part = self.rest.split_to(self.rest.len().min(length - buffer.len()));
             buffer.extend_from_slice(&part);
         }
         Ok(())
+    }
+
+    /// Reads on no sooner than is allowed. Whoever sends is not to blame for that time.
+    async fn keep_pace(&mut self) {
+        let owed = self.host.owed(u64::try_from(self.rest.len()).unwrap_or(u64::MAX));
+        if !owed.is_zero() {
+            tokio::time::sleep(owed).await;
+            self.since += owed;
+        }
     }
 
     async fn next(&mut self) -> Result<Bytes, Stop> {

@@ -8,7 +8,7 @@ use std::{
 
 use callboard_proto::payload::{Chunker, Format};
 
-use super::*;
+use super::{pace::Pace, *};
 use crate::{
     clock::Clock,
     fs::Disk,
@@ -23,6 +23,7 @@ struct World {
     list: Vec<u8>,
     payload: Payload,
     dir: tempfile::TempDir,
+    rate: Option<u64>,
 }
 
 #[derive(Default)]
@@ -30,6 +31,11 @@ struct Seen {
     progress: Cell<u64>,
     attacks: RefCell<BTreeMap<&'static str, u32>>,
     asked_to_wait: Cell<Option<Duration>>,
+    /// A rate, and a clock that only waiting moves.
+    rate: Option<u64>,
+    now: Cell<Duration>,
+    pace: RefCell<Pace>,
+    read: Cell<u64>,
 }
 
 impl Host for Seen {
@@ -46,6 +52,14 @@ impl Host for Seen {
             self.asked_to_wait.set(asked);
         }
         Duration::ZERO
+    }
+
+    fn owed(&self, bytes: u64) -> Duration {
+        self.read.set(self.read.get() + bytes);
+        let owed = self.pace.borrow_mut().wait(self.now.get(), bytes, self.rate);
+        self.now.set(self.now.get() + owed);
+        // The clock says what it would take; the test does not.
+        Duration::from_nanos(u64::from(!owed.is_zero()))
     }
 }
 
@@ -66,7 +80,7 @@ fn world(size: usize) -> World {
     };
     let dir = tempfile::tempdir().expect("a directory");
     std::fs::create_dir(StateDir::new(dir.path()).payloads()).expect("made");
-    World { bytes, list: chunked.list, payload, dir }
+    World { bytes, list: chunked.list, payload, dir, rate: None }
 }
 
 struct Outcome {
@@ -110,7 +124,7 @@ impl World {
         tokio::task::LocalSet::new().block_on(&runtime, async {
             let server = TestServer::start(NOW_VALID, handler).await;
             let client = server.client(&Arc::new(Clock::new(crate::testing::NOW)));
-            let seen = Seen::default();
+            let seen = Seen { rate: self.rate, ..Seen::default() };
             let state_dir = StateDir::new(self.dir.path());
             let download = Download { fs: &Disk, client: &client, state_dir: &state_dir, host: &seen, base: 0 };
             let result = download.run(&self.payload).await;
@@ -143,6 +157,17 @@ fn a_payload_arrives_in_one_request_over_the_same_connection_as_its_list() {
         assert_eq!(outcome.ranges(), ["bytes=0-"]);
         assert!(outcome.asked.iter().all(|asked| asked.connection == 0));
     }
+}
+
+#[test]
+fn a_payload_is_read_no_faster_than_allowed() {
+    let world = World { rate: Some(10_000), ..world(200_000) };
+    let outcome = world.download(honest);
+    world.assert_complete(&outcome);
+    assert_eq!(outcome.seen.read.get(), 200_000);
+    // By its own clock; each piece is rounded to a millisecond.
+    let took = outcome.seen.now.get().as_millis();
+    assert!((19_800..=20_000).contains(&took), "{took}");
 }
 
 #[test]

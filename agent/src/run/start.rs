@@ -94,6 +94,8 @@ pub(super) fn open(settings: Settings, fs: Rc<dyn Fs>, identity: Identity) -> Re
         orders: RefCell::new(budget::ORDERS),
         seq: Cell::new(record.checkin_seq),
         bytes_done: Cell::new(0),
+        rate: Cell::new(record.max_bytes_per_s),
+        pace: RefCell::default(),
         contact_error: RefCell::new(None),
         boot_id: boot_id(),
         state_dir,

@@ -38,6 +38,7 @@ fn answer() -> Instruction {
         offline_activation: false,
         activate_on: ActivateOn::Now,
         allow_downgrade: false,
+        max_bytes_per_s: None,
         next_checkin_s: 300,
         root_version: 1,
         want: Vec::new(),

@@ -11,6 +11,7 @@ CREATE TABLE sites (
     tz TEXT COLLATE "C" NOT NULL,
     labels TEXT COLLATE "C" NOT NULL, -- JSON object
     trading TEXT COLLATE "C" NOT NULL, -- JSON array of weekly spans
+    bandwidth TEXT COLLATE "C" NOT NULL, -- JSON array of limits
     state SMALLINT NOT NULL, -- 0 active, 1 suspended, 2 closed
     state_reason TEXT COLLATE "C" NOT NULL,
     suspended_at BIGINT, -- its last suspension, which may be over

@@ -11,6 +11,7 @@ CREATE TABLE sites (
     tz TEXT NOT NULL,
     labels TEXT NOT NULL, -- JSON object
     trading TEXT NOT NULL, -- JSON array of weekly spans
+    bandwidth TEXT NOT NULL, -- JSON array of limits
     state INTEGER NOT NULL, -- 0 active, 1 suspended, 2 closed
     state_reason TEXT NOT NULL,
     suspended_at INTEGER, -- its last suspension, which may be over

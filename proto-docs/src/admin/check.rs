@@ -3,9 +3,9 @@
 //! Selectors are checked by their parser, which knows the column, and names by their types.
 
 use super::{
-    Because, ChangeSite, Decommission, DevicesOfRollout, EditLabels, Hold, ImportDevice, ImportDevices, ImportSite,
-    ImportSites, Labels, NewApiToken, NewFreeze, NewToken, OpenPhase, RolloutSpec, SetSerial, SetTradingHours,
-    TradingHours, Window,
+    BandwidthLimit, Because, ChangeSite, Decommission, DevicesOfRollout, EditLabels, Hold, ImportDevice, ImportDevices,
+    ImportSite, ImportSites, Labels, NewApiToken, NewFreeze, NewToken, OpenPhase, RolloutSpec, SetBandwidth, SetSerial,
+    SetTradingHours, TradingHours, Window,
 };
 use crate::text::{self, Check, MAX_TEXT};
 
@@ -85,6 +85,14 @@ fn hours(hours: &[TradingHours]) -> Result<(), String> {
     })
 }
 
+fn bandwidth(limits: &[BandwidthLimit]) -> Result<(), String> {
+    limits.iter().enumerate().try_for_each(|(n, one)| {
+        days(&one.days).map_err(|what| format!("bandwidth[{n}].{what}"))?;
+        text::some(format_args!("bandwidth[{n}].from"), one.from.as_ref(), MAX_TEXT)?;
+        text::some(format_args!("bandwidth[{n}].to"), one.to.as_ref(), MAX_TEXT)
+    })
+}
+
 impl Check for ImportSites {
     fn check(&self) -> Result<(), String> {
         self.sites.iter().try_for_each(|site| site.check().map_err(|what| format!("site {}: {what}", site.id)))
@@ -96,7 +104,8 @@ impl Check for ImportSite {
         text::field("name", &self.name, MAX_TEXT)?;
         text::field("tz", &self.tz, MAX_TEXT)?;
         check_labels(&self.labels)?;
-        hours(self.trading_hours.as_deref().unwrap_or_default())
+        hours(self.trading_hours.as_deref().unwrap_or_default())?;
+        bandwidth(self.bandwidth.as_deref().unwrap_or_default())
     }
 }
 
@@ -125,6 +134,12 @@ impl Check for EditLabels {
 impl Check for SetTradingHours {
     fn check(&self) -> Result<(), String> {
         hours(&self.trading_hours)
+    }
+}
+
+impl Check for SetBandwidth {
+    fn check(&self) -> Result<(), String> {
+        bandwidth(&self.bandwidth)
     }
 }
 

@@ -36,6 +36,9 @@ pub struct ImportSite {
     /// When it trades: nothing is activated then. An import without them leaves those that are there.
     #[serde(default)]
     pub trading_hours: Option<Vec<TradingHours>>,
+    /// What its downloads may take. An import without it leaves what is there.
+    #[serde(default)]
+    pub bandwidth: Option<Vec<BandwidthLimit>>,
 }
 
 /// Whether a site is there.
@@ -67,6 +70,8 @@ pub struct Site {
     pub labels: Labels,
     /// When it trades: nothing is activated then.
     pub trading_hours: Vec<TradingHours>,
+    /// What its downloads may take together. The first limit whose hours it is holds.
+    pub bandwidth: Vec<BandwidthLimit>,
     /// Whether it is there.
     pub state: SiteState,
     /// Why it is suspended or closed.
@@ -97,6 +102,34 @@ pub struct TradingHours {
     pub opens: String,
     /// Local time of day, on the next one if it is not after `opens`; `24:00` is the end of the day.
     pub closes: String,
+}
+
+/// What the downloads of a site may take together at some hours, by the clock of the site's zone; without `from` and `to`
+/// on whole days, and without days always.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct BandwidthLimit {
+    /// `mon` to `sun`; all days by default.
+    #[serde(default)]
+    pub days: Vec<String>,
+    /// Local time of day, such as `08:00`.
+    #[serde(default)]
+    pub from: Option<String>,
+    /// Local time of day, on the next one if it is not after `from`; `24:00` is the end of the day.
+    #[serde(default)]
+    pub to: Option<String>,
+    /// Bytes a second, from 4096 on; 0 lets nobody download.
+    pub bytes_per_s: u64,
+}
+
+/// Body of `PUT /sites/{site}/bandwidth`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct SetBandwidth {
+    /// All of them; none for a site without limits.
+    pub bandwidth: Vec<BandwidthLimit>,
 }
 
 /// Body of `PUT /sites/{site}/trading-hours`.

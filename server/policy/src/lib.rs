@@ -9,6 +9,7 @@
 
 pub mod assignment;
 pub mod audience;
+pub mod bandwidth;
 pub mod bucket;
 pub mod catalog;
 pub mod decide;

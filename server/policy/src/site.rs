@@ -1,10 +1,11 @@
-//! What a site imposes on its devices: trading hours, a hold, and whether it is there at all.
+//! What a site imposes on its devices: trading hours, bandwidth, a hold, and whether it is there at all.
 
 use std::time::Duration;
 
 use callboard_proto::time::Timestamp;
 
 use crate::{
+    bandwidth::Bandwidth,
     device::{Device, Hold},
     trading::TradingHours,
 };
@@ -14,6 +15,8 @@ use crate::{
 pub struct SiteRules {
     /// When it trades: nothing is activated then.
     pub trading: TradingHours,
+    /// What its downloads may take together.
+    pub bandwidth: Bandwidth,
     /// Whether it is there.
     pub state: SiteState,
     /// The operator's words about the state.

@@ -85,6 +85,11 @@ impl TradingHours {
         read.collect::<Result<_, _>>().map(Self)
     }
 
+    /// The same for a single span, whose error needs no number.
+    pub(crate) fn one(spec: &HoursSpec) -> Result<Self, String> {
+        Hours::read(spec).map(|hours| Self(vec![hours]))
+    }
+
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

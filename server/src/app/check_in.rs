@@ -25,7 +25,7 @@ use callboard_proto::{
 };
 
 use super::{
-    App, Error, Result,
+    App, Error, Result, bandwidth,
     devices::{self, Known, LastContact},
     grants::{self, Basis, Outcome},
     loads::{self, Wanted},
@@ -59,7 +59,8 @@ pub(crate) async fn answer(app: &App, known: Arc<Known>, question: &mut Question
         app.db.write(move |conn| Ok::<_, Error>(db::devices::set_facts(conn, id, &facts, now)?)).await?;
         devices::reread(app, &known).await?
     };
-    let (known, decision) = settle(app, known, &contact, now).await?;
+    let (known, mut decision) = settle(app, known, &contact, now).await?;
+    let rate = bandwidth::allot(app, &app.catalog().catalog, &known.record.device, &mut decision, now).await?;
     // Only now: a check-in that was not answered has not used up the offer of a new connection. Only once: after a wait
     // the device may be gone.
     if !question.noted {
@@ -67,6 +68,7 @@ pub(crate) async fn answer(app: &App, known: Arc<Known>, question: &mut Question
         question.noted = true;
     }
     let mut instruction = instruct(app, &known.record.device, &decision, question, now);
+    instruction.max_bytes_per_s = rate;
     instruction.next_checkin_s = question.next_checkin_s(&instruction);
     if let Some(until) = question.waits(&instruction, decision.next_check_in) {
         return Ok(Reply::Later(until));
@@ -233,6 +235,7 @@ fn instruct(app: &App, device: &Device, decision: &Decision, question: &Question
         offline_activation: decision.right.is_some(),
         activate_on: decision.right.map(|right| right.on).unwrap_or_default(),
         allow_downgrade,
+        max_bytes_per_s: None,
         next_checkin_s: u32::try_from(next.as_secs()).unwrap_or(u32::MAX).max(1),
         root_version: snapshot.root.as_ref().map_or(0, |root| root.root.version),
         want: Vec::new(),

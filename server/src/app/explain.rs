@@ -14,7 +14,7 @@ use callboard_proto::{
 };
 
 use super::{
-    App, Error, Result,
+    App, Error, Result, bandwidth,
     devices::{self, resolve},
     loads, rollouts,
 };
@@ -32,6 +32,11 @@ pub(crate) async fn explain(app: &App, reference: String) -> Result<Explanation>
     let loads = loads::read_all(app, &snapshot.catalog, device.site.as_ref()).await?;
     let mut decision = decide::explain(now, &snapshot.catalog, device, &contact, &loads);
     say_what_phases_wait_for(app, &mut decision, now).await?;
+    let before = decision.reason.clone();
+    bandwidth::allot(app, &snapshot.catalog, device, &mut decision, now).await?;
+    for one in decision.considered.iter_mut().filter(|one| one.reason == before) {
+        one.reason.clone_from(&decision.reason);
+    }
     let mut failures = failures(app, id, &decision).await?;
     let rollouts = decision.considered.into_iter().filter_map(|considered| {
         let rollout = snapshot.catalog.rollout(considered.rollout)?;

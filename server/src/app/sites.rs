@@ -5,7 +5,7 @@ use callboard_policy::{
     site::{self, SiteState, Suspension},
 };
 use callboard_proto::{
-    admin::{self, ImportSites, Imported, MAX_IMPORT, TradingHours},
+    admin::{self, BandwidthLimit, ImportSites, Imported, MAX_IMPORT, TradingHours},
     problem::Code,
     time::Timestamp,
 };
@@ -13,6 +13,9 @@ use chrono_tz::Tz;
 
 use super::{App, Because, Error, Result, devices, eligibility, rollouts};
 use crate::db::{self, DbConn, events::NewEvent, sites::Site};
+
+/// What a list may speak of.
+type More = (Option<Vec<TradingHours>>, Option<Vec<BandwidthLimit>>);
 
 /// Takes all sites of the list, or none.
 pub(crate) async fn import(app: &App, import: ImportSites) -> Result<Imported> {
@@ -28,7 +31,10 @@ pub(crate) async fn import(app: &App, import: ImportSites) -> Result<Imported> {
         if let Some(hours) = &site.trading_hours {
             check_hours(hours).map_err(|detail| Error::invalid(format!("site {}: {detail}", site.id)))?;
         }
-        sites.push((Site::new(site.id, site.name, tz, site.labels), site.trading_hours));
+        if let Some(limits) = &site.bandwidth {
+            check_limits(limits).map_err(|detail| Error::invalid(format!("site {}: {detail}", site.id)))?;
+        }
+        sites.push((Site::new(site.id, site.name, tz, site.labels), (site.trading_hours, site.bandwidth)));
     }
     let (now, dry_run) = (app.clock.now(), import.dry_run);
     let catalog = app.catalog();
@@ -37,9 +43,9 @@ pub(crate) async fn import(app: &App, import: ImportSites) -> Result<Imported> {
         .write(move |conn| {
             let mut outcome = Imported { created: 0, updated: 0, unchanged: 0, dry_run, eligible: Vec::new() };
             let mut changed = Vec::new();
-            for (site, trading) in &sites {
+            for (site, more) in &sites {
                 let old = db::sites::get(conn, &site.id)?;
-                let site = &merged(site, trading.as_ref(), old.as_ref());
+                let site = &merged(site, more.clone(), old.as_ref());
                 match old {
                     Some(old) if old == *site => outcome.unchanged += 1,
                     Some(old) => {
@@ -70,10 +76,12 @@ pub(crate) async fn import(app: &App, import: ImportSites) -> Result<Imported> {
 }
 
 /// What a list does not speak of stays as it is.
-fn merged(listed: &Site, trading: Option<&Vec<TradingHours>>, old: Option<&Site>) -> Site {
+fn merged(listed: &Site, (trading, bandwidth): More, old: Option<&Site>) -> Site {
     let Site { id, name, tz, labels, .. } = listed.clone();
     let kept = old.cloned().unwrap_or_else(|| listed.clone());
-    Site { id, name, tz, labels, trading: trading.cloned().unwrap_or_else(|| kept.trading.clone()), ..kept }
+    let trading = trading.unwrap_or_else(|| kept.trading.clone());
+    let bandwidth = bandwidth.unwrap_or_else(|| kept.bandwidth.clone());
+    Site { id, name, tz, labels, trading, bandwidth, ..kept }
 }
 
 fn put(conn: &mut DbConn, site: &Site, dry_run: bool, now: Timestamp) -> Result<()> {
@@ -103,6 +111,10 @@ fn check_hours(hours: &[TradingHours]) -> std::result::Result<(), String> {
     db::sites::hours(hours).map(drop).map_err(|detail| format!("trading_hours: {detail}"))
 }
 
+fn check_limits(limits: &[BandwidthLimit]) -> std::result::Result<(), String> {
+    db::sites::limits(limits).map(drop).map_err(|detail| format!("bandwidth: {detail}"))
+}
+
 /// A site by its id.
 pub(crate) fn resolve(conn: &mut DbConn, reference: &str) -> Result<Site> {
     let found = match reference.parse() {
@@ -120,6 +132,18 @@ pub(crate) async fn set_trading(app: &App, reference: String, hours: Vec<Trading
         let hours = db::sites::hours(&site.trading).map_err(Error::Unexpected)?;
         let text = if hours.is_empty() { "it never trades".to_owned() } else { hours.to_string() };
         Ok(NewEvent::general("site.trading_hours", format!("trading hours of site {}: {text}", site.id)))
+    })
+    .await
+}
+
+/// Replaces the limits of a site's bandwidth.
+pub(crate) async fn set_bandwidth(app: &App, reference: String, limits: Vec<BandwidthLimit>) -> Result<Site> {
+    check_limits(&limits).map_err(Error::invalid)?;
+    change(app, reference, move |_, site| {
+        site.bandwidth = limits;
+        let limits = db::sites::limits(&site.bandwidth).map_err(Error::Unexpected)?;
+        let text = if limits.is_empty() { "no limit".to_owned() } else { limits.to_string() };
+        Ok(NewEvent::general("site.bandwidth", format!("bandwidth of site {}: {text}", site.id)))
     })
     .await
 }
@@ -208,6 +232,7 @@ pub(crate) fn show(app: &App, site: Site) -> admin::Site {
         tz: site.tz.name().to_owned(),
         labels: site.labels,
         trading_hours: site.trading,
+        bandwidth: site.bandwidth,
         state: match site.state {
             SiteState::Active => admin::SiteState::Active,
             SiteState::Suspended => admin::SiteState::Suspended,

@@ -18,6 +18,7 @@ use serde::Serialize;
 
 use super::{
     api::{self, Api},
+    bandwidth::Limits,
     exit::{BadInput, unusable},
     hours::Hours,
 };
@@ -176,7 +177,7 @@ fn parse<T: Row>(text: &str, format: Format) -> Result<Vec<T>, String> {
 
 impl Row for ImportSite {
     const LIST: &'static str = "sites";
-    const COLUMNS: &'static [&'static str] = &["id", "name", "tz", "trading_hours", "label."];
+    const COLUMNS: &'static [&'static str] = &["id", "name", "tz", "trading_hours", "bandwidth", "label."];
     const REQUIRED: &'static [&'static str] = &["id", "tz"];
     type Body = ImportSites;
 
@@ -187,6 +188,7 @@ impl Row for ImportSite {
             tz: cells.required("tz")?,
             labels: cells.map("label.")?,
             trading_hours: cells.optional::<Hours>("trading_hours")?.map(|hours| hours.0),
+            bandwidth: cells.optional::<Limits>("bandwidth")?.map(|limits| limits.0),
         })
     }
 

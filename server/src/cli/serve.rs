@@ -276,7 +276,11 @@ fn serve_devices(
     tls: rustls::ServerConfig,
 ) -> anyhow::Result<ServerHandle> {
     let data = web::Data::from(app.clone());
-    let transfers = web::Data::new(Transfers::new(settings.max_transfers, app.metrics.bytes_served.clone()));
+    let transfers = web::Data::new(Transfers::new(
+        settings.max_transfers,
+        settings.max_bytes_per_s,
+        app.metrics.bytes_served.clone(),
+    ));
     let limit = web::Data::new(EnrolLimit::new());
     let workers = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
     let times = Times { request: app.request_timeout, stall: settings.stall_timeout };

@@ -1,11 +1,12 @@
 //! `callboard site`: where devices stand.
 
-use callboard_proto::admin::{ChangeSite, ImportSite, Page, SetTradingHours, Site};
+use callboard_proto::admin::{ChangeSite, ImportSite, Page, SetBandwidth, SetTradingHours, Site};
 use ureq::http::Method;
 
 use super::{
     Context,
     api::{PageArgs, Path},
+    bandwidth::{self, Limits},
     device,
     hold::HoldArgs,
     hours::{self, Hours},
@@ -28,8 +29,9 @@ pub(crate) enum SiteCommand {
     },
     /// Make or change sites
     ///
-    /// CSV columns: id, name, tz, trading_hours, label.KEY. JSON: a list of objects with id, name, tz, trading_hours,
-    /// labels. An import may be repeated; one without trading hours leaves those that are there.
+    /// CSV columns: id, name, tz, trading_hours, bandwidth, label.KEY. JSON: a list of objects with id, name, tz,
+    /// trading_hours, bandwidth, labels. An import may be repeated; one without trading hours or bandwidth leaves what is
+    /// there.
     #[command(after_help = "Examples:\n  callboard site import sites.csv --dry-run")]
     Import(ImportArgs),
     /// Set the trading hours of a site: nothing is activated in them
@@ -39,6 +41,16 @@ pub(crate) enum SiteCommand {
         site: String,
         #[arg(help = format!("All of them, by the clock of the site's zone: {}", hours::SYNTAX))]
         hours: Hours,
+    },
+    /// Set what the downloads of a site may take together
+    #[command(
+        after_help = "Examples:\n  callboard site bandwidth NYC-001 'mon-sat 08:00-20:00 250kB/s; 2MB/s'\n  callboard site bandwidth NYC-001 none"
+    )]
+    Bandwidth {
+        /// Its id
+        site: String,
+        #[arg(help = format!("All limits, by the clock of the site's zone; the first whose hours it is holds: {}", bandwidth::SYNTAX))]
+        limits: Limits,
     },
     /// Keep all rollouts away from the devices of a site
     Hold {
@@ -99,6 +111,10 @@ pub(crate) fn run(command: SiteCommand, context: &Context) -> anyhow::Result<()>
             api.tell(Method::PUT, &one(&site, &["trading-hours"]), &body)?;
             shown(&site)
         }
+        SiteCommand::Bandwidth { site, limits } => {
+            api.tell(Method::PUT, &one(&site, &["bandwidth"]), &SetBandwidth { bandwidth: limits.0 })?;
+            shown(&site)
+        }
         SiteCommand::Hold { site, hold } => {
             api.tell(Method::PUT, &one(&site, &["hold"]), &hold.hold())?;
             shown(&site)
@@ -146,6 +162,7 @@ fn details(site: &Site) -> String {
         ("held", hold.unwrap_or_default()),
         ("time zone", site.tz.clone()),
         ("trading hours", hours::show(&site.trading_hours)),
+        ("bandwidth", bandwidth::show(&site.bandwidth)),
         ("labels", table::pairs(&site.labels)),
     ])
 }

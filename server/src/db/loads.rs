@@ -41,6 +41,15 @@ pub(crate) fn in_flight(
     Ok(InFlight { overall, at_site })
 }
 
+/// How many devices download at `site`, in any of these rollouts.
+pub(crate) fn downloads_at(conn: &mut DbConn, rollouts: &[RolloutId], site: &SiteId) -> QueryResult<u64> {
+    let mut sum = 0;
+    for rollout in rollouts {
+        sum += at_site(conn, *rollout, Grant::Download, site)?.count;
+    }
+    Ok(sum)
+}
+
 fn overall(conn: &mut DbConn, rollout: RolloutId, grant: Grant) -> QueryResult<Holders> {
     let of_rollout = counts::table.filter(counts::rollout_id.eq(Uid::from(rollout)));
     let counts: Vec<i64> = match grant {

@@ -14,6 +14,7 @@ diesel::table! {
         tz -> Text,
         labels -> Text,
         trading -> Text,
+        bandwidth -> Text,
         state -> SmallInt,
         state_reason -> Text,
         suspended_at -> Nullable<BigInt>,

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use callboard_policy::{
+    bandwidth::{Bandwidth, LimitSpec},
     device::Hold,
     site::{SiteRules, SiteState, Suspension},
     trading::{HoursSpec, TradingHours},
@@ -26,6 +27,8 @@ pub(crate) struct Site {
     pub(crate) labels: BTreeMap<String, String>,
     /// As they were typed, and checked before they were written.
     pub(crate) trading: Vec<admin::TradingHours>,
+    /// The same.
+    pub(crate) bandwidth: Vec<admin::BandwidthLimit>,
     pub(crate) state: SiteState,
     pub(crate) state_reason: String,
     pub(crate) suspension: Option<Suspension>,
@@ -39,6 +42,7 @@ pub(super) struct Row {
     tz: String,
     labels: String,
     trading: String,
+    bandwidth: String,
     state: i16,
     state_reason: String,
     suspended_at: Option<Ms>,
@@ -56,6 +60,7 @@ impl Row {
             tz: parse(&self.tz)?,
             labels: from_json(&self.labels)?,
             trading: from_json(&self.trading)?,
+            bandwidth: from_json(&self.bandwidth)?,
             state: at_place(&SiteState::ALL, self.state, "site state")?,
             state_reason: self.state_reason,
             suspension: self.suspended_at.map(suspension),
@@ -67,14 +72,25 @@ impl Row {
 impl Site {
     /// A site that nothing special is known of.
     pub(crate) fn new(id: SiteId, name: String, tz: Tz, labels: BTreeMap<String, String>) -> Self {
-        let (trading, state, state_reason) = (Vec::new(), SiteState::Active, String::new());
-        Self { id, name, tz, labels, trading, state, state_reason, suspension: None, held: None }
+        Self {
+            id,
+            name,
+            tz,
+            labels,
+            trading: Vec::new(),
+            bandwidth: Vec::new(),
+            state: SiteState::Active,
+            state_reason: String::new(),
+            suspension: None,
+            held: None,
+        }
     }
 
     /// What it imposes on its devices.
     pub(crate) fn rules(&self) -> Result<SiteRules, String> {
         Ok(SiteRules {
             trading: hours(&self.trading)?,
+            bandwidth: limits(&self.bandwidth)?,
             state: self.state,
             state_reason: self.state_reason.clone(),
             suspension: self.suspension,
@@ -93,6 +109,17 @@ pub(crate) fn hours(typed: &[admin::TradingHours]) -> Result<TradingHours, Strin
     TradingHours::read(&typed.iter().map(spec).collect::<Vec<_>>())
 }
 
+/// Understands limits of bandwidth.
+pub(crate) fn limits(typed: &[admin::BandwidthLimit]) -> Result<Bandwidth, String> {
+    let spec = |one: &admin::BandwidthLimit| LimitSpec {
+        days: one.days.clone(),
+        from: one.from.clone(),
+        to: one.to.clone(),
+        bytes_per_s: one.bytes_per_s,
+    };
+    Bandwidth::read(&typed.iter().map(spec).collect::<Vec<_>>())
+}
+
 /// One site.
 pub(crate) fn get(conn: &mut DbConn, id: &SiteId) -> QueryResult<Option<Site>> {
     find::<_, Row>(conn, sites::table.find(id.to_string()))?.map(Row::into_site).transpose()
@@ -107,7 +134,7 @@ pub(crate) fn list(conn: &mut DbConn, after: Option<&SiteId>, limit: i64) -> Que
 
 /// Writes a site, new or changed.
 pub(crate) fn put(conn: &mut DbConn, site: &Site) -> QueryResult<()> {
-    let (labels, trading) = (to_json(&site.labels)?, to_json(&site.trading)?);
+    let (labels, trading, bandwidth) = (to_json(&site.labels)?, to_json(&site.trading)?, to_json(&site.bandwidth)?);
     let (id, tz) = (site.id.to_string(), site.tz.name());
     let held = site.held.as_ref();
     let values = (
@@ -115,6 +142,7 @@ pub(crate) fn put(conn: &mut DbConn, site: &Site) -> QueryResult<()> {
         sites::tz.eq(tz),
         sites::labels.eq(&labels),
         sites::trading.eq(&trading),
+        sites::bandwidth.eq(&bandwidth),
         sites::state.eq(place(&SiteState::ALL, &site.state)),
         sites::state_reason.eq(&site.state_reason),
         sites::suspended_at.eq(site.suspension.map(|last| Ms::from(last.from))),

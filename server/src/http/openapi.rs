@@ -16,7 +16,7 @@ use super::admin::{
     servers((url = "/api/v1")),
     paths(
         overview::get,
-        sites::list, sites::get, sites::import, sites::set_trading_hours, sites::hold, sites::unhold,
+        sites::list, sites::get, sites::import, sites::set_trading_hours, sites::set_bandwidth, sites::hold, sites::unhold,
         sites::suspend, sites::activate, sites::close,
         devices::list, devices::get, devices::import, devices::edit_labels, devices::hold, devices::unhold,
         devices::set_serial, devices::clear_serial, devices::decommission, devices::history, devices::explain,

@@ -78,6 +78,7 @@ impl Software {
             offline_activation: false,
             activate_on: ActivateOn::Now,
             allow_downgrade: true,
+            max_bytes_per_s: None,
             next_checkin_s: FAR,
             root_version: 1,
             want: Vec::new(),

@@ -50,6 +50,9 @@ pub(super) fn admitted(case: &Case<'_>, rollout: &Rollout, gate: Gate) -> Result
     if let Some((freeze, span, zone)) = frozen(case, rollout, needed) {
         return Err(Verdict::Frozen { freeze, span, gate, opens: opens(), zone });
     }
+    if let Some(opens) = (gate == Gate::Download).then(|| stopped(case)).flatten() {
+        return Err(Verdict::NoBandwidth { opens });
+    }
     let (closes, grounds) = match window::state_at(case.now, &openings.windows, needed) {
         None => (None, exempt),
         Some(WindowState::Open { until, zone }) => (Some(until), Grounds::Window { until, zone }),
@@ -63,6 +66,12 @@ pub(super) fn admitted(case: &Case<'_>, rollout: &Rollout, gate: Gate) -> Result
     };
     let until = [closes, trades, openings.freezes_from(case.now)].into_iter().flatten().min();
     Ok(Admitted { until, grounds })
+}
+
+/// Whether the site allows no downloads at this hour, and until when.
+fn stopped(case: &Case<'_>) -> Option<Option<Timestamp>> {
+    let allowed = case.device.site_rules.bandwidth.at(case.now, case.device.site_tz?)?;
+    (allowed.bytes_per_s == 0).then_some(allowed.until)
 }
 
 /// The freeze in force, of several the one that ends last; else one that begins before `needed` has passed.

@@ -99,6 +99,11 @@ pub enum Verdict {
         /// Whose clock that is.
         zone: Zone,
     },
+    /// The site allows no downloads at this hour.
+    NoBandwidth {
+        /// Until then; `None` if that does not change within a week.
+        opens: Option<Timestamp>,
+    },
     /// Other devices hold all places that the rollout's caps allow.
     Full(Full),
     /// The device went silent while it activated.
@@ -239,7 +244,9 @@ impl Verdict {
     /// When it may change by itself.
     pub(super) fn changes_at(&self) -> Option<Span> {
         match *self {
-            Self::NotBegun { at } | Self::RetryLater { at, .. } => Some(Span { start: at, end: at }),
+            Self::NotBegun { at } | Self::RetryLater { at, .. } | Self::NoBandwidth { opens: Some(at) } => {
+                Some(Span { start: at, end: at })
+            }
             Self::WindowClosed { opens, .. } | Self::Frozen { opens, .. } | Self::Trading { opens, .. } => opens,
             _ => None,
         }
@@ -267,6 +274,7 @@ impl Verdict {
             Self::WindowClosed { gate: Gate::Install, .. } => "install_window_closed",
             Self::Frozen { .. } => "frozen",
             Self::Trading { .. } => "trading_hours",
+            Self::NoBandwidth { .. } => "no_bandwidth",
             Self::Full(Full { grant: Grant::Download, .. }) => "downloads_full",
             Self::Full(Full { grant: Grant::Activation, .. }) => "activations_full",
             Self::TimedOut => "timed_out",
@@ -379,6 +387,10 @@ fn waiting(verdict: &Verdict, subject: &Subject<'_>) -> Option<String> {
         }
         Verdict::Frozen { freeze, span, gate, opens, zone } => frozen(subject, freeze, span, gate, opens, zone),
         Verdict::Trading { begins, opens, zone } => trading(subject, begins, opens, zone),
+        Verdict::NoBandwidth { opens } => {
+            let until = opens.map(|at| format!(" until {at}")).unwrap_or_default();
+            format!("the site allows no downloads{until} ({})", subject.device.site_rules.bandwidth)
+        }
         Verdict::Full(full) => no_place(subject, full),
         Verdict::TimedOut => "the device went silent while it installed; a late report or a retry decides".to_owned(),
         Verdict::TriedAgain { .. } => {

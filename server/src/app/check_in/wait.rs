@@ -59,6 +59,7 @@ pub(crate) struct Told {
     times: (Option<Timestamp>, Option<Timestamp>),
     offline_activation: bool,
     activate_on: ActivateOn,
+    max_bytes_per_s: Option<u64>,
 }
 
 impl Told {
@@ -69,6 +70,7 @@ impl Told {
             times: (instruction.not_before, instruction.not_after),
             offline_activation: instruction.offline_activation,
             activate_on: instruction.activate_on,
+            max_bytes_per_s: instruction.max_bytes_per_s,
         }
     }
 }

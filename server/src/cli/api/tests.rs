@@ -24,6 +24,7 @@ fn site(id: &str) -> String {
         tz: "UTC".to_owned(),
         labels: Labels::new(),
         trading_hours: Vec::new(),
+        bandwidth: Vec::new(),
         state: SiteState::Active,
         state_reason: None,
         hold: None,

@@ -35,18 +35,18 @@ fn csv_and_json_give_the_same_devices() {
 
 #[test]
 fn sites_are_read_from_csv() {
-    let csv = "id,tz,trading_hours,label.region\n\
-               NYC-001,America/New_York,mon-tue 08:00-20:00; sun 10:00-18:00,northeast\n\
-               NYC-002,America/New_York,none,\n\
-               NYC-003,America/New_York,,\n";
+    let csv = "id,tz,trading_hours,bandwidth,label.region\n\
+               NYC-001,America/New_York,mon-tue 08:00-20:00; sun 10:00-18:00,sun 0; 2MB/s,northeast\n\
+               NYC-002,America/New_York,none,none,\n\
+               NYC-003,America/New_York,,,\n";
     let rows: Vec<ImportSite> = parse(csv, Format::Csv).expect("sites");
     let lines: Vec<String> = rows.iter().map(|row| serde_json::to_string(row).expect("JSON")).collect();
     assert_eq!(
         lines,
         [
-            r#"{"id":"NYC-001","name":"","tz":"America/New_York","labels":{"region":"northeast"},"trading_hours":[{"days":["mon","tue"],"opens":"08:00","closes":"20:00"},{"days":["sun"],"opens":"10:00","closes":"18:00"}]}"#,
-            r#"{"id":"NYC-002","name":"","tz":"America/New_York","labels":{},"trading_hours":[]}"#,
-            r#"{"id":"NYC-003","name":"","tz":"America/New_York","labels":{},"trading_hours":null}"#,
+            r#"{"id":"NYC-001","name":"","tz":"America/New_York","labels":{"region":"northeast"},"trading_hours":[{"days":["mon","tue"],"opens":"08:00","closes":"20:00"},{"days":["sun"],"opens":"10:00","closes":"18:00"}],"bandwidth":[{"days":["sun"],"from":null,"to":null,"bytes_per_s":0},{"days":[],"from":null,"to":null,"bytes_per_s":2000000}]}"#,
+            r#"{"id":"NYC-002","name":"","tz":"America/New_York","labels":{},"trading_hours":[],"bandwidth":[]}"#,
+            r#"{"id":"NYC-003","name":"","tz":"America/New_York","labels":{},"trading_hours":null,"bandwidth":null}"#,
         ]
     );
     let bad = refusal::<ImportSite>("id,tz,trading_hours\nNYC-001,UTC,mon 8-20\n");

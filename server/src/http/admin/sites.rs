@@ -3,7 +3,7 @@
 use actix_web::web::{Data, Json, Path, Query};
 use callboard_policy::{device as policy, site::SiteState};
 use callboard_proto::{
-    admin::{ChangeSite, Hold, ImportSites, Imported, Page, SetTradingHours, Site},
+    admin::{ChangeSite, Hold, ImportSites, Imported, Page, SetBandwidth, SetTradingHours, Site},
     problem::Problem,
 };
 
@@ -51,6 +51,20 @@ pub(crate) async fn set_trading_hours(
     body: Body<SetTradingHours>,
 ) -> ApiResult<Json<Site>> {
     let site = app::sites::set_trading(&app, path.into_inner(), body.into_inner().trading_hours).await?;
+    Ok(Json(app::sites::show(&app, site)))
+}
+
+/// Replaces what the downloads of a site may take together.
+#[utoipa::path(put, path = "/sites/{site}/bandwidth", tag = "sites", params(("site" = String, Path)),
+    request_body = SetBandwidth,
+    responses((status = 200, body = Site), (status = 404, body = Problem), (status = 422, body = Problem)))]
+pub(crate) async fn set_bandwidth(
+    _: Operator,
+    app: Data<App>,
+    path: Path<String>,
+    body: Body<SetBandwidth>,
+) -> ApiResult<Json<Site>> {
+    let site = app::sites::set_bandwidth(&app, path.into_inner(), body.into_inner().bandwidth).await?;
     Ok(Json(app::sites::show(&app, site)))
 }
 

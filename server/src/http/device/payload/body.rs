@@ -27,7 +27,10 @@ use actix_web::{
     web::{Bytes, BytesMut},
 };
 use rustix::io::{Errno, ReadWriteFlags};
-use tokio::task::JoinHandle;
+use tokio::{
+    task::JoinHandle,
+    time::{Sleep, sleep_until},
+};
 
 use super::transfers::Lease;
 
@@ -47,23 +50,27 @@ pub(super) struct Body {
     rest: Range<u64>,
     size: u64,
     cold: Option<JoinHandle<io::Result<Bytes>>>,
+    /// When the next piece may be sent, where all transfers together are limited.
+    turn: Option<Pin<Box<Sleep>>>,
     lease: Lease,
 }
 
 impl Body {
     pub(super) fn new(file: File, range: Range<u64>, lease: Lease) -> Self {
         let size = range.end.saturating_sub(range.start);
-        Self { file: Arc::new(file), rest: range, size, cold: None, lease }
+        Self { file: Arc::new(file), rest: range, size, cold: None, turn: None, lease }
     }
 
     fn wanted(&self) -> usize {
         let left = self.rest.end.saturating_sub(self.rest.start);
-        usize::try_from(left).map_or(PIECE, |left| left.min(PIECE))
+        let piece = self.lease.piece(PIECE);
+        usize::try_from(left).map_or(piece, |left| left.min(piece))
     }
 
     fn sent(&mut self, piece: Bytes) -> Bytes {
         self.rest.start = self.rest.start.saturating_add(u64::try_from(piece.len()).unwrap_or(u64::MAX));
         self.lease.count(piece.len());
+        self.turn = None;
         piece
     }
 }
@@ -79,6 +86,12 @@ impl MessageBody for Body {
         let wanted = self.wanted();
         if wanted == 0 {
             return Poll::Ready(None);
+        }
+        if self.turn.is_none() {
+            self.turn = self.lease.turn(wanted).map(|at| Box::pin(sleep_until(at)));
+        }
+        if let Some(turn) = &mut self.turn {
+            ready!(turn.as_mut().poll(context));
         }
         if self.cold.is_none() {
             match read_cached(&self.file, self.rest.start, wanted) {

@@ -96,7 +96,7 @@ impl Scene {
         upload.write(&bytes).unwrap();
         upload.finish().unwrap();
         let served = Arc::new(AtomicU64::new(0));
-        let transfers = web::Data::new(Transfers::new(places, served.clone()));
+        let transfers = web::Data::new(Transfers::new(places, None, served.clone()));
         let store = web::Data::new(store);
         let server = HttpServer::new(move || {
             let route = web::route().to(handler);
