@@ -60,7 +60,7 @@ fn the_downloads_of_a_site_share_what_it_may_take_at_this_hour() {
         let [first, second, elsewhere] = &mut tills[..] else { panic!("three tills") };
         let told = asks(first);
         assert_eq!((told.action, told.max_bytes_per_s), (Action::Download, Some(250_000)));
-        insta::assert_snapshot!(told.reason.text, @"rollout r: download pos-app 2.4.0; site NYC-001 has 250 kB/s until 2027-01-13T01:00:00Z for 1 downloads");
+        insta::assert_snapshot!(told.reason.text, @"rollout r: download pos-app 2.4.0; site NYC-001 has 250 kB/s until 2027-01-13T01:00:00Z for one download");
         assert_eq!(told.next_checkin_s, 60, "shares follow soon");
         assert_eq!(asks(second).max_bytes_per_s, Some(125_000));
         assert_eq!(asks(first).max_bytes_per_s, Some(125_000));

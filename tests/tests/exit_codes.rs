@@ -51,6 +51,7 @@ const REMOTE: &[&str] = &[
     "site close A --reason r",
     "site hold A --reason r",
     "site hours A none",
+    "site bandwidth A none",
     "site import sites.csv",
     "site list",
     "site release-hold A",

@@ -232,7 +232,7 @@ mod tests {
         );
         assert_eq!(
             said(&[limit(&["mon"], Some(("8", "20:00")), 0)]),
-            "limit 1: \"8\" is no time of day, such as 08:30"
+            "limit 1: \"8\" is no time of day; HH:MM such as 02:00 is wanted"
         );
         let half = LimitSpec { to: None, ..limit(&[], Some(("08:00", "20:00")), 0) };
         assert_eq!(said(&[half]), "limit 1: it has one of from and to; give both or none");

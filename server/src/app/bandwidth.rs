@@ -20,17 +20,18 @@ use crate::db;
 /// How long a share may be out of date.
 const FOLLOW: Duration = Duration::from_secs(60);
 
-/// Adds to a decision for a download how fast it may be, and says that number too.
+/// Adds to a decision for a download how fast it may be, and says that number too. `granted` is whether it has been
+/// carried out, so that the download is one of those under way.
 pub(super) async fn allot(
     app: &App,
     catalog: &Catalog,
     device: &Device,
     decision: &mut Decision,
+    granted: bool,
     now: Timestamp,
 ) -> Result<Option<u64>> {
     let own = match decision.step {
-        // It is not under way yet.
-        Step::GrantDownload { .. } => 1,
+        Step::GrantDownload { .. } => u64::from(!granted),
         Step::ContinueDownload { .. } => 0,
         _ => return Ok(None),
     };
@@ -41,7 +42,8 @@ pub(super) async fn allot(
     let downloads = (under_way + own).max(1);
     let until = allowed.until.map(|until| format!(" until {until}")).unwrap_or_default();
     let text = &mut decision.reason.text;
-    *text = format!("{text}; site {site} has {}{until} for {downloads} downloads", rate(allowed.bytes_per_s));
+    let whom = if downloads == 1 { "one download".to_owned() } else { format!("{downloads} downloads") };
+    *text = format!("{text}; site {site} has {}{until} for {whom}", rate(allowed.bytes_per_s));
     let changes = allowed.until.map_or(FOLLOW, |until| until.since(now).max(Duration::from_secs(1)));
     decision.next_check_in = decision.next_check_in.min(FOLLOW).min(changes);
     Ok(Some(allowed.share(downloads)))

@@ -60,7 +60,7 @@ pub(crate) async fn answer(app: &App, known: Arc<Known>, question: &mut Question
         devices::reread(app, &known).await?
     };
     let (known, mut decision) = settle(app, known, &contact, now).await?;
-    let rate = bandwidth::allot(app, &app.catalog().catalog, &known.record.device, &mut decision, now).await?;
+    let rate = bandwidth::allot(app, &app.catalog().catalog, &known.record.device, &mut decision, true, now).await?;
     // Only now: a check-in that was not answered has not used up the offer of a new connection. Only once: after a wait
     // the device may be gone.
     if !question.noted {

@@ -33,7 +33,7 @@ pub(crate) async fn explain(app: &App, reference: String) -> Result<Explanation>
     let mut decision = decide::explain(now, &snapshot.catalog, device, &contact, &loads);
     say_what_phases_wait_for(app, &mut decision, now).await?;
     let before = decision.reason.clone();
-    bandwidth::allot(app, &snapshot.catalog, device, &mut decision, now).await?;
+    bandwidth::allot(app, &snapshot.catalog, device, &mut decision, false, now).await?;
     for one in decision.considered.iter_mut().filter(|one| one.reason == before) {
         one.reason.clone_from(&decision.reason);
     }
