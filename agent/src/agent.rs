@@ -67,6 +67,8 @@ pub(crate) struct Agent {
     /// Why the last contact failed; gone with the next that succeeds.
     pub(crate) contact_error: RefCell<Option<String>>,
     pub(crate) boot_id: String,
+    /// The installation of the system.
+    pub(crate) image_id: Option<String>,
 }
 
 impl Agent {
@@ -188,6 +190,7 @@ impl Agent {
             arch: settings.arch.clone(),
             tz: settings.tz.clone(),
             serial: settings.serial.clone(),
+            image_id: self.image_id.clone(),
             channels: settings.channels.clone(),
             installed: installed.collect(),
             attributes: settings.attributes.clone(),

@@ -15,6 +15,7 @@ use callboard_proto::{
 };
 use serde::Deserialize;
 
+use crate::image;
 pub(crate) use product::ProductSettings;
 
 mod product;
@@ -33,6 +34,8 @@ pub(crate) struct Settings {
     pub(crate) hw: String,
     pub(crate) arch: String,
     pub(crate) serial: Option<String>,
+    /// What tells one installation of the system from another, if anything does.
+    pub(crate) image_id_file: Option<PathBuf>,
     pub(crate) tz: Option<String>,
     pub(crate) channels: Vec<String>,
     pub(crate) attributes: BTreeMap<String, String>,
@@ -66,6 +69,7 @@ struct Fragment {
     hw: Option<String>,
     arch: Option<String>,
     serial: Option<String>,
+    image_id_file: Option<PathBuf>,
     tz: Option<String>,
     channels: Option<Vec<String>>,
     #[serde(default)]
@@ -125,6 +129,10 @@ impl Settings {
             hw: short("hw", fragment.hw.unwrap_or_else(|| "generic".to_owned()))?,
             arch: short("arch", fragment.arch.unwrap_or_else(|| std::env::consts::ARCH.to_owned()))?,
             serial: fragment.serial.map(|serial| short("serial", serial)).transpose()?,
+            image_id_file: match fragment.image_id_file.unwrap_or_else(|| image::MACHINE_ID.into()) {
+                none if none.as_os_str().is_empty() => None,
+                path => Some(absolute("image_id_file", path)?),
+            },
             tz: fragment.tz.map(|tz| short("tz", tz)).transpose()?,
             channels: channels(fragment.channels.unwrap_or_else(|| vec!["stable".to_owned()]))?,
             attributes: attributes(fragment.attributes)?,
@@ -253,6 +261,8 @@ mod tests {
         check("[polling]\nwait_s = 56", "polling.wait_s is 56, allowed is 0 to 55");
         check("state_dir = 'x'", "state_dir is \"x\", wanted is an absolute path");
         check("state_dir = '/a/../b'", "without `..`");
+        check("image_id_file = 'x'", "image_id_file is \"x\", wanted is an absolute path");
+        check("image_id_file = ''", "accepted");
         check("channels = []", "channels is empty");
         check("hw = ''", "hw must be 1 to 128 bytes");
         check("hw = 5", "line 1: invalid type");
@@ -295,8 +305,8 @@ mod tests {
         let shown = Settings::parse(&text).expect("every line is a setting");
         let default = Settings::parse("[products.pos-app]\ndirectory = '/opt/pos-app'").expect("valid");
         assert_eq!(
-            (&shown.state_dir, &shown.hw, &shown.channels),
-            (&default.state_dir, &default.hw, &default.channels)
+            (&shown.state_dir, &shown.hw, &shown.channels, &shown.image_id_file),
+            (&default.state_dir, &default.hw, &default.channels, &default.image_id_file)
         );
         assert_eq!(
             format!("{:?} {:?}", shown.polling, shown.network),

@@ -17,6 +17,7 @@ mod download;
 mod enrol;
 mod fs;
 mod identity;
+mod image;
 mod install;
 mod journal;
 mod layout;

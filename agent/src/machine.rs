@@ -196,7 +196,7 @@ fn give_up(phase: Phase) -> Phase {
 
 fn next(task: &Task, event: Event) -> Next {
     match event {
-        Event::Started => started(&task.phase),
+        Event::Started => started(task),
         Event::Ordered { order, activate, right } => ordered(task, order, activate, right),
         Event::Held { right } => held(task, right),
         Event::Withdrawn => Next::Right(None),
@@ -210,13 +210,16 @@ fn next(task: &Task, event: Event) -> Next {
 }
 
 /// The rows "found after restart" of the table of states.
-fn started(phase: &Phase) -> Next {
-    match phase {
+fn started(task: &Task) -> Next {
+    match &task.phase {
         Phase::Staged { .. }
         | Phase::Waiting { .. }
         | Phase::Committed
         | Phase::RolledBack { .. }
         | Phase::Inconsistent { .. } => Next::Told(phase.clone()),
+        // The grant may be over by now, so the server is asked again: what stands is granted again. Whoever activated
+        // without asking goes on.
+        Phase::Pre { tree } if task.right.is_none() => Next::Told(Phase::Waiting { tree: Some(*tree) }),
         // What was verified before the restart is not believed after it: the payload is hashed again.
         Phase::Staging => Next::Phase(Phase::Downloading),
         // The try that was cut short has counted already: the number was lowered before it began.

@@ -30,8 +30,9 @@ pub(crate) struct Outbox {
 pub(crate) const fn seq(event: Event) -> u32 {
     match event {
         Event::Downloading => 1,
-        Event::Deferred => 2,
-        Event::Staged => 3,
+        Event::Staged => 2,
+        // What is staged is put off.
+        Event::Deferred => 3,
         Event::Activating => 4,
         Event::Verifying => 5,
         Event::Succeeded | Event::RolledBack | Event::Failed | Event::Cancelled => 6,

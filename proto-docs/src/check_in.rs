@@ -84,6 +84,9 @@ pub struct Facts {
     /// Serial number, where it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub serial: Option<String>,
+    /// Which installation of the system this is; another one than before is a new beginning.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_id: Option<String>,
     /// Channels it accepts.
     #[serde(default)]
     pub channels: Vec<String>,
@@ -179,8 +182,12 @@ impl Check for CheckIn {
         ] {
             text::field(name, text, MAX_TEXT)?;
         }
-        for (name, text) in [("facts.tz", &facts.tz), ("facts.serial", &facts.serial), ("last_error", &self.last_error)]
-        {
+        for (name, text) in [
+            ("facts.tz", &facts.tz),
+            ("facts.serial", &facts.serial),
+            ("facts.image_id", &facts.image_id),
+            ("last_error", &self.last_error),
+        ] {
             text::some(name, text.as_ref(), MAX_TEXT)?;
         }
         text::each("facts.channels", &facts.channels, MAX_TEXT)?;

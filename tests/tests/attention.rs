@@ -5,7 +5,7 @@ use callboard_proto::{
     instruction::Action,
     problem::Code,
     report::{Event, FailureClass},
-    state::AssignmentState as S,
+    state::{AgentState, AssignmentState as S},
 };
 use callboard_tests::{
     device::{FakeDevice, Health},
@@ -239,5 +239,25 @@ fn operators_do_it_on_the_command_line() {
         let gone = server.cli(["rollout", "cancel", "r", "--device", "till-1", "--reason", "sold"]);
         assert_eq!(gone.ok().stdout, "1 device: till-1\n");
         assert_eq!(server.rollout("r").state, RolloutState::Running, "the others go on");
+    });
+}
+
+#[test]
+fn a_device_whose_part_is_cancelled_drops_what_it_has_staged() {
+    on_both(|server| {
+        let [mut device] = tills(server, &json!({}));
+        let offer = device.obey(Health::Good);
+        device.is_at(&offer, AgentState::Staged);
+        deal(server, "cancel", &json!({ "devices": ["till-0"] }));
+        // Again, until it says that it is done.
+        for _ in 0..2 {
+            let told = device.check_in();
+            assert_eq!((told.action, told.reason.code.as_str()), (Action::Cancel, "cancelled"));
+            assert_eq!((told.assignment_id, told.attempt), (offer.assignment_id, offer.attempt));
+        }
+        device.report(&offer, Event::Cancelled);
+        (device.state, device.progress) = (AgentState::Idle, None);
+        assert_eq!(device.check_in().action, Action::None);
+        assert_eq!(counts(server).cancelled, 1);
     });
 }

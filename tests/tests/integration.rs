@@ -50,6 +50,7 @@ mod payloads;
 mod phases;
 mod progressive;
 mod registry;
+mod reimage;
 mod releases;
 mod reports;
 mod retention;

@@ -166,6 +166,16 @@ fn the_third_interrupted_trial_is_the_last() {
 }
 
 #[test]
+fn an_activation_that_was_granted_is_asked_for_again_after_a_restart() {
+    let mut events = until_trial();
+    events.truncate(5);
+    events.extend([Event::Started, Event::Ordered { order: order(1), activate: true, right: None }]);
+    let (names, said) = story(&events);
+    assert_eq!(names[4..].join(" "), "Pre Waiting Pre");
+    assert_eq!(said.iter().filter(|event| **event == report::Event::Activating).count(), 2, "the same report twice");
+}
+
+#[test]
 fn an_activation_that_began_is_neither_cancelled_nor_held_nor_replaced() {
     for phase in every_phase().into_iter().filter(|phase| !phase.is_before_switch() && !busy(phase.clone()).is_ended())
     {

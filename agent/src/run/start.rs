@@ -19,6 +19,7 @@ use crate::{
     config::Settings,
     fs::{self, Disk, Fs},
     identity::{self, Identity, IdentityError},
+    image,
     install::tidy,
     journal::Journal,
     layout::{ProductDir, StateDir},
@@ -79,6 +80,7 @@ pub(super) fn open(settings: Settings, fs: Rc<dyn Fs>, identity: Identity) -> Re
     {
         tracing::warn!(%error, "left-over payloads could not be removed");
     }
+    let image_id = image::id(settings.image_id_file.as_deref());
     let agent = Agent {
         client: client(&*fs, &settings, &state_dir, &identity, &clock)?,
         settings,
@@ -98,6 +100,7 @@ pub(super) fn open(settings: Settings, fs: Rc<dyn Fs>, identity: Identity) -> Re
         pace: RefCell::default(),
         contact_error: RefCell::new(None),
         boot_id: boot_id(),
+        image_id,
         state_dir,
     };
     if found == Found::Lost {

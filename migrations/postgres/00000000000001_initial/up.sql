@@ -60,7 +60,9 @@ CREATE TABLE devices (
     installed TEXT COLLATE "C" NOT NULL, -- JSON object: product -> version, sort key, release, epoch, counter, floor
     hold_reason TEXT COLLATE "C",
     hold_until BIGINT,
-    decommissioned_at BIGINT
+    decommissioned_at BIGINT,
+    image_id TEXT COLLATE "C", -- the installation of its system, if it told one
+    imaged_at BIGINT -- since when, if it is not the first one
 );
 CREATE INDEX devices_last_seen ON devices (last_seen);
 CREATE INDEX devices_site ON devices (site_id);

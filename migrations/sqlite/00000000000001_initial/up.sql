@@ -60,7 +60,9 @@ CREATE TABLE devices (
     installed TEXT NOT NULL, -- JSON object: product -> version, sort key, release, epoch, counter, floor
     hold_reason TEXT,
     hold_until INTEGER,
-    decommissioned_at INTEGER
+    decommissioned_at INTEGER,
+    image_id TEXT, -- the installation of its system, if it told one
+    imaged_at INTEGER -- since when, if it is not the first one
 ) STRICT;
 CREATE INDEX devices_last_seen ON devices (last_seen);
 CREATE INDEX devices_site ON devices (site_id);

@@ -273,9 +273,11 @@ impl Ledger {
 
     fn take(&mut self, now: Timestamp, unit: &mut Unit, step: Step) -> Result<(), IllegalTransition> {
         match step {
-            Step::Nothing | Step::Hold { .. } | Step::ContinueDownload { .. } | Step::ContinueActivation { .. } => {
-                Ok(())
-            }
+            Step::Nothing
+            | Step::Hold { .. }
+            | Step::ContinueDownload { .. }
+            | Step::ContinueActivation { .. }
+            | Step::Recall { .. } => Ok(()),
             Step::GrantDownload { rollout, phase, admission } => {
                 self.admit(rollout, phase, admission, unit.device.number);
                 self.grant_download(now, unit, rollout, phase)

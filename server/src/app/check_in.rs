@@ -25,12 +25,16 @@ use callboard_proto::{
 };
 
 use super::{
-    App, Error, Result, bandwidth,
+    App, Error, Result, assignments, bandwidth,
     devices::{self, Known, LastContact},
     grants::{self, Basis, Outcome},
     loads::{self, Wanted},
 };
-use crate::db::{self, devices::Seen};
+use crate::db::{
+    self,
+    devices::{Record, Seen},
+    events::NewEvent,
+};
 pub(crate) use wait::{Question, Reply, Told};
 
 /// Decisions in a row that were overtaken by something else before the device is asked to come again.
@@ -52,12 +56,10 @@ pub(crate) async fn answer(app: &App, known: Arc<Known>, question: &mut Question
         poll_interval: app.poll_interval,
         works_on: works_on(&known.record.device, body),
     };
-    let known = if question.noted || same_facts(&known.record.device, &body.facts) {
+    let known = if question.noted || same_facts(&known.record, &body.facts) {
         known
     } else {
-        let (id, facts) = (known.record.device.id, body.facts.clone());
-        app.db.write(move |conn| Ok::<_, Error>(db::devices::set_facts(conn, id, &facts, now)?)).await?;
-        devices::reread(app, &known).await?
+        learn(app, &known, body.facts.clone(), now).await?
     };
     let (known, mut decision) = settle(app, known, &contact, now).await?;
     let rate = bandwidth::allot(app, &app.catalog().catalog, &known.record.device, &mut decision, true, now).await?;
@@ -128,8 +130,11 @@ async fn settle(app: &App, mut known: Arc<Known>, contact: &Contact, now: Timest
         let snapshot = app.catalog();
         let device = &known.record.device;
         let decision = propose(app, &snapshot.catalog, device, contact, now, full.clone()).await?;
-        if let Step::Nothing | Step::Hold { .. } | Step::ContinueDownload { .. } | Step::ContinueActivation { .. } =
-            decision.step
+        if let Step::Nothing
+        | Step::Hold { .. }
+        | Step::ContinueDownload { .. }
+        | Step::ContinueActivation { .. }
+        | Step::Recall { .. } = decision.step
         {
             return Ok((known, decision));
         }
@@ -196,7 +201,7 @@ fn instruct(app: &App, device: &Device, decision: &Decision, question: &Question
         Step::GrantActivation { assignment, not_after } | Step::ContinueActivation { assignment, not_after } => {
             (Action::Install, Some(assignment), not_after)
         }
-        Step::Cancel { assignment, .. } => (Action::Cancel, Some(assignment), None),
+        Step::Cancel { assignment, .. } | Step::Recall { assignment } => (Action::Cancel, Some(assignment), None),
         Step::Hold { assignment } => (Action::Hold, assignment, None),
         // All but the first are followed by another decision.
         Step::Nothing
@@ -242,8 +247,35 @@ fn instruct(app: &App, device: &Device, decision: &Decision, question: &Question
     }
 }
 
+/// Writes down what a device reports about itself. A system that was installed anew is a new beginning.
+async fn learn(app: &App, known: &Known, facts: Facts, now: Timestamp) -> Result<Arc<Known>> {
+    let id = known.record.device.id;
+    let imaged = other_image(&known.record, &facts);
+    app.db
+        .write(move |conn| {
+            if imaged {
+                assignments::leave(conn, id, now)?;
+                db::devices::set_imaged(conn, id, now)?;
+                let text = "its system was installed anew; it begins anew";
+                db::events::insert(conn, now, &NewEvent::device("device.imaged", id, text))?;
+            }
+            Ok::<_, Error>(db::devices::set_facts(conn, id, &facts, now)?)
+        })
+        .await?;
+    if imaged {
+        app.refresh_catalog().await?;
+    }
+    devices::reread(app, known).await
+}
+
+/// Whether the device tells of another installation than before. The first one that it tells of is none.
+fn other_image(record: &Record, facts: &Facts) -> bool {
+    record.image_id.as_ref().zip(facts.image_id.as_ref()).is_some_and(|(before, now)| before != now)
+}
+
 /// Whether the registry has these facts already.
-fn same_facts(device: &Device, facts: &Facts) -> bool {
+fn same_facts(record: &Record, facts: &Facts) -> bool {
+    let device = &record.device;
     // The registry keeps them in the order of the products, of which each stands once.
     let installed = device.installed.len() == facts.installed.len()
         && facts.installed.iter().all(|one| device.installed.contains(one));
@@ -253,5 +285,6 @@ fn same_facts(device: &Device, facts: &Facts) -> bool {
         && device.tz.map(|tz| tz.name()) == db::devices::known_zone(facts.tz.as_deref())
         && device.channels == facts.channels
         && device.attributes == facts.attributes
+        && (facts.image_id.is_none() || record.image_id == facts.image_id)
         && installed
 }

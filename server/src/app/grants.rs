@@ -92,9 +92,11 @@ fn full(conn: &mut DbConn, basis: &Basis, terms: &Terms) -> Result<Option<Outcom
 
 fn apply(conn: &mut DbConn, basis: &Basis, step: Step, terms: Option<&Terms>) -> Result<bool> {
     match step {
-        Step::Nothing | Step::Hold { .. } | Step::ContinueDownload { .. } | Step::ContinueActivation { .. } => {
-            Ok(false)
-        }
+        Step::Nothing
+        | Step::Hold { .. }
+        | Step::ContinueDownload { .. }
+        | Step::ContinueActivation { .. }
+        | Step::Recall { .. } => Ok(false),
         Step::GrantDownload { rollout, phase, admission } => {
             let terms = terms.ok_or_else(|| Error::Unexpected("an offer without a rollout".to_owned()))?;
             admit(conn, basis, rollout, phase, admission)?;

@@ -110,10 +110,10 @@ pub(super) fn column(state: AssignmentState) -> i16 {
     place(&AssignmentState::ALL, &state)
 }
 
-/// Reads a device's assignments into it, and the releases that rolled back on it.
-pub(super) fn attach(conn: &mut DbConn, device: &mut Device) -> QueryResult<()> {
-    // A device that enrolled anew begins a new life.
-    let since = device.enrolled_at.unwrap_or_default();
+/// Reads a device's assignments into it, and the releases that rolled back on it. A device that was imaged anew, or has
+/// enrolled anew, has begun a new life.
+pub(super) fn attach(conn: &mut DbConn, device: &mut Device, imaged_at: Option<Timestamp>) -> QueryResult<()> {
+    let since = device.enrolled_at.max(imaged_at).unwrap_or_default();
     let query = assignments::table
         .inner_join(releases::table)
         .filter(assignments::device_id.eq(Uid::from(device.id)))

@@ -45,6 +45,10 @@ pub(crate) struct Record {
     pub(crate) last_seen: Option<Timestamp>,
     pub(crate) absence: Option<Absence>,
     pub(crate) boot_id: Option<String>,
+    /// The installation of its system, as it told.
+    pub(crate) image_id: Option<String>,
+    /// Since when, if it is another one than before.
+    pub(crate) imaged_at: Option<Timestamp>,
     /// When it is usually there; `None` before its first check-in.
     pub(crate) rhythm: Option<Rhythm>,
 }
@@ -104,6 +108,8 @@ struct Row {
     hold_reason: Option<String>,
     hold_until: Option<Ms>,
     decommissioned_at: Option<Ms>,
+    image_id: Option<String>,
+    imaged_at: Option<Ms>,
 }
 
 /// One product in the column `installed`; `key` is what SQL compares versions by.
@@ -158,6 +164,8 @@ impl Row {
             last_seen: self.last_seen.map(Into::into),
             absence: self.back_at.map(|back| Absence { since: self.away_since.map(Into::into), until: back.into() }),
             boot_id: self.boot_id,
+            image_id: self.image_id,
+            imaged_at: self.imaged_at.map(Into::into),
             rhythm: self.rhythm.as_deref().and_then(Rhythm::from_slice),
         })
     }
@@ -214,7 +222,7 @@ fn one(conn: &mut DbConn, by: By) -> QueryResult<Option<Record>> {
     let Some(mut record) = load_by(conn, by)?.into_iter().next() else {
         return Ok(None);
     };
-    assignments::attach(conn, &mut record.device)?;
+    assignments::attach(conn, &mut record.device, record.imaged_at)?;
     Ok(Some(record))
 }
 
@@ -328,6 +336,7 @@ pub(crate) fn set_credential(
         devices::hw.eq(&credential.hw),
         devices::arch.eq(&credential.arch),
         devices::serial.eq(credential.serial.as_deref()),
+        devices::image_id.eq(None::<&str>),
     );
     execute(conn, row.set(values))?;
     touch(conn, id, now)
@@ -347,7 +356,16 @@ pub(crate) fn set_facts(conn: &mut DbConn, id: DeviceId, facts: &Facts, now: Tim
         devices::installed.eq(write_installed(&facts.installed)?),
     );
     execute(conn, row.set(values))?;
+    if let Some(image) = &facts.image_id {
+        execute(conn, diesel::update(devices::table.find(Uid::from(id))).set(devices::image_id.eq(Some(image))))?;
+    }
     touch(conn, id, now)
+}
+
+/// The device's system was installed anew; a new life begins.
+pub(crate) fn set_imaged(conn: &mut DbConn, id: DeviceId, now: Timestamp) -> QueryResult<()> {
+    let row = diesel::update(devices::table.find(Uid::from(id)));
+    execute(conn, row.set(devices::imaged_at.eq(Some(Ms::from(now))))).map(drop)
 }
 
 /// A zone that this program does not know is as good as none.

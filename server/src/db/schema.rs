@@ -68,6 +68,8 @@ diesel::table! {
         hold_reason -> Nullable<Text>,
         hold_until -> Nullable<BigInt>,
         decommissioned_at -> Nullable<BigInt>,
+        image_id -> Nullable<Text>,
+        imaged_at -> Nullable<BigInt>,
     }
 }
 

@@ -328,3 +328,17 @@ fn who_finds_no_place_is_told_the_numbers_and_other_products_do_not_wait() {
     let told = tell(vec![capped], &device, load(9, 2));
     assert!(matches!(told.step, Step::ContinueDownload { .. }), "whoever has a place keeps it: {told:?}");
 }
+
+#[test]
+fn a_device_that_is_still_at_what_was_called_off_is_told_so() {
+    for state in [AssignmentState::Cancelled, AssignmentState::Expired] {
+        let (device, one) = with(state);
+        let told = |works_on| {
+            let contact = Contact { works_on, ..contact(at(NOW)) };
+            decide(at(NOW), &Catalog::default(), &device, &contact, &Loads::default())
+        };
+        let recalled = told(Some(one.id));
+        assert_eq!((recalled.step, recalled.reason.code.as_str()), (Step::Recall { assignment: one.id }, "cancelled"));
+        assert_eq!(told(None).step, Step::Nothing, "it has dropped it");
+    }
+}

@@ -59,6 +59,7 @@ pub(super) fn walk(case: &Case<'_>, mut considered: Option<&mut Vec<Considered>>
     });
     let next_check_in = match choice.step {
         Step::Cancel { .. }
+        | Step::Recall { .. }
         | Step::CloseAsInstalled { .. }
         | Step::Regress { .. }
         | Step::TryAgain { .. }
@@ -110,6 +111,12 @@ fn before_rollouts<'a>(case: &Case<'a>) -> Option<Choice<'a>> {
         let text = "the device runs something older than what was installed here".to_owned();
         let cause = Cause::Other("regressed", text);
         return Some(Choice { step: Step::Regress { assignment: gone.id }, cause });
+    }
+    let called_off = |state| matches!(state, AssignmentState::Cancelled | AssignmentState::Expired);
+    let mut at = device.assignments.iter().filter(|one| case.contact.works_on == Some(one.id));
+    if let Some(over) = at.find(|one| called_off(one.state)) {
+        let cause = Cause::Other("cancelled", "what the device is at was called off".to_owned());
+        return Some(Choice { step: Step::Recall { assignment: over.id }, cause });
     }
     if let Some(assignment) = device.assignments.iter().find(|one| judge::is_activating(one.state)) {
         if assignment.silent && case.contact.works_on == Some(assignment.id) {
