@@ -7,6 +7,7 @@
 mod api_token;
 mod attention;
 mod check;
+mod forecast;
 mod freeze;
 mod guard;
 mod registry;
@@ -27,6 +28,7 @@ use crate::{
 pub use api_token::*;
 pub use attention::*;
 pub use check::{MAX_DESCRIPTION, MAX_LABEL_KEY, MAX_LABELS, MAX_REASON, check_labels, check_token_name};
+pub use forecast::*;
 pub use freeze::*;
 pub use guard::*;
 pub use registry::*;

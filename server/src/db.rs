@@ -15,6 +15,7 @@ pub(crate) mod counts;
 pub(crate) mod devices;
 pub(crate) mod events;
 pub(crate) mod freezes;
+pub(crate) mod hours;
 pub(crate) mod loads;
 pub(crate) mod payloads;
 pub(crate) mod penalties;

@@ -112,6 +112,7 @@ fn api_routes(config: &mut ServiceConfig) {
     at("/rollouts/{rollout}/approve", vec![post().to(rollouts::approve)]);
     at("/rollouts/{rollout}/skip-soak", vec![post().to(rollouts::skip_soak)]);
     at("/rollouts/{rollout}/open-phase", vec![post().to(rollouts::open_phase)]);
+    at("/rollouts/{rollout}/forecast", vec![get().to(rollouts::forecast)]);
     at("/rollouts/{rollout}/progress", vec![get().to(rollouts::progress)]);
     at("/rollouts/{rollout}/assignments", vec![get().to(rollouts::assignments)]);
     at("/rollouts/{rollout}/devices/retry", vec![post().to(attention::retry)]);

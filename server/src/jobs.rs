@@ -26,6 +26,8 @@ const WARN_EVERY: Duration = Duration::from_secs(86_400);
 const PURGE_AT_ONCE: i64 = 500;
 /// Every server reads changes within seconds.
 const KEEP_CHANGES: Duration = Duration::from_secs(3600);
+/// Longer than a forecast looks back.
+const KEEP_HOURS: Duration = Duration::from_secs(8 * 86_400);
 
 /// Starts the jobs; they end with the runtime.
 pub(crate) fn start(app: &Arc<App>, retention: Duration) {
@@ -119,7 +121,10 @@ async fn purge(app: &App, retention: Duration) -> Result<(), Error> {
     let now = app.clock.now();
     app.db
         .write(move |conn| {
-            db::Purpose::Jobs.of(|| Ok::<_, Error>(db::counters::purge_changes(conn, now - KEEP_CHANGES)?))
+            db::Purpose::Jobs.of(|| {
+                db::counters::purge_changes(conn, now - KEEP_CHANGES)?;
+                Ok::<_, Error>(db::hours::purge(conn, now - KEEP_HOURS)?)
+            })
         })
         .await?;
     loop {

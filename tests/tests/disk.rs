@@ -184,13 +184,16 @@ fn a_start_on_a_full_disk_is_said_and_loses_nothing() {
         server.stop();
         server.fill_disk(0);
         let message = server.serve_fails();
-        let said = match server.engine {
+        let own = "serve.json: No space left on device";
+        let said: &[&str] = match server.engine {
+            // A page that the system frees just then lets the database through to the file after it.
             Engine::Sqlite => {
-                "callboard.db cannot be used; the server must be able to write there, with some space left"
+                &["callboard.db cannot be used; the server must be able to write there, with some space left", own]
             }
-            Engine::Postgres => "serve.json: No space left on device",
+            Engine::Postgres => &[own],
         };
-        assert!(message.refused(1).contains(said), "{}", message.stderr);
+        message.refused(1);
+        assert!(said.iter().any(|said| message.stderr.contains(said)), "{}", message.stderr);
         server.free_disk();
         server.serve();
         assert_eq!(names(server), BTreeSet::from(["till-1".to_owned()]));

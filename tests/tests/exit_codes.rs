@@ -45,6 +45,7 @@ const REMOTE: &[&str] = &[
     "rollout skip-soak r --reason r",
     "rollout start r",
     "rollout status r",
+    "rollout forecast r",
     "root publish root.json",
     "root show",
     "site activate A",

@@ -34,6 +34,7 @@ mod enrol;
 mod enrol_again;
 mod examples;
 mod exit_codes;
+mod forecast;
 mod freezes;
 mod gates;
 mod hostile_devices;

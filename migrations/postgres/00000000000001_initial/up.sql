@@ -206,6 +206,14 @@ CREATE INDEX assignments_site ON assignments (rollout_id, granted_site, state);
 CREATE INDEX assignments_timer ON assignments (timer_at) WHERE timer_at IS NOT NULL;
 CREATE INDEX assignments_attention ON assignments (id) WHERE attention_since IS NOT NULL;
 
+-- How many devices were done with a rollout in an hour: what forecasts are made of.
+CREATE TABLE hours (
+    rollout_id BYTEA NOT NULL REFERENCES rollouts (id),
+    start BIGINT NOT NULL, -- of the hour
+    done BIGINT NOT NULL, -- fewer than none if more began anew than were done
+    PRIMARY KEY (rollout_id, start)
+);
+
 -- Releases that rolled back on a device: no rollout offers them to it, until an operator asks for another try.
 CREATE TABLE penalties (
     device_id BYTEA NOT NULL REFERENCES devices (id),

@@ -8,7 +8,10 @@ use std::time::Duration;
 use callboard_proto::time::Timestamp;
 use chrono_tz::Tz;
 
-use crate::trading::{Trading, TradingHours};
+use crate::{
+    device::Device,
+    trading::{Trading, TradingHours},
+};
 
 const HOUR: Duration = Duration::from_secs(3600);
 const HOUR_MS: i64 = 3_600_000;
@@ -46,6 +49,11 @@ impl Rhythm {
     /// From what was stored; `None` if it is not that long.
     pub fn from_slice(bytes: &[u8]) -> Option<Self> {
         bytes.try_into().ok().map(Self)
+    }
+
+    /// A guess for a device that was never seen: its site's trading hours.
+    pub fn guess(device: &Device, now: Timestamp) -> Self {
+        device.site_tz.map(|tz| Self::of_site(&device.site_rules.trading, tz, now)).unwrap_or_default()
     }
 
     /// A guess for a device of which nothing is known but when its site trades.

@@ -38,7 +38,7 @@ pub(crate) fn save(conn: &mut DbConn, record: &mut Record, was: &Assignment, now
         db::penalties::put(conn, record.device, was.release, now)?;
     }
     db::assignments::update(conn, record, now)?;
-    Ok(db::counts::change(conn, Some(was), Some(&record.assignment))?)
+    Ok(db::counts::change(conn, Some(was), Some(&record.assignment), now)?)
 }
 
 /// A new assignment, with a download grant.
@@ -58,12 +58,12 @@ pub(crate) fn granted(rollout: RolloutId, release: &Release, phase: usize, devic
 /// Writes a new assignment and counts it.
 pub(crate) fn insert(conn: &mut DbConn, record: &Record, now: Timestamp) -> Result<()> {
     db::assignments::insert(conn, record, now)?;
-    Ok(db::counts::change(conn, None, Some(&record.assignment))?)
+    Ok(db::counts::change(conn, None, Some(&record.assignment), now)?)
 }
 
 /// Forgets an assignment of a device's former life.
-pub(crate) fn forget(conn: &mut DbConn, record: &Record) -> Result<()> {
-    db::counts::change(conn, Some(&record.assignment), None)?;
+pub(crate) fn forget(conn: &mut DbConn, record: &Record, now: Timestamp) -> Result<()> {
+    db::counts::change(conn, Some(&record.assignment), None, now)?;
     Ok(db::assignments::delete(conn, record.assignment.id)?)
 }
 

@@ -282,7 +282,7 @@ fn never(
         return Ok(Err(format!("rollout {} brings it nothing", rollout.spec.name)));
     };
     if let Some(former) = db::assignments::of(conn, rollout.id, device.device.id)? {
-        assignments::forget(conn, &former)?;
+        assignments::forget(conn, &former, task.now)?;
     }
     let published =
         db::releases::get(conn, rollout.release)?.ok_or_else(|| Error::not_found("release", rollout.release))?;

@@ -102,11 +102,10 @@ fn note(app: &App, known: &Known, body: &CheckIn, before: &LastContact, contact:
     });
 }
 
-/// When the device is usually there, as this check-in shows it. Before the first one its site's trading hours are a guess.
+/// When the device is usually there, as this check-in shows it.
 fn rhythm(app: &App, device: &Device, before: &LastContact, now: Timestamp) -> Rhythm {
-    let guess = || device.site_tz.map(|tz| Rhythm::of_site(&device.site_rules.trading, tz, now)).unwrap_or_default();
     let online_for = device::online_for(app.poll_interval);
-    before.rhythm.unwrap_or_else(guess).seen(before.last_seen, now, online_for)
+    before.rhythm.unwrap_or_else(|| Rhythm::guess(device, now)).seen(before.last_seen, now, online_for)
 }
 
 /// What the agent says that it is at; one that says no more than that it is at something can mean one thing only, if it

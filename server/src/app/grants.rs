@@ -145,7 +145,7 @@ fn grant_download(conn: &mut DbConn, basis: &Basis, rollout: RolloutId, phase: u
             return assignments::happen(conn, &mut old, Event::DownloadGranted, basis.now);
         }
         // Of the device's former life, before it enrolled anew.
-        assignments::forget(conn, &old)?;
+        assignments::forget(conn, &old, basis.now)?;
     }
     let new = assignments::granted(rollout, release, phase, &basis.device, basis.now);
     assignments::insert(conn, &new, basis.now)

@@ -3,6 +3,7 @@
 pub(crate) mod advance;
 pub(crate) mod by_hand;
 mod doubts;
+pub(crate) mod forecast;
 pub(crate) mod members;
 pub(crate) mod preview;
 mod show;

@@ -3,7 +3,10 @@
 use std::path::PathBuf;
 
 use callboard_proto::{
-    admin::{Assignment, Because, DevicesOfRollout, OpenPhase, Page, Preview, ROLLOUT_SCHEMA, Rollout, RolloutState},
+    admin::{
+        Assignment, Because, DevicesOfRollout, Forecast, OpenPhase, Page, Preview, ROLLOUT_SCHEMA, Rollout,
+        RolloutState,
+    },
     ids::RolloutName,
     text::shown,
 };
@@ -122,6 +125,11 @@ pub(crate) enum RolloutCommand {
         #[command(flatten)]
         page: PageArgs,
     },
+    /// Say when a rollout will be done, as far as that can be told from how it went so far
+    Forecast {
+        /// Its name or id
+        rollout: String,
+    },
     /// List rollouts
     List {
         /// Only those in this state
@@ -216,8 +224,18 @@ pub(crate) fn run(command: RolloutCommand, context: &Context) -> anyhow::Result<
             show::page(context.format, "devices", &devices, view::assignments)
         }
         RolloutCommand::Status { rollout, .. } => {
-            let rollout: Rollout = context.api()?.get(&Path::new(["rollouts", &rollout]))?;
-            show::value(context.format, &rollout, status::details)
+            let api = context.api()?;
+            let found: Rollout = api.get(&Path::new(["rollouts", &rollout]))?;
+            let at_work = matches!(found.state, RolloutState::Running | RolloutState::Paused);
+            let forecast = match context.format {
+                show::Format::Table if at_work => Some(ahead(&api, &rollout)?),
+                _ => None,
+            };
+            show::value(context.format, &found, |found| status::with_forecast(found, forecast.as_ref()))
+        }
+        RolloutCommand::Forecast { rollout } => {
+            let forecast = ahead(&context.api()?, &rollout)?;
+            show::value(context.format, &forecast, status::forecast)
         }
         RolloutCommand::List { state, page } => {
             let state = state.map(|name| table::word(&RolloutState::from(name)));
@@ -278,6 +296,10 @@ fn change(verb: &str, args: ChangeArgs, acknowledge_failures: bool, context: &Co
     let because = Because { reason: args.reason, acknowledge_failures };
     let rollout = tell(&context.api()?, &args.rollout, verb, &because)?;
     show::value(context.format, &rollout, status::details)
+}
+
+fn ahead(api: &Api, rollout: &str) -> anyhow::Result<Forecast> {
+    api.get(&Path::new(["rollouts", rollout, "forecast"]))
 }
 
 fn tell(api: &Api, rollout: &str, verb: &str, because: &Because) -> anyhow::Result<Rollout> {

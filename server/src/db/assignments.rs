@@ -1,5 +1,7 @@
 //! Assignments: one device in one rollout. Rows are made at the first grant.
 
+use std::collections::HashSet;
+
 use callboard_policy::{
     device::{Assignment, Deferral, Device},
     rhythm::Rhythm,
@@ -244,6 +246,32 @@ pub(crate) fn in_states(
         .order(assignments::id)
         .limit(limit);
     records(load(conn, query.select((assignments::all_columns, OF_RELEASE)))?)
+}
+
+/// Numbers of devices whose assignment in a rollout is in one of some states.
+pub(crate) fn numbers(
+    conn: &mut DbConn,
+    rollout: RolloutId,
+    states: &[AssignmentState],
+    limit: usize,
+) -> QueryResult<Vec<i64>> {
+    let states: Vec<i16> = states.iter().copied().map(column).collect();
+    let query = assignments::table
+        .inner_join(devices::table)
+        .filter(assignments::rollout_id.eq(Uid::from(rollout)))
+        .filter(assignments::state.eq_any(states))
+        .limit(to_i64(limit));
+    load(conn, query.select(devices::number))
+}
+
+/// Those of the devices that have no assignment in a rollout.
+pub(crate) fn without(conn: &mut DbConn, rollout: RolloutId, numbers: Vec<i64>) -> QueryResult<Vec<i64>> {
+    let query = assignments::table
+        .inner_join(devices::table)
+        .filter(assignments::rollout_id.eq(Uid::from(rollout)))
+        .filter(devices::number.eq_any(numbers.clone()));
+    let with: HashSet<i64> = load(conn, query.select(devices::number))?.into_iter().collect();
+    Ok(numbers.into_iter().filter(|number| !with.contains(number)).collect())
 }
 
 /// A failure that waits for an operator.

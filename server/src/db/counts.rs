@@ -5,11 +5,13 @@ use callboard_policy::{device::Assignment, gate::PhaseCounts};
 use callboard_proto::{
     admin::{Counts, Deferred},
     ids::RolloutId,
+    time::Timestamp,
 };
 use diesel::{ExpressionMethods, QueryDsl, QueryResult, Queryable};
 
 use super::{
     conn::{DbConn, execute, load},
+    hours,
     schema::counts,
     types::{Uid, to_i64, to_u32},
 };
@@ -114,7 +116,12 @@ pub(super) fn acknowledge_failures(conn: &mut DbConn, id: RolloutId) -> QueryRes
 }
 
 /// Counts an assignment that was made, changed or forgotten: as it was, and as it is.
-pub(crate) fn change(conn: &mut DbConn, was: Option<&Assignment>, is: Option<&Assignment>) -> QueryResult<()> {
+pub(crate) fn change(
+    conn: &mut DbConn,
+    was: Option<&Assignment>,
+    is: Option<&Assignment>,
+    now: Timestamp,
+) -> QueryResult<()> {
     let Some(one) = is.or(was) else {
         return Ok(());
     };
@@ -152,5 +159,9 @@ pub(crate) fn change(conn: &mut DbConn, was: Option<&Assignment>, is: Option<&As
         counts::acknowledged.eq(counts::acknowledged + more(|counts| counts.acknowledged)),
     );
     let row = diesel::update(counts::table.find((Uid::from(one.rollout), to_i64(one.phase))));
-    execute(conn, row.set((waiting, begun))).map(drop)
+    execute(conn, row.set((waiting, begun)))?;
+    match more(PhaseCounts::done) {
+        0 => Ok(()),
+        done => hours::add(conn, one.rollout, now, done),
+    }
 }

@@ -219,6 +219,14 @@ diesel::table! {
 }
 
 diesel::table! {
+    hours (rollout_id, start) {
+        rollout_id -> Binary,
+        start -> BigInt,
+        done -> BigInt,
+    }
+}
+
+diesel::table! {
     penalties (device_id, release) {
         device_id -> Binary,
         release -> Binary,

@@ -28,7 +28,7 @@ use super::admin::{
         releases::list, releases::get, releases::publish,
         rollouts::list, rollouts::get, rollouts::create, rollouts::preview_new, rollouts::preview, rollouts::start,
         rollouts::pause, rollouts::resume, rollouts::cancel, rollouts::approve, rollouts::skip_soak,
-        rollouts::open_phase, rollouts::progress, rollouts::assignments,
+        rollouts::open_phase, rollouts::forecast, rollouts::progress, rollouts::assignments,
         attention::list, attention::retry, attention::skip, attention::cancel,
         events::list,
     ),

@@ -137,7 +137,7 @@ impl PhaseCounts {
     }
 
     /// Devices from which nothing more is expected.
-    pub(super) fn done(&self) -> u64 {
+    pub fn done(&self) -> u64 {
         self.succeeded + self.rolled_back + self.failed + self.timed_out + self.cancelled + self.expired
     }
 

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use callboard_proto::{
-    admin::{Audience, Counts, PhaseProgress, Rollout, RolloutSpec, Unit},
+    admin::{Audience, Counts, Forecast, PhaseProgress, Rollout, RolloutSpec, Unit},
     text::shown,
 };
 
@@ -48,6 +48,31 @@ pub(super) fn details(rollout: &Rollout) -> String {
     // Writing to a String cannot fail.
     let _ = write!(text, "\n\n{}", table::list(headings, rows));
     text
+}
+
+/// The same, with when it will be done.
+pub(super) fn with_forecast(rollout: &Rollout, ahead: Option<&Forecast>) -> String {
+    let mut text = details(rollout);
+    if let Some(ahead) = ahead {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "\n\n{}", forecast(ahead));
+    }
+    text
+}
+
+/// When a rollout will be done.
+pub(super) fn forecast(forecast: &Forecast) -> String {
+    let done = match (forecast.from, forecast.to) {
+        (Some(from), Some(to)) => format!("between {from} and {to}"),
+        (Some(from), None) => format!("not before {from}"),
+        _ if forecast.left == 0 => String::new(),
+        _ => "not enough data".to_owned(),
+    };
+    table::fields([
+        ("left", format!("{} devices, {} of them unreached", forecast.left, forecast.unreached)),
+        ("done", done),
+        ("basis", forecast.basis.clone()),
+    ])
 }
 
 /// Who is in it, and what moves together.

@@ -6,7 +6,7 @@ use actix_web::{
 };
 use callboard_policy::rollout::RolloutState;
 use callboard_proto::{
-    admin::{self, Assignment, Because, OpenPhase, Page, PhaseProgress, Preview, Rollout, RolloutSpec},
+    admin::{self, Assignment, Because, Forecast, OpenPhase, Page, PhaseProgress, Preview, Rollout, RolloutSpec},
     ids::{AssignmentId, RolloutId},
     problem::Problem,
     state::AssignmentState,
@@ -189,6 +189,13 @@ async fn change(
     let because = because(operator, reason);
     let record = rollouts::change_state(app, path.into_inner(), to, because, acknowledge_failures).await?;
     Ok(Json(rollouts::show(app, record)))
+}
+
+/// When it will be done, as far as that can be told from how it went so far.
+#[utoipa::path(get, path = "/rollouts/{rollout}/forecast", tag = "rollouts", params(("rollout" = String, Path)),
+    responses((status = 200, body = Forecast), (status = 404, body = Problem)))]
+pub(crate) async fn forecast(_: Operator, app: Data<App>, path: Path<String>) -> ApiResult<Json<Forecast>> {
+    Ok(Json(rollouts::forecast::forecast(&app, path.into_inner()).await?))
 }
 
 /// How the phases of a rollout stand.
