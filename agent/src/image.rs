@@ -39,8 +39,6 @@ fn of(file: &Path) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-
     #[test]
     fn the_same_file_is_the_same_installation_and_another_one_is_not() {
         let dir = tempfile::tempdir().expect("a directory");

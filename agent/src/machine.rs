@@ -129,6 +129,8 @@ pub(crate) fn step(state: &State, event: Event) -> (State, Vec<Effect>) {
     };
     let right = match &event {
         Event::Ordered { right, .. } | Event::Held { right } => renewed(right.as_ref(), task.right.as_ref()),
+        // It is used once.
+        Event::Damaged => None,
         _ => task.right.clone(),
     };
     match next(task, event) {
@@ -174,8 +176,8 @@ fn accept(order: Order, right: Option<Right>) -> (State, Vec<Effect>) {
 fn enter(task: &Task, phase: Phase, right: Option<Right>, counts: bool) -> (State, Vec<Effect>) {
     let transitions = if counts { task.transitions.saturating_add(1) } else { task.transitions };
     let (phase, transitions) = if transitions > MAX_TRANSITIONS { (give_up(phase), 0) } else { (phase, transitions) };
-    // Used up by the activation, or of no use any more.
-    let right = right.filter(|_| phase.is_before_switch() && !matches!(phase, Phase::Pre { .. }));
+    // Used up by the activation once the switch begins, or of no use any more.
+    let right = right.filter(|_| phase.is_before_switch());
     let task = Task { order: task.order.clone(), transitions, phase, right };
     let effects = effects(&task);
     (State::Busy(Box::new(task)), effects)
@@ -216,7 +218,7 @@ fn started(task: &Task) -> Next {
         | Phase::Waiting { .. }
         | Phase::Committed
         | Phase::RolledBack { .. }
-        | Phase::Inconsistent { .. } => Next::Told(phase.clone()),
+        | Phase::Inconsistent { .. } => Next::Told(task.phase.clone()),
         // The grant may be over by now, so the server is asked again: what stands is granted again. Whoever activated
         // without asking goes on.
         Phase::Pre { tree } if task.right.is_none() => Next::Told(Phase::Waiting { tree: Some(*tree) }),

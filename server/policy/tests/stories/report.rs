@@ -22,7 +22,7 @@ pub(crate) fn decision(decision: &Decision) -> String {
         Step::Defer { .. } | Step::Hold { .. } => "hold",
         Step::GrantDownload { .. } | Step::ContinueDownload { .. } => "download",
         Step::GrantActivation { .. } | Step::ContinueActivation { .. } => "install",
-        Step::Cancel { .. } => "cancel",
+        Step::Cancel { .. } | Step::Recall { .. } => "cancel",
     };
     let until = match decision.step {
         Step::GrantActivation { not_after: Some(at), .. } | Step::ContinueActivation { not_after: Some(at), .. } => {

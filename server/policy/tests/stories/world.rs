@@ -127,6 +127,9 @@ impl World {
             | Step::Hold { assignment: Some(assignment) } => Some(assignment),
             _ => None,
         };
+        if let Step::Cancel { assignment, .. } | Step::Recall { assignment } = decision.step {
+            actor.idle |= works_on == Some(assignment);
+        }
         if let Some(one) = actor.unit.device.assignments.iter().find(|one| Some(one.id) == told) {
             actor.works_on = Some((one.id, one.attempt));
             actor.idle &= matches!(decision.step, Step::Hold { .. });
