@@ -99,6 +99,7 @@ pub(crate) fn release(counter: u64) -> Release {
         kind: Kind::Feature,
         advisory: None,
         requires_agent: None,
+        requires_at_least: None,
         installer: Installer::Directory,
         restart: Restart::None,
         payloads: vec![Payload {

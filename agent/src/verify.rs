@@ -50,6 +50,8 @@ pub(crate) enum Refusal {
     WrongChannel { wanted: Vec<String>, own: Vec<String> },
     #[error("the release needs agent {wanted} or newer, this is {own}")]
     AgentTooOld { wanted: callboard_proto::version::Version, own: String },
+    #[error("the release needs counter {wanted} to be installed first, ({}, {}) is", own.epoch, own.counter)]
+    NeedsSteppingStone { wanted: u64, own: Floor },
     #[error("({epoch}, {counter}) is below this device's floor ({}, {})", floor.epoch, floor.counter)]
     BelowFloor { epoch: u32, counter: u64, floor: Floor },
     #[error("({epoch}, {counter}) is older than the installed release, and going back was not ordered")]
@@ -77,6 +79,7 @@ impl Refusal {
             Self::WrongHardware { .. } => Code::WrongHardware,
             Self::WrongChannel { .. } => Code::WrongChannel,
             Self::AgentTooOld { .. } => Code::AgentTooOld,
+            Self::NeedsSteppingStone { .. } => Code::NeedsSteppingStone,
             Self::BelowFloor { .. } => Code::BelowFloor,
             Self::Downgrade { .. } => Code::Downgrade,
             Self::SameCounter => Code::CounterConflict,

@@ -10,6 +10,8 @@ mod check;
 mod forecast;
 mod freeze;
 mod guard;
+mod preview;
+mod progress;
 mod registry;
 mod rollout;
 
@@ -31,6 +33,8 @@ pub use check::{MAX_DESCRIPTION, MAX_LABEL_KEY, MAX_LABELS, MAX_REASON, check_la
 pub use forecast::*;
 pub use freeze::*;
 pub use guard::*;
+pub use preview::*;
+pub use progress::*;
 pub use registry::*;
 pub use rollout::*;
 

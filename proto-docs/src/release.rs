@@ -51,6 +51,10 @@ pub struct Release {
     /// The oldest agent that can install it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub requires_agent: Option<Version>,
+    /// A stepping stone: what a device runs of this product must have this counter of the epoch, or a higher one, before
+    /// this release is installed. It asks nothing of a device that has nothing of the product.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requires_at_least: Option<u64>,
     /// Which installer of the agent puts it in place.
     pub installer: Installer,
     /// What must be restarted after the switch.
@@ -163,6 +167,7 @@ impl Document for Release {
         "kind",
         "advisory",
         "requires_agent",
+        "requires_at_least",
         "installer",
         "restart",
         "payloads",
@@ -192,6 +197,9 @@ impl Document for Release {
         let max_counter = u64::try_from(i64::MAX).unwrap_or(u64::MAX);
         if self.counter == 0 || self.counter > max_counter || self.min_floor > self.counter {
             return Err("counter must be 1 to 2^63-1, and min_floor at most counter".to_owned());
+        }
+        if let Some(least) = self.requires_at_least.filter(|least| !(1..self.counter).contains(least)) {
+            return Err(format!("requires_at_least is {least}; a counter below the release's own is wanted"));
         }
         Ok(())
     }

@@ -28,6 +28,7 @@ pub(crate) mod presence;
 pub(crate) mod releases;
 pub(crate) mod report;
 pub(crate) mod rollouts;
+pub(crate) mod served;
 pub(crate) mod sites;
 pub(crate) mod timers;
 pub(crate) mod tokens;
@@ -66,12 +67,15 @@ pub(crate) struct App {
     /// The listeners' certificates, as they were loaded.
     pub(crate) certificates: Vec<expiry::Expiry>,
     pub(crate) poll_interval: Duration,
+    /// Rollouts for more devices than this need a second person's approval.
+    pub(crate) second_person_above: Option<u64>,
     /// How long a request of a device may take to arrive.
     pub(crate) request_timeout: Duration,
     /// Check-ins and reports of one device.
     pub(crate) requests_of_a_device: Quota,
     pub(crate) metrics: Metrics,
     pub(crate) presence: Presence,
+    pub(crate) served: served::Served,
     pub(crate) waiting: Arc<Waiting>,
     pub(crate) snapshot: ArcSwap<Snapshot>,
     pub(crate) devices: Cache<DeviceId, Arc<Known>>,

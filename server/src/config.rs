@@ -46,6 +46,8 @@ pub(crate) struct Settings {
     pub(crate) max_payload_bytes: u64,
     /// How long events are kept.
     pub(crate) event_retention: Duration,
+    /// Rollouts for more devices than this need a second person's approval.
+    pub(crate) second_person_above: Option<u64>,
 }
 
 /// Where devices reach the server.
@@ -64,8 +66,11 @@ pub(crate) struct Fragment {
     values: BTreeMap<String, String>,
 }
 
+/// No fleet is larger.
+const MAX_AUDIENCE: u64 = 1_000_000_000;
+
 /// Every key, what it is for, and what is allowed.
-pub(crate) const KEYS: [(&str, &str); 15] = [
+pub(crate) const KEYS: [(&str, &str); 16] = [
     ("public_url", "https://HOST[:PORT], a name or address that stands in the server's certificate"),
     ("device_listen", "ADDRESS:PORT, such as 0.0.0.0:8443; port 0 takes any free one"),
     ("admin_listen", "ADDRESS:PORT, such as 127.0.0.1:8080; port 0 takes any free one"),
@@ -84,6 +89,7 @@ pub(crate) const KEYS: [(&str, &str); 15] = [
     ("device_requests_per_minute", "1 to 1000000"),
     ("max_payload_bytes", "1 to 1099511627776 (1 TiB)"),
     ("event_retention_days", "1 to 36500"),
+    ("second_person_above", "never, or 0 to 1000000000 devices"),
 ];
 
 /// A setting that cannot be used.
@@ -206,6 +212,10 @@ impl Settings {
             event_retention: merged.parse("event_retention_days", "400", |text| {
                 number(text, 36_500).map(|days| Duration::from_secs(days * 86_400))
             })?,
+            second_person_above: merged.parse("second_person_above", "never", |text| match text {
+                "never" => Some(None),
+                number => number.parse().ok().filter(|n| *n <= MAX_AUDIENCE).map(Some),
+            })?,
         })
     }
 }
@@ -283,6 +293,7 @@ mod tests {
             ("database_url", "mysql://x", "sqlite:PATH"),
             ("database_url", "postgres://x/y?sslmode=require", "sqlite:PATH"),
             ("max_transfers", "many", "1 to 10000"),
+            ("second_person_above", "-1", "never, or 0 to 1000000000 devices"),
         ] {
             let message = merge(&[(key, value)]).expect_err("refused");
             assert!(message.contains(key) && message.contains(value) && message.contains(allowed), "{message}");
@@ -327,6 +338,7 @@ mod tests {
         assert_eq!(shown.device_requests_per_minute, default.device_requests_per_minute);
         assert_eq!(shown.max_payload_bytes, default.max_payload_bytes);
         assert_eq!(shown.event_retention, default.event_retention);
+        assert_eq!(shown.second_person_above, default.second_person_above);
         std::fs::write(&file, commented).expect("written");
         assert!(Fragment::from_file(&file).expect("comments").values.is_empty());
     }

@@ -14,6 +14,7 @@ pub(crate) mod counters;
 pub(crate) mod counts;
 pub(crate) mod devices;
 pub(crate) mod events;
+pub(crate) mod exclusions;
 pub(crate) mod freezes;
 pub(crate) mod hours;
 pub(crate) mod loads;

@@ -1,6 +1,6 @@
 //! The whole route table, on one page. Handlers stand in one file per noun; status codes only in `problem`.
 
-use actix_web::web::{self, ServiceConfig, delete, get, post, put, resource};
+use actix_web::web::{self, ServiceConfig, delete, get, patch, post, put, resource};
 
 use callboard_proto::{check_in, enrol, report};
 
@@ -103,12 +103,13 @@ fn api_routes(config: &mut ServiceConfig) {
     at("/releases/{release}", vec![get().to(releases::get)]);
     at("/rollouts", vec![get().to(rollouts::list), post().to(rollouts::create)]);
     at("/rollouts/preview", vec![post().to(rollouts::preview_new)]);
-    at("/rollouts/{rollout}", vec![get().to(rollouts::get)]);
+    at("/rollouts/{rollout}", vec![get().to(rollouts::get), patch().to(rollouts::edit)]);
     at("/rollouts/{rollout}/preview", vec![get().to(rollouts::preview)]);
     at("/rollouts/{rollout}/start", vec![post().to(rollouts::start)]);
     at("/rollouts/{rollout}/pause", vec![post().to(rollouts::pause)]);
     at("/rollouts/{rollout}/resume", vec![post().to(rollouts::resume)]);
     at("/rollouts/{rollout}/cancel", vec![post().to(rollouts::cancel)]);
+    at("/rollouts/{rollout}/countersign", vec![post().to(rollouts::countersign)]);
     at("/rollouts/{rollout}/approve", vec![post().to(rollouts::approve)]);
     at("/rollouts/{rollout}/skip-soak", vec![post().to(rollouts::skip_soak)]);
     at("/rollouts/{rollout}/open-phase", vec![post().to(rollouts::open_phase)]);

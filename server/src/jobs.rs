@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::sync::watch;
 
 use crate::{
-    app::{App, Error, expiry, presence, rollouts::advance::advance_by_time, timers},
+    app::{App, Error, expiry, presence, rollouts::advance::advance_by_time, served, timers},
     db,
 };
 
@@ -32,6 +32,12 @@ const KEEP_HOURS: Duration = Duration::from_secs(8 * 86_400);
 /// Starts the jobs; they end with the runtime.
 pub(crate) fn start(app: &Arc<App>, retention: Duration) {
     every(app, FLUSH_EVERY, "flush last-seen", |app| async move { presence::flush(&app).await.map_err(Error::from) });
+    every(
+        app,
+        FLUSH_EVERY,
+        "count what was served",
+        |app| async move { served::flush(&app).await.map_err(Error::from) },
+    );
     every(app, GATES_EVERY, "look at gates", |app| async move { advance_by_time(&app).await });
     tokio::spawn(ring(app.clone()));
     tokio::spawn(answer_waiting(app.clone()));

@@ -6,6 +6,7 @@ mod cli;
 mod clock;
 mod config;
 mod db;
+mod differences;
 mod durable;
 mod http;
 mod jobs;

@@ -56,6 +56,7 @@ impl NewRelease {
             kind: Kind::Feature,
             advisory: None,
             requires_agent: None,
+            requires_at_least: None,
             installer: Installer::Directory,
             restart: Restart::None,
             payloads: vec![Payload {

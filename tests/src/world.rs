@@ -1,12 +1,12 @@
 //! The fleet of the examples: eight shops in four time zones and ten terminals, as two import files.
 
 use callboard_proto::admin::{
-    ImportDevice, ImportDevices, ImportSite, ImportSites, Imported, Preview, Rollout, RolloutSpec,
+    ApiTokenCreated, ImportDevice, ImportDevices, ImportSite, ImportSites, Imported, Preview, Rollout, RolloutSpec,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::{device::FakeDevice, server::TestServer};
+use crate::{api::Api, device::FakeDevice, server::TestServer};
 
 /// The shops.
 pub fn sites() -> Vec<ImportSite> {
@@ -47,6 +47,13 @@ impl TestServer {
     pub fn roll_out(&self, spec: &Value) -> Rollout {
         let made: Rollout = self.api().post("rollouts", spec);
         self.api().post(&format!("rollouts/{}/start", made.spec.name), &json!({}))
+    }
+
+    /// The API under a token of that name, which is made.
+    #[track_caller]
+    pub fn api_of(&self, name: &str) -> Api {
+        let made: ApiTokenCreated = self.api().post("api-tokens", &json!({ "name": name }));
+        Api { address: self.api().address, token: made.token }
     }
 
     #[track_caller]

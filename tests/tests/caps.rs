@@ -130,27 +130,6 @@ fn burst(devices: &mut [FakeDevice], action: Action) -> usize {
 }
 
 #[test]
-fn sixty_four_check_ins_at_once_for_the_last_place_make_one_grant_again_and_again() {
-    on_both(|server| {
-        let mut devices = fleet(server, MANY);
-        server
-            .roll_out(&capped(&json!({ "downloads": { "max_in_flight": 1 }, "activations": { "max_in_flight": 1 } })));
-        for round in 0..4_u32 {
-            assert_eq!(burst(&mut devices[round as usize..], Action::Download), 1, "round {round}");
-            assert_eq!(counts(server).downloading, 1);
-            // Whoever has the place downloads, and makes room for one more; those before it are out of the way.
-            let place = devices[round as usize..].iter_mut().position(|one| one.check_in().action == Action::Download);
-            let place = round as usize + place.unwrap();
-            devices.swap(round as usize, place);
-            devices[round as usize].obey(Health::Good);
-        }
-        assert_eq!((counts(server).staged, counts(server).downloading), (4, 0));
-        assert_eq!(burst(&mut devices[..4], Action::Install), 1);
-        assert_eq!(counts(server).activating, 1);
-    });
-}
-
-#[test]
 fn a_burst_takes_exactly_the_places_that_are_there() {
     on_both(|server| {
         let mut devices = fleet(server, MANY);

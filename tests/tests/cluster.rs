@@ -98,6 +98,25 @@ fn no_grant_slips_past_a_pause_on_the_other_server() {
 }
 
 #[test]
+fn no_grant_slips_past_a_halt_on_the_other_server() {
+    on_two(|first, second| {
+        NewRelease::new("pos-app", "2.0.0", 1).publish(first);
+        let mut devices: Vec<FakeDevice> = (0..16).map(|n| till(first, &format!("till-{n}"))).collect();
+        first.roll_out(&rollout("r", "pos-app@2.0.0", &json!({ "halt": [{ "max_failures": 0 }] })));
+        for device in &mut devices[1..] {
+            moves_to(device, second);
+        }
+        wait::until("the other server makes grants", || devices[1].check_in().action == Action::Download);
+        devices[0].settle(Health::Bad);
+        for device in &mut devices[2..] {
+            assert_ne!(device.check_in().action, Action::Download, "{}", device.name);
+        }
+        assert_eq!(first.rollout("r").state, RolloutState::Paused);
+        assert_eq!(first.rollout("r").phases[0].counts.downloading, 1);
+    });
+}
+
+#[test]
 fn a_burst_on_both_servers_makes_one_assignment_for_each_device() {
     on_two(|first, second| {
         NewRelease::new("pos-app", "2.0.0", 1).publish(first);

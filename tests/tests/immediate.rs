@@ -147,7 +147,7 @@ fn devices_that_have_it_or_cannot_have_it_are_counted_apart_with_the_reason() {
         let preview = server.preview(&spec);
         assert_eq!((preview.devices, preview.online, preview.already_installed), (5, 5, 1));
         let texts: Vec<String> =
-            preview.incompatible.iter().map(|one| format!("{}: {}", one.device, one.reason.text)).collect();
+            preview.incompatible_devices.iter().map(|one| format!("{}: {}", one.device, one.reason.text)).collect();
         insta::assert_snapshot!(texts.join("\n"), @r#"
         other-hw: the release is for hardware verifone-*, the device is "ingenico-ict"
         beta: the release is on channel stable, the device accepts beta

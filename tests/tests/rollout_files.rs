@@ -23,6 +23,7 @@ fn examples() -> Vec<(String, String)> {
 fn every_example_makes_a_rollout_that_comes_back_as_the_same_file() {
     on_both(|server| {
         server.set_clock(time("2026-11-23T15:00:00Z"));
+        NewRelease::new("pos-app", "2.3.0", 41).publish(server);
         NewRelease::new("pos-app", "2.4.0", 42).publish(server);
         NewRelease::new("pos-app", "2.4.1", 43).publish(server);
         let examples = examples();

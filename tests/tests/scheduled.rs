@@ -62,6 +62,36 @@ fn each_shop_installs_in_its_own_night_and_downloads_before() {
 }
 
 #[test]
+fn a_preview_says_when_each_zone_could_first_install() {
+    on_both(|server| {
+        coasts(server);
+        let spec = rollout("night", "pos-app@2.4.0", &nightly(&json!({ "tz": "site" })));
+        let preview = server.preview(&spec);
+        let zone = |name: &str| preview.zones.iter().find(|one| one.zone == name).unwrap();
+        let (east, west) = (zone("America/New_York"), zone("America/Los_Angeles"));
+        assert_eq!(east.source, "the site's zone");
+        assert_eq!(east.first_opens_at, Some(time("2027-01-13T07:00:00Z")));
+        assert_eq!(east.first_closes_at, Some(time("2027-01-13T09:00:00Z")));
+        assert_eq!((west.first_opens_at, west.never), (Some(time("2027-01-13T10:00:00Z")), 0));
+        let counted: u32 = preview.zones.iter().map(|one| one.devices).sum();
+        assert_eq!(counted, preview.phases[0].size);
+        let said = server.cli([
+            "rollout",
+            "preview",
+            "--release",
+            "pos-app@2.4.0",
+            "--policy",
+            "scheduled",
+            "--selector",
+            "all",
+            "--window",
+            "02:00 +120m",
+        ]);
+        assert!(said.ok().stdout.contains("Wed 2027-01-13 02:00"), "{}", said.stdout);
+    });
+}
+
+#[test]
 fn who_misses_the_window_waits_for_the_next_night() {
     on_both(|server| {
         let [mut east, _] = coasts(server);

@@ -81,7 +81,8 @@ fn sample(document: &Value, schema: &Value, name: &str) -> Value {
         return sample(document, document.pointer(&reference[1..]).unwrap(), name);
     }
     if let Some(first) = schema["enum"].get(0) {
-        return first.clone();
+        // The one action that a release to go back to may stand beside.
+        return if name == "action" { json!("rollback_to") } else { first.clone() };
     }
     if let Some(of) = schema["oneOf"].as_array().or(schema["allOf"].as_array()) {
         let other = of.iter().find(|one| one["type"] != "null").unwrap();
@@ -92,6 +93,7 @@ fn sample(document: &Value, schema: &Value, name: &str) -> Value {
         "string" if schema["format"] == "date-time" => json!("2027-03-01T00:00:00Z"),
         "string" => json!(match name {
             "release" => "pos-app@2.4.0",
+            "rollback_to" => "pos-app@2.3.0",
             "tz" | "default_tz" => "America/New_York",
             "from" | "to" => "2027-03-01",
             "opens" | "start" => "08:00",

@@ -60,10 +60,21 @@ pub(crate) fn suits(
     {
         return Err(Refusal::AgentTooOld { wanted: wanted.clone(), own: device.agent_version.to_owned() });
     }
+    stepping_stone(release, standing)?;
     if let Some(not_after) = release.not_after.filter(|not_after| device.now > *not_after) {
         return Err(Refusal::Expired(not_after));
     }
     standing.known_bad.map_or(Ok(()), |times| Err(Refusal::KnownBad { times }))
+}
+
+/// What is installed must be able to hand over to the release. A release of an older epoch never is.
+fn stepping_stone(release: &Verified<Release>, standing: Standing) -> Result<(), Refusal> {
+    match (release.requires_at_least, standing.installed) {
+        (Some(wanted), Some((own, _))) if own < (Floor { epoch: release.epoch, counter: wanted }) => {
+            Err(Refusal::NeedsSteppingStone { wanted, own })
+        }
+        _ => Ok(()),
+    }
 }
 
 fn ordered_right(release: &Verified<Release>, standing: Standing, allow_downgrade: bool) -> Result<(), Refusal> {

@@ -240,6 +240,18 @@ fn a_release_for_a_newer_agent_is_refused() {
 }
 
 #[test]
+fn a_release_for_which_a_stepping_stone_is_missing_is_refused() {
+    let runs = |counter| {
+        let installed = Some((Floor { epoch: 1, counter }, Digest::of(b"installed")));
+        let standing = Standing { installed, ..Standing::default() };
+        verdict(|release| release.requires_at_least = Some(3), standing, false)
+    };
+    assert_eq!(runs(2), "needs_stepping_stone");
+    assert_eq!(runs(3), "ok");
+    assert_eq!(verdict(|release| release.requires_at_least = Some(3), Standing::default(), false), "ok");
+}
+
+#[test]
 fn a_release_of_an_epoch_that_the_role_does_not_have_is_refused() {
     assert_eq!(plain(|release| release.epoch = 2), "bad_document");
 }

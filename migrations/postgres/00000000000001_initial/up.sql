@@ -131,7 +131,15 @@ CREATE TABLE rollouts (
     started_at BIGINT,
     ended_at BIGINT,
     open_phase BIGINT NOT NULL,
-    excluded BYTEA NOT NULL -- roaring set of device numbers that need nothing or can have nothing
+    excluded BYTEA NOT NULL, -- roaring set of device numbers that need nothing or can have nothing
+    streak TEXT COLLATE "C" NOT NULL, -- JSON array: ids of the assignments that failed since the last success
+    offer_minute BIGINT NOT NULL, -- of the last offer, counted from 1970, if it has a pace
+    offers BIGINT NOT NULL, -- in that minute
+    undoes TEXT COLLATE "C" UNIQUE REFERENCES rollouts (name), -- whose release it takes back
+    created_by TEXT COLLATE "C" NOT NULL, -- name of the API token, as in the next two
+    edited_by TEXT COLLATE "C",
+    countersigned_by TEXT COLLATE "C", -- the second person who approved it as it is
+    countersigned_at BIGINT
 );
 CREATE INDEX rollouts_state ON rollouts (state);
 
@@ -146,6 +154,14 @@ CREATE TABLE phases (
     approved_at BIGINT,
     approved_by TEXT COLLATE "C",
     PRIMARY KEY (rollout_id, idx)
+);
+
+-- Who is excluded from a rollout, by why: the sets together are the rollout's own.
+CREATE TABLE exclusions (
+    rollout_id BYTEA NOT NULL REFERENCES rollouts (id),
+    why TEXT COLLATE "C" NOT NULL, -- already_installed, out_of_service, or the code of what does not fit
+    members BYTEA NOT NULL, -- roaring set of device numbers
+    PRIMARY KEY (rollout_id, why)
 );
 
 -- How the devices of a phase stand: what a recount of the assignments gives.
@@ -171,6 +187,9 @@ CREATE TABLE counts (
     timed_out BIGINT NOT NULL,
     cancelled BIGINT NOT NULL, -- expired ones too
     acknowledged BIGINT NOT NULL, -- of the rolled back and failed ones, those that an operator took note of
+    bytes_served BIGINT NOT NULL, -- to devices that were downloading
+    first_at BIGINT, -- when one of the counters above changed first, and last
+    last_at BIGINT,
     PRIMARY KEY (rollout_id, idx),
     FOREIGN KEY (rollout_id, idx) REFERENCES phases (rollout_id, idx)
 );

@@ -131,7 +131,15 @@ CREATE TABLE rollouts (
     started_at INTEGER,
     ended_at INTEGER,
     open_phase INTEGER NOT NULL,
-    excluded BLOB NOT NULL -- roaring set of device numbers that need nothing or can have nothing
+    excluded BLOB NOT NULL, -- roaring set of device numbers that need nothing or can have nothing
+    streak TEXT NOT NULL, -- JSON array: ids of the assignments that failed since the last success
+    offer_minute INTEGER NOT NULL, -- of the last offer, counted from 1970, if it has a pace
+    offers INTEGER NOT NULL, -- in that minute
+    undoes TEXT UNIQUE REFERENCES rollouts (name), -- whose release it takes back
+    created_by TEXT NOT NULL, -- name of the API token, as in the next two
+    edited_by TEXT,
+    countersigned_by TEXT, -- the second person who approved it as it is
+    countersigned_at INTEGER
 ) STRICT;
 CREATE INDEX rollouts_state ON rollouts (state);
 
@@ -146,6 +154,14 @@ CREATE TABLE phases (
     approved_at INTEGER,
     approved_by TEXT,
     PRIMARY KEY (rollout_id, idx)
+) STRICT;
+
+-- Who is excluded from a rollout, by why: the sets together are the rollout's own.
+CREATE TABLE exclusions (
+    rollout_id BLOB NOT NULL REFERENCES rollouts (id),
+    why TEXT NOT NULL, -- already_installed, out_of_service, or the code of what does not fit
+    members BLOB NOT NULL, -- roaring set of device numbers
+    PRIMARY KEY (rollout_id, why)
 ) STRICT;
 
 -- How the devices of a phase stand: what a recount of the assignments gives.
@@ -171,6 +187,9 @@ CREATE TABLE counts (
     timed_out INTEGER NOT NULL,
     cancelled INTEGER NOT NULL, -- expired ones too
     acknowledged INTEGER NOT NULL, -- of the rolled back and failed ones, those that an operator took note of
+    bytes_served INTEGER NOT NULL, -- to devices that were downloading
+    first_at INTEGER, -- when one of the counters above changed first, and last
+    last_at INTEGER,
     PRIMARY KEY (rollout_id, idx),
     FOREIGN KEY (rollout_id, idx) REFERENCES phases (rollout_id, idx)
 ) STRICT;

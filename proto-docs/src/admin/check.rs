@@ -3,9 +3,9 @@
 //! Selectors are checked by their parser, which knows the column, and names by their types.
 
 use super::{
-    BandwidthLimit, Because, ChangeSite, Decommission, DevicesOfRollout, EditLabels, Hold, ImportDevice, ImportDevices,
-    ImportSite, ImportSites, Labels, NewApiToken, NewFreeze, NewToken, OpenPhase, RolloutSpec, SetBandwidth, SetSerial,
-    SetTradingHours, TradingHours, Window,
+    BandwidthLimit, Because, ChangeSite, Decommission, DevicesOfRollout, EditLabels, EditRollout, Hold, ImportDevice,
+    ImportDevices, ImportSite, ImportSites, Labels, NewApiToken, NewFreeze, NewToken, OpenPhase, RolloutSpec,
+    SetBandwidth, SetSerial, SetTradingHours, TradingHours, Window,
 };
 use crate::text::{self, Check, MAX_TEXT};
 
@@ -220,7 +220,17 @@ impl Check for RolloutSpec {
         for (n, one) in self.phases.iter().enumerate() {
             text::field(format_args!("phases[{n}].name"), &one.name, MAX_TEXT)?;
         }
+        for (n, one) in self.halt.iter().enumerate() {
+            text::some(format_args!("halt[{n}].rollback_to"), one.rollback_to.as_ref(), MAX_RELEASE)?;
+        }
         Ok(())
+    }
+}
+
+impl Check for EditRollout {
+    fn check(&self) -> Result<(), String> {
+        self.spec.check().map_err(|what| format!("spec.{what}"))?;
+        reason(&self.reason)
     }
 }
 

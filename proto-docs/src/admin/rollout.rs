@@ -1,17 +1,15 @@
-//! Rollouts: what is asked for, and how it stands.
+//! Rollouts: what is asked for, and whether it works.
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
     digest::Digest,
-    ids::{AssignmentId, DeviceName, RolloutId, RolloutName},
-    instruction::{ActivateOn, Reason},
-    report::Failure,
-    state::AssignmentState,
+    ids::{RolloutId, RolloutName},
+    instruction::ActivateOn,
     time::Timestamp,
 };
 
-use super::{Caps, Eligible};
+use super::{Approved, Caps, HaltRule, Pace, PhaseProgress};
 
 /// When a rollout offers its release.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -218,6 +216,12 @@ pub struct RolloutSpec {
     /// How many devices may download, and how many may activate, at the same time; any number by default.
     #[serde(default)]
     pub caps: Caps,
+    /// How many devices are offered the release in a minute; any number by default.
+    #[serde(default)]
+    pub pace: Option<Pace>,
+    /// When it stops by itself.
+    #[serde(default)]
+    pub halt: Vec<HaltRule>,
     /// 0 to 1000; the highest is considered first.
     #[serde(default = "priority")]
     pub priority: u16,
@@ -227,6 +231,21 @@ pub struct RolloutSpec {
     /// Whether a release older than the installed one is meant.
     #[serde(default)]
     pub allow_downgrade: bool,
+    /// Whether freezes let it pass once a second person has approved it.
+    #[serde(default)]
+    pub security: bool,
+}
+
+/// Body of `PATCH /rollouts/{rollout}`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct EditRollout {
+    /// The rollout as it is to be, the whole of it.
+    pub spec: RolloutSpec,
+    /// Why, for the event log.
+    #[serde(default)]
+    pub reason: String,
 }
 
 /// Whether a rollout works.
@@ -263,6 +282,15 @@ pub struct Rollout {
     pub state: RolloutState,
     /// Why it is paused or cancelled, or what came of it.
     pub state_reason: Option<String>,
+    /// The name of the API token that made it; of a rollout that a halt has made, the rollout that was halted.
+    pub created_by: String,
+    /// The name of the API token that changed it last, if one did.
+    pub edited_by: Option<String>,
+    /// The second person who approved it as it is.
+    pub countersigned: Option<Approved>,
+    /// The rollout whose release it takes back, after a halt.
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
+    pub takes_back: Option<RolloutName>,
     /// When it was made.
     #[cfg_attr(feature = "openapi", schema(value_type = String, format = DateTime))]
     pub created_at: Timestamp,
@@ -276,207 +304,6 @@ pub struct Rollout {
     pub phases: Vec<PhaseProgress>,
     /// What looks like a mistake, such as a label in a selector that no device has. Told when it is made.
     pub warnings: Vec<String>,
-}
-
-/// How a phase stands.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-#[serde(deny_unknown_fields)]
-pub struct PhaseProgress {
-    /// Its name.
-    pub name: String,
-    /// When it opened.
-    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, format = DateTime))]
-    pub opened_at: Option<Timestamp>,
-    /// What the next phase waits for, said of the last open phase. Of the last of all only if it has a soak.
-    pub gate: Option<Reason>,
-    /// Since when its gate is met without a break; the soak runs from then on.
-    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, format = DateTime))]
-    pub gate_met_at: Option<Timestamp>,
-    /// When an operator ended its soak.
-    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, format = DateTime))]
-    pub soak_skipped_at: Option<Timestamp>,
-    /// Who approved it.
-    pub approved: Option<Approved>,
-    /// Its devices, counted.
-    pub counts: Counts,
-}
-
-/// Somebody's approval.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-#[serde(deny_unknown_fields)]
-pub struct Approved {
-    /// The name of the API token.
-    pub by: String,
-    /// When.
-    #[cfg_attr(feature = "openapi", schema(value_type = String, format = DateTime))]
-    pub at: Timestamp,
-}
-
-/// Devices of a phase, counted by state.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-#[serde(deny_unknown_fields)]
-pub struct Counts {
-    /// Members.
-    pub size: u32,
-    /// Members that had the release already, cannot have it or were decommissioned.
-    pub excluded: u32,
-    /// Members without an assignment.
-    pub unreached: u32,
-    /// Waiting for a download grant.
-    pub queued: u32,
-    /// Hold a download grant.
-    pub downloading: u32,
-    /// Complete on the device, waiting for an activation grant.
-    pub staged: u32,
-    /// Of the three before, those that could go on, by why they do not.
-    pub deferred: Deferred,
-    /// Hold an activation grant.
-    pub activating: u32,
-    /// On probation.
-    pub verifying: u32,
-    /// Of the two before, those that have begun to switch and have not been heard of for 15 minutes.
-    pub silent: u32,
-    /// Committed.
-    pub succeeded: u32,
-    /// Back on the previous release.
-    pub rolled_back: u32,
-    /// Given up.
-    pub failed: u32,
-    /// Silent for too long.
-    pub timed_out: u32,
-    /// Called off, or expired.
-    pub cancelled: u32,
-    /// Of the rolled back and failed ones, those that an operator took note of; gates look past them.
-    pub acknowledged: u32,
-}
-
-/// Devices that could go on, counted by why they do not.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-#[serde(deny_unknown_fields)]
-pub struct Deferred {
-    /// No window is open.
-    pub window: u32,
-    /// Their site trades.
-    pub trading_hours: u32,
-    /// A freeze is in force.
-    pub freeze: u32,
-    /// Something on the device is in the way, such as an open sale.
-    pub inhibitor: u32,
-    /// A person at the device put it off.
-    pub user: u32,
-}
-
-impl Deferred {
-    /// All of them.
-    pub const fn total(&self) -> u32 {
-        self.window + self.trading_hours + self.freeze + self.inhibitor + self.user
-    }
-}
-
-impl Counts {
-    /// Members that the phase is about: without the excluded ones.
-    pub const fn wanted(&self) -> u32 {
-        self.size.saturating_sub(self.excluded)
-    }
-
-    /// Devices that hold a place or wait for one.
-    pub const fn open(&self) -> u32 {
-        self.queued + self.downloading + self.staged + self.activating + self.verifying
-    }
-
-    /// Devices on which it went wrong: rolled back, given up, or silent for too long.
-    pub const fn unsuccessful(&self) -> u32 {
-        self.rolled_back + self.failed + self.timed_out
-    }
-
-    /// Devices from which nothing more is expected, whether it went well or not.
-    pub const fn done(&self) -> u32 {
-        self.succeeded + self.unsuccessful() + self.cancelled
-    }
-}
-
-/// One device in one rollout.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-#[serde(deny_unknown_fields)]
-pub struct Assignment {
-    /// Its id.
-    #[cfg_attr(feature = "openapi", schema(value_type = String))]
-    pub id: AssignmentId,
-    /// Which device.
-    #[cfg_attr(feature = "openapi", schema(value_type = String))]
-    pub device: DeviceName,
-    /// Index of its phase, from 0.
-    pub phase: u32,
-    /// Where it stands.
-    pub state: AssignmentState,
-    /// From 1.
-    pub attempt: u32,
-    /// Why it failed, if it did.
-    pub failure: Option<Failure>,
-    /// When it last changed.
-    #[cfg_attr(feature = "openapi", schema(value_type = String, format = DateTime))]
-    pub updated_at: Timestamp,
-}
-
-/// What a rollout would do now.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-#[serde(deny_unknown_fields)]
-pub struct Preview {
-    /// The release's digest.
-    #[cfg_attr(feature = "openapi", schema(value_type = String))]
-    pub release: Digest,
-    /// Matching devices.
-    pub devices: u32,
-    /// Of them, those that checked in lately.
-    pub online: u32,
-    /// Of them, those that run the release.
-    pub already_installed: u32,
-    /// Of them, those that have not reported yet what they are and run. They are members until they do; then some may
-    /// turn out to need nothing, or to be unable to have the release.
-    pub unreported: u32,
-    /// Which; the first thousand.
-    #[cfg_attr(feature = "openapi", schema(value_type = Vec<String>))]
-    pub unreported_devices: Vec<DeviceName>,
-    /// What looks like a mistake, such as a label in a selector that no device has.
-    pub warnings: Vec<String>,
-    /// Devices of each phase.
-    pub phases: Vec<PreviewPhase>,
-    /// Devices that cannot have the release, and why; the first thousand.
-    pub incompatible: Vec<Incompatible>,
-    /// Active rollouts of the same product with devices in common.
-    pub conflicts: Vec<Eligible>,
-}
-
-/// The members of a phase.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-#[serde(deny_unknown_fields)]
-pub struct PreviewPhase {
-    /// Its name.
-    pub name: String,
-    /// How many devices.
-    pub size: u32,
-    /// Which; the first thousand.
-    #[cfg_attr(feature = "openapi", schema(value_type = Vec<String>))]
-    pub devices: Vec<DeviceName>,
-}
-
-/// A device that cannot have the release.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-#[serde(deny_unknown_fields)]
-pub struct Incompatible {
-    /// Which device.
-    #[cfg_attr(feature = "openapi", schema(value_type = String))]
-    pub device: DeviceName,
-    /// Why.
-    pub reason: Reason,
 }
 
 const fn success_percent() -> u8 {

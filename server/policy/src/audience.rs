@@ -12,7 +12,7 @@
 //!
 //! So each device is in exactly one phase.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use callboard_proto::ids::{DeviceId, RolloutId, SiteId};
 use roaring::RoaringBitmap;
@@ -21,7 +21,7 @@ use crate::{
     bucket::{Bucket, bucket},
     device::Device,
     gate::share_of,
-    release::{self, Fit, Release},
+    release::{self, Fit, Misfit, Release},
     rollout::{Membership, Phase, Plan, Rollout, Share, Unit},
     selector::Seen,
     site::SiteState,
@@ -41,8 +41,30 @@ pub struct Candidate {
     pub taken_by: Option<usize>,
     /// Whether it carries the label `canary=true`.
     pub canary: bool,
-    /// Whether it can and need get the release.
-    pub eligible: bool,
+    /// Why it has nothing to get, if so.
+    pub excluded: Option<Exclusion>,
+}
+
+/// Why a member does not count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Exclusion {
+    /// It runs the release.
+    AlreadyInstalled,
+    /// It cannot take the release.
+    DoesNotFit(Misfit),
+    /// It was taken out of service.
+    OutOfService,
+}
+
+impl Exclusion {
+    /// A stable word for programs.
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::AlreadyInstalled => "already_installed",
+            Self::DoesNotFit(misfit) => misfit.code(),
+            Self::OutOfService => "out_of_service",
+        }
+    }
 }
 
 /// What is ranked.
@@ -61,6 +83,8 @@ pub struct Audience {
     pub phases: Vec<RoaringBitmap>,
     /// Members that do not count.
     pub excluded: RoaringBitmap,
+    /// The same by why.
+    pub excluded_for: BTreeMap<Exclusion, RoaringBitmap>,
 }
 
 impl Candidate {
@@ -76,7 +100,11 @@ impl Candidate {
             unit: UnitKey::of(plan.unit, device),
             taken_by: plan.phases.iter().position(takes),
             canary: device.labels.get(CANARY_LABEL).is_some_and(|value| value == "true"),
-            eligible: matches!(fit, Fit::Fits | Fit::Unreported),
+            excluded: match fit {
+                Fit::Fits | Fit::Unreported => None,
+                Fit::AlreadyInstalled => Some(Exclusion::AlreadyInstalled),
+                Fit::Incompatible(misfit) => Some(Exclusion::DoesNotFit(misfit)),
+            },
         }
     }
 }
@@ -113,14 +141,15 @@ pub fn assign(rollout: RolloutId, phases: &[Phase], candidates: impl IntoIterato
     let mut audience = Audience { phases: vec![RoaringBitmap::new(); phases.len()], ..Audience::default() };
     let mut units: HashMap<UnitKey, Moving> = HashMap::new();
     for candidate in candidates {
-        if !candidate.eligible {
+        if let Some(why) = candidate.excluded {
             audience.excluded.insert(candidate.number);
+            audience.excluded_for.entry(why).or_default().insert(candidate.number);
         }
         let unit = units.entry(candidate.unit).or_default();
         unit.numbers.push(candidate.number);
         unit.taken_by = [unit.taken_by, candidate.taken_by].into_iter().flatten().min();
         unit.canary |= candidate.canary;
-        unit.eligible |= candidate.eligible;
+        unit.eligible |= candidate.excluded.is_none();
     }
     let canaries_lead = phases.first().is_some_and(|first| matches!(first.share, Share::Percent(_)));
     let last = phases.len().saturating_sub(1);

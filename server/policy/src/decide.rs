@@ -17,8 +17,10 @@
 
 mod admission;
 mod judge;
+mod stones;
 mod verdict;
 mod walk;
+mod words;
 
 use std::{fmt, time::Duration};
 
@@ -28,6 +30,7 @@ use callboard_proto::{
     time::Timestamp,
 };
 use judge::Case;
+pub(crate) use stones::hint;
 pub use verdict::{Admission, Verdict};
 
 use crate::{
@@ -241,10 +244,24 @@ pub fn explain(now: Timestamp, catalog: &Catalog, device: &Device, contact: &Con
     Decision { considered, ..decision }
 }
 
+/// More stretches than this are not looked at: two a day for as long as anybody asks.
+const MAX_STRETCHES: usize = 80;
+
 /// When nothing but people and gates is in the way of an install of `rollout` on `device`, from `from` to `to`: inside of
 /// its windows, outside of trading hours and freezes, and not before it begins.
 pub fn stretches(catalog: &Catalog, rollout: &Rollout, device: &Device, from: Timestamp, to: Timestamp) -> Vec<Span> {
-    admission::stretches(catalog, rollout, device, from, to)
+    admission::stretches(catalog, rollout, device, (from, to), MAX_STRETCHES)
+}
+
+/// The first of them.
+pub fn first_stretch(
+    catalog: &Catalog,
+    rollout: &Rollout,
+    device: &Device,
+    from: Timestamp,
+    to: Timestamp,
+) -> Option<Span> {
+    admission::stretches(catalog, rollout, device, (from, to), 1).pop()
 }
 
 #[cfg(test)]

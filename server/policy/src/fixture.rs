@@ -79,6 +79,7 @@ pub(crate) fn release(version: &str, counter: u64) -> Release {
         hw: vec![Glob::new("verifone-*")],
         not_after: None,
         requires_agent: None,
+        requires_at_least: None,
     }
 }
 
@@ -96,9 +97,12 @@ pub(crate) fn spec() -> Spec {
         phases: Vec::new(),
         unit: Unit::Device,
         caps: Caps::default(),
+        pace: None,
+        halt: Vec::new(),
         priority: 500,
         max_attempts: 3,
         allow_downgrade: false,
+        security: false,
         expected_install_min: 0,
         during_trading: false,
         offline_activation: false,

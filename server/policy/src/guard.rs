@@ -1,4 +1,4 @@
-//! Guards: what keeps a burst of devices from doing harm at once.
+//! Guards: what keeps a burst of devices from doing harm at once, and a bad release from spreading.
 //!
 //! A rollout has two kinds of grant, and each kind has caps of its own: how many devices may hold one at the same
 //! time, over all and at one site. A device holds a download grant while it downloads and an activation grant from
@@ -7,9 +7,25 @@
 //! The caller counts; here it is decided. [`admits`] is asked twice: by the decision with the numbers the caller has
 //! read, and by the transaction that makes the grant with the numbers at that moment, which are the ones that count.
 
+mod halt;
+mod pace;
+
 use std::collections::HashMap;
 
 use callboard_proto::{ids::RolloutId, state::AssignmentState, time::Timestamp};
+pub use halt::{
+    FailureShare, HALTED, HaltAction, HaltRule, MAX_CONSECUTIVE, ReleaseName, Streak, check_target, stranded, tripped,
+};
+pub use pace::{Offers, Pace, Paced};
+
+/// What holds the grants of a rollout back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// How many devices may hold one at the same time.
+    pub caps: Caps,
+    /// How many may get an offer in a minute.
+    pub pace: Option<Pace>,
+}
 
 /// The caps of a rollout.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -63,10 +79,23 @@ pub struct Load {
     pub downloads: InFlight,
     /// To activate.
     pub activations: InFlight,
+    /// What it has offered lately.
+    pub offers: Offers,
+    /// Devices on which it has succeeded, as far as its pace asks.
+    pub succeeded: u64,
 }
 
 /// The loads of rollouts that have been looked up; the others are taken for idle.
 pub type Loads = HashMap<RolloutId, Load>;
+
+/// A limit that is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Denied {
+    /// No place is free.
+    Full(Full),
+    /// The offers of this minute are made.
+    Paced(Paced),
+}
 
 /// A cap that is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,12 +120,19 @@ impl Grant {
     }
 }
 
-impl Caps {
+impl Limits {
     /// Whether there are any.
     pub const fn are_set(&self) -> bool {
-        self.downloads.is_set() || self.activations.is_set()
+        self.concern(Grant::Download) || self.concern(Grant::Activation)
     }
 
+    /// Whether there are any on `grant`.
+    pub const fn concern(&self, grant: Grant) -> bool {
+        self.caps.of(grant).is_set() || (matches!(grant, Grant::Download) && self.pace.is_some())
+    }
+}
+
+impl Caps {
     /// The cap on `grant`.
     pub const fn of(&self, grant: Grant) -> Cap {
         match grant {
@@ -123,28 +159,31 @@ impl Load {
     }
 }
 
-/// Whether there is a place for one more device.
+/// Whether one more device may be granted it at `now`.
 ///
 /// # Errors
-/// Names the cap that is reached, the one of the whole rollout first.
-pub fn admits(caps: &Caps, grant: Grant, load: &Load) -> Result<(), Full> {
-    let (cap, in_flight) = (caps.of(grant), load.of(grant));
+/// Names the limit that is reached: the cap of the whole rollout, then that of the site, then the pace.
+pub fn admits(limits: &Limits, grant: Grant, load: &Load, now: Timestamp) -> Result<(), Denied> {
+    let (cap, in_flight) = (limits.caps.of(grant), load.of(grant));
     let scopes = [(false, cap.max_in_flight, in_flight.overall), (true, cap.max_in_flight_per_site, in_flight.at_site)];
     for (at_site, cap, holders) in scopes {
         if let Some(cap) = cap.filter(|cap| holders.count >= u64::from(*cap)) {
-            return Err(Full { grant, at_site, cap, holders });
+            return Err(Denied::Full(Full { grant, at_site, cap, holders }));
         }
     }
-    Ok(())
+    match limits.pace {
+        Some(pace) if grant == Grant::Download => pace.admits(load.offers, load.succeeded, now).map_err(Denied::Paced),
+        _ => Ok(()),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn caps(overall: Option<u32>, site: Option<u32>) -> Caps {
+    fn caps(overall: Option<u32>, site: Option<u32>) -> Limits {
         let activations = Cap { max_in_flight: overall, max_in_flight_per_site: site };
-        Caps { activations, ..Caps::default() }
+        Limits { caps: Caps { activations, ..Caps::default() }, pace: None }
     }
 
     fn load(overall: u64, site: u64) -> Load {
@@ -153,8 +192,12 @@ mod tests {
         Load { activations, ..Load::default() }
     }
 
-    fn full(caps: Caps, load: Load) -> Option<(bool, u32, u64)> {
-        admits(&caps, Grant::Activation, &load).err().map(|full| (full.at_site, full.cap, full.holders.count))
+    fn full(limits: Limits, load: Load) -> Option<(bool, u32, u64)> {
+        match admits(&limits, Grant::Activation, &load, Timestamp::default()) {
+            Err(Denied::Full(full)) => Some((full.at_site, full.cap, full.holders.count)),
+            Err(Denied::Paced(_)) => unreachable!("activations have no pace"),
+            Ok(()) => None,
+        }
     }
 
     #[test]
@@ -169,7 +212,21 @@ mod tests {
 
     #[test]
     fn each_kind_of_grant_has_its_own_places() {
-        assert_eq!(admits(&caps(Some(1), Some(1)), Grant::Download, &load(9, 9)), Ok(()));
-        assert_eq!(full(Caps::default(), load(1 << 40, 1 << 40)), None, "no numbers, no cap");
+        let now = Timestamp::default();
+        assert_eq!(admits(&caps(Some(1), Some(1)), Grant::Download, &load(9, 9), now), Ok(()));
+        assert_eq!(full(Limits::default(), load(1 << 40, 1 << 40)), None, "no numbers, no cap");
+    }
+
+    #[test]
+    fn only_offers_have_a_pace_and_a_place_comes_first() {
+        let now = Timestamp::default();
+        let pace = Some(Pace { max_offers_per_minute: 1, doubles_every: None });
+        let limits = Limits { pace, ..Limits::default() };
+        let busy = Load { offers: Offers::default().one_more(now), ..Load::default() };
+        assert_eq!(admits(&limits, Grant::Download, &Load::default(), now), Ok(()));
+        assert!(matches!(admits(&limits, Grant::Download, &busy, now), Err(Denied::Paced(_))));
+        assert_eq!(admits(&limits, Grant::Activation, &busy, now), Ok(()));
+        let caps = Caps { downloads: Cap { max_in_flight: Some(0), ..Cap::default() }, ..Caps::default() };
+        assert!(matches!(admits(&Limits { caps, pace }, Grant::Download, &busy, now), Err(Denied::Full(_))));
     }
 }

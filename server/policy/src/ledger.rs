@@ -4,6 +4,7 @@
 //! moves it by the same functions, so what is seen here is what the server does. It reads no clock and knows nothing of
 //! keys, payloads and other servers.
 
+mod halts;
 mod places;
 mod rollouts;
 
@@ -16,6 +17,7 @@ use callboard_proto::{
     time::Timestamp,
 };
 use places::Places;
+use roaring::RoaringBitmap;
 
 use crate::{
     assignment::{self, Event, IllegalTransition, Terms, Unheard},
@@ -24,7 +26,7 @@ use crate::{
     decide::{self, Admission, Decision, Step},
     device::{Absence, Assignment, Connectivity, Contact, DEFAULT_ABANDONED_AFTER, Device},
     gate::{Advance, PhaseCounts, PhaseTimes},
-    guard::{Grant, Loads},
+    guard::{Grant, Load, Loads, Offers, Streak},
     rhythm::Rhythm,
     rollout::Rollout,
     selector::Seen,
@@ -52,7 +54,14 @@ pub struct Standing {
     pub counts: Vec<PhaseCounts>,
     /// Of the open phase.
     pub times: PhaseTimes,
+    /// The failures since the last success.
+    pub streak: Streak,
     places: Places,
+    offers: Offers,
+    /// Numbers of the devices on which it has succeeded.
+    runs: RoaringBitmap,
+    /// The rollout that takes its release back.
+    undone_by: Option<RolloutId>,
     /// Gates look past what had failed by then.
     acknowledged_at: Option<Timestamp>,
 }
@@ -163,12 +172,14 @@ impl Ledger {
 
     /// Who holds places of rollouts with caps, as it concerns a device.
     pub fn loads(&self, device: &Device) -> Loads {
-        let capped = self.catalog.rollouts.iter().filter(|rollout| rollout.plan.caps.are_set());
+        let limited = self.catalog.rollouts.iter().filter(|rollout| rollout.plan.limits.are_set());
         let load = |rollout: &Rollout| {
-            let places = &self.standings.get(&rollout.id)?.places;
-            Some((rollout.id, places.load(&rollout.plan.caps, device.site.as_ref())))
+            let standing = self.standings.get(&rollout.id)?;
+            let load = standing.places.load(&rollout.plan.limits.caps, device.site.as_ref());
+            let succeeded = standing.counts.iter().map(|counts| counts.succeeded).sum();
+            Some((rollout.id, Load { offers: standing.offers, succeeded, ..load }))
         };
-        capped.filter_map(load).collect()
+        limited.filter_map(load).collect()
     }
 
     /// A check-in: decides, and does what is decided, until there is an answer.
@@ -210,6 +221,9 @@ impl Ledger {
             self.decided(now, unit, id, Event::Left)?;
         }
         unit.begin_anew(now);
+        for standing in self.standings.values_mut() {
+            standing.runs.remove(unit.device.number);
+        }
         Ok(())
     }
 
@@ -334,6 +348,9 @@ impl Ledger {
         id: RolloutId,
         phase: usize,
     ) -> Result<(), IllegalTransition> {
+        if let Some(standing) = self.standings.get_mut(&id) {
+            standing.offers = standing.offers.one_more(now);
+        }
         if let Some(queued) = unit.device.assignment(id).map(|one| one.id) {
             return self.happen(now, unit, queued, Event::DownloadGranted);
         }
@@ -382,7 +399,7 @@ impl Ledger {
         id: AssignmentId,
         event: Event,
     ) -> Result<(), IllegalTransition> {
-        let (device, site) = (unit.device.id, unit.device.site.clone());
+        let (device, number, site) = (unit.device.id, unit.device.number, unit.device.site.clone());
         self.take_note(unit, id);
         let Some((one, row)) = unit.assignment_mut(id) else {
             return Ok(());
@@ -401,6 +418,7 @@ impl Ledger {
             if let Some(counts) = standing.counts.get_mut(one.phase) {
                 counts.recount(Some(&old), Some(one));
             }
+            standing.note(before, one, number);
             let left = standing.places.leave(&old, &old_row);
             let held = standing.places.enter(one, row);
             if let Some(grant) = left.filter(|_| left != held) {
@@ -409,6 +427,9 @@ impl Ledger {
         }
         if before != after && (before.is_final() || after.is_final()) {
             self.news.push(News::Ended(rollout, device, after));
+        }
+        if before != after && after == AssignmentState::Succeeded {
+            self.undo_too(rollout, number);
         }
         if after == AssignmentState::RolledBack && !unit.device.bad_releases.contains(&release) {
             unit.device.bad_releases.push(release);

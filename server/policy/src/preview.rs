@@ -2,6 +2,8 @@
 //!
 //! It is made of the same parts as the real start, so with the same rollout id, fleet and time both agree.
 
+mod openings;
+
 use std::collections::HashMap;
 
 use callboard_proto::{
@@ -10,11 +12,14 @@ use callboard_proto::{
     time::Timestamp,
 };
 
+pub use openings::ZoneOpening;
+
 use crate::{
     audience::{self, Audience, Candidate},
     catalog::Catalog,
+    decide,
     device::{Connectivity, Device},
-    release::{self, Fit, Release},
+    release::{self, Fit, Misfit, Release},
     rollout::{Membership, Plan, Rollout},
     selector::Seen,
 };
@@ -37,6 +42,8 @@ pub struct Preview {
     pub incompatible: Vec<(DeviceId, Reason)>,
     /// Other rollouts of the same product that are for some of the same devices.
     pub conflicts: Vec<Conflict>,
+    /// When its devices could first install, by zone.
+    pub openings: Vec<ZoneOpening>,
     /// The membership sets that a start would store.
     pub audience: Audience,
 }
@@ -85,6 +92,7 @@ pub fn preview(
         already_installed: Vec::new(),
         incompatible: Vec::new(),
         conflicts: conflicts(now, id, plan, release, &matching, others),
+        openings: Vec::new(),
         audience,
     };
     for (device, seen) in &matching {
@@ -93,12 +101,19 @@ pub fn preview(
             Fit::Unreported => preview.unreported.push(device.id),
             Fit::AlreadyInstalled => preview.already_installed.push(device.id),
             Fit::Incompatible(misfit) => {
-                let reason = Reason { code: misfit.code().to_owned(), text: misfit.text(release, device, &plan.name) };
+                let mut text = misfit.text(release, device, &plan.name);
+                if misfit == Misfit::SteppingStone {
+                    text += &decide::hint(now, others, device, release);
+                }
+                let reason = Reason { code: misfit.code().to_owned(), text };
                 preview.incompatible.push((device.id, reason));
             }
         }
     }
     preview.phases = phases(plan, &preview.audience, &matching);
+    let counting =
+        matching.iter().map(|(device, _)| *device).filter(|one| !preview.audience.excluded.contains(one.number));
+    preview.openings = openings::openings(now, Rollout::draft(id, plan.clone()), counting, others);
     preview
 }
 

@@ -1,6 +1,7 @@
 //! A release as far as decisions need it, and whether it fits a device.
 
 use callboard_proto::{
+    check_in::Installed,
     digest::Digest,
     ids::{Product, RolloutName},
     time::Timestamp,
@@ -22,7 +23,8 @@ pub struct Release {
     pub epoch: u32,
     /// With `epoch`, the order of releases of a product.
     pub counter: u64,
-    /// The floor it raises once committed. Not used for deciding, but by whoever plays devices.
+    /// The floor it raises once committed. Used to foresee what devices
+    /// accept afterwards.
     pub min_floor: u64,
     /// Channels it is meant for.
     pub channels: Vec<String>,
@@ -32,6 +34,26 @@ pub struct Release {
     pub not_after: Option<Timestamp>,
     /// The oldest agent that can install it.
     pub requires_agent: Option<Version>,
+    /// The counter that what the device runs of the product must have at least.
+    pub requires_at_least: Option<u64>,
+}
+
+impl Release {
+    /// The device as it is once it has committed this release.
+    pub fn committed_on(&self, device: &Device) -> Device {
+        let mut device = device.clone();
+        let raised = device.installed(&self.product).filter(|one| one.epoch == self.epoch).map_or(0, |one| one.floor);
+        device.installed.retain(|one| one.product != self.product);
+        device.installed.push(Installed {
+            product: self.product.clone(),
+            version: self.version.clone(),
+            release: Some(self.digest),
+            epoch: self.epoch,
+            counter: self.counter,
+            floor: raised.max(self.min_floor),
+        });
+        device
+    }
 }
 
 /// Whether a device can take a release.
@@ -58,6 +80,8 @@ pub enum Misfit {
     Agent,
     /// The device refuses everything below its floor.
     BelowFloor,
+    /// What the device runs is too old to hand over to it: another release comes first.
+    SteppingStone,
     /// Something newer is installed.
     Downgrade,
     /// The release may not be installed any more.
@@ -111,16 +135,20 @@ fn misfit(release: &Release, device: &Device, allow_downgrade: bool) -> Option<M
     if order < (installed.epoch, installed.floor) {
         return Some(Misfit::BelowFloor);
     }
+    if release.requires_at_least.is_some_and(|least| (installed.epoch, installed.counter) < (release.epoch, least)) {
+        return Some(Misfit::SteppingStone);
+    }
     (order < (installed.epoch, installed.counter) && !allow_downgrade).then_some(Misfit::Downgrade)
 }
 
 impl Misfit {
     /// Every misfit.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Hardware,
         Self::Channel,
         Self::Agent,
         Self::BelowFloor,
+        Self::SteppingStone,
         Self::Downgrade,
         Self::Expired,
         Self::RolledBackBefore,
@@ -133,6 +161,7 @@ impl Misfit {
             Self::Channel => "incompatible_channel",
             Self::Agent => "agent_too_old",
             Self::BelowFloor => "below_floor",
+            Self::SteppingStone => "needs_stepping_stone",
             Self::Downgrade => "downgrade",
             Self::Expired => "release_expired",
             Self::RolledBackBefore => "rolled_back_before",
@@ -163,6 +192,15 @@ impl Misfit {
                 release.counter,
                 installed.map_or(0, |one| one.epoch),
                 installed.map_or(0, |one| one.floor)
+            ),
+            Self::SteppingStone => format!(
+                "{} {} needs counter {}.{} or a higher one to be installed first, the device has {}.{} ({version})",
+                release.product,
+                release.version,
+                release.epoch,
+                release.requires_at_least.unwrap_or_default(),
+                installed.map_or(0, |one| one.epoch),
+                installed.map_or(0, |one| one.counter)
             ),
             Self::Downgrade => format!(
                 "{} {version} is newer than {}, and the rollout does not allow a downgrade",

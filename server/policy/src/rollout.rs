@@ -4,6 +4,7 @@
 //! do not exist. A [`Rollout`] is a plan and how far it has come.
 
 mod spec;
+mod undo;
 
 use std::time::Duration;
 
@@ -15,11 +16,12 @@ use callboard_proto::{
 };
 use chrono_tz::Tz;
 use roaring::RoaringBitmap;
-pub use spec::{PhaseSpec, PolicyKind, Spec, SpecError, WindowSpec};
+pub use spec::{HaltKind, HaltSpec, PhaseSpec, PolicyKind, Spec, SpecError, WindowSpec};
+pub use undo::undo_name;
 
 use crate::{
     device::Device,
-    guard::Caps,
+    guard::{HaltRule, Limits},
     selector::Selector,
     window::{self, Gate, Window, Zone},
 };
@@ -44,6 +46,8 @@ pub struct Rollout {
     pub state: RolloutState,
     /// Why it is in this state, where someone or something said so (`gate of phase canary: ...`).
     pub state_reason: Option<String>,
+    /// Whether a second person has approved it.
+    pub countersigned: bool,
     /// When it was started.
     pub started_at: Option<Timestamp>,
     /// The last open phase; the ones before it are open too.
@@ -73,14 +77,18 @@ pub struct Plan {
     pub phases: Vec<Phase>,
     /// What is ranked and moves together.
     pub unit: Unit,
-    /// How many devices may download, and how many may activate, at the same time.
-    pub caps: Caps,
+    /// How many devices may download and activate at the same time, and how many get an offer in a minute.
+    pub limits: Limits,
+    /// When it stops by itself.
+    pub halt: Vec<HaltRule>,
     /// 0 to 1000, highest first.
     pub priority: u32,
     /// Attempts for one device.
     pub max_attempts: u32,
     /// Whether something older than what is installed is meant.
     pub allow_downgrade: bool,
+    /// Whether freezes let it pass once a second person has approved it.
+    pub security: bool,
     /// Time that must be left in a window, or before the site trades, for an install to begin.
     pub expected_install: Duration,
     /// Whether installs may begin while the site trades.
@@ -182,7 +190,7 @@ pub enum RolloutState {
     Draft,
     /// Offering.
     Running,
-    /// Held by an operator or by a gate; nothing is granted.
+    /// Held by an operator, a gate or a halt rule; nothing is granted.
     Paused,
     /// Everything that could be done is done.
     Completed,
@@ -229,6 +237,7 @@ impl Rollout {
             plan,
             state: RolloutState::Draft,
             state_reason: None,
+            countersigned: false,
             started_at: None,
             open_phase: 0,
             members: Vec::new(),
@@ -239,6 +248,11 @@ impl Rollout {
     /// From when on it offers: the start, or what it is scheduled for if that is later. `None` for a draft.
     pub fn begins_at(&self) -> Option<Timestamp> {
         self.started_at.map(|started| self.plan.begins_at(started))
+    }
+
+    /// Whether freezes let it pass.
+    pub fn passes_freezes(&self) -> bool {
+        self.plan.security && self.countersigned
     }
 
     /// The phase that has `number` as a member.

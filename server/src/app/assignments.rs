@@ -13,14 +13,17 @@ use callboard_proto::{
 };
 use uuid::Uuid;
 
-use super::{Error, Result, rollouts::advance::advance};
+use super::{
+    Error, Result,
+    rollouts::{advance::advance, take_back},
+};
 use crate::db::{self, DbConn, assignments::Record, events::NewEvent};
 
 /// Lets something happen that only the server asks for, so that it is allowed.
 pub(crate) fn happen(conn: &mut DbConn, record: &mut Record, event: Event, now: Timestamp) -> Result<()> {
     let was = record.assignment.clone();
     assignment::happen(&mut record.assignment, record.device, event, now).map_err(unexpected)?;
-    save(conn, record, &was, now)
+    save(conn, record, &was, now).map(drop)
 }
 
 /// A transition that was not to be refused.
@@ -28,8 +31,8 @@ pub(crate) fn unexpected(source: IllegalTransition) -> Error {
     Error::Unexpected(source.to_string())
 }
 
-/// Writes an assignment and counts it, as it was and as it is.
-pub(crate) fn save(conn: &mut DbConn, record: &mut Record, was: &Assignment, now: Timestamp) -> Result<()> {
+/// Writes an assignment and counts it, as it was and as it is; says whether the catalog has changed.
+pub(crate) fn save(conn: &mut DbConn, record: &mut Record, was: &Assignment, now: Timestamp) -> Result<bool> {
     // Reports of an attempt are numbered from 1.
     if record.assignment.attempt != was.attempt {
         record.seq = 0;
@@ -38,7 +41,29 @@ pub(crate) fn save(conn: &mut DbConn, record: &mut Record, was: &Assignment, now
         db::penalties::put(conn, record.device, was.release, now)?;
     }
     db::assignments::update(conn, record, now)?;
-    Ok(db::counts::change(conn, Some(was), Some(&record.assignment), now)?)
+    db::counts::change(conn, Some(was), Some(&record.assignment), now)?;
+    take_note(conn, record, was, now)
+}
+
+/// Keeps the run of failures, and brings a device back on which a release has arrived that is being taken back; says
+/// whether the catalog has changed.
+fn take_note(conn: &mut DbConn, record: &Record, was: &Assignment, now: Timestamp) -> Result<bool> {
+    let is = &record.assignment;
+    let told = |one: &Assignment| (one.state, one.is_acknowledged());
+    let ended = |one: &Assignment| one.state == AssignmentState::Succeeded || is_failure(one.state);
+    if told(was) == told(is) || !(ended(was) || ended(is)) {
+        return Ok(false);
+    }
+    let Some((rollout, mut streak)) = db::rollouts::streak(conn, is.rollout)? else {
+        return Ok(false);
+    };
+    if streak.note(Some(was.state), is) {
+        db::rollouts::set_streak(conn, is.rollout, &streak)?;
+    }
+    if is.state == AssignmentState::Succeeded && was.state != AssignmentState::Succeeded {
+        return take_back::join(conn, &rollout, record.device, now);
+    }
+    Ok(false)
 }
 
 /// A new assignment, with a download grant.

@@ -71,6 +71,7 @@ pub(crate) fn active(record: Record) -> Result<Rollout> {
     Ok(Rollout {
         state: record.state,
         state_reason: record.state_reason,
+        countersigned: record.countersigned.is_some(),
         started_at: record.started_at,
         open_phase: record.open_phase,
         members: record.phases.into_iter().map(|phase| phase.members).collect(),

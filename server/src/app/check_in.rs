@@ -122,13 +122,13 @@ fn works_on(device: &Device, body: &CheckIn) -> Option<AssignmentId> {
 
 /// Decides, and takes the steps that write, until there is an answer.
 async fn settle(app: &App, mut known: Arc<Known>, contact: &Contact, now: Timestamp) -> Result<(Arc<Known>, Decision)> {
-    let mut full = Loads::new();
+    let mut denied = Loads::new();
     let (mut overtaken, mut steps) = (0, 0);
     while overtaken < TRIES && steps < MAX_STEPS {
         steps += 1;
         let snapshot = app.catalog();
         let device = &known.record.device;
-        let decision = propose(app, &snapshot.catalog, device, contact, now, full.clone()).await?;
+        let decision = propose(app, &snapshot.catalog, device, contact, now, denied.clone()).await?;
         if let Step::Nothing
         | Step::Hold { .. }
         | Step::ContinueDownload { .. }
@@ -160,16 +160,16 @@ async fn settle(app: &App, mut known: Arc<Known>, contact: &Contact, now: Timest
                 overtaken += 1;
                 app.refresh_catalog().await?;
             }
-            Outcome::Full(rollout, load) => {
+            Outcome::Denied(rollout, load) => {
                 overtaken += 1;
-                full.insert(rollout, load);
+                denied.insert(rollout, load);
             }
         }
     }
     Err(Error::refused(Code::Unavailable, "rollouts are changing too fast; check in again"))
 }
 
-/// Decides, with the loads of the rollouts whose caps stand in the way. `loads` are those known so far.
+/// Decides, with the loads of the rollouts whose limits stand in the way. `loads` are those known so far.
 async fn propose(
     app: &App,
     catalog: &Catalog,
@@ -182,7 +182,7 @@ async fn propose(
         let decision = decide(now, catalog, device, contact, &loads);
         match loads::wanted(catalog, device, decision.step) {
             Some(Wanted { rollout, grant, .. })
-                if rollout.plan.caps.of(grant).is_set() && !loads.contains_key(&rollout.id) =>
+                if rollout.plan.limits.concern(grant) && !loads.contains_key(&rollout.id) =>
             {
                 loads.insert(rollout.id, loads::read(app, rollout, device.site.as_ref()).await?);
             }

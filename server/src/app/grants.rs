@@ -2,13 +2,15 @@
 //!
 //! The catalog's generation and the device's revision are compared, so a pause, a cancel, a hold or an opened phase
 //! that was committed in between makes the decision void, on any number of servers. Who holds the places under the
-//! rollout's caps is counted in the same transaction, so that no burst takes one twice.
+//! rollout's caps, and what it has offered in this minute, is counted in the same transaction, so that no burst takes one
+//! twice.
 
 use callboard_policy::{
     assignment::{self, Event},
+    audience::Exclusion,
     decide::{Admission, Step},
     device::{Assignment, Device},
-    guard::{self, Caps, Grant, Load},
+    guard::{self, Grant, Limits, Load},
     release::{Misfit, Release},
 };
 use callboard_proto::{
@@ -21,7 +23,7 @@ use super::{
     App, Error, Result,
     assignments::{self, unexpected},
     loads::{self, Wanted},
-    rollouts::{advance::advance, members},
+    rollouts::{advance::advance, countersign, members},
 };
 use crate::db::{self, DbConn, assignments::Record, events::NewEvent};
 
@@ -39,7 +41,7 @@ pub(crate) struct Basis {
 struct Terms {
     rollout: RolloutId,
     release: Release,
-    caps: Caps,
+    limits: Limits,
     grant: Grant,
 }
 
@@ -51,8 +53,8 @@ pub(crate) enum Outcome {
     },
     /// Something had changed; decide again.
     Stale,
-    /// Others took the last place under the rollout's caps; decide again with this.
-    Full(RolloutId, Load),
+    /// Others took the last place, or the last offer, that the rollout's limits allow; decide again with this.
+    Denied(RolloutId, Load),
 }
 
 /// Takes a step that writes; `wanted` is the grant that it makes.
@@ -60,9 +62,10 @@ pub(crate) async fn take(app: &App, basis: Basis, step: Step, wanted: Option<Wan
     let terms = wanted.map(|Wanted { rollout, release, grant }| Terms {
         rollout: rollout.id,
         release: release.clone(),
-        caps: rollout.plan.caps,
+        limits: rollout.plan.limits,
         grant,
     });
+    let above = app.second_person_above;
     app.db
         .write(move |conn| {
             let fresh = db::counters::generation(conn)? == basis.generation
@@ -70,8 +73,13 @@ pub(crate) async fn take(app: &App, basis: Basis, step: Step, wanted: Option<Wan
             if !fresh {
                 return Ok(Outcome::Stale);
             }
-            if let Some(load) = terms.as_ref().map(|terms| full(conn, &basis, terms)).transpose()?.flatten() {
-                return Ok(load);
+            if let (Step::GrantDownload { rollout, admission: Admission::Joins, .. }, Some(above)) = (step, above)
+                && countersign::outgrows(conn, rollout, above, basis.now)?
+            {
+                return Ok(Outcome::Stale);
+            }
+            if let Some(denied) = terms.as_ref().map(|terms| denied(conn, &basis, terms)).transpose()?.flatten() {
+                return Ok(denied);
             }
             let catalog_changed = apply(conn, &basis, step, terms.as_ref())?;
             db::devices::touch(conn, basis.device.id, basis.now)?;
@@ -81,13 +89,13 @@ pub(crate) async fn take(app: &App, basis: Basis, step: Step, wanted: Option<Wan
 }
 
 /// The last place may have been taken since the decision was made.
-fn full(conn: &mut DbConn, basis: &Basis, terms: &Terms) -> Result<Option<Outcome>> {
-    if !terms.caps.of(terms.grant).is_set() {
+fn denied(conn: &mut DbConn, basis: &Basis, terms: &Terms) -> Result<Option<Outcome>> {
+    if !terms.limits.concern(terms.grant) {
         return Ok(None);
     }
-    let load = loads::of(conn, terms.rollout, &terms.caps, basis.device.site.as_ref())?;
-    let admitted = guard::admits(&terms.caps, terms.grant, &load).is_ok();
-    Ok((!admitted).then_some(Outcome::Full(terms.rollout, load)))
+    let load = loads::of(conn, terms.rollout, &terms.limits, basis.device.site.as_ref())?;
+    let admitted = guard::admits(&terms.limits, terms.grant, &load, basis.now).is_ok();
+    Ok((!admitted).then_some(Outcome::Denied(terms.rollout, load)))
 }
 
 fn apply(conn: &mut DbConn, basis: &Basis, step: Step, terms: Option<&Terms>) -> Result<bool> {
@@ -101,6 +109,10 @@ fn apply(conn: &mut DbConn, basis: &Basis, step: Step, terms: Option<&Terms>) ->
             let terms = terms.ok_or_else(|| Error::Unexpected("an offer without a rollout".to_owned()))?;
             admit(conn, basis, rollout, phase, admission)?;
             grant_download(conn, basis, rollout, phase, &terms.release)?;
+            if terms.limits.pace.is_some() {
+                let (offers, _) = db::loads::offers(conn, rollout)?;
+                db::rollouts::set_offers(conn, rollout, offers.one_more(basis.now))?;
+            }
             Ok(admission != Admission::Member)
         }
         Step::GrantActivation { assignment, .. } => decided(conn, basis, assignment, Event::ActivationGranted),
@@ -117,7 +129,8 @@ fn apply(conn: &mut DbConn, basis: &Basis, step: Step, terms: Option<&Terms>) ->
             Ok(())
         }),
         Step::Exclude { rollout, phase, misfit } => {
-            members::exclude(conn, rollout, phase, basis.device.number, true)?;
+            let exclusion = misfit.map_or(Exclusion::AlreadyInstalled, Exclusion::DoesNotFit);
+            members::exclude(conn, rollout, phase, basis.device.number, Some(exclusion))?;
             let why = misfit.map_or("it has the release already", Misfit::code);
             let event = NewEvent {
                 rollout: Some(rollout),
@@ -134,7 +147,7 @@ fn admit(conn: &mut DbConn, basis: &Basis, rollout: RolloutId, phase: usize, adm
     match admission {
         Admission::Member => Ok(()),
         Admission::Joins => members::join(conn, rollout, phase, basis.device.number),
-        Admission::Returns => members::exclude(conn, rollout, phase, basis.device.number, false),
+        Admission::Returns => members::exclude(conn, rollout, phase, basis.device.number, None),
     }
 }
 
@@ -163,7 +176,7 @@ fn change(
     };
     let was = record.assignment.clone();
     change(&mut record)?;
-    assignments::save(conn, &mut record, &was, basis.now)?;
+    let joined = assignments::save(conn, &mut record, &was, basis.now)?;
     if assignments::ends(&was, &record.assignment) {
         let text = format!("{} ({} before)", record.assignment.state.as_str(), was.state.as_str());
         assignments::log(conn, &record, "assignment", text, basis.now)?;
@@ -171,7 +184,7 @@ fn change(
     if record.assignment.state == was.state {
         return Ok(false);
     }
-    advance(conn, record.assignment.rollout, basis.now)
+    Ok(advance(conn, record.assignment.rollout, basis.now)? || joined)
 }
 
 /// Lets something happen to an assignment that the device did not report; says whether the catalog has changed.

@@ -1,4 +1,4 @@
-//! Who holds grants of rollouts with caps: read for a decision, and once more by the transaction that makes the grant.
+//! Who holds grants of rollouts with caps, and what rollouts with a pace have offered: read for a decision, and once more by the transaction that makes the grant.
 //!
 //! A device that waits for a place reads a few rows at each check-in and writes nothing.
 
@@ -6,7 +6,7 @@ use callboard_policy::{
     catalog::Catalog,
     decide::Step,
     device::Device,
-    guard::{Caps, Grant, InFlight, Load, Loads},
+    guard::{Grant, InFlight, Limits, Load, Loads},
     release::Release,
     rollout::Rollout,
 };
@@ -38,23 +38,28 @@ pub(super) fn wanted<'a>(catalog: &'a Catalog, device: &Device, step: Step) -> O
 
 /// Reads the load of a rollout as it concerns a device at `site`.
 pub(super) async fn read(app: &App, rollout: &Rollout, site: Option<&SiteId>) -> Result<Load> {
-    let (id, caps, site) = (rollout.id, rollout.plan.caps, site.cloned());
-    app.db.read(move |conn| of(conn, id, &caps, site.as_ref())).await
+    let (id, limits, site) = (rollout.id, rollout.plan.limits, site.cloned());
+    app.db.read(move |conn| of(conn, id, &limits, site.as_ref())).await
 }
 
-/// The loads of every rollout with caps.
+/// The loads of every rollout with limits.
 pub(super) async fn read_all(app: &App, catalog: &Catalog, site: Option<&SiteId>) -> Result<Loads> {
     let mut loads = Loads::new();
-    for rollout in catalog.rollouts.iter().filter(|rollout| rollout.plan.caps.are_set()) {
+    for rollout in catalog.rollouts.iter().filter(|rollout| rollout.plan.limits.are_set()) {
         loads.insert(rollout.id, read(app, rollout, site).await?);
     }
     Ok(loads)
 }
 
-/// The load of a rollout, as far as its caps ask.
-pub(super) fn of(conn: &mut DbConn, id: RolloutId, caps: &Caps, site: Option<&SiteId>) -> Result<Load> {
+/// The load of a rollout, as far as its limits ask.
+pub(super) fn of(conn: &mut DbConn, id: RolloutId, limits: &Limits, site: Option<&SiteId>) -> Result<Load> {
     let mut in_flight = |grant: Grant| -> Result<InFlight> {
-        Ok::<_, Error>(db::loads::in_flight(conn, id, grant, caps.of(grant), site)?)
+        Ok::<_, Error>(db::loads::in_flight(conn, id, grant, limits.caps.of(grant), site)?)
     };
-    Ok(Load { downloads: in_flight(Grant::Download)?, activations: in_flight(Grant::Activation)? })
+    let (downloads, activations) = (in_flight(Grant::Download)?, in_flight(Grant::Activation)?);
+    let (offers, succeeded) = match limits.pace {
+        Some(_) => db::loads::offers(conn, id)?,
+        None => Default::default(),
+    };
+    Ok(Load { downloads, activations, offers, succeeded })
 }

@@ -143,5 +143,6 @@ pub(crate) fn for_policy(release: &Verified<Release>) -> policy::Release {
         hw: release.hw.iter().map(Glob::new).collect(),
         not_after: release.not_after,
         requires_agent: release.requires_agent.clone(),
+        requires_at_least: release.requires_at_least,
     }
 }

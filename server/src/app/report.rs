@@ -102,7 +102,7 @@ fn one(
     }
     assignment::happen(&mut record.assignment, device, heard.event, now).map_err(unexpected)?;
     record.assignment.deferred = heard.deferral.or(record.assignment.deferred);
-    assignments::save(conn, &mut record, &was, now)?;
+    let joined = assignments::save(conn, &mut record, &was, now)?;
     let is = &record.assignment;
     if *is == was {
         return Ok(Ok(Change::Nothing));
@@ -112,7 +112,8 @@ fn one(
         return Ok(Ok(Change::Assignment));
     }
     assignments::log(conn, &record, "assignment.reported", in_words(&report), now)?;
-    Ok(Ok(if advance(conn, record.assignment.rollout, now)? { Change::Catalog } else { Change::Assignment }))
+    let advanced = advance(conn, record.assignment.rollout, now)?;
+    Ok(Ok(if joined || advanced { Change::Catalog } else { Change::Assignment }))
 }
 
 fn code(unheard: Unheard) -> Code {

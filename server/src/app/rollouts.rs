@@ -2,23 +2,42 @@
 
 pub(crate) mod advance;
 pub(crate) mod by_hand;
+pub(crate) mod countersign;
 mod doubts;
+pub(crate) mod edit;
 pub(crate) mod forecast;
 pub(crate) mod members;
 pub(crate) mod preview;
 mod show;
 pub(crate) mod spec;
 mod start;
+pub(crate) mod take_back;
+mod targets;
 
-use callboard_policy::rollout::{Plan, RolloutState};
-use callboard_proto::{admin::RolloutSpec, digest::Digest, ids::RolloutId, problem::Code, time::Timestamp};
+use callboard_policy::{
+    guard::Streak,
+    rollout::{Plan, RolloutState},
+};
+use callboard_proto::{
+    admin::{Counts, RolloutSpec},
+    digest::Digest,
+    ids::RolloutId,
+    problem::Code,
+    time::Timestamp,
+};
 use roaring::RoaringBitmap;
 use uuid::Uuid;
 
-use super::{App, Because, Error, Result, releases};
-use crate::db::{self, DbConn, events::NewEvent, rollouts::Record};
+use super::{App, Because, Error, Result, devices::each, releases, trust::PublishedRoot};
+use crate::db::{
+    self, DbConn,
+    events::NewEvent,
+    rollouts::Record,
+    selector::{Context, Whom},
+};
 pub(crate) use show::{all_counts, show, show_assignment, waits_for};
 pub(crate) use start::{seen, start};
+use targets::Checked;
 
 /// A rollout by its id or its name.
 pub(crate) fn resolve(conn: &mut DbConn, reference: &str) -> Result<Record> {
@@ -32,16 +51,17 @@ pub(crate) fn resolve(conn: &mut DbConn, reference: &str) -> Result<Record> {
 
 /// Makes a rollout, as a draft, and says what looks like a mistake in it. The same spec under the same name is the same
 /// rollout.
-pub(crate) async fn create(app: &App, wanted: RolloutSpec) -> Result<(Record, Vec<String>)> {
+pub(crate) async fn create(app: &App, wanted: RolloutSpec, operator: String) -> Result<(Record, Vec<String>)> {
     let (now, context) = (app.clock.now(), app.selector_context());
-    let (record, plan) = app
+    let root = targets::root(app)?;
+    let (checked, wanted) =
+        app.db.read(move |conn| Ok::<_, Error>((check(conn, &root, &wanted, &context)?, wanted))).await?;
+    let (release, plan) = (checked.release.digest, checked.plan);
+    let record = app
         .db
         .write(move |conn| {
-            let release = releases::resolve(conn, &wanted.release)?.sha256;
-            let plan = spec::plan(&wanted, release)?;
-            check_times(&plan, now)?;
             if let Some(known) = db::rollouts::by_name(conn, &wanted.name)? {
-                return Ok((again(known, wanted, release)?, plan));
+                return again(known, wanted, release);
             }
             let record = Record {
                 id: RolloutId::from_uuid(Uuid::now_v7()),
@@ -53,17 +73,39 @@ pub(crate) async fn create(app: &App, wanted: RolloutSpec) -> Result<(Record, Ve
                 started_at: None,
                 ended_at: None,
                 open_phase: 0,
+                streak: Streak::default(),
+                takes_back: None,
+                created_by: operator,
+                edited_by: None,
+                countersigned: None,
                 excluded: RoaringBitmap::new(),
+                excluded_for: Vec::new(),
                 phases: Vec::new(),
             };
             db::rollouts::insert(conn, &record)?;
-            let text = format!("rollout of {} was created", record.spec.release);
+            let text = format!("rollout of {} was created by {}", record.spec.release, record.created_by);
             db::events::insert(conn, now, &NewEvent::rollout("rollout.created", record.id, text))?;
-            Ok::<_, Error>((record, plan))
+            Ok::<_, Error>(record)
         })
         .await?;
     let doubts = app.db.read(move |conn| doubts::of(conn, &plan, &context)).await?;
     Ok((record, doubts))
+}
+
+/// Checks everything about a rollout that is to be made; looks at every device if it could have to be taken back.
+fn check(conn: &mut DbConn, root: &PublishedRoot, wanted: &RolloutSpec, context: &Context) -> Result<Checked> {
+    let release = releases::resolve(conn, &wanted.release)?.sha256;
+    let mut checked = targets::check(conn, root, wanted, release)?;
+    check_times(&checked.plan, context.now)?;
+    if checked.asks() {
+        let selector = checked.plan.selector.clone();
+        each(conn, &selector, context, Whom::AtOpenSites, |_, records| {
+            records.iter().for_each(|one| checked.look(&one.device, context.now));
+            Ok(())
+        })?;
+        checked.refuse_stranded()?;
+    }
+    Ok(checked)
 }
 
 /// What is asked for a second time is the first one, as long as it can still be used.
@@ -94,7 +136,7 @@ pub(crate) async fn change_state(
     because: Because,
     acknowledge_failures: bool,
 ) -> Result<Record> {
-    let now = app.clock.now();
+    let (now, second_person_above) = (app.clock.now(), app.second_person_above);
     let record = app
         .db
         .write(move |conn| {
@@ -113,6 +155,10 @@ pub(crate) async fn change_state(
                     to.as_str()
                 );
                 return Err(Error::refused(Code::WrongState, detail));
+            }
+            if to == RolloutState::Running {
+                let size = record.phases.iter().map(|phase| u64::from(phase.counts.size)).sum();
+                countersign::check(&record, size, second_person_above)?;
             }
             record.state = to;
             record.state_reason = (to != RolloutState::Running).then(|| because.to_string());
@@ -138,16 +184,18 @@ pub(crate) async fn change_state(
     Ok(record)
 }
 
-/// A rollout whose gate can no longer be met would pause again at the next report.
+/// A rollout whose gate can no longer be met, or that a halt rule holds, would pause again at the next report.
 fn refuse_to_pause_again(conn: &mut DbConn, id: RolloutId, now: Timestamp, acknowledged: bool) -> Result<()> {
     advance::advance(conn, id, now)?;
     let Some(record) = db::rollouts::lean(conn, id)?.filter(|record| record.state == RolloutState::Paused) else {
         return Ok(());
     };
-    let failures = record.phases.get(record.open_phase).is_some_and(|open| open.counts.unsuccessful() > 0);
-    let mut detail = record.state_reason.unwrap_or_default();
-    if failures && !acknowledged {
+    let count = |of: fn(&Counts) -> u32| record.phases.iter().map(|phase| of(&phase.counts)).any(|n| n > 0);
+    let mut detail = record.state_reason.clone().unwrap_or_default();
+    if count(|counts| counts.rolled_back + counts.failed - counts.acknowledged) && !acknowledged {
         detail += "; resume with acknowledge_failures to look past the failures so far";
+    } else if count(|counts| counts.timed_out) {
+        detail += "; devices that timed out may still succeed: skip them to look past them";
     }
     Err(Error::refused(Code::WrongState, detail))
 }

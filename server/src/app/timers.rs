@@ -76,7 +76,9 @@ fn one(conn: &mut DbConn, rung: Rung, hears_since: Timestamp, now: Timestamp) ->
     let due =
         timer::next(&record.assignment, heard_at, &record.rhythm).filter(|(at, _)| *at <= now).map(|(_, due)| due);
     match due {
-        None => assignments::save(conn, &mut record, &was, now)?,
+        None => {
+            assignments::save(conn, &mut record, &was, now)?;
+        }
         Some(Due::Silence) => {
             record.assignment.silent = true;
             assignments::save(conn, &mut record, &was, now)?;

@@ -106,6 +106,11 @@ impl Api {
         parse(&self.tell(http::Method::POST, path, body)?)
     }
 
+    /// `PATCH` of JSON.
+    pub(crate) fn patch<T: DeserializeOwned>(&self, path: &Path, body: &impl Serialize) -> anyhow::Result<T> {
+        parse(&self.tell(http::Method::PATCH, path, body)?)
+    }
+
     /// `POST` of a signed envelope, byte for byte.
     pub(crate) fn post_envelope(&self, path: &Path, envelope: &[u8]) -> anyhow::Result<Vec<u8>> {
         self.send(http::Method::POST, path, JSON, envelope)

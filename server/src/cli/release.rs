@@ -16,7 +16,7 @@ use crate::clock::Clock;
 pub(crate) mod build;
 mod publish;
 pub(crate) mod sign;
-mod upload;
+pub(super) mod upload;
 
 /// What to do with releases.
 #[derive(clap::Subcommand)]

@@ -4,12 +4,14 @@ use std::path::PathBuf;
 
 use callboard_proto::{
     admin::{
-        Assignment, Because, DevicesOfRollout, Forecast, OpenPhase, Page, Preview, ROLLOUT_SCHEMA, Rollout,
-        RolloutState,
+        Assignment, Because, DevicesOfRollout, EditRollout, Forecast, OpenPhase, Page, Preview, ROLLOUT_SCHEMA,
+        Rollout, RolloutState,
     },
     ids::RolloutName,
     text::shown,
 };
+
+use crate::differences;
 
 use super::{
     Context,
@@ -22,6 +24,7 @@ mod devices;
 mod diff;
 mod file;
 mod guards;
+mod halt;
 mod phase;
 mod spec;
 mod status;
@@ -67,6 +70,19 @@ pub(crate) enum RolloutCommand {
         #[arg(short, long, value_name = "FILE")]
         file: PathBuf,
     },
+    /// Change a rollout to what a file says
+    ///
+    /// Of one that has started only what is safe: windows, limits, halt rules, gates, priority, times and attempts.
+    Edit {
+        /// The rollout's name or id, if it is not the file's
+        rollout: Option<String>,
+        /// A .toml or .json file (- is TOML from standard input); export writes one
+        #[arg(short, long, value_name = "FILE")]
+        file: PathBuf,
+        /// Why, for the event log
+        #[arg(long, default_value = "")]
+        reason: String,
+    },
     /// Print the JSON Schema of rollout files
     Schema,
     /// Start a rollout
@@ -98,6 +114,10 @@ pub(crate) enum RolloutCommand {
     Retry(DevicesArgs),
     /// Take note of failures: gates and the list of what needs attention look past them
     Skip(DevicesArgs),
+    /// Approve a rollout that somebody else has made, as a second person
+    ///
+    /// The server may ask for it before rollouts for many devices start; freezes let a security rollout pass only with it.
+    Countersign(ChangeArgs),
     /// Approve the open phase, for a phase with approval=manual: the next phase opens
     Approve(ChangeArgs),
     /// End the soak of the open phase
@@ -194,6 +214,7 @@ pub(crate) fn run(command: RolloutCommand, context: &Context) -> anyhow::Result<
             }
         }
         RolloutCommand::Diff { rollout, file } => differences(rollout, &file, context),
+        RolloutCommand::Edit { rollout, file, reason } => edit(rollout, &file, reason, context),
         RolloutCommand::Schema => show::line(ROLLOUT_SCHEMA.trim_end()),
         RolloutCommand::Start(args) => change("start", args, false, context),
         RolloutCommand::Pause(args) => change("pause", args, false, context),
@@ -208,6 +229,7 @@ pub(crate) fn run(command: RolloutCommand, context: &Context) -> anyhow::Result<
         }
         RolloutCommand::Retry(args) => args.run("retry", context),
         RolloutCommand::Skip(args) => args.run("skip", context),
+        RolloutCommand::Countersign(args) => change("countersign", args, false, context),
         RolloutCommand::Approve(args) => change("approve", args, false, context),
         RolloutCommand::SkipSoak(ReasonedArgs { rollout, reason }) => {
             change("skip-soak", ChangeArgs { rollout, reason }, false, context)
@@ -256,12 +278,20 @@ fn create(name: Option<RolloutName>, spec: SpecArgs, start: bool, context: &Cont
     show::value(context.format, &rollout, status::details)
 }
 
+fn edit(rollout: Option<String>, path: &std::path::Path, reason: String, context: &Context) -> anyhow::Result<()> {
+    let spec = file::read(path)?;
+    let reference = rollout.unwrap_or_else(|| spec.name.to_string());
+    let rollout: Rollout = context.api()?.patch(&Path::new(["rollouts", &reference]), &EditRollout { spec, reason })?;
+    warn(&rollout.warnings);
+    show::value(context.format, &rollout, status::details)
+}
+
 /// Compares a file with the server: nothing is changed.
 fn differences(rollout: Option<String>, path: &std::path::Path, context: &Context) -> anyhow::Result<()> {
     let wanted = file::read(path)?;
     let reference = rollout.unwrap_or_else(|| wanted.name.to_string());
     let known: Rollout = context.api()?.get(&Path::new(["rollouts", &reference]))?;
-    let found = diff::between(&known.spec, &wanted)?;
+    let found = differences::between(&known.spec, &wanted)?;
     if found.is_empty() {
         return show::value(context.format, &found, |_| format!("rollout {reference} is what {} says", path.display()));
     }

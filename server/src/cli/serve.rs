@@ -25,6 +25,7 @@ use crate::{
         expiry::{self, Expiry},
         presence,
         presence::Presence,
+        served::{self, Served},
         waiting::Waiting,
     },
     ca::{self, DeviceCa},
@@ -202,7 +203,7 @@ impl Running {
         self.app.waiting.stop();
         let [devices, admin] = &self.handles;
         tokio::join!(devices.stop(true), admin.stop(true));
-        let flushed = presence::flush(&self.app).await;
+        let flushed = presence::flush(&self.app).await.and(served::flush(&self.app).await);
         self.app.db.close();
         std::fs::remove_file(&self.path).ok();
         flushed.context("cannot write the last check-ins")
@@ -256,11 +257,13 @@ async fn open(
         public_url,
         certificates,
         poll_interval: settings.poll_interval,
+        second_person_above: settings.second_person_above,
         request_timeout: settings.request_timeout,
         requests_of_a_device: Quota::per_minute(settings.device_requests_per_minute),
         waiting: Arc::new(Waiting::new(settings.max_waiting, metrics.waiting.clone())),
         metrics,
         presence: Presence::default(),
+        served: Served::default(),
         snapshot: arc_swap::ArcSwap::from_pointee(snapshot),
         devices: quick_cache::sync::Cache::new(crate::app::CACHED_DEVICES),
     })

@@ -14,8 +14,10 @@ use callboard_proto::{
     time::Timestamp,
 };
 use diesel::{
-    AsChangeset, ExpressionMethods, Insertable, NullableExpressionMethods as _, QueryDsl, QueryResult, Queryable,
+    AsChangeset, BoolExpressionMethods as _, ExpressionMethods, Insertable, NullableExpressionMethods as _, QueryDsl,
+    QueryResult, Queryable,
 };
+use roaring::RoaringBitmap;
 
 use super::{
     conn::{DbConn, execute, find, load},
@@ -227,6 +229,20 @@ pub(crate) fn failures(conn: &mut DbConn, rollout: RolloutId, limit: i64) -> Que
         .select((assignments::all_columns, OF_RELEASE, devices::name));
     let rows: Vec<(Row, _, String)> = load(conn, query)?;
     rows.into_iter().map(|(row, release, name)| Ok((row.into_record(release)?, name))).collect()
+}
+
+/// Numbers of the devices on which a rollout has succeeded, in the life that they lead now.
+pub(crate) fn got(conn: &mut DbConn, rollout: RolloutId) -> QueryResult<RoaringBitmap> {
+    let own = devices::enrolled_at.is_null().or(assignments::created_at.nullable().ge(devices::enrolled_at));
+    let query = assignments::table
+        .inner_join(devices::table)
+        .filter(assignments::rollout_id.eq(Uid::from(rollout)))
+        .filter(assignments::state.eq(column(AssignmentState::Succeeded)))
+        .filter(devices::decommissioned_at.is_null())
+        .filter(own.assume_not_null())
+        .select(devices::number);
+    let numbers: Vec<i64> = load(conn, query)?;
+    Ok(numbers.into_iter().map(to_u32).collect())
 }
 
 /// A page of a rollout's assignments in some states, in the order of ids.

@@ -13,7 +13,7 @@ use super::{
     conn::{DbConn, execute, load},
     hours,
     schema::counts,
-    types::{Uid, to_i64, to_u32},
+    types::{Ms, Uid, to_i64, to_u32, to_u64},
 };
 
 #[derive(Queryable)]
@@ -39,6 +39,20 @@ struct Row {
     timed_out: i64,
     cancelled: i64,
     acknowledged: i64,
+    bytes_served: i64,
+    first_at: Option<Ms>,
+    last_at: Option<Ms>,
+}
+
+/// What happened in a phase beside its counters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Activity {
+    /// Bytes of payloads sent to devices that were downloading.
+    pub(crate) bytes_served: u64,
+    /// When one of its counters changed first.
+    pub(crate) first_at: Option<Timestamp>,
+    /// And last.
+    pub(crate) last_at: Option<Timestamp>,
 }
 
 impl From<Row> for Counts {
@@ -71,10 +85,21 @@ impl From<Row> for Counts {
     }
 }
 
-/// The counters of each phase of a rollout.
-pub(super) fn of(conn: &mut DbConn, id: Uid) -> QueryResult<Vec<Counts>> {
+/// The counters of each phase of a rollout, and what happened in it.
+pub(super) fn of(conn: &mut DbConn, id: Uid) -> QueryResult<Vec<(Counts, Activity)>> {
     let rows: Vec<Row> = load(conn, counts::table.filter(counts::rollout_id.eq(id)).order(counts::idx))?;
-    Ok(rows.into_iter().map(Into::into).collect())
+    let activity = |row: &Row| Activity {
+        bytes_served: to_u64(row.bytes_served),
+        first_at: row.first_at.map(Into::into),
+        last_at: row.last_at.map(Into::into),
+    };
+    Ok(rows.into_iter().map(|row| (activity(&row), row.into())).map(|(activity, counts)| (counts, activity)).collect())
+}
+
+/// Counts bytes that devices were sent.
+pub(crate) fn serve(conn: &mut DbConn, id: RolloutId, idx: usize, bytes: u64) -> QueryResult<()> {
+    let row = diesel::update(counts::table.find((Uid::from(id), to_i64(idx))));
+    execute(conn, row.set(counts::bytes_served.eq(counts::bytes_served + to_i64(bytes)))).map(drop)
 }
 
 /// Rollouts with assignments that are not final.
@@ -99,6 +124,7 @@ pub(super) fn insert(conn: &mut DbConn, id: RolloutId, idx: usize, size: u32, ex
         (counts::activating.eq(0_i64), counts::verifying.eq(0_i64), counts::silent.eq(0_i64)),
         (counts::succeeded.eq(0_i64), counts::rolled_back.eq(0_i64), counts::failed.eq(0_i64)),
         (counts::timed_out.eq(0_i64), counts::cancelled.eq(0_i64), counts::acknowledged.eq(0_i64)),
+        counts::bytes_served.eq(0_i64),
     );
     execute(conn, diesel::insert_into(counts::table).values(row)).map(drop)
 }
@@ -130,6 +156,7 @@ pub(crate) fn change(
         counts.recount(None, one);
         counts
     };
+    let offered = was.is_none();
     let (was, is) = (counted(was), counted(is));
     if was == is {
         return Ok(());
@@ -159,7 +186,13 @@ pub(crate) fn change(
         counts::acknowledged.eq(counts::acknowledged + more(|counts| counts.acknowledged)),
     );
     let row = diesel::update(counts::table.find((Uid::from(one.rollout), to_i64(one.phase))));
-    execute(conn, row.set((waiting, begun)))?;
+    let at = Some(Ms::from(now));
+    execute(conn, row.set((waiting, begun, counts::last_at.eq(at))))?;
+    if offered {
+        // The first event of a phase is that somebody was offered something.
+        let row = counts::table.find((Uid::from(one.rollout), to_i64(one.phase)));
+        execute(conn, diesel::update(row.filter(counts::first_at.is_null())).set(counts::first_at.eq(at)))?;
+    }
     match more(PhaseCounts::done) {
         0 => Ok(()),
         done => hours::add(conn, one.rollout, now, done),

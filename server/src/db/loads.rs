@@ -1,10 +1,10 @@
-//! Who holds grants of a rollout: what its caps are compared with.
+//! Who holds grants of a rollout, and how many it has made lately: what its limits are compared with.
 //!
 //! The sum over a rollout is its phases' counters. Holders at a site are counted by an index: they are few, and a count
 //! of rows cannot drift from them, whatever frees a place. Writers follow one another, also those of several servers, so
 //! what a transaction counts here stays true until it ends.
 
-use callboard_policy::guard::{Cap, Grant, Holders, InFlight};
+use callboard_policy::guard::{Cap, Grant, Holders, InFlight, Offers};
 use callboard_proto::{
     ids::{RolloutId, SiteId},
     time::Timestamp,
@@ -17,7 +17,7 @@ use diesel::{
 use super::{
     assignments::column,
     conn::{DbConn, find, load},
-    schema::{assignments, counts},
+    schema::{assignments, counts, rollouts},
     types::{Ms, Uid, to_u64},
 };
 
@@ -84,4 +84,13 @@ fn at_site(conn: &mut DbConn, rollout: RolloutId, grant: Grant, site: &SiteId) -
         .select((count_star(), min(assignments::granted_at)));
     let (count, oldest): (i64, Option<Ms>) = find(conn, query)?.unwrap_or_default();
     Ok(Holders { count: to_u64(count), oldest: oldest.map(Into::into) })
+}
+
+/// What a rollout has offered lately, and on how many devices it has succeeded.
+pub(crate) fn offers(conn: &mut DbConn, rollout: RolloutId) -> QueryResult<(Offers, u64)> {
+    let row = rollouts::table.find(Uid::from(rollout)).select((rollouts::offer_minute, rollouts::offers));
+    let (minute, made): (i64, i64) = find(conn, row)?.unwrap_or_default();
+    let of_rollout = counts::table.filter(counts::rollout_id.eq(Uid::from(rollout)));
+    let succeeded: Vec<i64> = load(conn, of_rollout.select(counts::succeeded))?;
+    Ok((Offers { minute, made: to_u64(made) }, to_u64(succeeded.into_iter().sum())))
 }

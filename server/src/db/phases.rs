@@ -1,6 +1,6 @@
 //! Phases of rollouts. Who is in a phase is one compressed set; how its devices stand is in [`counts`].
 
-use callboard_policy::gate::PhaseTimes;
+use callboard_policy::{gate::PhaseTimes, guard::Streak};
 use callboard_proto::{admin::Counts, ids::RolloutId, time::Timestamp};
 use diesel::{ExpressionMethods, QueryDsl, QueryResult, Queryable};
 use roaring::RoaringBitmap;
@@ -8,7 +8,8 @@ use roaring::RoaringBitmap;
 use super::{
     assignments,
     conn::{DbConn, execute, load},
-    counts,
+    counts::{self, Activity},
+    rollouts,
     schema::phases,
     types::{Ms, Uid, from_set, to_i64, to_set},
 };
@@ -26,19 +27,35 @@ pub(crate) struct Phase {
     /// Who approved it, and when.
     pub(crate) approval: Option<Approval>,
     pub(crate) counts: Counts,
+    pub(crate) activity: Activity,
 }
 
-/// Who approved a phase, and when.
+/// Who approved a phase or a rollout, and when.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Approval {
     pub(crate) at: Timestamp,
     pub(crate) by: String,
 }
 
+impl Approval {
+    pub(super) fn of(at: Option<Ms>, by: Option<String>) -> Option<Self> {
+        at.zip(by).map(|(at, by)| Self { at: at.into(), by })
+    }
+}
+
 impl Phase {
     /// A phase of which nobody was reached.
     pub(crate) fn new(name: String, members: RoaringBitmap, opened_at: Option<Timestamp>, counts: Counts) -> Self {
-        Self { name, members, opened_at, met_at: None, soak_skipped_at: None, approval: None, counts }
+        Self {
+            name,
+            members,
+            opened_at,
+            met_at: None,
+            soak_skipped_at: None,
+            approval: None,
+            counts,
+            activity: Activity::default(),
+        }
     }
 
     /// As gates look at it.
@@ -63,15 +80,16 @@ struct Row {
 }
 
 impl Row {
-    fn into_phase(self, members: RoaringBitmap, counts: Counts) -> Phase {
+    fn into_phase(self, members: RoaringBitmap, (counts, activity): (Counts, Activity)) -> Phase {
         Phase {
             name: self.name,
             members,
             opened_at: self.opened_at.map(Into::into),
             met_at: self.met_at.map(Into::into),
             soak_skipped_at: self.soak_skipped_at.map(Into::into),
-            approval: self.approved_at.zip(self.approved_by).map(|(at, by)| Approval { at: at.into(), by }),
+            approval: Approval::of(self.approved_at, self.approved_by),
             counts,
+            activity,
         }
     }
 }
@@ -129,6 +147,7 @@ pub(crate) fn set_times(conn: &mut DbConn, id: RolloutId, idx: usize, phase: &Ph
 /// Lets gates look past the failures so far.
 pub(crate) fn acknowledge_failures(conn: &mut DbConn, id: RolloutId) -> QueryResult<()> {
     assignments::acknowledge_failures(conn, id)?;
+    rollouts::set_streak(conn, id, &Streak::default())?;
     counts::acknowledge_failures(conn, id)
 }
 

@@ -1,6 +1,9 @@
 //! Rollouts. How they stand is in their phases.
 
-use callboard_policy::rollout::RolloutState;
+use callboard_policy::{
+    guard::{Offers, Streak},
+    rollout::RolloutState,
+};
 use callboard_proto::{
     admin::RolloutSpec,
     digest::Digest,
@@ -13,9 +16,10 @@ use roaring::RoaringBitmap;
 use super::{
     conn::{DbConn, execute, find, load},
     counts,
-    phases::{self, Phase},
+    exclusions::{self, Exclusions},
+    phases::{self, Approval, Phase},
     schema::rollouts,
-    types::{Ms, Sha, Uid, at_place, from_json, from_set, place, to_i64, to_json, to_set},
+    types::{Ms, Sha, Uid, at_place, from_json, from_set, parse, place, to_i64, to_json, to_set},
 };
 
 /// A rollout as it is stored.
@@ -30,14 +34,25 @@ pub(crate) struct Record {
     pub(crate) started_at: Option<Timestamp>,
     pub(crate) ended_at: Option<Timestamp>,
     pub(crate) open_phase: usize,
+    /// The failures since the last success.
+    pub(crate) streak: Streak,
+    /// The rollout whose release it takes back.
+    pub(crate) takes_back: Option<RolloutName>,
+    /// Who made it, and who changed it last.
+    pub(crate) created_by: String,
+    pub(crate) edited_by: Option<String>,
+    /// The second person who approved it as it is.
+    pub(crate) countersigned: Option<Approval>,
     pub(crate) excluded: RoaringBitmap,
+    /// The same by why.
+    pub(crate) excluded_for: Exclusions,
     pub(crate) phases: Vec<Phase>,
 }
 
+/// Everything but the set of the excluded, which is large in large fleets.
 #[derive(Queryable)]
 struct Row {
     id: Uid,
-    _name: String,
     release: Sha,
     spec: String,
     state: i16,
@@ -46,11 +61,57 @@ struct Row {
     started_at: Option<Ms>,
     ended_at: Option<Ms>,
     open_phase: i64,
-    excluded: Vec<u8>,
+    streak: String,
+    undoes: Option<String>,
+    created_by: String,
+    edited_by: Option<String>,
+    countersigned_by: Option<String>,
+    countersigned_at: Option<Ms>,
 }
 
+/// The columns of a [`Row`].
+type Columns = (
+    rollouts::id,
+    rollouts::release,
+    rollouts::spec,
+    rollouts::state,
+    rollouts::state_reason,
+    rollouts::created_at,
+    rollouts::started_at,
+    rollouts::ended_at,
+    rollouts::open_phase,
+    rollouts::streak,
+    rollouts::undoes,
+    rollouts::created_by,
+    rollouts::edited_by,
+    rollouts::countersigned_by,
+    rollouts::countersigned_at,
+);
+const COLUMNS: Columns = (
+    rollouts::id,
+    rollouts::release,
+    rollouts::spec,
+    rollouts::state,
+    rollouts::state_reason,
+    rollouts::created_at,
+    rollouts::started_at,
+    rollouts::ended_at,
+    rollouts::open_phase,
+    rollouts::streak,
+    rollouts::undoes,
+    rollouts::created_by,
+    rollouts::edited_by,
+    rollouts::countersigned_by,
+    rollouts::countersigned_at,
+);
+const WHOLE: (Columns, rollouts::excluded) = (COLUMNS, rollouts::excluded);
+
 impl Row {
-    fn into_record(self, phases: Vec<Phase>) -> QueryResult<Record> {
+    fn into_record(
+        self,
+        (excluded, excluded_for): (RoaringBitmap, Exclusions),
+        phases: Vec<Phase>,
+    ) -> QueryResult<Record> {
         Ok(Record {
             id: self.id.id(),
             release: self.release.0,
@@ -61,7 +122,13 @@ impl Row {
             started_at: self.started_at.map(Into::into),
             ended_at: self.ended_at.map(Into::into),
             open_phase: usize::try_from(self.open_phase).unwrap_or_default(),
-            excluded: from_set(&self.excluded)?,
+            streak: Streak(from_json(&self.streak)?),
+            takes_back: self.undoes.as_deref().map(parse).transpose()?,
+            created_by: self.created_by,
+            edited_by: self.edited_by,
+            countersigned: Approval::of(self.countersigned_at, self.countersigned_by),
+            excluded,
+            excluded_for,
             phases,
         })
     }
@@ -71,63 +138,49 @@ fn column(state: RolloutState) -> i16 {
     place(&RolloutState::ALL, &state)
 }
 
-fn with_phases(conn: &mut DbConn, rows: Vec<Row>) -> QueryResult<Vec<Record>> {
+fn with_phases(conn: &mut DbConn, rows: Vec<(Row, Vec<u8>)>) -> QueryResult<Vec<Record>> {
     let mut records = Vec::with_capacity(rows.len());
-    for row in rows {
+    for (row, excluded) in rows {
         let phases = phases::load_all(conn, row.id, true)?;
-        records.push(row.into_record(phases)?);
+        let excluded_for = exclusions::of(conn, row.id.id())?;
+        records.push(row.into_record((from_set(&excluded)?, excluded_for), phases)?);
     }
     Ok(records)
 }
 
 /// One rollout.
 pub(crate) fn get(conn: &mut DbConn, id: RolloutId) -> QueryResult<Option<Record>> {
-    let row = find(conn, rollouts::table.find(Uid::from(id)))?;
+    let row = find(conn, rollouts::table.find(Uid::from(id)).select(WHOLE))?;
     Ok(with_phases(conn, row.into_iter().collect())?.pop())
 }
 
 /// One rollout with its counters but without its sets, which are large in large fleets.
 pub(crate) fn lean(conn: &mut DbConn, id: RolloutId) -> QueryResult<Option<Record>> {
-    // An empty set, as it is stored.
-    let empty = to_set(&RoaringBitmap::new())?;
-    let columns = (
-        (rollouts::id, rollouts::name, rollouts::release, rollouts::spec, rollouts::state, rollouts::state_reason),
-        (rollouts::created_at, rollouts::started_at, rollouts::ended_at, rollouts::open_phase),
-    );
-    type Columns = ((Uid, String, Sha, String, i16, Option<String>), (Ms, Option<Ms>, Option<Ms>, i64));
-    let found: Option<Columns> = find(conn, rollouts::table.find(Uid::from(id)).select(columns))?;
-    let Some(((id, name, release, spec, state, state_reason), (created_at, started_at, ended_at, open_phase))) = found
-    else {
+    let row: Option<Row> = find(conn, rollouts::table.find(Uid::from(id)).select(COLUMNS))?;
+    let Some(row) = row else {
         return Ok(None);
     };
-    let phases = phases::load_all(conn, id, false)?;
-    let excluded = empty;
-    let row = Row {
-        id,
-        _name: name,
-        release,
-        spec,
-        state,
-        state_reason,
-        created_at,
-        started_at,
-        ended_at,
-        open_phase,
-        excluded,
-    };
-    row.into_record(phases).map(Some)
+    let phases = phases::load_all(conn, row.id, false)?;
+    row.into_record(Default::default(), phases).map(Some)
 }
 
 /// One rollout by its name.
 pub(crate) fn by_name(conn: &mut DbConn, name: &RolloutName) -> QueryResult<Option<Record>> {
-    let row = find(conn, rollouts::table.filter(rollouts::name.eq(name.to_string())))?;
+    let row = find(conn, rollouts::table.filter(rollouts::name.eq(name.to_string())).select(WHOLE))?;
     Ok(with_phases(conn, row.into_iter().collect())?.pop())
+}
+
+/// Whether there is a rollout of that name.
+pub(crate) fn exists(conn: &mut DbConn, name: &RolloutName) -> QueryResult<bool> {
+    let found: Option<Uid> =
+        find(conn, rollouts::table.filter(rollouts::name.eq(name.to_string())).select(rollouts::id))?;
+    Ok(found.is_some())
 }
 
 /// Running and paused rollouts, and cancelled ones that devices must still be told of.
 pub(crate) fn active(conn: &mut DbConn) -> QueryResult<Vec<Record>> {
     let states = [RolloutState::Running, RolloutState::Paused].map(column).to_vec();
-    let rows = load(conn, rollouts::table.filter(rollouts::state.eq_any(states)))?;
+    let rows = load(conn, rollouts::table.filter(rollouts::state.eq_any(states)).select(WHOLE))?;
     let mut records = with_phases(conn, rows)?;
     let open = counts::rollouts_at_work(conn)?;
     for id in open.into_iter().filter(|id| !records.iter().any(|record| record.id == *id)).collect::<Vec<_>>() {
@@ -145,6 +198,7 @@ pub(crate) fn list(
 ) -> QueryResult<Vec<Record>> {
     // Ids are UUIDs of version 7, so they sort by time.
     let query = rollouts::table.filter(rollouts::id.lt(Uid::from(before))).order(rollouts::id.desc()).limit(limit);
+    let query = query.select(WHOLE);
     let rows = match state {
         Some(state) => load(conn, query.filter(rollouts::state.eq(column(state))))?,
         None => load(conn, query)?,
@@ -163,6 +217,10 @@ pub(crate) fn insert(conn: &mut DbConn, record: &Record) -> QueryResult<()> {
         rollouts::created_at.eq(Ms::from(record.created_at)),
         rollouts::open_phase.eq(0_i64),
         rollouts::excluded.eq(to_set(&record.excluded)?),
+        rollouts::streak.eq(to_json(&record.streak.0)?),
+        (rollouts::offer_minute.eq(0_i64), rollouts::offers.eq(0_i64)),
+        rollouts::undoes.eq(record.takes_back.as_ref().map(RolloutName::as_str)),
+        rollouts::created_by.eq(record.created_by.as_str()),
     );
     execute(conn, diesel::insert_into(rollouts::table).values(row)).map(drop)
 }
@@ -175,12 +233,52 @@ pub(crate) fn update(conn: &mut DbConn, record: &Record) -> QueryResult<()> {
         rollouts::started_at.eq(record.started_at.map(Ms::from)),
         rollouts::ended_at.eq(record.ended_at.map(Ms::from)),
         rollouts::open_phase.eq(to_i64(record.open_phase)),
+        rollouts::countersigned_by.eq(record.countersigned.as_ref().map(|approval| approval.by.as_str())),
+        rollouts::countersigned_at.eq(record.countersigned.as_ref().map(|approval| Ms::from(approval.at))),
     );
     execute(conn, diesel::update(rollouts::table.find(Uid::from(record.id))).set(values)).map(drop)
+}
+
+/// Writes what a rollout is to do, and who said so last.
+pub(crate) fn rewrite(conn: &mut DbConn, record: &Record) -> QueryResult<()> {
+    let values = (
+        rollouts::spec.eq(to_json(&record.spec)?),
+        rollouts::release.eq(Sha(record.release)),
+        rollouts::edited_by.eq(record.edited_by.as_deref()),
+    );
+    execute(conn, diesel::update(rollouts::table.find(Uid::from(record.id))).set(values))?;
+    update(conn, record)
 }
 
 /// Writes who is excluded.
 pub(crate) fn set_excluded(conn: &mut DbConn, id: RolloutId, excluded: &RoaringBitmap) -> QueryResult<()> {
     let row = diesel::update(rollouts::table.find(Uid::from(id)));
     execute(conn, row.set(rollouts::excluded.eq(to_set(excluded)?))).map(drop)
+}
+
+/// The failures since the last success of a rollout, and its name.
+pub(crate) fn streak(conn: &mut DbConn, id: RolloutId) -> QueryResult<Option<(RolloutName, Streak)>> {
+    let found: Option<(String, String)> =
+        find(conn, rollouts::table.find(Uid::from(id)).select((rollouts::name, rollouts::streak)))?;
+    found.map(|(name, streak)| Ok((parse(&name)?, Streak(from_json(&streak)?)))).transpose()
+}
+
+/// Writes the failures since the last success.
+pub(crate) fn set_streak(conn: &mut DbConn, id: RolloutId, streak: &Streak) -> QueryResult<()> {
+    let row = diesel::update(rollouts::table.find(Uid::from(id)));
+    execute(conn, row.set(rollouts::streak.eq(to_json(&streak.0)?))).map(drop)
+}
+
+/// The rollout that takes back the release of the one called `name`.
+pub(crate) fn taking_back(conn: &mut DbConn, name: &RolloutName) -> QueryResult<Option<RolloutId>> {
+    let query = rollouts::table.filter(rollouts::undoes.eq(Some(name.to_string()))).select(rollouts::id);
+    let found: Option<Uid> = find(conn, query)?;
+    Ok(found.map(Uid::id))
+}
+
+/// Writes what a rollout has offered lately.
+pub(crate) fn set_offers(conn: &mut DbConn, id: RolloutId, offers: Offers) -> QueryResult<()> {
+    let row = diesel::update(rollouts::table.find(Uid::from(id)));
+    let values = (rollouts::offer_minute.eq(offers.minute), rollouts::offers.eq(to_i64(offers.made)));
+    execute(conn, row.set(values)).map(drop)
 }

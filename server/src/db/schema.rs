@@ -148,6 +148,22 @@ diesel::table! {
         ended_at -> Nullable<BigInt>,
         open_phase -> BigInt,
         excluded -> Binary,
+        streak -> Text,
+        offer_minute -> BigInt,
+        offers -> BigInt,
+        undoes -> Nullable<Text>,
+        created_by -> Text,
+        edited_by -> Nullable<Text>,
+        countersigned_by -> Nullable<Text>,
+        countersigned_at -> Nullable<BigInt>,
+    }
+}
+
+diesel::table! {
+    exclusions (rollout_id, why) {
+        rollout_id -> Binary,
+        why -> Text,
+        members -> Binary,
     }
 }
 
@@ -188,6 +204,9 @@ diesel::table! {
         timed_out -> BigInt,
         cancelled -> BigInt,
         acknowledged -> BigInt,
+        bytes_served -> BigInt,
+        first_at -> Nullable<BigInt>,
+        last_at -> Nullable<BigInt>,
     }
 }
 

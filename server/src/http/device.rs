@@ -29,7 +29,8 @@ pub(crate) async fn get_payload(
     sha256: web::Path<String>,
 ) -> ApiResult<HttpResponse> {
     let digest: Digest = params::parse("sha256", &sha256)?;
-    let answer = payload::serve(&request, &app.store, digest, &transfers, peer.identity.device).await?;
+    let tally = app.served.to(&peer.known.record.device);
+    let answer = payload::serve(&request, &app.store, digest, &transfers, peer.identity.device, tally).await?;
     Ok(answer.map_body(|_, body| WhileWelcome::new(body, app, peer.identity)).map_into_boxed_body())
 }
 

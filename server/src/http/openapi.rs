@@ -26,8 +26,8 @@ use super::admin::{
         payloads::info, payloads::put,
         trust::root, trust::publish,
         releases::list, releases::get, releases::publish,
-        rollouts::list, rollouts::get, rollouts::create, rollouts::preview_new, rollouts::preview, rollouts::start,
-        rollouts::pause, rollouts::resume, rollouts::cancel, rollouts::approve, rollouts::skip_soak,
+        rollouts::list, rollouts::get, rollouts::create, rollouts::edit, rollouts::preview_new, rollouts::preview, rollouts::start,
+        rollouts::pause, rollouts::resume, rollouts::cancel, rollouts::countersign, rollouts::approve, rollouts::skip_soak,
         rollouts::open_phase, rollouts::forecast, rollouts::progress, rollouts::assignments,
         attention::list, attention::retry, attention::skip, attention::cancel,
         events::list,
@@ -53,7 +53,7 @@ struct Names;
 impl utoipa::Modify for Names {
     fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
         for item in document.paths.paths.values_mut() {
-            let all = [&mut item.get, &mut item.put, &mut item.post, &mut item.delete];
+            let all = [&mut item.get, &mut item.put, &mut item.post, &mut item.patch, &mut item.delete];
             for operation in all.into_iter().flatten() {
                 let tag = operation.tags.iter().flatten().next();
                 operation.operation_id =

@@ -23,7 +23,12 @@ fn percents(percents: &[u32]) -> Vec<Phase> {
 
 fn candidate(n: u32) -> Candidate {
     let unit = UnitKey::Device(till(n).id);
-    Candidate { number: n, unit, taken_by: None, canary: false, eligible: true }
+    Candidate { number: n, unit, taken_by: None, canary: false, excluded: None }
+}
+
+/// Something that fits, or nothing to get.
+fn nothing(fits: bool) -> Option<Exclusion> {
+    (!fits).then_some(Exclusion::AlreadyInstalled)
 }
 
 fn count(count: usize) -> u64 {
@@ -103,10 +108,11 @@ fn who_matches_late_joins_the_last_open_phase_that_may_have_it() {
 
 #[test]
 fn devices_with_nothing_to_get_do_not_fill_the_canary_phase() {
-    let some = |n: u32| Candidate { eligible: n.is_multiple_of(2), canary: true, ..candidate(n) };
+    let some = |n: u32| Candidate { excluded: nothing(n.is_multiple_of(2)), canary: true, ..candidate(n) };
     let audience = assign(rollout_id(1), &percents(&[100]), (0..10).map(some));
     assert_eq!(audience.excluded.iter().collect::<Vec<_>>(), [1, 3, 5, 7, 9]);
-    let some = |n: u32| Candidate { eligible: n.is_multiple_of(2), ..candidate(n) };
+    assert_eq!(audience.excluded_for[&Exclusion::AlreadyInstalled], audience.excluded);
+    let some = |n: u32| Candidate { excluded: nothing(n.is_multiple_of(2)), ..candidate(n) };
     let audience = assign(rollout_id(1), &percents(&[20, 100]), (0..10).map(some));
     assert_eq!(sizes(&audience), [1, 9]);
     assert!(audience.phases[0].is_disjoint(&audience.excluded));
@@ -115,7 +121,7 @@ fn devices_with_nothing_to_get_do_not_fill_the_canary_phase() {
 #[test]
 fn a_site_moves_together() {
     let site = |n: u32| -> SiteId { format!("S{}", n / 5).parse().expect("a name") };
-    let member = |n: u32| Candidate { unit: UnitKey::Site(site(n)), eligible: n != 3, ..candidate(n) };
+    let member = |n: u32| Candidate { unit: UnitKey::Site(site(n)), excluded: nothing(n != 3), ..candidate(n) };
     let audience = assign(rollout_id(1), &percents(&[10, 100]), (0..50).map(member));
     assert_eq!(sizes(&audience), [5, 45]);
     let sites: std::collections::BTreeSet<u32> = audience.phases[0].iter().map(|n| n / 5).collect();
@@ -132,10 +138,10 @@ fn a_candidate_is_what_plan_release_and_device_say() {
     let plan = crate::rollout::Spec { unit: Unit::Site, ..spec() }.plan().expect("a plan");
     let made = Candidate::of(&plan, &release("2.2.0", 22), &device, &seen);
     let unit = UnitKey::Site("NYC-001".parse().expect("a name"));
-    assert_eq!(made, Candidate { number: 3, unit, taken_by: None, canary: true, eligible: true });
+    assert_eq!(made, Candidate { number: 3, unit, taken_by: None, canary: true, excluded: None });
     device.site = None;
     let alone = Candidate::of(&plan, &release("2.1.0", 21), &device, &seen);
-    assert_eq!((alone.unit, alone.eligible), (UnitKey::Device(device.id), false));
+    assert_eq!((alone.unit, alone.excluded), (UnitKey::Device(device.id), Some(Exclusion::AlreadyInstalled)));
     device.decommissioned = true;
     assert_eq!(matching(&plan, [(&device, seen)]).count(), 0);
 }
@@ -151,7 +157,7 @@ proptest! {
         let percents: Vec<u32> = cuts.into_iter().chain([100]).collect();
         let phases = self::percents(&percents);
         let candidates: Vec<Candidate> = flags.iter().enumerate().map(|(n, [a, b])| Candidate {
-            eligible: *a || *b,
+            excluded: nothing(*a || *b),
             canary: n % canary_every == 7,
             ..candidate(u32::try_from(n).expect("small"))
         }).collect();
@@ -164,8 +170,8 @@ proptest! {
         prop_assert_eq!(all, count(candidates.len()));
         prop_assert_eq!(union.len(), all);
 
-        let n = count(candidates.iter().filter(|one| one.eligible).count());
-        let canaries = count(candidates.iter().filter(|one| one.eligible && one.canary).count());
+        let n = count(candidates.iter().filter(|one| one.excluded.is_none()).count());
+        let canaries = count(candidates.iter().filter(|one| one.excluded.is_none() && one.canary).count());
         let mut reached = 0;
         let mut wanted_before = 0;
         for (phase, percent) in audience.phases.iter().zip(&percents) {

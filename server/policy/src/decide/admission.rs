@@ -77,17 +77,18 @@ fn stopped(case: &Case<'_>) -> Option<Option<Timestamp>> {
 /// The freeze in force, of several the one that ends last; else one that begins before `needed` has passed.
 fn frozen(case: &Case<'_>, rollout: &Rollout, needed: Duration) -> Option<(usize, Span, Zone)> {
     let zone = zone(case, rollout);
-    let in_force = freezes(case, zone.tz).filter(|(_, span)| span.start <= case.now);
-    let soon = || freezes(case, zone.tz).filter(|(_, span)| span.start < case.now + needed);
+    let in_force = freezes(case, rollout, zone.tz).filter(|(_, span)| span.start <= case.now);
+    let soon = || freezes(case, rollout, zone.tz).filter(|(_, span)| span.start < case.now + needed);
     let found = in_force.max_by_key(|(_, span)| span.end).or_else(|| soon().min_by_key(|(_, span)| span.start));
     found.map(|(freeze, span)| (freeze, span, zone))
 }
 
-/// The freezes for this device that are not over, each with its place in the catalog.
-fn freezes(case: &Case<'_>, tz: Tz) -> impl Iterator<Item = (usize, Span)> {
+/// The freezes for this device that are not over and do not let the rollout pass, each with its place in the catalog.
+fn freezes(case: &Case<'_>, rollout: &Rollout, tz: Tz) -> impl Iterator<Item = (usize, Span)> {
     // Who is being answered is online; selectors that could tell the difference are not allowed in freezes.
     let seen = Seen { last_seen: case.contact.last_seen, status: Connectivity::Online, now: case.now };
-    case.catalog.freezes.iter().enumerate().filter_map(move |(n, freeze)| {
+    let freezes = if rollout.passes_freezes() { &[] } else { case.catalog.freezes.as_slice() };
+    freezes.iter().enumerate().filter_map(move |(n, freeze)| {
         let span = freeze.span(tz).filter(|span| case.now < span.end)?;
         freeze.selector.matches(case.device, &seen).then_some((n, span))
     })
@@ -124,7 +125,7 @@ fn openings<'a>(case: &Case<'a>, rollout: &'a Rollout, gate: Gate) -> (Openings<
     }
     let hours = &case.device.site_rules.trading;
     let trading = case.device.site_tz.filter(|_| gate == Gate::Install && !plan.during_trading && !hours.is_empty());
-    let freezes = freezes(case, zone(case, rollout).tz).map(|(_, span)| span).collect();
+    let freezes = freezes(case, rollout, zone(case, rollout).tz).map(|(_, span)| span).collect();
     (Openings { windows, trading: trading.map(|tz| (hours, tz)), freezes }, exempt)
 }
 
@@ -167,15 +168,12 @@ pub(super) fn right(case: &Case<'_>, rollout: &Rollout) -> Option<Right> {
     (not_before < not_after && case.now <= not_after).then_some(Right { not_before, not_after, on: plan.activate_on })
 }
 
-/// More stretches than this are not looked at: two a day for as long as anybody asks.
-const MAX_STRETCHES: usize = 80;
-
 pub(super) fn stretches(
     catalog: &Catalog,
     rollout: &Rollout,
     device: &Device,
-    from: Timestamp,
-    to: Timestamp,
+    (from, to): (Timestamp, Timestamp),
+    most: usize,
 ) -> Vec<Span> {
     let poll_interval = Duration::from_secs(300);
     let contact = Contact { last_seen: None, absence: None, boot_changed: false, poll_interval, works_on: None };
@@ -184,7 +182,7 @@ pub(super) fn stretches(
     let openings = openings(&case, rollout, Gate::Install).0;
     let mut found = Vec::new();
     let mut at = rollout.begins_at().map_or(to, |begins| begins.max(from));
-    while at < to && found.len() < MAX_STRETCHES {
+    while at < to && found.len() < most {
         let Some(opening) = openings.next(at, rollout.plan.expected_install).filter(|one| one.start < to) else {
             break;
         };

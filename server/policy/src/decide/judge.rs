@@ -12,7 +12,7 @@ use crate::{
     audience,
     catalog::Catalog,
     device::{Assignment, Connectivity, Contact, Device},
-    guard::{self, Grant, Loads},
+    guard::{self, Denied, Grant, Loads},
     release::{self, Fit, Release},
     rollout::{Membership, Rollout, RolloutState},
     selector::Seen,
@@ -191,7 +191,7 @@ fn next(case: &Case<'_>, rollout: &Rollout, place: &Place, assignment: Option<&A
             Ok(Admitted { grounds, .. }) if rollout.plan.activate_on != ActivateOn::Now => {
                 Verdict::Waits { on: rollout.plan.activate_on, grounds }
             }
-            Ok(Admitted { until, grounds }) => full(case, rollout, Grant::Activation).unwrap_or_else(|| {
+            Ok(Admitted { until, grounds }) => denied(case, rollout, Grant::Activation).unwrap_or_else(|| {
                 let not_after = until.map(|until| until - rollout.plan.expected_install);
                 Verdict::Activate { assignment: assignment.id, not_after, grounds }
             }),
@@ -206,7 +206,7 @@ fn next(case: &Case<'_>, rollout: &Rollout, place: &Place, assignment: Option<&A
 
 fn offer(case: &Case<'_>, rollout: &Rollout, place: &Place) -> Verdict {
     match admitted(case, rollout, Gate::Download) {
-        Ok(Admitted { grounds, .. }) => full(case, rollout, Grant::Download).unwrap_or(Verdict::Offer {
+        Ok(Admitted { grounds, .. }) => denied(case, rollout, Grant::Download).unwrap_or(Verdict::Offer {
             phase: place.phase,
             admission: place.admission,
             grounds,
@@ -215,10 +215,13 @@ fn offer(case: &Case<'_>, rollout: &Rollout, place: &Place) -> Verdict {
     }
 }
 
-/// No place under the rollout's caps is free, as far as is known.
-fn full(case: &Case<'_>, rollout: &Rollout, grant: Grant) -> Option<Verdict> {
+/// A limit of the rollout is reached, as far as is known.
+fn denied(case: &Case<'_>, rollout: &Rollout, grant: Grant) -> Option<Verdict> {
     let load = case.loads.get(&rollout.id)?;
-    guard::admits(&rollout.plan.caps, grant, load).err().map(Verdict::Full)
+    match guard::admits(&rollout.plan.limits, grant, load, case.now).err()? {
+        Denied::Full(full) => Some(Verdict::Full(full)),
+        Denied::Paced(paced) => Some(Verdict::Paced(paced)),
+    }
 }
 
 /// The product that an assignment is about, if its release is known.

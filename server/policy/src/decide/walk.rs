@@ -7,11 +7,14 @@ use callboard_proto::{instruction::Reason, state::AssignmentState};
 use super::{
     CancelWhy, Considered, Decision, MAX_SPREAD, Right, SITE_RETRY, SOON, Step, admission,
     judge::{self, Case, Claims},
-    verdict::{self, Subject, Verdict},
+    stones,
+    verdict::Verdict,
+    words::{self, Subject},
 };
 use crate::{
     bucket,
     device::{Assignment, Deferral, Device},
+    release::Misfit,
     rollout::Rollout,
     site::Withheld,
     window::Span,
@@ -214,7 +217,7 @@ fn defer(assignment: &Assignment, verdict: Verdict) -> Option<Step> {
     (!told && !assignment.state.is_final()).then_some(Step::Defer { assignment: assignment.id, why })
 }
 
-fn exclusion(device: &Device, rollout: &Rollout, misfit: Option<crate::release::Misfit>) -> Option<Step> {
+fn exclusion(device: &Device, rollout: &Rollout, misfit: Option<Misfit>) -> Option<Step> {
     let phase = rollout.phase_of(device.number)?;
     let known = rollout.excluded.contains(device.number);
     (!known).then_some(Step::Exclude { rollout: rollout.id, phase, misfit })
@@ -238,6 +241,11 @@ fn better<'a>(old: Option<Choice<'a>>, new: Choice<'a>) -> Option<Choice<'a>> {
 fn until_it_changes(case: &Case<'_>, rollout: &Rollout, verdict: &Verdict) -> Duration {
     match verdict {
         Verdict::Full(full) if full.at_site => SITE_RETRY,
+        // Many devices wait for each minute.
+        Verdict::Paced(paced) => {
+            let spread = bucket::bucket(rollout.id, case.device.id.as_bytes()).spread(MAX_SPREAD);
+            paced.until.since(case.now).saturating_add(spread).max(SOON)
+        }
         _ => verdict.changes_at().map_or(Duration::MAX, |span| until(case, rollout, span)),
     }
 }
@@ -259,5 +267,9 @@ fn in_words(case: &Case<'_>, rollout: &Rollout, verdict: &Verdict) -> Reason {
     let release = case.catalog.releases.get(&rollout.plan.release);
     let (device, contact, freezes) = (case.device, case.contact, &case.catalog.freezes);
     let subject = Subject { now: case.now, rollout, release, device, contact, other, freezes };
-    verdict::reason(verdict, &subject)
+    let mut reason = words::reason(verdict, &subject);
+    if let (Verdict::DoesNotFit(Misfit::SteppingStone), Some(release)) = (verdict, release) {
+        reason.text += &stones::hint(case.now, case.catalog, device, release);
+    }
+    reason
 }

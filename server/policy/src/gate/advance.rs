@@ -3,7 +3,10 @@
 use callboard_proto::{instruction::Reason, time::Timestamp};
 
 use super::{GateVerdict, PhaseCounts, PhaseTimes, evaluate, reason};
-use crate::rollout::{Membership, Rollout, RolloutState};
+use crate::{
+    guard::{self, HaltAction, ReleaseName, Streak},
+    rollout::{Membership, Rollout, RolloutState},
+};
 
 /// What a rollout is to do after something happened in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,21 +24,42 @@ pub enum Advance {
         /// Why.
         reason: Reason,
     },
-    /// Pause, because the gate of the open phase can no longer be met.
+    /// Pause, because the gate of the open phase can no longer be met, or a halt rule says so.
     Pause(Reason),
+    /// Cancel: a halt rule says so.
+    Cancel(Reason),
+    /// Cancel, and bring this release to the devices that got the rollout's: a halt rule says so.
+    RollBack {
+        /// As the rule names it.
+        to: ReleaseName,
+        /// Why.
+        reason: Reason,
+    },
     /// Complete: nothing is left to be done.
     Complete(Reason),
 }
 
 /// What to do after a report, a grant, an exclusion, an operator's word, or because time has passed. `counts` holds one
-/// entry a phase; `times` is about the last open phase.
+/// entry a phase; `times` is about the last open phase. Halt rules come before everything else.
 ///
 /// Repeat it after every step but [`Advance::Stay`]: the phase that opened may be empty.
-pub fn advance(rollout: &Rollout, counts: &[PhaseCounts], times: PhaseTimes, now: Timestamp) -> Advance {
+pub fn advance(
+    rollout: &Rollout,
+    counts: &[PhaseCounts],
+    streak: &Streak,
+    times: PhaseTimes,
+    now: Timestamp,
+) -> Advance {
     if !rollout.state.is_active() {
         return Advance::Stay(reason("not_active", format!("the rollout is {}", rollout.state.as_str())));
     }
     let totals: PhaseCounts = counts.iter().copied().sum();
+    match guard::tripped(&rollout.plan.halt, rollout.state, &totals, streak) {
+        Some((HaltAction::Pause, reason)) => return Advance::Pause(reason),
+        Some((HaltAction::Cancel, reason)) => return Advance::Cancel(reason),
+        Some((HaltAction::RollBackTo(to), reason)) => return Advance::RollBack { to, reason },
+        None => {}
+    }
     if let Some(reason) = ended(rollout, &totals, now) {
         return Advance::Complete(reason);
     }

@@ -147,12 +147,12 @@ impl PhaseCounts {
     }
 
     /// Devices that failed, as far as is known.
-    pub(super) fn failures(&self) -> u64 {
+    pub(crate) fn failures(&self) -> u64 {
         self.final_failures() + self.timed_out
     }
 
     /// Devices that the gate can learn from.
-    pub(super) fn completed(&self) -> u64 {
+    pub(crate) fn completed(&self) -> u64 {
         self.succeeded + self.failures()
     }
 

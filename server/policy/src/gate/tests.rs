@@ -7,6 +7,7 @@ use super::*;
 use crate::{
     device::{Assignment, Deferral},
     fixture::{assignment, at, release, rollout_id, spec},
+    guard::{HaltAction, HaltRule, Streak},
     rollout::{PhaseSpec, PolicyKind, Rollout, RolloutState, Spec},
     selector::Selector,
 };
@@ -312,12 +313,14 @@ fn next(rollout: &Rollout, counts: [PhaseCounts; 2]) -> String {
 }
 
 fn then(rollout: &Rollout, counts: [PhaseCounts; 2], times: PhaseTimes, after: u64) -> String {
-    match advance(rollout, &counts, times, opened().opened_at + minutes(after)) {
+    match advance(rollout, &counts, &Streak::default(), times, opened().opened_at + minutes(after)) {
         Advance::Stay(reason) => format!("stay: {}", reason.code),
         Advance::Meet(reason) => format!("meet: {}", reason.code),
         Advance::Unmeet(reason) => format!("unmeet: {}", reason.code),
         Advance::Open { phase, .. } => format!("open {phase}"),
         Advance::Pause(reason) => format!("pause: {}", reason.code),
+        Advance::Cancel(reason) => format!("cancel: {}", reason.code),
+        Advance::RollBack { to, reason } => format!("back to {to}: {}", reason.code),
         Advance::Complete(reason) => format!("complete: {}", reason.code),
     }
 }
@@ -343,6 +346,29 @@ fn a_rollout_advances_phase_by_phase() {
     assert_eq!(next(&running, [counts(1, 1, 0), counts(9, 1, 0)]), "stay: paused");
     running.state = RolloutState::Cancelled;
     assert_eq!(next(&running, [counts(1, 1, 0), counts(9, 9, 0)]), "stay: not_active");
+}
+
+#[test]
+fn a_halt_comes_before_everything_else() {
+    let mut running = rollout(Membership::Frozen, 1);
+    let rule = |max_failures, action| HaltRule {
+        share: None,
+        max_failures: Some(max_failures),
+        consecutive_failures: None,
+        max_silent: None,
+        action,
+    };
+    running.plan.halt = vec![rule(0, HaltAction::Pause)];
+    // The last device fails, after which the rollout would be complete.
+    let done = [counts(1, 1, 0), counts(9, 8, 1)];
+    assert_eq!(next(&running, done), "pause: halted");
+    running.state = RolloutState::Paused;
+    assert_eq!(next(&running, done), "stay: paused");
+    running.plan.halt.push(rule(0, HaltAction::Cancel));
+    assert_eq!(next(&running, done), "cancel: halted");
+    running.plan.halt.push(rule(0, HaltAction::RollBackTo("pos-app@2.1.0".to_owned())));
+    assert_eq!(next(&running, done), "back to pos-app@2.1.0: halted");
+    assert_eq!(next(&running, [counts(1, 1, 0), counts(9, 8, 0)]), "stay: paused");
 }
 
 #[test]

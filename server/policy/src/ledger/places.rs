@@ -61,6 +61,7 @@ impl Places {
         Load {
             downloads: in_flight(Grant::Download, &self.downloads),
             activations: in_flight(Grant::Activation, &self.activations),
+            ..Load::default()
         }
     }
 

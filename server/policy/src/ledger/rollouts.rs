@@ -7,6 +7,7 @@ use crate::{
     assignment::Event,
     audience::{self, Candidate},
     gate::{self, Advance, Deed, PhaseCounts, PhaseTimes, Word},
+    guard::Streak,
     rollout::{Membership, Rollout, RolloutState},
 };
 
@@ -93,6 +94,7 @@ impl Ledger {
         if acknowledge_failures {
             standing.counts.iter_mut().for_each(PhaseCounts::acknowledge);
             standing.acknowledged_at = Some(now);
+            standing.streak = Streak::default();
         }
         let news = self.news.len();
         self.advance(now, id);
@@ -105,6 +107,12 @@ impl Ledger {
         (rollout.state, rollout.state_reason, *standing) = before;
         self.news.truncate(news);
         Err(why)
+    }
+
+    /// A second person approves a rollout.
+    pub fn countersign(&mut self, id: RolloutId) {
+        let all = self.catalog.rollouts.iter_mut().chain(&mut self.resting);
+        all.filter(|rollout| rollout.id == id).for_each(|rollout| rollout.countersigned = true);
     }
 
     /// An operator's word about a device in a rollout: [`Event::Retried`], [`Event::Skipped`] or [`Event::Cancelled`].
@@ -177,7 +185,7 @@ impl Ledger {
     pub(super) fn advance(&mut self, now: Timestamp, id: RolloutId) {
         while let Some((rollout, standing)) = self.both(id) {
             let (open, times) = (rollout.open_phase, standing.times);
-            let advance = gate::advance(rollout, &standing.counts, times, now);
+            let advance = gate::advance(rollout, &standing.counts, &standing.streak, times, now);
             match &advance {
                 Advance::Stay(_) => return,
                 Advance::Meet(_) => standing.times = times.met(now),
@@ -188,6 +196,10 @@ impl Ledger {
                 Advance::Pause(reason) => {
                     (rollout.state, rollout.state_reason) = (RolloutState::Paused, Some(reason.text.clone()));
                 }
+                Advance::Cancel(reason) => {
+                    (rollout.state, rollout.state_reason) = (RolloutState::Cancelled, Some(reason.text.clone()));
+                }
+                Advance::RollBack { to, reason } => self.roll_back(now, id, to, &reason.text),
                 Advance::Complete(reason) => {
                     (rollout.state, rollout.state_reason) = (RolloutState::Completed, Some(reason.text.clone()));
                 }

@@ -5,7 +5,8 @@ use crate::{
     decide::{Step, decide},
     fixture::{at, contact, installed, release, rollout_id, spec, till},
     guard::Loads,
-    rollout::{Approval, PhaseSpec, PolicyKind, RolloutState, Spec},
+    rollout::{Approval, PhaseSpec, PolicyKind, RolloutState, Spec, WindowSpec},
+    window::{Gates, Mode},
 };
 
 fn fleet() -> Vec<Device> {
@@ -100,4 +101,35 @@ fn conflicts_say_who_would_come_first() {
     let conflicts: Vec<_> =
         preview.conflicts.iter().map(|one| (one.rollout, one.superseded_by_this, one.devices.len())).collect();
     assert_eq!(conflicts, [(rollout_id(3), false, 2), (rollout_id(2), true, 18)]);
+}
+
+#[test]
+fn a_preview_says_when_each_zone_could_first_install() {
+    let mut fleet = fleet();
+    for device in &mut fleet {
+        device.site_tz =
+            Some(if device.number % 2 == 0 { chrono_tz::Europe::Berlin } else { chrono_tz::America::New_York });
+    }
+    let nights = WindowSpec {
+        tz: "site".to_owned(),
+        days: Vec::new(),
+        start: Some("02:00".to_owned()),
+        cron: None,
+        duration_min: 120,
+        gates: Gates { download: false, install: true },
+        mode: Mode::Hard,
+    };
+    let plan = Spec { windows: vec![nights], ..progressive() }.plan().expect("a plan");
+    let fleet: Vec<(&Device, Seen)> = fleet.iter().map(|device| (device, seen(device.number))).collect();
+    let now = at("2026-11-23T12:00:00Z");
+    let catalog = Catalog::default();
+    let preview = preview(now, rollout_id(1), &plan, &release("2.2.0", 22), &fleet, &catalog);
+    let said = preview.openings.iter().map(|one| {
+        let first = one.first.expect("an opening");
+        format!("{}: {} devices, {} to {}, never {}", one.zone, one.devices, first.start, first.end, one.never)
+    });
+    insta::assert_snapshot!(said.collect::<Vec<_>>().join("\n"), @"
+    America/New_York, the site's zone: 8 devices, 2026-11-24T07:00:00Z to 2026-11-24T09:00:00Z, never 0
+    Europe/Berlin, the site's zone: 8 devices, 2026-11-24T01:00:00Z to 2026-11-24T03:00:00Z, never 0
+    ");
 }

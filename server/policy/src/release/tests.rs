@@ -16,6 +16,16 @@ fn judge(change: impl FnOnce(&mut Release, &mut Device), allow_downgrade: bool) 
 fn a_newer_release_for_this_hardware_and_channel_fits() {
     assert_eq!(judge(|_, _| {}, false), "Fits");
     assert_eq!(judge(|_, device| device.installed.clear(), false), "Fits", "the first install");
+    let stone = |release: &mut Release, device: &mut Device| {
+        release.requires_at_least = Some(21);
+        device.installed.retain(|one| one.counter == 21);
+    };
+    assert_eq!(judge(stone, false), "Fits", "it stands on the stone");
+    let first = |release: &mut Release, device: &mut Device| {
+        release.requires_at_least = Some(21);
+        device.installed.clear();
+    };
+    assert_eq!(judge(first, false), "Fits", "nothing has to hand over");
     assert_eq!(judge(|_, device| device.installed[0].counter = 22, false), "Fits", "the same counter, other bytes");
 }
 
@@ -51,6 +61,10 @@ fn each_misfit_says_what_is_wrong() {
     check(
         |_, device| (device.installed[0].counter, device.installed[0].floor) = (30, 25),
         "below_floor: release counter 1.22 is below the device's floor 1.25",
+    );
+    check(
+        |release, _| release.requires_at_least = Some(22),
+        "needs_stepping_stone: pos-app 2.2.0 needs counter 1.22 or a higher one to be installed first, the device has 1.21 (2.1.0)",
     );
     check(
         |_, device| device.installed = vec![installed("2.3.0", 23)],

@@ -4,6 +4,8 @@ mod guards;
 mod phases;
 mod windows;
 
+pub(super) use phases::everyone;
+
 use std::time::Duration;
 
 use callboard_proto::{digest::Digest, ids::RolloutName, instruction::ActivateOn, time::Timestamp};
@@ -11,7 +13,7 @@ use chrono_tz::Tz;
 
 use super::{Approval, DEFAULT_MIN_ABSENCE, MAX_PRIORITY, Membership, Plan, Policy, Unit};
 use crate::{
-    guard::{Cap, Caps},
+    guard::{Cap, Caps, Limits, Pace},
     selector::Selector,
     window::{Gates, Mode},
 };
@@ -49,12 +51,18 @@ pub struct Spec {
     pub unit: Unit,
     /// How many devices may download, and how many may activate, at the same time: 1 or more.
     pub caps: Caps,
+    /// How many devices get an offer in a minute.
+    pub pace: Option<Pace>,
+    /// When it stops by itself.
+    pub halt: Vec<HaltSpec>,
     /// 0 to 1000.
     pub priority: u32,
     /// 1 to 10.
     pub max_attempts: u32,
     /// Whether something older than what is installed is meant.
     pub allow_downgrade: bool,
+    /// Whether freezes let it pass once a second person has approved it.
+    pub security: bool,
     /// Minutes that must be left in a window, or before the site trades, for an install to begin.
     pub expected_install_min: u32,
     /// Whether installs may begin while the site trades.
@@ -101,6 +109,37 @@ pub struct WindowSpec {
     pub gates: Gates,
     /// What becomes of devices that sleep through it.
     pub mode: Mode,
+}
+
+/// A halt rule, unchecked. It needs at least one limit.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HaltSpec {
+    /// Completed devices before which `failure_percent` says nothing; needed with it.
+    pub min_completed: Option<u32>,
+    /// 1 to 100.
+    pub failure_percent: Option<u32>,
+    /// Failures that are borne.
+    pub max_failures: Option<u32>,
+    /// 1 to [`crate::guard::MAX_CONSECUTIVE`].
+    pub consecutive_failures: Option<u32>,
+    /// Silent devices that are borne.
+    pub max_silent: Option<u32>,
+    /// What it does.
+    pub action: HaltKind,
+    /// For [`HaltKind::RollBackTo`]: a digest, or `product@version`.
+    pub rollback_to: Option<String>,
+}
+
+/// What a halt rule does, by name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum HaltKind {
+    /// Pause.
+    #[default]
+    Pause,
+    /// Cancel.
+    Cancel,
+    /// Cancel, and bring another release.
+    RollBackTo,
 }
 
 /// A phase, unchecked.
@@ -153,6 +192,8 @@ impl Spec {
             None => Some(Tz::UTC),
         };
         guards::check_caps(&self.caps, &mut errors);
+        guards::check_pace(self.pace, &mut errors);
+        let halt = guards::read_halt(&self.halt, &mut errors);
         self.check_numbers(&mut errors);
         self.check_times(&mut errors);
         let expected_install = minutes(self.expected_install_min);
@@ -167,10 +208,12 @@ impl Spec {
                 windows,
                 phases,
                 unit: self.unit,
-                caps: self.caps,
+                limits: Limits { caps: self.caps, pace: self.pace },
+                halt,
                 priority: self.priority,
                 max_attempts: self.max_attempts,
                 allow_downgrade: self.allow_downgrade,
+                security: self.security,
                 expected_install,
                 during_trading: self.during_trading,
                 offline_activation: self.offline_activation,

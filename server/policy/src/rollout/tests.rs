@@ -3,7 +3,7 @@ use callboard_proto::{ids::RolloutName, instruction::ActivateOn};
 use super::*;
 use crate::{
     fixture::{at, rollout_id, spec},
-    guard::{Cap, Caps},
+    guard::{Cap, Caps, Pace},
     window::{Gates, Mode},
 };
 
@@ -277,4 +277,51 @@ fn caps_let_something_through() {
         ],
     );
     check(|spec| spec.caps = Caps { downloads: cap(Some(2), Some(2)), activations: cap(None, Some(1)) }, &[]);
+}
+
+#[test]
+fn a_pace_lets_something_through() {
+    let pace = |offers, doubles| Some(Pace { max_offers_per_minute: offers, doubles_every: doubles });
+    check(|spec| spec.pace = pace(1, Some(1)), &[]);
+    check(
+        |spec| spec.pace = pace(0, Some(0)),
+        &[
+            "pace.max_offers_per_minute: is 0, which lets no device through; leave out pace for none, or pause the rollout",
+            "pace.doubles_every: is 0; 1 or more is wanted, or leave it out for a pace that stays",
+        ],
+    );
+}
+
+#[test]
+fn halt_rules_have_a_limit_and_an_action() {
+    let failures = HaltSpec { max_failures: Some(0), ..HaltSpec::default() };
+    check(|spec| spec.halt = vec![failures.clone()], &[]);
+    let to = Some("pos-app@2.1.0".to_owned());
+    let back = HaltSpec { action: HaltKind::RollBackTo, rollback_to: to.clone(), ..failures.clone() };
+    check(|spec| spec.halt = vec![failures.clone(), back], &[]);
+    let share = HaltSpec { failure_percent: Some(5), min_completed: Some(20), ..HaltSpec::default() };
+    check(|spec| spec.halt = vec![share.clone()], &[]);
+    check(
+        |spec| {
+            spec.halt = vec![
+                HaltSpec::default(),
+                HaltSpec { min_completed: None, failure_percent: Some(101), ..HaltSpec::default() },
+                HaltSpec { min_completed: Some(3), consecutive_failures: Some(0), ..HaltSpec::default() },
+                HaltSpec { min_completed: Some(0), failure_percent: Some(1), ..HaltSpec::default() },
+                HaltSpec { rollback_to: to, ..failures.clone() },
+                HaltSpec { action: HaltKind::RollBackTo, ..failures.clone() },
+            ];
+        },
+        &[
+            "halt[0]: has no limit; give failure_percent, max_failures, consecutive_failures or max_silent",
+            "halt[1].failure_percent: is 101; 1 to 100 is allowed",
+            "halt[1].min_completed: is missing, and failure_percent needs it: of few completed devices one is a large \
+             share; such as 20",
+            "halt[2].consecutive_failures: is 0; 1 to 100 is allowed",
+            "halt[2].min_completed: only means something with failure_percent; leave it out",
+            "halt[3].min_completed: is 0; 1 or more is wanted",
+            "halt[4].rollback_to: only means something with the action rollback_to; leave it out, or choose that action",
+            "halt[5].rollback_to: is missing; name the release that devices go back to",
+        ],
+    );
 }

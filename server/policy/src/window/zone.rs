@@ -21,7 +21,7 @@ pub struct Zone {
 }
 
 /// Where a zone comes from, in the order in which they are asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ZoneSource {
     /// The window names it.
     Window,
@@ -58,17 +58,22 @@ fn of_device(device: &Device) -> Option<(Tz, ZoneSource)> {
 
 impl fmt::Display for Zone {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let source = match self.source {
-            ZoneSource::Window => "the window's zone",
-            ZoneSource::Site => "the site's zone",
-            ZoneSource::Label => "the zone of label tz",
-            ZoneSource::Device => "the zone the device reports",
-            ZoneSource::Default => "the rollout's default zone",
-        };
-        write!(f, "{}, {source}", self.tz.name())?;
+        write!(f, "{}, {}", self.tz.name(), self.source)?;
         match self.mismatch {
             Some(own) => write!(f, " (the device reports {})", own.name()),
             None => Ok(()),
         }
+    }
+}
+
+impl fmt::Display for ZoneSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Window => "the window's zone",
+            Self::Site => "the site's zone",
+            Self::Label => "the zone of label tz",
+            Self::Device => "the zone the device reports",
+            Self::Default => "the rollout's default zone",
+        })
     }
 }

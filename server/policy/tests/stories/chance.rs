@@ -12,7 +12,7 @@ use callboard_policy::{
     window::{self, Gate, Mode, WindowState},
 };
 use callboard_proto::{
-    ids::SiteId,
+    ids::{RolloutId, SiteId},
     report::{Event, FailureClass},
     state::AssignmentState,
     time::Timestamp,
@@ -68,6 +68,8 @@ rollout apart menu-app 2.0
   window 22:00 240
 rollout urgent pos-app 2.1
   audience frozen
+  pace 1 doubles_every=2
+  halt consecutive_failures=3
   priority PRIORITY
   selector region = northeast
 rollout gentle pos-app 2.1
@@ -170,7 +172,7 @@ fn check_counts(world: &World) {
 /// No more devices hold a grant than the caps allow, over all and at each site.
 fn check_caps(world: &World) {
     for rollout in world.ledger.rollouts() {
-        let (id, caps) = (rollout.id, &rollout.plan.caps);
+        let (id, caps) = (rollout.id, &rollout.plan.limits.caps);
         for grant in [Grant::Download, Grant::Activation] {
             let units = world.actors.values().map(|actor| &actor.unit.device);
             let all = units.flat_map(|device| device.assignments.iter().map(move |one| (&device.site, one)));
@@ -191,11 +193,22 @@ fn check_caps(world: &World) {
     }
 }
 
+/// No more offers in a minute than the pace allows.
+fn check_pace(world: &World, decision: &Decision, offered: &mut BTreeMap<(RolloutId, i64), u64>) {
+    let Step::GrantDownload { rollout, .. } = decision.step else { return };
+    let Some(pace) = world.ledger.rollout(rollout).unwrap().plan.limits.pace else { return };
+    let succeeded = world.ledger.standing(rollout).unwrap().counts.iter().map(|counts| counts.succeeded).sum();
+    let offers = offered.entry((rollout, world.now.millis() / 60_000)).or_default();
+    *offers += 1;
+    assert!(*offers <= pace.rate(succeeded), "{offers} offers in a minute");
+}
+
 /// A check-in; `luck` says how far the device gets with what it is told.
-fn visit(world: &mut World, name: &str, luck: u8) {
+fn visit(world: &mut World, name: &str, luck: u8, offered: &mut BTreeMap<(RolloutId, i64), u64>) {
     let expected = world.explain(name);
     check_grant(world, name, &expected);
     let decision = world.check_in(name);
+    check_pace(world, &decision, offered);
     assert!(!expected.step.is_answer() || expected.step == decision.step, "{name}");
     assert!(!world.news.iter().any(|news| news.contains("refused")), "{name} {decision:?}: {:?}", world.news);
     let failed = |world: &mut World, class| world.report(name, Event::Failed, class);
@@ -275,6 +288,7 @@ proptest! {
             .replace("PRIORITY", &priority.to_string());
         let mut world = command::set_up(&setup);
         let names: Vec<String> = world.actors.keys().cloned().collect();
+        let mut offered = BTreeMap::new();
         for [what, which, luck] in steps {
             match what {
                 0..40 => operate(&mut world, which),
@@ -282,7 +296,7 @@ proptest! {
                 80..110 => alone(&mut world, &names[usize::from(which) % names.len()]),
                 _ => {
                     world.now = world.now + Duration::from_secs(17);
-                    visit(&mut world, &names[usize::from(which) % names.len()], luck);
+                    visit(&mut world, &names[usize::from(which) % names.len()], luck, &mut offered);
                 }
             }
             world.settle();
@@ -305,7 +319,7 @@ proptest! {
             }
             world.now = world.now + Duration::from_secs(2400);
             for name in &names {
-                visit(&mut world, name, 7);
+                visit(&mut world, name, 7, &mut offered);
             }
         }
         for rollout in ["careful", "nightly", "apart", "urgent"] {

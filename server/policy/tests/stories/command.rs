@@ -9,11 +9,12 @@
 //! suspend SITE REASON / activate SITE / close SITE REASON / hold-site SITE UNTIL REASON
 //! freeze NAME 2026-11-26 2026-11-30 REASON [for SELECTOR] / unfreeze NAME
 //! device till-1 site=NYC-001 pos-app=2.1.0 canary=true [never-seen | seen=2h] [unreported]
-//! release pos-app 2.2.0 [hw=model] [agent=0.4.0]     later lines are newer releases
+//! release pos-app 2.2.0 [hw=model] [agent=0.4.0] [needs=2.0.0]     later lines are newer releases
 //! rollout NAME PRODUCT VERSION          then indented: policy, selector, phase, window, ...
 //! preview NAME / start NAME / pause NAME / resume NAME / cancel NAME
 //! resume NAME acknowledging             and look past the failures so far
 //! retry NAME DEVICE / skip NAME DEVICE / cancel NAME DEVICE     what is done about a failure
+//! countersign NAME                      a second person approves it
 //! approve NAME / skip-soak NAME         what the open phase waits for
 //! open-phase NAME PHASE                 whatever the gate says
 //! check-in DEVICE                       what is it told?
@@ -40,11 +41,14 @@ use callboard_policy::{
     device::{Device, Hold},
     freeze::FreezeSpec,
     gate::Word,
-    guard::{Cap, Caps},
+    guard::{Cap, Caps, Pace},
     ledger::Unit,
     preview::preview,
     release::Release,
-    rollout::{Approval, Membership, PhaseSpec, PolicyKind, Rollout, RolloutState, Spec, Unit as Moves, WindowSpec},
+    rollout::{
+        Approval, HaltKind, HaltSpec, Membership, PhaseSpec, PolicyKind, Rollout, RolloutState, Spec, Unit as Moves,
+        WindowSpec,
+    },
     selector::Glob,
     site::{SiteRules, SiteState, Suspension},
     trading::{HoursSpec, TradingHours},
@@ -160,6 +164,7 @@ fn command(world: &mut World, words: &[&str], details: &[&str]) -> Vec<String> {
 fn operate(world: &mut World, words: &[&str]) {
     match words {
         ["start", name] => world.start(name),
+        ["countersign", name] => world.ledger.countersign(id(name)),
         ["pause", name] => world.set_state(name, RolloutState::Paused, false),
         ["resume", name] => world.set_state(name, RolloutState::Running, false),
         ["resume", name, "acknowledging"] => world.set_state(name, RolloutState::Running, true),
@@ -361,6 +366,10 @@ fn release(world: &mut World, product: &str, version: &str, facts: &[&str]) {
         hw: vec![Glob::new(facts.get("hw").map_or("*", String::as_str))],
         not_after: None,
         requires_agent: facts.get("agent").map(|version| version.parse().unwrap()),
+        requires_at_least: facts.get("needs").map(|version| {
+            let stone = Digest::of(format!("{product} {version}").as_bytes());
+            world.ledger.catalog.releases[&stone].counter
+        }),
     };
     world.ledger.catalog.releases.insert(release.digest, release);
 }
@@ -378,9 +387,12 @@ fn rollout(world: &mut World, name: &str, product: &str, version: &str, details:
         phases: vec![],
         unit: Moves::Device,
         caps: Caps::default(),
+        pace: None,
+        halt: vec![],
         priority: 500,
         max_attempts: 3,
         allow_downgrade: false,
+        security: false,
         expected_install_min: 0,
         during_trading: false,
         offline_activation: false,
@@ -420,9 +432,12 @@ fn set(spec: &mut Spec, key: &str, value: &str) {
         "unit" => spec.unit = if value == "site" { Moves::Site } else { Moves::Device },
         "downloads" => spec.caps.downloads = cap(value),
         "activations" => spec.caps.activations = cap(value),
+        "pace" => spec.pace = Some(pace(value)),
+        "halt" => spec.halt.push(halt(value)),
         "priority" => spec.priority = value.parse().unwrap(),
         "max_attempts" => spec.max_attempts = value.parse().unwrap(),
         "allow_downgrade" => spec.allow_downgrade = value == "true",
+        "security" => spec.security = value == "true",
         "expected_install_min" => spec.expected_install_min = value.parse().unwrap(),
         "during_trading" => spec.during_trading = value == "true",
         "offline_activation" => spec.offline_activation = value == "true",
@@ -463,6 +478,31 @@ fn cap(text: &str) -> Cap {
     let facts: BTreeMap<String, String> = text.split_whitespace().map(pair).collect();
     let number = |key: &str| facts.get(key).map(|text| text.parse().unwrap());
     Cap { max_in_flight: number("max"), max_in_flight_per_site: number("per_site") }
+}
+
+/// `2 [doubles_every=4]`
+fn pace(text: &str) -> Pace {
+    let (offers, doubles) = text.split_once(" doubles_every=").unwrap_or((text, ""));
+    Pace { max_offers_per_minute: offers.parse().unwrap(), doubles_every: doubles.parse().ok() }
+}
+
+/// Limits, then `cancel` or `rollback_to=PRODUCT@VERSION` if it is not to pause.
+fn halt(text: &str) -> HaltSpec {
+    let mut rule = HaltSpec::default();
+    for word in text.split_whitespace() {
+        let (key, value) = word.split_once('=').unwrap_or((word, ""));
+        match key {
+            "min_completed" => rule.min_completed = value.parse().ok(),
+            "failure_percent" => rule.failure_percent = value.parse().ok(),
+            "max_failures" => rule.max_failures = value.parse().ok(),
+            "consecutive_failures" => rule.consecutive_failures = value.parse().ok(),
+            "max_silent" => rule.max_silent = value.parse().ok(),
+            "cancel" => rule.action = HaltKind::Cancel,
+            "rollback_to" => (rule.action, rule.rollback_to) = (HaltKind::RollBackTo, Some(value.to_owned())),
+            _ => panic!("no such part of a halt rule: {word}"),
+        }
+    }
+    rule
 }
 
 /// `02:00 120 [tz=site] [days=mon,tue] [gates=download,install] [mode=best_effort]`

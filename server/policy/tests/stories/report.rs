@@ -122,6 +122,18 @@ pub(crate) fn preview(world: &World, preview: &Preview) -> Vec<String> {
     for (device, reason) in &preview.incompatible {
         lines.push(format!("  cannot take it: {}: {}", name(*device), reason.text));
     }
+    for one in &preview.openings {
+        let when = match (one.first, one.last_opens_at) {
+            (Some(span), Some(last)) if span.start > world.now || last > world.now => {
+                let last = if last == span.start { String::new() } else { format!(", of the last one at {last}") };
+                format!("first open from {} to {}{last}", span.start, span.end)
+            }
+            (Some(_), _) if one.never == 0 => continue,
+            _ => "open now".to_owned(),
+        };
+        let never = if one.never == 0 { String::new() } else { format!(", never for {}", devices(one.never)) };
+        lines.push(format!("  {} ({}): {when}{never}", one.zone, devices(one.devices)));
+    }
     for conflict in &preview.conflicts {
         let other = world.name_of(conflict.rollout);
         let what = if conflict.superseded_by_this { "would supersede" } else { "would be superseded by" };

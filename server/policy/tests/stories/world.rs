@@ -67,7 +67,9 @@ pub(crate) fn id<K>(text: &str) -> Id<K> {
 
 impl World {
     pub(crate) fn rollout(&self, name: &str) -> &Rollout {
-        self.ledger.rollout(id(name)).unwrap_or_else(|| panic!("no rollout {name}"))
+        // One that a halt has made has an id of its own.
+        let mut all = self.ledger.rollouts();
+        all.find(|rollout| rollout.plan.name.as_str() == name).unwrap_or_else(|| panic!("no rollout {name}"))
     }
 
     pub(crate) fn actor(&mut self, name: &str) -> &mut Actor {
@@ -241,6 +243,10 @@ impl World {
                 format!("{name} opens phase {} ({})", phase(opened), reason.text)
             }
             Advance::Pause(reason) => format!("{name} pauses itself ({})", reason.text),
+            Advance::Cancel(reason) => format!("{name} is cancelled ({})", reason.text),
+            Advance::RollBack { .. } => {
+                format!("{name} is cancelled ({})", rollout.state_reason.as_deref().unwrap_or_default())
+            }
             Advance::Complete(reason) => format!("{name} is completed ({})", reason.text),
         }
     }

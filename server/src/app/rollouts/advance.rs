@@ -4,11 +4,12 @@
 
 use callboard_policy::{
     gate::{self, Advance, PhaseTimes},
+    guard::HALTED,
     rollout::RolloutState,
 };
 use callboard_proto::{ids::RolloutId, time::Timestamp};
 
-use super::all_counts;
+use super::{all_counts, take_back};
 use crate::{
     app::{App, Error, Result, catalog},
     db::{
@@ -39,7 +40,7 @@ fn step(conn: &mut DbConn, record: &mut Record, now: Timestamp) -> Result<bool> 
     let counts = all_counts(record);
     let times = record.phases.get(record.open_phase).map(Phase::times).unwrap_or_default();
     let rollout = catalog::active(record.clone())?;
-    let event = match gate::advance(&rollout, &counts, times, now) {
+    let event = match gate::advance(&rollout, &counts, &record.streak, times, now) {
         Advance::Stay(_) => return Ok(false),
         Advance::Meet(reason) => {
             let name = note(conn, record, times.met(now), None, now)?;
@@ -62,7 +63,17 @@ fn step(conn: &mut DbConn, record: &mut Record, now: Timestamp) -> Result<bool> 
             record.state = RolloutState::Paused;
             record.state_reason = Some(reason.text.clone());
             db::rollouts::update(conn, record)?;
-            NewEvent::rollout("rollout.paused", record.id, reason.text)
+            NewEvent::rollout(
+                if reason.code == HALTED { "rollout.halted" } else { "rollout.paused" },
+                record.id,
+                reason.text,
+            )
+        }
+        Advance::Cancel(reason) => cancel(conn, record, reason.text, now)?,
+        Advance::RollBack { to, reason } => {
+            let made = take_back::begin(conn, record, &to, now)?;
+            let text = format!("{}; rollout {made} brings {to} to the devices that got it", reason.text);
+            cancel(conn, record, text, now)?
         }
         Advance::Complete(reason) => {
             record.state = RolloutState::Completed;
@@ -74,6 +85,15 @@ fn step(conn: &mut DbConn, record: &mut Record, now: Timestamp) -> Result<bool> 
     };
     db::events::insert(conn, now, &event)?;
     Ok(true)
+}
+
+/// Calls the rollout off because of a halt rule.
+fn cancel(conn: &mut DbConn, record: &mut Record, text: String, now: Timestamp) -> Result<NewEvent> {
+    record.state = RolloutState::Cancelled;
+    record.state_reason = Some(text.clone());
+    record.ended_at = Some(now);
+    db::rollouts::update(conn, record)?;
+    Ok(NewEvent::rollout("rollout.halted", record.id, text))
 }
 
 /// Opens a phase; gives its name.

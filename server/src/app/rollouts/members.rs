@@ -1,5 +1,6 @@
 //! Who is in a rollout: late joiners, those who turn out to need nothing, those who leave.
 
+use callboard_policy::audience::Exclusion;
 use callboard_proto::{
     ids::{DeviceId, RolloutId},
     time::Timestamp,
@@ -24,14 +25,22 @@ pub(crate) fn join(conn: &mut DbConn, id: RolloutId, phase: usize, number: u32) 
     Ok(())
 }
 
-/// Lets a member count no longer (it needs nothing, or can have nothing), or again.
-pub(crate) fn exclude(conn: &mut DbConn, id: RolloutId, phase: usize, number: u32, excluded: bool) -> Result<()> {
+/// Lets a member count no longer and says why, or count again.
+pub(crate) fn exclude(
+    conn: &mut DbConn,
+    id: RolloutId,
+    phase: usize,
+    number: u32,
+    why: Option<Exclusion>,
+) -> Result<()> {
     let record = db::rollouts::get(conn, id)?.ok_or_else(|| Error::not_found("rollout", id))?;
     let Some(stored) = record.phases.get(phase) else {
         return Err(Error::Unexpected(format!("rollout {id} has no phase {phase}")));
     };
     let mut set = record.excluded.clone();
+    let excluded = why.is_some();
     let changed = if excluded { set.insert(number) } else { set.remove(number) };
+    db::exclusions::put(conn, id, number, why.map(Exclusion::code))?;
     if !changed {
         return Ok(());
     }
@@ -56,7 +65,7 @@ pub(crate) fn leave(conn: &mut DbConn, device: DeviceId, now: Timestamp) -> Resu
             continue;
         };
         if db::assignments::of(conn, record.id, device)?.is_none() {
-            exclude(conn, record.id, phase, number, true)?;
+            exclude(conn, record.id, phase, number, Some(Exclusion::OutOfService))?;
             advance(conn, record.id, now)?;
         }
     }

@@ -4,15 +4,19 @@ use std::collections::HashMap;
 
 use callboard_policy::{device::Device, preview, selector::Seen};
 use callboard_proto::{
-    admin::{Eligible, Incompatible, Preview, PreviewPhase, RolloutSpec},
+    admin::{Eligible, Incompatible, Preview, PreviewPhase, PreviewZone, RolloutSpec},
     digest::Digest,
     ids::{DeviceId, DeviceName, RolloutId},
 };
 use uuid::Uuid;
 
-use super::{doubts, resolve, spec, start::seen};
+use super::{
+    doubts, resolve,
+    start::seen,
+    targets::{self, Checked},
+};
 use crate::{
-    app::{App, Error, Result, devices::each, releases},
+    app::{App, Result, devices::each, releases},
     db::{self, DbConn, selector::Whom},
 };
 
@@ -42,30 +46,33 @@ async fn preview(
     app: &App,
     subject: impl FnOnce(&mut DbConn) -> Result<(RolloutId, RolloutSpec, Digest)> + Send + 'static,
 ) -> Result<Preview> {
-    let (context, snapshot) = (app.selector_context(), app.catalog());
-    let root = app.newest_root().ok_or_else(|| Error::not_found("root", "yet"))?;
+    let (context, snapshot, above) = (app.selector_context(), app.catalog(), app.second_person_above);
+    let root = targets::root(app)?;
     crate::app::presence::flush(app).await?;
     app.db
         .read(move |conn| {
             let (id, wanted, digest) = subject(conn)?;
-            let plan = spec::plan(&wanted, digest)?;
-            let published = db::releases::get(conn, digest)?.ok_or_else(|| Error::not_found("release", digest))?;
-            let release = releases::for_policy(&releases::open(&root.root, &published)?);
+            let mut checked = targets::check(conn, &root, &wanted, digest)?;
+            let selector = checked.plan.selector.clone();
             let mut fleet: Vec<(Device, Seen)> = Vec::new();
-            each(conn, &plan.selector, &context, Whom::AtOpenSites, |_, records| {
+            each(conn, &selector, &context, Whom::AtOpenSites, |_, records| {
                 let seen = |one: db::devices::Record| {
                     let seen = seen(&one, &context);
+                    checked.look(&one.device, context.now);
                     (one.device, seen)
                 };
                 fleet.extend(records.into_iter().map(seen));
                 Ok(())
             })?;
+            checked.refuse_stranded()?;
+            let Checked { plan, release, .. } = checked;
             let borrowed: Vec<(&Device, Seen)> = fleet.iter().map(|(device, seen)| (device, *seen)).collect();
             let found = preview::preview(context.now, id, &plan, &release, &borrowed, &snapshot.catalog);
             let names: HashMap<DeviceId, &DeviceName> =
                 fleet.iter().map(|(device, _)| (device.id, &device.name)).collect();
             let named = |id: &DeviceId| names.get(id).map(|name| (*name).clone());
-            let warnings = doubts::of(conn, &plan, &context)?;
+            let mut warnings = doubts::of(conn, &plan, &context)?;
+            warnings.extend(above.and_then(|above| second_person(found.matching, above)));
             let conflicts = found.conflicts.iter().filter_map(|conflict| {
                 let rollout = snapshot.catalog.rollout(conflict.rollout)?.plan.name.clone();
                 Some(Eligible { rollout, devices: u64::try_from(conflict.devices.len()).ok()? })
@@ -79,11 +86,21 @@ async fn preview(
                 warnings,
                 already_installed: count(found.already_installed.len()),
                 conflicts: conflicts.collect(),
-                incompatible: incompatible(&found, &names),
+                incompatible: count(found.incompatible.len()),
+                incompatible_devices: incompatible(&found, &names),
+                zones: found.openings.iter().map(zone).collect(),
                 phases: found.phases.iter().map(|phase| show_phase(phase, &names)).collect(),
             })
         })
         .await
+}
+
+/// What the start will ask for.
+fn second_person(devices: usize, above: u64) -> Option<String> {
+    let many = u64::try_from(devices).is_ok_and(|devices| devices > above);
+    many.then(|| {
+        format!("{devices} devices are more than {above}: a second person has to countersign it before it starts")
+    })
 }
 
 fn count(n: usize) -> u32 {
@@ -96,6 +113,18 @@ fn incompatible(found: &preview::Preview, names: &HashMap<DeviceId, &DeviceName>
         .iter()
         .filter_map(|(id, reason)| Some(Incompatible { device: (*names.get(id)?).clone(), reason: reason.clone() }));
     named.take(SHOWN).collect()
+}
+
+fn zone(one: &preview::ZoneOpening) -> PreviewZone {
+    PreviewZone {
+        zone: one.zone.tz.name().to_owned(),
+        source: one.zone.source.to_string(),
+        devices: count(one.devices),
+        first_opens_at: one.first.map(|span| span.start),
+        first_closes_at: one.first.map(|span| span.end),
+        last_opens_at: one.last_opens_at,
+        never: count(one.never),
+    }
 }
 
 fn show_phase(phase: &preview::PhasePreview, names: &HashMap<DeviceId, &DeviceName>) -> PreviewPhase {

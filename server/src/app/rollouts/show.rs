@@ -1,5 +1,7 @@
 //! Rollouts and assignments as operators see them.
 
+use std::collections::BTreeMap;
+
 use callboard_policy::{
     gate::{self, PhaseCounts},
     rollout::Plan,
@@ -13,7 +15,12 @@ use callboard_proto::{
 use super::spec;
 use crate::{
     app::App,
-    db::{self, phases::Phase, rollouts::Record},
+    db::{
+        self,
+        exclusions::Exclusions,
+        phases::{Approval, Phase},
+        rollouts::Record,
+    },
 };
 
 /// The counters of a phase as gates read them.
@@ -53,14 +60,19 @@ pub(crate) fn show(app: &App, record: Record) -> admin::Rollout {
     let now = app.clock.now();
     let waits_for = waits_for(&record, now);
     let open = record.open_phase;
+    let excluded_for = record.excluded_for;
     let show_phase = |(idx, phase): (usize, Phase)| admin::PhaseProgress {
+        excluded: excluded(&phase, &excluded_for),
         name: phase.name,
         opened_at: phase.opened_at,
         gate: waits_for.clone().filter(|_| idx == open),
         gate_met_at: phase.met_at,
         soak_skipped_at: phase.soak_skipped_at,
-        approved: phase.approval.map(|approval| admin::Approved { by: approval.by, at: approval.at }),
+        approved: phase.approval.map(approved),
         counts: phase.counts,
+        bytes_served: phase.activity.bytes_served,
+        first_event_at: phase.activity.first_at,
+        last_event_at: phase.activity.last_at,
     };
     let phases = record.phases.into_iter().enumerate().map(show_phase).collect();
     admin::Rollout {
@@ -69,12 +81,28 @@ pub(crate) fn show(app: &App, record: Record) -> admin::Rollout {
         release: record.release,
         state: spec::state_to_wire(record.state),
         state_reason: record.state_reason,
+        created_by: record.created_by,
+        edited_by: record.edited_by,
+        countersigned: record.countersigned.map(approved),
+        takes_back: record.takes_back,
         created_at: record.created_at,
         started_at: record.started_at,
         ended_at: record.ended_at,
         phases,
         warnings: Vec::new(),
     }
+}
+
+/// How many members of a phase are excluded for which reason.
+fn excluded(phase: &Phase, excluded_for: &Exclusions) -> BTreeMap<String, u32> {
+    let counted = excluded_for.iter().map(|(why, members)| {
+        (why.clone(), u32::try_from(phase.members.intersection_len(members)).unwrap_or(u32::MAX))
+    });
+    counted.filter(|(_, n)| *n > 0).collect()
+}
+
+fn approved(approval: Approval) -> admin::Approved {
+    admin::Approved { by: approval.by, at: approval.at }
 }
 
 /// What the next phase, or the end of the rollout, waits for.

@@ -1,8 +1,11 @@
 //! From the rollout that was asked for to the plan that decisions are made of.
 
 use callboard_policy::{
-    guard::{Cap, Caps},
-    rollout::{Approval, Membership, PhaseSpec, Plan, PolicyKind, RolloutState, Spec, Unit, WindowSpec},
+    guard::{Cap, Caps, Pace},
+    rollout::{
+        Approval, HaltKind, HaltSpec, Membership, PhaseSpec, Plan, PolicyKind, RolloutState, Spec, SpecError, Unit,
+        WindowSpec,
+    },
     window::{Gates, Mode},
 };
 use callboard_proto::{
@@ -15,12 +18,19 @@ use crate::app::{Error, Result};
 
 /// Checks what was asked for.
 pub(crate) fn plan(wire: &RolloutSpec, release: Digest) -> Result<Plan> {
-    spec(wire, release).plan().map_err(|errors| {
-        let text: Vec<String> = errors.iter().map(ToString::to_string).collect();
-        let code =
-            if errors.iter().any(|error| error.field.contains("selector")) { Code::BadSelector } else { Code::Invalid };
-        Error::refused(code, text.join("; "))
-    })
+    faults(wire, release).map_err(|errors| refusal(&errors))
+}
+
+/// The same, with everything that is wrong.
+pub(crate) fn faults(wire: &RolloutSpec, release: Digest) -> std::result::Result<Plan, Vec<SpecError>> {
+    spec(wire, release).plan()
+}
+
+/// Says everything that is wrong at once.
+pub(crate) fn refusal(errors: &[SpecError]) -> Error {
+    let text: Vec<String> = errors.iter().map(ToString::to_string).collect();
+    let selector = errors.iter().any(|error| error.field.contains("selector"));
+    Error::refused(if selector { Code::BadSelector } else { Code::Invalid }, text.join("; "))
 }
 
 fn spec(wire: &RolloutSpec, release: Digest) -> Spec {
@@ -47,9 +57,14 @@ fn spec(wire: &RolloutSpec, release: Digest) -> Spec {
             admin::Unit::Site => Unit::Site,
         },
         caps: Caps { downloads: cap(wire.caps.downloads), activations: cap(wire.caps.activations) },
+        pace: wire
+            .pace
+            .map(|admin::Pace { max_offers_per_minute, doubles_every }| Pace { max_offers_per_minute, doubles_every }),
+        halt: wire.halt.iter().map(halt).collect(),
         priority: u32::from(wire.priority),
         max_attempts: wire.max_attempts,
         allow_downgrade: wire.allow_downgrade,
+        security: wire.security,
         expected_install_min: wire.expected_install_min,
         during_trading: wire.during_trading,
         offline_activation: wire.offline_activation,
@@ -62,6 +77,22 @@ fn spec(wire: &RolloutSpec, release: Digest) -> Spec {
 
 const fn cap(wire: admin::Cap) -> Cap {
     Cap { max_in_flight: wire.max_in_flight, max_in_flight_per_site: wire.max_in_flight_per_site }
+}
+
+fn halt(wire: &admin::HaltRule) -> HaltSpec {
+    HaltSpec {
+        min_completed: wire.min_completed,
+        failure_percent: wire.failure_percent,
+        max_failures: wire.max_failures,
+        consecutive_failures: wire.consecutive_failures,
+        max_silent: wire.max_silent,
+        action: match wire.action {
+            admin::HaltAction::Pause => HaltKind::Pause,
+            admin::HaltAction::Cancel => HaltKind::Cancel,
+            admin::HaltAction::RollbackTo => HaltKind::RollBackTo,
+        },
+        rollback_to: wire.rollback_to.clone(),
+    }
 }
 
 fn window(wire: &admin::Window) -> WindowSpec {

@@ -8,9 +8,9 @@ use callboard_policy::{
 };
 use callboard_proto::{admin::Counts, problem::Code, time::Timestamp};
 
-use super::{advance::advance, resolve, spec};
+use super::{advance::advance, countersign, resolve, targets};
 use crate::{
-    app::{ABANDONED_AFTER, App, Because, Error, Result, devices::each, releases},
+    app::{ABANDONED_AFTER, App, Because, Error, Result, devices::each},
     db::{
         self, DbConn, devices,
         events::NewEvent,
@@ -22,9 +22,9 @@ use crate::{
 
 /// Starts a draft.
 pub(crate) async fn start(app: &App, reference: String, because: Because) -> Result<Record> {
-    let now = app.clock.now();
+    let (now, second_person_above) = (app.clock.now(), app.second_person_above);
     let context = app.selector_context();
-    let root = app.newest_root().ok_or_else(|| Error::not_found("root", "yet"))?;
+    let root = targets::root(app)?;
     // Frozen audiences may ask for presence, so the database has to know all of it.
     super::super::presence::flush(app).await?;
     let record = app
@@ -39,19 +39,23 @@ pub(crate) async fn start(app: &App, reference: String, because: Because) -> Res
                     format!("rollout {} is {}; only a draft can be started", record.spec.name, record.state.as_str());
                 return Err(Error::refused(Code::WrongState, detail));
             }
-            let plan = spec::plan(&record.spec, record.release)?;
-            super::check_times(&plan, now)?;
-            let published =
-                db::releases::get(conn, record.release)?.ok_or_else(|| Error::not_found("release", record.release))?;
-            let release = releases::for_policy(&releases::open(&root.root, &published)?);
+            let mut checked = targets::check(conn, &root, &record.spec, record.release)?;
+            super::check_times(&checked.plan, now)?;
+            let selector = checked.plan.selector.clone();
             let mut candidates = Vec::new();
-            each(conn, &plan.selector, &context, Whom::AtOpenSites, |_, records| {
-                candidates.extend(
-                    records.iter().map(|one| Candidate::of(&plan, &release, &one.device, &seen(one, &context))),
-                );
+            each(conn, &selector, &context, Whom::AtOpenSites, |_, records| {
+                for one in &records {
+                    let seen = seen(one, &context);
+                    candidates.push(Candidate::of(&checked.plan, &checked.release, &one.device, &seen));
+                    checked.look(&one.device, now);
+                }
                 Ok(())
             })?;
+            checked.refuse_stranded()?;
+            let plan = checked.plan;
             audience::check_somebody(&plan, &candidates).map_err(Error::invalid)?;
+            let size = u64::try_from(candidates.len()).unwrap_or(u64::MAX);
+            countersign::check(&record, size, second_person_above)?;
             let audience = audience::assign(record.id, &plan.phases, candidates);
             store(conn, &mut record, &plan, audience, &because, now)?;
             advance(conn, record.id, now)?;
@@ -81,6 +85,9 @@ fn store(
     record.started_at = Some(now);
     db::rollouts::update(conn, record)?;
     db::rollouts::set_excluded(conn, record.id, &audience.excluded)?;
+    for (why, members) in &audience.excluded_for {
+        db::exclusions::set(conn, record.id, why.code(), members)?;
+    }
     let mut devices = 0;
     for (idx, (planned, members)) in plan.phases.iter().zip(audience.phases).enumerate() {
         let count = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);

@@ -77,6 +77,9 @@ pub(crate) struct BuildArgs {
     /// The oldest agent that can install it
     #[arg(long, value_name = "VERSION")]
     pub(crate) requires_agent: Option<Version>,
+    /// A stepping stone: the counter that what devices run of the product must have at least before it is installed
+    #[arg(long, value_name = "N")]
+    pub(crate) requires_at_least: Option<u64>,
     /// What is restarted after the switch: none or service
     #[arg(long, value_name = "WHAT", default_value = "service", value_parser = word::<Restart>)]
     pub(crate) restart: Restart,
@@ -147,6 +150,7 @@ pub(super) fn describe(release: &Release, sha256: Digest, more: &[(&str, String)
     fields.push(("not after", table::or_empty(release.not_after)));
     fields.push(("advisory", table::or_empty(release.advisory.as_ref())));
     fields.push(("requires agent", table::or_empty(release.requires_agent.as_ref())));
+    fields.push(("requires counter", table::or_empty(release.requires_at_least)));
     fields.extend(more.iter().cloned());
     let rows = release.payloads.iter().map(|payload| {
         let unpacked = format!("{} in {}", human(payload.unpacked_size), payload.entries);
@@ -161,7 +165,8 @@ fn document(args: &BuildArgs, issued_at: Timestamp, payload: Payload) -> Release
     Release {
         v: 1,
         issued_at,
-        crit: Vec::new(),
+        // An agent that does not know stepping stones must not step over one.
+        crit: args.requires_at_least.map(|_| "requires_at_least".to_owned()).into_iter().collect(),
         product: args.product,
         version: args.version,
         epoch: args.epoch,
@@ -173,6 +178,7 @@ fn document(args: &BuildArgs, issued_at: Timestamp, payload: Payload) -> Release
         kind: args.kind,
         advisory: args.advisory,
         requires_agent: args.requires_agent,
+        requires_at_least: args.requires_at_least,
         installer: Installer::Directory,
         restart: args.restart,
         payloads: vec![payload],

@@ -76,6 +76,6 @@ fn chunk_list(api: &Api, file: &mut fs::File, payload: &Payload) -> anyhow::Resu
 }
 
 /// A size as people read it.
-pub(super) fn human(bytes: u64) -> String {
+pub(in crate::cli) fn human(bytes: u64) -> String {
     HumanBytes(bytes).to_string()
 }

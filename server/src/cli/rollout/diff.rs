@@ -1,50 +1,8 @@
-//! What a file says otherwise than the server.
+//! What a file says otherwise than the server, as a table.
 
-use callboard_proto::admin::RolloutSpec;
-use serde::Serialize;
 use serde_json::Value;
 
-use crate::cli::table;
-
-/// One setting that differs.
-#[derive(Debug, PartialEq, Eq, Serialize)]
-pub(super) struct Difference {
-    /// Where, as a path (`phases[1].percent`).
-    field: String,
-    /// What the server has; `null` if nothing.
-    server: Value,
-    /// What the file says; `null` if nothing.
-    file: Value,
-}
-
-/// Every setting that differs, defaults included, by path.
-pub(super) fn between(server: &RolloutSpec, file: &RolloutSpec) -> anyhow::Result<Vec<Difference>> {
-    let mut found = Vec::new();
-    compare("", &serde_json::to_value(server)?, &serde_json::to_value(file)?, &mut found);
-    Ok(found)
-}
-
-fn compare(field: &str, server: &Value, file: &Value, found: &mut Vec<Difference>) {
-    match (server, file) {
-        (Value::Object(a), Value::Object(b)) => {
-            let only_b = b.keys().filter(|key| !a.contains_key(*key));
-            for key in a.keys().chain(only_b) {
-                let path = if field.is_empty() { key.clone() } else { format!("{field}.{key}") };
-                compare(&path, a.get(key).unwrap_or(&Value::Null), b.get(key).unwrap_or(&Value::Null), found);
-            }
-        }
-        (Value::Array(a), Value::Array(b)) => {
-            for at in 0..a.len().max(b.len()) {
-                let path = format!("{field}[{at}]");
-                compare(&path, a.get(at).unwrap_or(&Value::Null), b.get(at).unwrap_or(&Value::Null), found);
-            }
-        }
-        (a, b) if a != b => {
-            found.push(Difference { field: field.to_owned(), server: a.clone(), file: b.clone() });
-        }
-        _ => {}
-    }
-}
+use crate::{cli::table, differences::Difference};
 
 /// One row for each.
 pub(super) fn rows(differences: &[Difference]) -> String {
@@ -55,25 +13,4 @@ pub(super) fn rows(differences: &[Difference]) -> String {
     };
     let rows = differences.iter().map(|one| [one.field.clone(), shown(&one.server), shown(&one.file)]);
     table::list(["FIELD", "SERVER", "FILE"], rows)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn spec(text: &str) -> RolloutSpec {
-        toml::from_str(&format!("name = \"a\"\nrelease = \"p@1\"\npolicy = \"progressive\"\n{text}")).expect("a spec")
-    }
-
-    #[test]
-    fn differences_are_told_by_path_and_defaults_count() {
-        let server = spec("[[phases]]\nname = \"all\"\npercent = 100");
-        let file = spec(
-            "priority = 900\n[[phases]]\nname = \"canary\"\npercent = 10\n[[phases]]\nname = \"all\"\npercent = 100",
-        );
-        let found = between(&server, &file).expect("differences");
-        let fields: Vec<&str> = found.iter().map(|one| one.field.as_str()).collect();
-        assert_eq!(fields, ["phases[0].name", "phases[0].percent", "phases[1]", "priority"]);
-        assert_eq!(between(&file, &file).expect("none"), []);
-    }
 }

@@ -3,7 +3,7 @@
 use std::{fs, io::Read as _, path::Path};
 
 use anyhow::Context as _;
-use callboard_proto::admin::{Phase, RolloutSpec, Window};
+use callboard_proto::admin::{HaltRule, Phase, RolloutSpec, Window};
 use serde::{Serialize, de::DeserializeOwned};
 use toml::{Table, Value};
 
@@ -48,6 +48,7 @@ fn sparse(spec: &RolloutSpec) -> anyhow::Result<Table> {
     without_empty_tables(&mut whole);
     parts::<Window>(&mut whole, "windows", &["duration_min"])?;
     parts::<Phase>(&mut whole, "phases", &["name"])?;
+    parts::<HaltRule>(&mut whole, "halt", &[])?;
     Ok(whole)
 }
 
@@ -100,6 +101,13 @@ success_percent = 99
 
 [caps.activations]
 max_in_flight_per_site = 1
+
+[pace]
+max_offers_per_minute = 10
+
+[[halt]]
+max_failures = 3
+action = "cancel"
 "#;
 
     #[test]

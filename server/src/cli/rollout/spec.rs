@@ -21,7 +21,8 @@ pub(crate) struct SpecArgs {
     /// here replace the file's
     #[arg(short, long, value_name = "FILE", conflicts_with_all = ["policy", "selector", "audience", "unit", "start_at",
         "deadline", "ends_at", "min_absence", "windows", "expected_install", "during_trading", "offline_activation", "activate_on", "default_tz", "phases", "priority", "max_attempts",
-        "allow_downgrade", "max_downloads", "max_downloads_per_site", "max_activations", "max_activations_per_site"])]
+        "allow_downgrade", "security", "max_downloads", "max_downloads_per_site", "max_activations", "max_activations_per_site",
+        "max_offers_per_minute", "doubles_every", "halt"])]
     pub(crate) file: Option<PathBuf>,
     /// The release: PRODUCT@VERSION or its digest
     #[arg(long, value_name = "RELEASE")]
@@ -83,6 +84,9 @@ pub(crate) struct SpecArgs {
     /// A release older than the installed one is meant
     #[arg(long)]
     allow_downgrade: bool,
+    /// Freezes let it pass once a second person has countersigned it
+    #[arg(long)]
+    security: bool,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -174,9 +178,12 @@ impl SpecArgs {
             default_tz: self.default_tz,
             phases: self.phases,
             caps: self.guards.caps(),
+            pace: self.guards.pace(),
+            halt: self.guards.halt(),
             priority: self.priority,
             max_attempts: self.max_attempts,
             allow_downgrade: self.allow_downgrade,
+            security: self.security,
         })
     }
 }
@@ -220,6 +227,16 @@ mod tests {
         max_in_flight_per_site = 2
         [caps.activations]
         max_in_flight_per_site = 1
+        [pace]
+        max_offers_per_minute = 10
+        doubles_every = 50
+        [[halt]]
+        min_completed = 20
+        failure_percent = 5
+        [[halt]]
+        max_failures = 10
+        action = "rollback_to"
+        rollback_to = "pos-app@2.3.0"
     "#;
 
     #[test]
@@ -250,6 +267,14 @@ mod tests {
             "2",
             "--max-activations-per-site",
             "1",
+            "--max-offers-per-minute",
+            "10",
+            "--doubles-every",
+            "50",
+            "--halt",
+            "failed=5%,min=20",
+            "--halt",
+            "failures=10,rollback=pos-app@2.3.0",
         ]);
         assert_eq!(build(&["-f", file]), flags);
         let other = build(&["other", "-f", file, "--release", "pos-app@2.5.0"]).expect("a spec");

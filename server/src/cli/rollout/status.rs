@@ -3,12 +3,12 @@
 use std::fmt::Write as _;
 
 use callboard_proto::{
-    admin::{Audience, Counts, Forecast, PhaseProgress, Rollout, RolloutSpec, Unit},
+    admin::{Approved, Audience, Counts, Forecast, PhaseProgress, Rollout, RolloutSpec, Unit},
     text::shown,
 };
 
-use super::{guards, window};
-use crate::cli::table;
+use super::{guards, halt, window};
+use crate::cli::{release::upload::human, table};
 
 /// Characters of a bar in a table.
 const WIDTH: u32 = 10;
@@ -32,17 +32,28 @@ pub(super) fn details(rollout: &Rollout) -> String {
         ("windows", windows(spec)),
         ("deadline", table::or_empty(spec.deadline)),
         ("ends", table::or_empty(spec.ends_at)),
-        ("limits", guards::in_words(&spec.caps)),
-        ("created", rollout.created_at.to_string()),
+        ("limits", guards::in_words(spec)),
+        ("halts", halt::in_words(&spec.halt)),
+        ("takes back", table::or_empty(rollout.takes_back.as_ref())),
+        (
+            "security",
+            if spec.security { "freezes let it pass once it is countersigned".to_owned() } else { String::new() },
+        ),
+        ("created", format!("{} by {}", rollout.created_at, rollout.created_by)),
+        ("changed by", table::or_empty(rollout.edited_by.as_ref())),
+        ("countersigned", table::or_empty(rollout.countersigned.as_ref().map(approved))),
         ("started", table::or_empty(rollout.started_at)),
         ("ended", table::or_empty(rollout.ended_at)),
+        ("served", served(rollout)),
+        ("events", events(rollout)),
     ]);
     let rows = rollout.phases.iter().map(|phase| {
         let counts = &phase.counts;
         let [succeeded, failed, wanted] = [counts.succeeded, counts.unsuccessful(), counts.wanted()];
         let [succeeded, failed, wanted] = [succeeded, failed, wanted].map(|n| n.to_string());
         let opened = table::or_empty(phase.opened_at);
-        [phase.name.clone(), opened, bar(counts, WIDTH), succeeded, failed, wanted, sentence(counts), gate(phase)]
+        let devices = join([sentence(counts), excluded(phase)]);
+        [phase.name.clone(), opened, bar(counts, WIDTH), succeeded, failed, wanted, devices, gate(phase)]
     });
     let headings = ["PHASE", "OPENED", "PROGRESS", "SUCCEEDED", "FAILED", "OF", "DEVICES", "GATE"];
     // Writing to a String cannot fail.
@@ -105,15 +116,20 @@ fn gate(phase: &PhaseProgress) -> String {
     let waits = phase.gate.as_ref().map(|gate| gate.text.clone());
     let met = phase.gate_met_at.map(|at| format!("met since {at}"));
     let skipped = phase.soak_skipped_at.map(|at| format!("soak skipped at {at}"));
-    let approved = phase.approved.as_ref().map(|approval| format!("approved by {} at {}", approval.by, approval.at));
+    let approved = phase.approved.as_ref().map(|approval| format!("approved {}", approved(approval)));
     [waits, met, skipped, approved].into_iter().flatten().collect::<Vec<_>>().join("; ")
+}
+
+fn approved(approval: &Approved) -> String {
+    format!("by {} at {}", approval.by, approval.at)
 }
 
 /// One phase as a line of text.
 pub(super) fn line(phase: &PhaseProgress) -> String {
     let gate = phase.gate.as_ref().map(|gate| format!("; {}", gate.text)).unwrap_or_default();
     let counts = &phase.counts;
-    shown(&format!("{}: {} ({}){gate}", phase.name, result(counts), sentence(counts))).into_owned()
+    shown(&format!("{}: {} ({}){gate}", phase.name, result(counts), join([sentence(counts), excluded(phase)])))
+        .into_owned()
 }
 
 /// The counts that are not zero, in the order in which devices pass through them.
@@ -132,11 +148,48 @@ pub(super) fn sentence(counts: &Counts) -> String {
         (counts.failed, "failed"),
         (counts.timed_out, "timed out"),
         (counts.cancelled, "cancelled"),
-        (counts.excluded, "excluded"),
     ];
     let shown: Vec<String> =
         named.iter().filter(|(count, _)| *count > 0).map(|(count, name)| format!("{count} {name}")).collect();
-    if shown.is_empty() { "no devices".to_owned() } else { shown.join(", ") }
+    shown.join(", ")
+}
+
+/// Those that do not count, by why.
+fn excluded(phase: &PhaseProgress) -> String {
+    let count = |why: &str| phase.excluded.get(why).copied().unwrap_or_default();
+    let known = [("already_installed", "already installed"), ("out_of_service", "out of service")];
+    let other = |why: &String| known.iter().all(|(code, _)| why != code);
+    let misfits: Vec<String> =
+        phase.excluded.iter().filter(|(why, _)| other(why)).map(|(why, n)| format!("{n} {why}")).collect();
+    let all: u32 = phase.excluded.iter().filter(|(why, _)| other(why)).map(|(_, n)| n).sum();
+    let mut parts: Vec<String> = known
+        .iter()
+        .map(|(code, words)| (count(code), words))
+        .filter(|(n, _)| *n > 0)
+        .map(|(n, words)| format!("{n} {words}"))
+        .collect();
+    if all > 0 {
+        parts.push(format!("{all} incompatible ({})", misfits.join(", ")));
+    }
+    parts.join(", ")
+}
+
+fn join(parts: [String; 2]) -> String {
+    let parts: Vec<String> = parts.into_iter().filter(|part| !part.is_empty()).collect();
+    if parts.is_empty() { "no devices".to_owned() } else { parts.join(", ") }
+}
+
+/// Bytes that devices were sent, over all phases.
+fn served(rollout: &Rollout) -> String {
+    let bytes: u64 = rollout.phases.iter().map(|phase| phase.bytes_served).sum();
+    if bytes == 0 { String::new() } else { human(bytes) }
+}
+
+/// From the first to the last change of a device.
+fn events(rollout: &Rollout) -> String {
+    let first = rollout.phases.iter().filter_map(|phase| phase.first_event_at).min();
+    let last = rollout.phases.iter().filter_map(|phase| phase.last_event_at).max();
+    first.zip(last).map(|(first, last)| format!("first {first}, last {last}")).unwrap_or_default()
 }
 
 /// What came of it so far; the page says the same.
@@ -171,10 +224,11 @@ mod tests {
     #[test]
     fn success_and_failure_are_told_apart() {
         let counts = Counts { size: 10, excluded: 2, succeeded: 3, rolled_back: 1, staged: 4, ..Counts::default() };
-        let phase = PhaseProgress { name: "canary".to_owned(), counts, ..PhaseProgress::default() };
+        let excluded = [("already_installed".to_owned(), 1), ("incompatible_hw".to_owned(), 1)].into();
+        let phase = PhaseProgress { name: "canary".to_owned(), counts, excluded, ..PhaseProgress::default() };
         assert_eq!(
             line(&phase),
-            "canary: 3 succeeded, 1 failed of 8 (4 staged, 3 succeeded, 1 rolled back, 2 excluded)"
+            "canary: 3 succeeded, 1 failed of 8 (4 staged, 3 succeeded, 1 rolled back, 1 already installed, 1 incompatible (1 incompatible_hw))"
         );
         assert_eq!(shown(counts), "[###xx>>>>>] 3 succeeded, 1 failed of 8");
         for bad in [
@@ -199,6 +253,6 @@ mod tests {
         assert_eq!(all(u32::MAX - 1, 1, 0), "[#########x]");
         assert_eq!(bar(&Counts { size: 2, cancelled: 2, ..Counts::default() }, 10), "[..........]");
         assert_eq!(bar(&Counts::default(), 10), "[..........]");
-        assert_eq!(sentence(&Counts::default()), "no devices");
+        assert_eq!(line(&PhaseProgress::default()), ": 0 succeeded, 0 failed of 0 (no devices)");
     }
 }

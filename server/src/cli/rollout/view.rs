@@ -3,9 +3,11 @@
 use std::fmt::Write as _;
 
 use callboard_proto::{
-    admin::{Assignment, Counts, Preview, Rollout},
+    admin::{Assignment, Counts, Preview, PreviewZone, Rollout},
     ids::DeviceName,
+    time::Timestamp,
 };
+use chrono_tz::Tz;
 
 use crate::cli::table;
 
@@ -58,17 +60,23 @@ pub(super) fn preview(preview: &Preview) -> String {
         ("devices", preview.devices.to_string()),
         ("online", preview.online.to_string()),
         ("already installed", preview.already_installed.to_string()),
-        ("incompatible", preview.incompatible.len().to_string()),
+        ("incompatible", preview.incompatible.to_string()),
         ("not yet reported", preview.unreported.to_string()),
     ]);
     let phases = preview.phases.iter().map(|phase| [phase.name.clone(), phase.size.to_string(), some(&phase.devices)]);
     // Writing to a String cannot fail.
     let _ = write!(text, "\n\n{}", table::list(["PHASE", "SIZE", "DEVICES"], phases));
+    let zones = preview.zones.iter().map(zone);
+    let _ = write!(
+        text,
+        "\n\n{}",
+        table::list(["ZONE", "DEVICES", "COULD INSTALL FROM", "UNTIL", "LAST ONE FROM", ""], zones)
+    );
     if preview.unreported > 0 {
         let _ = write!(text, "\n\nnot yet reported, so members until they do: {}", some(&preview.unreported_devices));
     }
-    if !preview.incompatible.is_empty() {
-        let rows = preview.incompatible.iter().map(|one| [one.device.to_string(), one.reason.text.clone()]);
+    if !preview.incompatible_devices.is_empty() {
+        let rows = preview.incompatible_devices.iter().map(|one| [one.device.to_string(), one.reason.text.clone()]);
         let _ = write!(text, "\n\n{}", table::list(["INCOMPATIBLE", "WHY"], rows));
     }
     if !preview.conflicts.is_empty() {
@@ -76,6 +84,19 @@ pub(super) fn preview(preview: &Preview) -> String {
         let _ = write!(text, "\n\n{}", table::list(["CONFLICTS WITH", "DEVICES IN COMMON"], rows));
     }
     text
+}
+
+/// Times as clocks show them in the zone.
+fn zone(one: &PreviewZone) -> [String; 6] {
+    let tz: Option<Tz> = one.zone.parse().ok();
+    let local = |at: Option<Timestamp>| match (at, tz) {
+        (Some(at), Some(tz)) => at.utc().with_timezone(&tz).format("%a %Y-%m-%d %H:%M").to_string(),
+        (at, _) => table::or_empty(at),
+    };
+    let last = one.last_opens_at.filter(|last| Some(*last) != one.first_opens_at);
+    let never = if one.never > 0 { format!("not within four weeks: {}", one.never) } else { String::new() };
+    let devices = one.devices.to_string();
+    [one.zone.clone(), devices, local(one.first_opens_at), local(one.first_closes_at), local(last), never]
 }
 
 /// The first names of a list.

@@ -6,7 +6,9 @@ use actix_web::{
 };
 use callboard_policy::rollout::RolloutState;
 use callboard_proto::{
-    admin::{self, Assignment, Because, Forecast, OpenPhase, Page, PhaseProgress, Preview, Rollout, RolloutSpec},
+    admin::{
+        self, Assignment, Because, EditRollout, Forecast, OpenPhase, Page, PhaseProgress, Preview, Rollout, RolloutSpec,
+    },
     ids::{AssignmentId, RolloutId},
     problem::Problem,
     state::AssignmentState,
@@ -63,9 +65,24 @@ pub(crate) async fn get(_: Operator, app: Data<App>, path: Path<String>) -> ApiR
 /// Makes a rollout, as a draft.
 #[utoipa::path(post, path = "/rollouts", tag = "rollouts", request_body = RolloutSpec,
     responses((status = 201, body = Rollout), (status = 422, body = Problem), (status = 409, body = Problem)))]
-pub(crate) async fn create(_: Operator, app: Data<App>, body: Body<RolloutSpec>) -> ApiResult<HttpResponse> {
-    let (record, warnings) = rollouts::create(&app, body.into_inner()).await?;
+pub(crate) async fn create(operator: Operator, app: Data<App>, body: Body<RolloutSpec>) -> ApiResult<HttpResponse> {
+    let (record, warnings) = rollouts::create(&app, body.into_inner(), operator.name).await?;
     Ok(HttpResponse::Created().json(Rollout { warnings, ..rollouts::show(&app, record) }))
+}
+
+/// Changes a rollout: a draft in everything but its name, one that has started in what is safe.
+#[utoipa::path(patch, path = "/rollouts/{rollout}", tag = "rollouts", params(("rollout" = String, Path)),
+    request_body = EditRollout, responses((status = 200, body = Rollout), (status = 409, body = Problem),
+    (status = 422, body = Problem)))]
+pub(crate) async fn edit(
+    operator: Operator,
+    app: Data<App>,
+    path: Path<String>,
+    body: Body<EditRollout>,
+) -> ApiResult<Json<Rollout>> {
+    let EditRollout { spec, reason } = body.into_inner();
+    let (record, warnings) = rollouts::edit::edit(&app, path.into_inner(), spec, because(operator, reason)).await?;
+    Ok(Json(Rollout { warnings, ..rollouts::show(&app, record) }))
 }
 
 /// What a rollout that does not exist yet would do now.
@@ -129,6 +146,21 @@ pub(crate) async fn cancel(
     body: Body<Because>,
 ) -> ApiResult<Json<Rollout>> {
     change(operator, &app, path, body, RolloutState::Cancelled).await
+}
+
+/// Approves a rollout that somebody else has made, as a second person: for audiences above the server's limit, and for
+/// security rollouts that are to pass freezes.
+#[utoipa::path(post, path = "/rollouts/{rollout}/countersign", tag = "rollouts", params(("rollout" = String, Path)),
+    request_body = Because, responses((status = 200, body = Rollout), (status = 409, body = Problem)))]
+pub(crate) async fn countersign(
+    operator: Operator,
+    app: Data<App>,
+    path: Path<String>,
+    body: Body<Because>,
+) -> ApiResult<Json<Rollout>> {
+    let because = because(operator, body.into_inner().reason);
+    let record = rollouts::countersign::countersign(&app, path.into_inner(), because).await?;
+    Ok(Json(rollouts::show(&app, record)))
 }
 
 /// Approves the open phase, whose gate is met and whose soak is over: the next phase opens.

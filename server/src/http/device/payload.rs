@@ -17,7 +17,7 @@ use actix_web::{
 use callboard_proto::{digest::Digest, ids::DeviceId, problem::Code};
 
 use crate::{
-    app,
+    app::{self, served::Tally},
     http::problem::{ApiProblem, ApiResult},
     store::{
         Blob, Store,
@@ -29,7 +29,7 @@ mod body;
 mod transfers;
 
 pub(crate) use transfers::Transfers;
-use transfers::{Full, PER_DEVICE};
+use transfers::{Full, Lease, PER_DEVICE};
 
 /// For whoever may ask: a year, unchanged. Private, because the next one has to show a certificate as well.
 const CACHE_CONTROL: &str = "private, max-age=31536000, immutable";
@@ -52,10 +52,11 @@ pub(crate) async fn serve(
     digest: Digest,
     transfers: &Transfers,
     device: DeviceId,
+    tally: Option<Tally>,
 ) -> ApiResult<HttpResponse> {
     let blob = open(store, digest).await?;
     let (len, tag) = (blob.len, format!("\"{digest}\""));
-    let transfer = |start, end| transfer(blob, start, end, transfers, device);
+    let transfer = |start, end| transfer(blob, start, end, transfers.admit(device), tally);
     match answer(request.method(), request.headers(), &tag, len) {
         Answer::NotModified => Ok(common(StatusCode::NOT_MODIFIED, &tag).finish()),
         Answer::Unsatisfiable => Ok(unsatisfiable(len)),
@@ -117,10 +118,10 @@ fn transfer(
     blob: Blob,
     start: u64,
     end: Option<u64>,
-    transfers: &Transfers,
-    device: DeviceId,
+    place: Result<Lease, Full>,
+    tally: Option<Tally>,
 ) -> ApiResult<body::Body> {
-    let lease = transfers.admit(device).map_err(|full| {
+    let lease = place.map_err(|full| {
         let (code, detail) = match full {
             Full::Device => {
                 let detail = format!("{PER_DEVICE} transfers of this device are under way; resume when one has ended");
@@ -133,7 +134,7 @@ fn transfer(
         ApiProblem::retry_after(code, detail, RETRY_AFTER_S)
     })?;
     let stop = end.map_or(blob.len, |end| end.saturating_add(1));
-    Ok(body::Body::new(blob.file, start..stop, lease))
+    Ok(body::Body::new(blob.file, start..stop, lease, tally))
 }
 
 fn common(status: StatusCode, tag: &str) -> actix_web::HttpResponseBuilder {

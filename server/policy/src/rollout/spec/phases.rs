@@ -43,7 +43,7 @@ pub(super) fn read(spec: &Spec, errors: &mut Errors) -> Vec<Phase> {
 }
 
 /// The only phase of the other policies.
-fn everyone() -> Phase {
+pub(in crate::rollout) fn everyone() -> Phase {
     Phase {
         name: "all".to_owned(),
         share: Share::Percent(100),

@@ -33,6 +33,7 @@ use tokio::{
 };
 
 use super::transfers::Lease;
+use crate::app::served::Tally;
 
 /// Large enough that system calls do not count beside encryption, small enough to stay in a processor's cache.
 const PIECE: usize = 256 * 1024;
@@ -53,12 +54,13 @@ pub(super) struct Body {
     /// When the next piece may be sent, where all transfers together are limited.
     turn: Option<Pin<Box<Sleep>>>,
     lease: Lease,
+    tally: Option<Tally>,
 }
 
 impl Body {
-    pub(super) fn new(file: File, range: Range<u64>, lease: Lease) -> Self {
+    pub(super) fn new(file: File, range: Range<u64>, lease: Lease, tally: Option<Tally>) -> Self {
         let size = range.end.saturating_sub(range.start);
-        Self { file: Arc::new(file), rest: range, size, cold: None, turn: None, lease }
+        Self { file: Arc::new(file), rest: range, size, cold: None, turn: None, lease, tally }
     }
 
     fn wanted(&self) -> usize {
@@ -68,9 +70,13 @@ impl Body {
     }
 
     fn sent(&mut self, piece: Bytes) -> Bytes {
-        self.rest.start = self.rest.start.saturating_add(u64::try_from(piece.len()).unwrap_or(u64::MAX));
+        let bytes = u64::try_from(piece.len()).unwrap_or(u64::MAX);
+        self.rest.start = self.rest.start.saturating_add(bytes);
         self.lease.count(piece.len());
         self.turn = None;
+        if let Some(tally) = &mut self.tally {
+            tally.count(bytes);
+        }
         piece
     }
 }

@@ -83,7 +83,7 @@ async fn handler(
     store: web::Data<Store>,
     transfers: web::Data<Transfers>,
 ) -> ApiResult<HttpResponse> {
-    serve(&request, &store, path.parse().unwrap(), &transfers, DeviceId::from_uuid(uuid::Uuid::nil())).await
+    serve(&request, &store, path.parse().unwrap(), &transfers, DeviceId::from_uuid(uuid::Uuid::nil()), None).await
 }
 
 impl Scene {

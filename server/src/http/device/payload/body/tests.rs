@@ -23,7 +23,7 @@ fn sample(len: usize) -> Vec<u8> {
 async fn collect(file: File, range: Range<u64>) -> (io::Result<Vec<Bytes>>, u64) {
     let served = Arc::new(AtomicU64::new(0));
     let transfers = Transfers::new(1, None, served.clone());
-    let mut body = Box::pin(Body::new(file, range, transfers.admit(DeviceId::from_uuid(Uuid::nil())).unwrap()));
+    let mut body = Box::pin(Body::new(file, range, transfers.admit(DeviceId::from_uuid(Uuid::nil())).unwrap(), None));
     let mut pieces = Vec::new();
     let result = loop {
         match std::future::poll_fn(|context| body.as_mut().poll_next(context)).await {

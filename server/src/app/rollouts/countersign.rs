@@ -1,0 +1,87 @@
+//! A second person's approval of a rollout as a whole. A rollout for many devices does not start without it, and freezes let
+//! a security rollout pass only with it.
+
+use callboard_policy::rollout::RolloutState;
+use callboard_proto::{ids::RolloutId, problem::Code, time::Timestamp};
+
+use super::resolve;
+use crate::{
+    app::{App, Because, Error, Result},
+    db::{self, DbConn, events::NewEvent, phases::Approval, rollouts::Record},
+};
+
+/// Approves a rollout that others have made and changed. A second approval changes nothing.
+pub(crate) async fn countersign(app: &App, reference: String, because: Because) -> Result<Record> {
+    let now = app.clock.now();
+    let record = app
+        .db
+        .write(move |conn| {
+            let mut record = resolve(conn, &reference)?;
+            let name = &record.spec.name;
+            if let RolloutState::Completed | RolloutState::Cancelled = record.state {
+                let detail = format!("rollout {name} is {}; there is nothing to approve", record.state.as_str());
+                return Err(Error::refused(Code::WrongState, detail));
+            }
+            let own = |by: Option<&String>| by == Some(&because.operator);
+            let did = if own(Some(&record.created_by)) { "made" } else { "changed" };
+            if did == "made" || own(record.edited_by.as_ref()) {
+                let detail = format!(
+                    "rollout {name} was {did} by {}; a second person has to approve it, with an API token of another name",
+                    because.operator
+                );
+                return Err(Error::refused(Code::WrongState, detail));
+            }
+            if record.countersigned.is_some() {
+                return Ok(record);
+            }
+            record.countersigned = Some(Approval { at: now, by: because.operator.clone() });
+            db::rollouts::update(conn, &record)?;
+            db::counters::bump_generation(conn)?;
+            let text = format!("approved by a second person: {because}");
+            db::events::insert(conn, now, &NewEvent::rollout("rollout.countersigned", record.id, text))?;
+            Ok::<_, Error>(record)
+        })
+        .await?;
+    app.reload_catalog().await?;
+    Ok(record)
+}
+
+/// Refuses a rollout for `devices` that needs a second person's approval and has none. What a halt has made was approved
+/// with the rollout that it takes back.
+pub(super) fn check(record: &Record, devices: u64, above: Option<u64>) -> Result<()> {
+    let Some(above) = above.filter(|above| devices > *above) else {
+        return Ok(());
+    };
+    if record.countersigned.is_some() || record.takes_back.is_some() {
+        return Ok(());
+    }
+    let name = &record.spec.name;
+    let detail = format!(
+        "rollout {name} is for {devices} devices, and more than {above} need a second person's approval: \
+         somebody other than {} has to countersign it first (callboard rollout countersign {name})",
+        record.edited_by.as_ref().unwrap_or(&record.created_by)
+    );
+    Err(Error::refused(Code::WrongState, detail))
+}
+
+/// Pauses a live rollout that would have more devices with one that wants to join than it may have without a second
+/// person's approval; says whether it did.
+pub(crate) fn outgrows(conn: &mut DbConn, id: RolloutId, above: u64, now: Timestamp) -> Result<bool> {
+    let Some(mut record) = db::rollouts::lean(conn, id)? else {
+        return Ok(false);
+    };
+    let size: u64 = record.phases.iter().map(|phase| u64::from(phase.counts.size)).sum();
+    if record.countersigned.is_some() || size < above {
+        return Ok(false);
+    }
+    let text = format!(
+        "another device wants to join its {size}, and more than {above} need a second person's approval: it goes on when \
+         it is countersigned and resumed"
+    );
+    record.state = RolloutState::Paused;
+    record.state_reason = Some(text.clone());
+    db::rollouts::update(conn, &record)?;
+    db::counters::bump_generation(conn)?;
+    db::events::insert(conn, now, &NewEvent::rollout("rollout.paused", id, text))?;
+    Ok(true)
+}
