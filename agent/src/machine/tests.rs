@@ -396,7 +396,7 @@ mod rights {
         let (state, effects) = step(&state, occasion(ActivateOn::Now, 15, "first"));
         assert_eq!(effects, [Effect::Work(Work::Inspect)]);
         // Cut off before it has switched, it goes on without asking.
-        assert_eq!(step(&state, Event::Started), (state.clone(), effects));
+        assert_eq!(step(&state, Event::Started).1, effects);
         let (switching, _) = step(&state, Event::Inspected { previous: Previous::Nothing });
         assert_eq!(switching.task().and_then(|task| task.right.clone()), None);
         // The tree was damaged: it is fetched again, and then the server is asked.
