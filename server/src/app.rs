@@ -1,6 +1,6 @@
 //! Use cases: what devices and operators can do, each with its own transaction.
 
-use std::{sync::Arc, time::Duration};
+use std::{num::NonZeroU64, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use callboard_proto::ids::DeviceId;
@@ -69,6 +69,8 @@ pub(crate) struct App {
     pub(crate) poll_interval: Duration,
     /// Rollouts for more devices than this need a second person's approval.
     pub(crate) second_person_above: Option<u64>,
+    /// Payload bytes a second to all devices together.
+    pub(crate) max_bytes_per_s: Option<NonZeroU64>,
     /// How long a request of a device may take to arrive.
     pub(crate) request_timeout: Duration,
     /// Check-ins and reports of one device.

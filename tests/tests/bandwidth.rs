@@ -186,6 +186,8 @@ fn a_server_with_a_limit_sends_everything_in_its_time() {
         server.roll_out(&rollout("r", "pos-app@2.4.0", &json!({})));
         let began = std::time::Instant::now();
         let told = device.check_in();
+        assert_eq!(told.max_bytes_per_s, Some(1_000_000));
+        insta::assert_snapshot!(told.reason.text, @"rollout r: download pos-app 2.4.0; this server sends at most 1 MB/s to all devices together");
         device.stage(&told);
         // The last piece of 16 KiB need not be waited for.
         assert!(began.elapsed().as_millis() >= 280, "{:?}", began.elapsed());

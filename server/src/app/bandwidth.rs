@@ -2,9 +2,10 @@
 //!
 //! The budget of the hour is divided by the downloads under way at the site, of whatever rollout. Each device is told its
 //! share at each check-in, and keeps to it by itself; when others begin or are done it changes within a minute. What this
-//! server sends to all devices together is limited where it is sent (`max_bytes_per_s` in `server.toml`).
+//! server sends to all devices together is limited where it is sent (`max_bytes_per_s` in `server.toml`), and no device is
+//! told more than that.
 
-use std::time::Duration;
+use std::{num::NonZeroU64, time::Duration};
 
 use callboard_policy::{
     bandwidth::rate,
@@ -35,6 +36,24 @@ pub(super) async fn allot(
         Step::ContinueDownload { .. } => 0,
         _ => return Ok(None),
     };
+    let share = share(app, catalog, device, decision, own, now).await?;
+    let whole = app.max_bytes_per_s.map(NonZeroU64::get);
+    if let Some(whole) = whole {
+        let text = &mut decision.reason.text;
+        *text = format!("{text}; this server sends at most {} to all devices together", rate(whole));
+    }
+    Ok([share, whole].into_iter().flatten().min())
+}
+
+/// The part in what the site may take, if that is limited now. `own` is 1 if the download is not among those under way.
+async fn share(
+    app: &App,
+    catalog: &Catalog,
+    device: &Device,
+    decision: &mut Decision,
+    own: u64,
+    now: Timestamp,
+) -> Result<Option<u64>> {
     let (Some(site), Some(tz)) = (&device.site, device.site_tz) else { return Ok(None) };
     let Some(allowed) = device.site_rules.bandwidth.at(now, tz) else { return Ok(None) };
     let (rollouts, at) = (catalog.rollouts.iter().map(|one| one.id).collect::<Vec<RolloutId>>(), site.clone());

@@ -259,6 +259,7 @@ async fn open(
         certificates,
         poll_interval: settings.poll_interval,
         second_person_above: settings.second_person_above,
+        max_bytes_per_s: settings.max_bytes_per_s,
         request_timeout: settings.request_timeout,
         requests_of_a_device: Quota::per_minute(settings.device_requests_per_minute),
         waiting: Arc::new(Waiting::new(settings.max_waiting, metrics.waiting.clone())),
@@ -280,11 +281,8 @@ fn serve_devices(
     tls: rustls::ServerConfig,
 ) -> anyhow::Result<ServerHandle> {
     let data = web::Data::from(app.clone());
-    let transfers = web::Data::new(Transfers::new(
-        settings.max_transfers,
-        settings.max_bytes_per_s,
-        app.metrics.bytes_served.clone(),
-    ));
+    let transfers =
+        web::Data::new(Transfers::new(settings.max_transfers, app.max_bytes_per_s, app.metrics.bytes_served.clone()));
     let limit = web::Data::new(EnrolLimit::new());
     let workers = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
     let times = Times { request: app.request_timeout, stall: settings.stall_timeout };
