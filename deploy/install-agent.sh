@@ -216,7 +216,9 @@ directories() {
 changed=no
 
 # The configuration first: a program that cannot read its configuration must never replace one that can.
+kept=no
 if [ -f "$etc/agent.toml" ]; then
+    kept=yes
     cp "$etc/agent.toml" "$work/agent.toml"
 elif [ -n "$config" ]; then
     cp "$config" "$work/agent.toml"
@@ -262,6 +264,15 @@ fi
 mkdir -p "$state"
 chmod 0700 "$state"
 printf '%s\n' "$checked" | sed -n "s/^note: /install-agent: note: /p"
+if [ "$kept" = yes ]; then
+    for product in $products; do
+        printf '%s\n' "$product_dirs" | sed 's:/*$::' | grep -qxF -e "$(printf '%s\n' "${product#*=}" | sed 's:/*$::')" ||
+            say "note: $etc/agent.toml stays as it is, without $product: add [products.${product%%=*}] to it"
+    done
+    if [ -n "$config" ]; then cp "$config" "$work/wanted.toml"; else generated >"$work/wanted.toml"; fi
+    [ -z "$health$service$hw$config" ] || cmp -s "$work/wanted.toml" "$etc/agent.toml" ||
+        say "note: $etc/agent.toml stays as it is; --health, --service, --hw and --config are for a new one"
+fi
 
 if [ -n "$root" ] || [ "$start" = no ]; then
     forget

@@ -37,10 +37,27 @@ pub(crate) trait Host {
     fn progress(&self, bytes: u64);
     /// Counts an attack.
     fn attack(&self, attack: Attack);
-    /// How long to wait after `fruitless` answers in a row.
-    fn pause(&self, fruitless: u32, asked: Option<Duration>) -> Duration;
+    /// How long to wait after `tries` in vain in a row.
+    fn pause(&self, tries: u32, asked: Option<Duration>) -> Duration;
     /// How long to wait after reading so many bytes of a payload, so as to be no faster than allowed.
     fn owed(&self, bytes: u64) -> Duration;
+}
+
+/// Tries of which nothing new came, in a row.
+#[derive(Debug, Default)]
+struct Vain {
+    tries: u32,
+    /// Those that reached a server, which had nothing better to say.
+    fruitless: u32,
+    /// The reason that was logged last.
+    said: Option<String>,
+}
+
+impl Vain {
+    /// Whether a reason is another one than before, so that a server that stays away is one line in the log.
+    fn is_news(&mut self, reason: String) -> bool {
+        self.said.replace(reason) != self.said
+    }
 }
 
 /// One payload on its way in.
@@ -85,7 +102,7 @@ impl Download<'_> {
         {
             return Ok(list);
         }
-        let mut fruitless = 0;
+        let mut vain = Vain::default();
         loop {
             let cap = ChunkList::bytes_of(payload);
             let fetched = self.client.get(&paths::payload(payload.chunks_sha256), cap, Dates::Matter).await;
@@ -100,7 +117,7 @@ impl Download<'_> {
                 },
                 Err(error) => Stop::Client(error),
             };
-            self.next_try(wrong, &mut fruitless).await?;
+            self.next_try(wrong, &mut vain).await?;
         }
     }
 
@@ -117,12 +134,12 @@ impl Download<'_> {
     }
 
     async fn fill(&self, payload: &Payload, list: &ChunkList, partial: &mut Partial) -> Result<(), Failure> {
-        let (mut fruitless, mut bad) = (0, (0, 0));
+        let (mut vain, mut bad) = (Vain::default(), (0, 0));
         while let Some(gap) = partial.first_gap() {
             let before = partial.bytes_done();
             let stopped = stream::fetch(self, payload, list, partial, gap).await;
             if partial.bytes_done() > before {
-                fruitless = 0;
+                vain = Vain::default();
             }
             match stopped {
                 Ok(()) => {}
@@ -138,28 +155,31 @@ impl Download<'_> {
                         return Err(transient(Code::BadChunk, text));
                     }
                 }
-                Err(other) => self.next_try(other, &mut fruitless).await?,
+                Err(other) => self.next_try(other, &mut vain).await?,
             }
         }
         Ok(())
     }
 
     /// Waits before another try, or gives up. A server that cannot be reached at all is no reason to give up.
-    async fn next_try(&self, stop: Stop, fruitless: &mut u32) -> Result<(), Failure> {
+    async fn next_try(&self, stop: Stop, vain: &mut Vain) -> Result<(), Failure> {
         if let Some(attack) = stop.attack() {
             self.host.attack(attack);
         }
         let counts = !matches!(&stop, Stop::Client(error) if error.is_unreachable() || error.retry_after().is_some());
-        tracing::info!(reason = %stop, fruitless, "the download was interrupted");
-        if counts && *fruitless >= MAX_FRUITLESS {
-            return Err(transient(stop.code(), format!("failed to {stop}, {} times in a row", *fruitless + 1)));
+        if vain.is_news(stop.to_string()) {
+            tracing::info!(reason = %stop, "the download was interrupted; it is tried again until it goes on");
         }
-        *fruitless += u32::from(counts);
+        vain.tries = vain.tries.saturating_add(1);
+        vain.fruitless += u32::from(counts);
+        if vain.fruitless > MAX_FRUITLESS {
+            return Err(transient(stop.code(), format!("failed to {stop}, {} times in a row", vain.fruitless)));
+        }
         let asked = match &stop {
             Stop::Client(error) => error.retry_after(),
             _ => None,
         };
-        tokio::time::sleep(self.host.pause(*fruitless, asked)).await;
+        tokio::time::sleep(self.host.pause(vain.tries, asked)).await;
         Ok(())
     }
 }

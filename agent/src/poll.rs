@@ -99,6 +99,12 @@ mod tests {
     }
 
     #[test]
+    fn tries_of_a_download_become_rarer_up_to_half_a_minute() {
+        let most = |tries| retry(POLLING, tries, u32::MAX).as_secs() + 1;
+        assert_eq!([most(1), most(2), most(4), most(5), most(u32::MAX)], [2, 4, 16, 30, 30]);
+    }
+
+    #[test]
     fn local_bounds_of_zero_do_not_spin() {
         let zero = Polling { min: Duration::ZERO, max: Duration::ZERO, first_max: Duration::ZERO, wait_s: 0 };
         assert_eq!(next(zero, 0, 7), SHORTEST);

@@ -31,6 +31,9 @@ mod talk;
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 /// A connection is kept for a question that follows within this time.
 const KEEP_OPEN: Duration = Duration::from_secs(15);
+/// After an answer that could not be held back, the question that can is asked this soon: until then nothing urgent
+/// reaches the device. Devices that came back one after the other also ask again so, over the same connections.
+const SOON_S: u32 = 10;
 /// Before an unwritable journal is tried again.
 const JOURNAL_RETRY: Duration = Duration::from_secs(30);
 /// Check-ins of one `run --once`; an update needs four.
@@ -55,6 +58,7 @@ pub(crate) async fn run(settings: Settings, once: bool) -> Result<Ended, StartEr
     runner.agent.notifier.ready();
     runner.apply(Event::Started);
     runner.ask_soon_after_boot();
+    runner.say_started();
     let ended = runner.run(signals).await;
     runner.agent.notifier.stopping();
     Ok(ended)
@@ -128,6 +132,16 @@ impl Runner {
             starting: true,
             heard: false,
         }
+    }
+
+    /// Whoever reads the log after a start sees that there is nothing to wait for before the first question.
+    fn say_started(&self) {
+        let agent = &self.agent;
+        let products = agent.settings.products.keys().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        let first_check_in_s = self.next.saturating_sub(boottime()).as_secs();
+        let (version, server) = (crate::agent::VERSION, &agent.identity.server_url);
+        let state = agent.state().wire();
+        tracing::info!(version, %server, %products, ?state, first_check_in_s, "started");
     }
 
     async fn run(&mut self, mut signals: Signals) -> Ended {
@@ -210,12 +224,15 @@ impl Runner {
             _ => None,
         });
         let changed = state != before.state;
+        let attempt = |state: &machine::State| state.task().map(|task| task.order.attempt);
+        // What went wrong with something else is not the fault of what begins now.
+        let begun = attempt(&state).is_some() && attempt(&state) != attempt(&before.state);
         if changed || ended.is_some_and(|ended| before.last_ended != Some(ended)) {
             let error = state.failure().map(|failure| failure.code.clone());
-            let committed = state.task().is_some_and(|task| task.phase == Phase::Committed);
+            let over = begun || state.task().is_some_and(|task| task.phase == Phase::Committed);
             let written = self.agent.update(|record| {
                 record.last_ended = ended.or(record.last_ended);
-                record.last_error = if committed { None } else { error.or(record.last_error.take()) };
+                record.last_error = if over { None } else { error.or(record.last_error.take()) };
                 record.state = state;
             });
             if let Err(error) = written {
@@ -230,8 +247,10 @@ impl Runner {
             // Whatever was under way belonged to the state before.
             self.work = None;
             let state = self.agent.state();
-            let version = state.task().map(|task| task.order.version.to_string());
-            tracing::info!(state = ?state.wire(), release.version = version, "step");
+            if begun || state.wire() != before.state.wire() {
+                let version = state.task().map(|task| task.order.version.to_string());
+                tracing::info!(state = ?state.wire(), release.version = version, "step");
+            }
             self.show();
         }
         for effect in effects {
@@ -275,7 +294,7 @@ impl Runner {
         self.last_talk_failed = talk.failed();
         if let Some(answer) = talk.answer {
             match answer {
-                Ok(answer) => self.answered(&answer, talk.asked),
+                Ok(answer) => self.answered(&answer, talk.asked, talk.waited),
                 Err(error) => self.unanswered(&error, talk.waited),
             }
         }
@@ -302,11 +321,17 @@ impl Runner {
 
     /// Whether the next answer may be held back.
     fn waits(&self) -> bool {
-        self.heard && !self.once && self.agent.settings.polling.wait_s > 0
+        self.heard && self.may_wait()
     }
 
-    /// `asked` is when the question was sent: the time that it waited counts.
-    fn answered(&mut self, answer: &Answer, asked: Duration) {
+    /// Whether answers may be held back at all.
+    fn may_wait(&self) -> bool {
+        !self.once && self.agent.settings.polling.wait_s > 0
+    }
+
+    /// `asked` is when the question was sent: the time that it waited counts. `waited` says whether it could be held back;
+    /// the server could not know of one that was not that the next one can.
+    fn answered(&mut self, answer: &Answer, asked: Duration, waited: bool) {
         let agent = Rc::clone(&self.agent);
         let instruction = &answer.instruction;
         tracing::info!(action = ?instruction.action, reason = %crate::client::plain(&instruction.reason.text, 300),
@@ -317,7 +342,8 @@ impl Runner {
         if agent.record().failures > 0 {
             agent.update_coarsely(|record| record.failures = 0);
         }
-        let wait = poll::next(agent.settings.polling, instruction.next_checkin_s, dice::roll());
+        let soon = if self.may_wait() && !waited { SOON_S } else { u32::MAX };
+        let wait = poll::next(agent.settings.polling, instruction.next_checkin_s.min(soon), dice::roll());
         self.seen.checked_in(&agent, instruction);
         if instruction.action == Action::Download {
             agent.allow(instruction.max_bytes_per_s);

@@ -106,11 +106,11 @@ impl Host for Agent {
         Self::attack(self, attack);
     }
 
-    fn pause(&self, fruitless: u32, asked: Option<Duration>) -> Duration {
+    fn pause(&self, tries: u32, asked: Option<Duration>) -> Duration {
         let polling = self.settings.polling;
         match asked {
             Some(_) => poll::back_off(polling, 0, asked, dice::roll()),
-            None => poll::retry(polling, fruitless, dice::roll()),
+            None => poll::retry(polling, tries, dice::roll()),
         }
     }
 

@@ -3,12 +3,14 @@
 //!
 //! A message says by [`Check`] what serde cannot see. Whoever receives one checks it before anything else reads it.
 
+mod journal;
 mod shown;
 
 use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Deserializer};
 
+pub use journal::{Priority, is_stderr as is_stderr_the_journal};
 pub use shown::{Lines, is_command, shown, shown_json};
 
 /// Longest text of a device, label or name in bytes.

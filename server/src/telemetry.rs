@@ -13,12 +13,21 @@ use std::{
     time::Duration,
 };
 
-use callboard_proto::{admin::Overview, ids::DeviceId, instruction::Action, report::RefusedReport, text::Lines};
+use callboard_proto::{
+    admin::Overview,
+    ids::DeviceId,
+    instruction::Action,
+    report::RefusedReport,
+    text::{Lines, Priority, is_stderr_the_journal},
+};
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::{Registry, Unit},
 };
+
+use tracing::Level;
+use tracing_subscriber::fmt::writer::{BoxMakeWriter, MakeWriterExt as _};
 
 use crate::db::Purpose;
 use throttle::Throttle;
@@ -197,13 +206,25 @@ pub(crate) fn start_logging() {
     let filter = tracing_subscriber::EnvFilter::try_from_env("CALLBOARD_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,actix_server=warn,actix_http=off"));
     let colours = std::io::stderr().is_terminal();
-    let subscriber = tracing_subscriber::fmt()
+    let journal = is_stderr_the_journal();
+    let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(move || Lines::new(std::io::stderr(), colours))
+        .with_writer(writer(journal, colours))
         .with_ansi(colours)
         .with_target(false);
     // A second server in one process (tests) keeps the first one's subscriber.
-    let _ = subscriber.try_init();
+    let _ = if journal { builder.without_time().try_init() } else { builder.try_init() };
+}
+
+/// Lines for standard error; the journal is told which of them are warnings.
+fn writer(journal: bool, colours: bool) -> BoxMakeWriter {
+    let of = |priority| move || Lines::for_journal(std::io::stderr(), priority);
+    if !journal {
+        return BoxMakeWriter::new(move || Lines::new(std::io::stderr(), colours));
+    }
+    let info = of(Priority::Info).with_max_level(Level::INFO).or_else(of(Priority::Debug));
+    let warning = of(Priority::Warning).with_max_level(Level::WARN).or_else(info);
+    BoxMakeWriter::new(of(Priority::Error).with_max_level(Level::ERROR).or_else(warning))
 }
 
 #[cfg(test)]

@@ -45,6 +45,7 @@ mod hostile_operators;
 mod identity;
 mod immediate;
 mod install;
+mod journal;
 mod last_place;
 mod long_poll;
 mod on_connect;

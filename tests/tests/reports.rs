@@ -3,10 +3,10 @@
 use callboard_proto::{
     admin::{Assignment, Event as Logged},
     digest::Digest,
-    instruction::Instruction,
+    instruction::{Action, Instruction},
     problem::Code,
     report::{Event, Failure, FailureClass, Receipt, Report},
-    state::AssignmentState,
+    state::{AgentState, AssignmentState},
 };
 use callboard_tests::{device::FakeDevice, http::Request, release::NewRelease, server::TestServer, world::rollout};
 use serde_json::json;
@@ -49,6 +49,21 @@ fn a_repeated_report_is_accepted_and_counts_once() {
         let log: Vec<Logged> = server.api().list("devices/till-1/history");
         // The grant has said already that it downloads.
         assert_eq!(log.iter().filter(|event| event.kind == "assignment.reported").count(), 1);
+    });
+}
+
+#[test]
+fn what_a_report_changed_is_seen_with_its_repetition_if_the_line_was_cut_after_the_commit() {
+    on_both(|server| {
+        let (mut device, offer) = offered(server);
+        let staged = device.next_report(&offer, Event::Staged);
+        device.send_reports(std::slice::from_ref(&staged));
+        // Committed, and nobody was left who could have told the server's memory.
+        server.run_sql("UPDATE devices SET hold_reason = 'a test'");
+        device.send_reports(&[staged]);
+        device.is_at(&offer, AgentState::Staged);
+        let answer = device.check_in();
+        assert_eq!((answer.action, answer.reason.code.as_str()), (Action::Hold, "held"));
     });
 }
 

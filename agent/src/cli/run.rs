@@ -2,8 +2,9 @@
 
 use std::io::IsTerminal;
 
-use callboard_proto::text::Lines;
+use callboard_proto::text::{Lines, Priority, is_stderr_the_journal};
 use tracing::Level;
+use tracing_subscriber::fmt::writer::{BoxMakeWriter, MakeWriterExt as _};
 
 use super::{Failed, runtime};
 use crate::{
@@ -27,9 +28,20 @@ pub(super) fn run(settings: Settings, once: bool) -> Result<(), Failed> {
 fn log() {
     let level = std::env::var("CALLBOARD_LOG").ok().and_then(|level| level.parse().ok()).unwrap_or(Level::INFO);
     let terminal = std::io::stderr().is_terminal();
-    let under_systemd = std::env::var_os("JOURNAL_STREAM").is_some();
+    let journal = is_stderr_the_journal();
     let builder = tracing_subscriber::fmt().with_max_level(level).with_ansi(terminal);
-    let builder = builder.with_writer(move || Lines::new(std::io::stderr(), terminal));
+    let builder = builder.with_writer(writer(journal, terminal));
     // An error means that somebody else in this process has set up logging, which is fine.
-    let _ = if under_systemd { builder.without_time().try_init() } else { builder.try_init() };
+    let _ = if journal { builder.without_time().try_init() } else { builder.try_init() };
+}
+
+/// Lines for standard error; the journal is told which of them are warnings.
+fn writer(journal: bool, colours: bool) -> BoxMakeWriter {
+    let of = |priority| move || Lines::for_journal(std::io::stderr(), priority);
+    if !journal {
+        return BoxMakeWriter::new(move || Lines::new(std::io::stderr(), colours));
+    }
+    let info = of(Priority::Info).with_max_level(Level::INFO).or_else(of(Priority::Debug));
+    let warning = of(Priority::Warning).with_max_level(Level::WARN).or_else(info);
+    BoxMakeWriter::new(of(Priority::Error).with_max_level(Level::ERROR).or_else(warning))
 }

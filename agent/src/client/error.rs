@@ -23,7 +23,7 @@ pub(crate) enum ClientError {
     Tls { address: String, source: rustls::Error },
     #[error("get an answer: {0} took too long")]
     Slow(&'static str),
-    #[error("speak HTTP: {}", with_source(.0))]
+    #[error("{}", http(.0))]
     Http(hyper::Error),
     #[error("make the request: {0}")]
     Request(hyper::http::Error),
@@ -99,10 +99,20 @@ impl ClientError {
     }
 }
 
-/// hyper's errors say what failed and hide why in the source.
-fn with_source(error: &hyper::Error) -> String {
+/// hyper's errors say what failed and hide why in the source. A connection that was closed while an answer was awaited
+/// is the most usual one, and has many words there.
+fn http(error: &hyper::Error) -> String {
     use std::error::Error;
-    error.source().map_or_else(|| error.to_string(), |source| format!("{error}: {source}"))
+    let cut = error.source().and_then(|source| source.downcast_ref::<io::Error>()).is_some_and(|source| {
+        matches!(
+            source.kind(),
+            io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe
+        )
+    });
+    if cut || error.is_closed() || error.is_canceled() || error.is_incomplete_message() {
+        return "get an answer: the server closed the connection".to_owned();
+    }
+    error.source().map_or_else(|| format!("speak HTTP: {error}"), |source| format!("speak HTTP: {error}: {source}"))
 }
 
 /// Foreign text, fit for logs: no control characters, not longer than `limit` bytes.

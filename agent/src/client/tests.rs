@@ -144,13 +144,20 @@ fn a_problem_is_told_with_its_code_and_retry_after() {
 }
 
 #[test]
+fn a_server_that_stops_while_it_is_asked_is_told_in_plain_words() {
+    block_on(async {
+        let server = TestServer::start(VALID, |_| Answer::none()).await;
+        let error = ask(&server.client(&clock(NOW)), Dates::Matter).await.expect_err("cut off");
+        assert_eq!(error.to_string(), "get an answer: the server closed the connection");
+        assert_eq!(error.code(), "http");
+    });
+}
+
+#[test]
 fn nobody_listening_is_unreachable() {
     block_on(async {
         let server = TestServer::start(VALID, |_| Answer::ok("x")).await;
-        // A port that was free a moment ago.
-        let port = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address").port();
-        let endpoint = Endpoint::parse(&format!("https://127.0.0.1:{port}")).expect("an address");
-        let client = Client::new(endpoint, &server.ca_pem, None, &clock(NOW), NETWORK).expect("a client");
+        let client = server.client_of_nobody(&clock(NOW));
         let error = ask(&client, Dates::MayBeWrong).await.expect_err("refused");
         assert!(error.is_unreachable(), "{error}");
     });

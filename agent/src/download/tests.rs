@@ -36,6 +36,8 @@ struct Seen {
     now: Cell<Duration>,
     pace: RefCell<Pace>,
     read: Cell<u64>,
+    /// Tries in vain, as they were counted at each pause.
+    pauses: RefCell<Vec<u32>>,
 }
 
 impl Host for Seen {
@@ -47,7 +49,8 @@ impl Host for Seen {
         *self.attacks.borrow_mut().entry(attack.as_str()).or_default() += 1;
     }
 
-    fn pause(&self, _fruitless: u32, asked: Option<Duration>) -> Duration {
+    fn pause(&self, tries: u32, asked: Option<Duration>) -> Duration {
+        self.pauses.borrow_mut().push(tries);
         if asked.is_some() {
             self.asked_to_wait.set(asked);
         }
@@ -197,7 +200,7 @@ fn cuts_at_every_place_fetch_the_payload_once() {
 }
 
 #[test]
-fn a_stalled_body_is_given_up_and_resumed() {
+fn a_line_that_is_cut_in_the_middle_is_resumed_and_no_attack() {
     let world = world(40_000);
     let outcome = world.download(|before, asked, bytes| {
         let answer = Answer::part(bytes, asked.range.as_deref());
@@ -208,7 +211,47 @@ fn a_stalled_body_is_given_up_and_resumed() {
     });
     world.assert_complete(&outcome);
     assert_eq!(outcome.ranges(), ["bytes=0-", "bytes=4096-"]);
-    assert_eq!(outcome.seen.attacks.borrow()["slow"], 1);
+    assert!(outcome.seen.attacks.borrow().is_empty(), "nothing came any more: a pulled cable looks like that");
+}
+
+#[test]
+fn a_server_that_keeps_the_device_busy_with_a_trickle_is_left_and_counted() {
+    let world = world(40_000);
+    // More than one, as a machine that is busy otherwise may see nothing of a trickle for a while.
+    let outcome = world.download(|before, asked, bytes| {
+        let answer = Answer::part(bytes, asked.range.as_deref());
+        if before < 4 { answer.end(End::Trickle) } else { answer }
+    });
+    world.assert_complete(&outcome);
+    assert!(outcome.seen.attacks.borrow()["slow"] > 0);
+}
+
+#[test]
+fn a_server_that_is_away_is_asked_ever_more_rarely_and_no_failure() {
+    let world = world(40_000);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    tokio::task::LocalSet::new().block_on(&runtime, async {
+        let server = TestServer::start(NOW_VALID, |_| Answer::status(500)).await;
+        let client = server.client_of_nobody(&Arc::new(Clock::new(crate::testing::NOW)));
+        let (seen, state_dir) = (Seen::default(), StateDir::new(world.dir.path()));
+        let download = Download { fs: &Disk, client: &client, state_dir: &state_dir, host: &seen, base: 0 };
+        let mut run = std::pin::pin!(download.run(&world.payload));
+        while seen.pauses.borrow().len() < 20 {
+            tokio::select! {
+                result = &mut run => panic!("it was given up: {result:?}"),
+                () = tokio::time::sleep(Duration::from_millis(1)) => {}
+            }
+        }
+        let pauses = seen.pauses.borrow();
+        assert!(pauses.iter().copied().eq(1..=u32::try_from(pauses.len()).expect("few")), "{pauses:?}");
+    });
+}
+
+#[test]
+fn a_reason_is_news_once() {
+    let mut vain = Vain::default();
+    let news = ["away", "away", "slow", "away", "away"].map(|reason| vain.is_news(reason.to_owned()));
+    assert_eq!(news, [true, false, true, true, false]);
 }
 
 #[test]

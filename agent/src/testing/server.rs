@@ -52,6 +52,8 @@ pub(crate) enum End {
     Proper,
     Cut,
     Silence,
+    /// Instead of a body, a byte of it now and then.
+    Trickle,
 }
 
 impl Answer {
@@ -61,6 +63,11 @@ impl Answer {
 
     pub(crate) fn status(status: u16) -> Self {
         Self { status, ..Self::ok([]) }
+    }
+
+    /// The connection ends instead.
+    pub(crate) fn none() -> Self {
+        Self::status(0)
     }
 
     pub(crate) fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
@@ -126,10 +133,23 @@ impl TestServer {
 
     /// A client of this server with short timeouts.
     pub(crate) fn client(&self, clock: &Arc<Clock>) -> Client {
-        let endpoint = Endpoint::parse(&format!("https://{}", self.address)).expect("an address");
+        self.client_at(self.address, clock)
+    }
+
+    /// The same, where nobody listens: at a port that was free a moment ago.
+    pub(crate) fn client_of_nobody(&self, clock: &Arc<Clock>) -> Client {
+        let port = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        self.client_at(port.local_addr().expect("an address"), clock)
+    }
+
+    fn client_at(&self, address: SocketAddr, clock: &Arc<Clock>) -> Client {
+        let endpoint = Endpoint::parse(&format!("https://{address}")).expect("an address");
         Client::new(endpoint, &self.ca_pem, None, clock, NETWORK).expect("a client")
     }
 }
+
+/// Between the bytes of a trickle: far less than a stall, and far fewer bytes than a line brings.
+const DRIP: Duration = Duration::from_millis(5);
 
 pub(crate) const NETWORK: Network =
     Network { connect: Duration::from_secs(5), answer: Duration::from_secs(5), stall: Duration::from_millis(300) };
@@ -139,13 +159,16 @@ async fn answer(
     connection: usize,
     handler: &Rc<RefCell<Handler>>,
     seen: &Arc<Mutex<Vec<Asked>>>,
-) -> Result<Response<Body>, std::convert::Infallible> {
+) -> Result<Response<Body>, std::io::Error> {
     let (parts, body) = request.into_parts();
     let range = parts.headers.get("range").map(|value| value.to_str().expect("text").to_owned());
     let body = body.collect().await.expect("a body").to_bytes().to_vec();
     let asked = Asked { line: format!("{} {}", parts.method, parts.uri), range, body, connection };
     let answer = (handler.borrow_mut())(&asked);
     seen.lock().expect("not poisoned").push(asked);
+    if answer.status == 0 {
+        return Err(std::io::ErrorKind::ConnectionAborted.into());
+    }
     let mut response = Response::builder().status(answer.status);
     for (name, value) in &answer.headers {
         response = response.header(*name, value);
@@ -158,14 +181,18 @@ struct Body {
     pieces: VecDeque<Bytes>,
     end: End,
     flushed: bool,
+    /// Until the next byte of a trickle.
+    drip: std::pin::Pin<Box<tokio::time::Sleep>>,
     // Never sent to: keeps a silent body pending.
     silence: (mpsc::Sender<()>, mpsc::Receiver<()>),
 }
 
 impl Body {
     fn new(answer: Answer) -> Self {
-        let pieces = answer.body.chunks(16 * 1024).map(Bytes::copy_from_slice).collect();
-        Self { pieces, end: answer.end, flushed: false, silence: mpsc::channel(1) }
+        let piece = if answer.end == End::Trickle { 1 } else { 16 * 1024 };
+        let pieces = answer.body.chunks(piece).map(Bytes::copy_from_slice).collect();
+        let drip = Box::pin(tokio::time::sleep(Duration::ZERO));
+        Self { pieces, end: answer.end, flushed: false, drip, silence: mpsc::channel(1) }
     }
 }
 
@@ -178,11 +205,15 @@ impl hyper::body::Body for Body {
         context: &mut std::task::Context<'_>,
     ) -> std::task::Poll<Option<Result<Frame<Bytes>, std::io::Error>>> {
         use std::task::Poll;
+        if self.end == End::Trickle {
+            std::task::ready!(self.drip.as_mut().poll(context));
+            self.drip = Box::pin(tokio::time::sleep(DRIP));
+        }
         if let Some(piece) = self.pieces.pop_front() {
             return Poll::Ready(Some(Ok(Frame::data(piece))));
         }
         match self.end {
-            End::Proper => Poll::Ready(None),
+            End::Proper | End::Trickle => Poll::Ready(None),
             // Once pending, so that everything before the cut is on its way.
             End::Cut if !self.flushed => {
                 self.flushed = true;

@@ -6,6 +6,8 @@ use std::{
     io::{self, Write},
 };
 
+use super::Priority;
+
 /// Whether `c` is a command rather than a character: control characters, and marks that turn the order of what is around
 /// them.
 pub fn is_command(c: char) -> bool {
@@ -49,13 +51,19 @@ pub struct Lines<W> {
     to: W,
     /// Whether whoever makes the lines colours them.
     colours: bool,
+    priority: Option<Priority>,
 }
 
 impl<W: Write> Lines<W> {
     /// Writes to `to`; with `colours` the lines may have escape sequences, in which case their maker must let none of
     /// anybody else in.
     pub const fn new(to: W, colours: bool) -> Self {
-        Self { to, colours }
+        Self { to, colours, priority: None }
+    }
+
+    /// Writes to the journal of systemd, which takes the priority from the beginning of each line.
+    pub const fn for_journal(to: W, priority: Priority) -> Self {
+        Self { to, colours: false, priority: Some(priority) }
     }
 }
 
@@ -66,7 +74,8 @@ impl<W: Write> Write for Lines<W> {
         let colours = self.colours;
         let is_bad = |c: char| is_command(c) && !(colours && c == '\u{1b}');
         let shown = written_out(text, is_bad, |shown, c| write!(shown, "{}", c.escape_default()));
-        self.to.write_all(format!("{shown}{end}").as_bytes())?;
+        let priority = self.priority.map(Priority::prefix).unwrap_or_default();
+        self.to.write_all(format!("{priority}{shown}{end}").as_bytes())?;
         Ok(line.len())
     }
 
@@ -95,6 +104,15 @@ mod tests {
         assert!(safe.chars().all(|c| !is_command(c) || c == '\n'), "{safe:?}");
         assert!(safe.contains("\\u009b31m\\u202eb\\u2066\\u007f\\n\\u061cc"), "{safe}");
         assert_eq!(serde_json::from_str::<serde_json::Value>(&safe).ok(), Some(value));
+    }
+
+    #[test]
+    fn a_line_for_the_journal_begins_with_its_priority() {
+        let mut to = Vec::new();
+        for priority in [Priority::Error, Priority::Warning, Priority::Info, Priority::Debug] {
+            Lines::for_journal(&mut to, priority).write_all(b"a\n<0>b\n").unwrap_or_default();
+        }
+        assert_eq!(String::from_utf8_lossy(&to), "<3>a\\n<0>b\n<4>a\\n<0>b\n<6>a\\n<0>b\n<7>a\\n<0>b\n");
     }
 
     #[test]

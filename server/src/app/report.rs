@@ -37,20 +37,25 @@ pub(crate) async fn reports(app: &App, known: &Known, reports: Vec<Report>) -> R
                     }
                 }
             }
-            if changes.iter().any(|change| *change != Change::Nothing) {
+            if changes.iter().any(Change::is_one) {
                 db::devices::touch(conn, device, now)?;
             }
             Ok::<_, Error>((receipt, changes))
         })
         .await?;
     receipt.refused.iter().for_each(|refused| app.metrics.report_refused(device, refused));
-    changes.iter().for_each(|change| app.metrics.report(*change != Change::Nothing));
-    if changes.iter().any(|change| *change != Change::Nothing) {
+    changes.iter().for_each(|change| app.metrics.report(change.is_one()));
+    // What was taken before was not answered: the line was cut, and with it whatever was to be done after the commit.
+    let again = changes.contains(&Change::Again)
+        || receipt.refused.iter().any(|refused| refused.code == Code::StaleAttempt.as_str());
+    if again || changes.iter().any(Change::is_one) {
         devices::reread(app, known).await?;
         app.waiting.ring(device);
     }
     if changes.contains(&Change::Catalog) {
         app.reload_catalog().await?;
+    } else if again {
+        app.refresh_catalog().await?;
     }
     Ok(receipt)
 }
@@ -59,9 +64,17 @@ pub(crate) async fn reports(app: &App, known: &Known, reports: Vec<Report>) -> R
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Change {
     Nothing,
+    /// Nothing, as it was taken before.
+    Again,
     Assignment,
     /// The assignment, and rollouts or phases by it.
     Catalog,
+}
+
+impl Change {
+    const fn is_one(&self) -> bool {
+        matches!(self, Self::Assignment | Self::Catalog)
+    }
 }
 
 /// Takes one report, or says why it will never be taken. One that changes nothing leaves no event: a device could send
@@ -86,8 +99,7 @@ fn one(
     );
     let heard = match hear(&record.assignment, record.seq, &report, terms) {
         Ok(Some(heard)) => heard,
-        // Taken before; the answer was lost.
-        Ok(None) => return Ok(Ok(Change::Nothing)),
+        Ok(None) => return Ok(Ok(Change::Again)),
         Err(unheard) => return Ok(Err((code(unheard), unheard.to_string()))),
     };
     let was = record.assignment.clone();

@@ -198,7 +198,10 @@ fn sentences(made: &Made) -> String {
             )
         }
     });
-    lines.push(format!("next: callboard serve --dir {dir}"));
+    lines.push(match &made.try_out_keys {
+        None => format!("next: start the service, as its user, or try it with: callboard serve --dir {dir}"),
+        Some(_) => format!("next: callboard serve --dir {dir}"),
+    });
     lines.join("\n")
 }
 

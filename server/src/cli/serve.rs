@@ -93,9 +93,10 @@ pub(crate) struct ServeFile {
 
 /// A running server.
 pub(crate) struct Running {
-    pub(crate) file: ServeFile,
     app: Arc<App>,
     handles: [ServerHandle; 2],
+    /// Where it listens: for devices, for operators.
+    listen: [SocketAddr; 2],
     /// Held while the server runs, so that no second one uses the directory.
     _lock: std::fs::File,
     path: PathBuf,
@@ -123,8 +124,8 @@ pub(crate) fn run(args: ServeArgs) -> anyhow::Result<()> {
         // From here on: whoever sees that the server is ready may stop it in the same moment.
         let mut signals = Signals::catch()?;
         let running = start(settings, clock).await?;
-        let ServeFile { device_url, admin_url, .. } = &running.file;
-        tracing::info!(%device_url, %admin_url, "ready");
+        let (public_url, [device_listen, admin_listen]) = (&running.app.public_url, running.listen);
+        tracing::info!(%public_url, %device_listen, %admin_listen, "ready");
         signals.wait().await;
         tracing::info!("stopping");
         running.stop().await
@@ -196,7 +197,7 @@ pub(crate) async fn start(settings: Settings, clock: Clock) -> anyhow::Result<Ru
     let path = settings.dir.join("run/serve.json");
     durable::replace(&path, &serde_json::to_vec_pretty(&file)?, Access::Everyone)
         .with_context(|| format!("cannot write {}", path.display()))?;
-    Ok(Running { file, app, handles, _lock: lock, path })
+    Ok(Running { app, handles, listen: [device_addr, admin_addr], _lock: lock, path })
 }
 
 impl Running {

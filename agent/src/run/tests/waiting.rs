@@ -1,6 +1,9 @@
 //! What waits for the server, and what does not.
 
+use callboard_proto::instruction::{Instruction, Reason};
+
 use super::*;
+use crate::verify;
 
 /// An agent that has staged a release, and may activate it if it cannot ask.
 async fn staged(fs: &SimFs) -> Runner {
@@ -52,6 +55,88 @@ fn what_there_is_to_tell_does_not_wait_for_an_answer() {
         runner.next = Duration::ZERO;
         runner.begin_talk();
         assert!(runner.talking.as_ref().is_some_and(|talking| !talking.waits), "the server may not know any more");
+    });
+}
+
+/// The server says that there is nothing to do, and names the interval.
+fn told(runner: &mut Runner, waited: bool) {
+    let nonce = dice::nonce().expect("a nonce");
+    let asked = verify::Asked { device_id: identity().0.device_id, nonce, request_sha256: Digest::of(b"question") };
+    let instruction = Instruction {
+        v: 1,
+        issued_at: testing::NOW,
+        crit: Vec::new(),
+        device_id: asked.device_id,
+        nonce,
+        request_sha256: asked.request_sha256,
+        server_time: testing::NOW,
+        action: Action::None,
+        reason: Reason { code: "nothing_pending".to_owned(), text: "nothing".to_owned() },
+        release_sha256: None,
+        assignment_id: None,
+        attempt: None,
+        not_before: None,
+        not_after: None,
+        offline_activation: false,
+        activate_on: ActivateOn::Now,
+        allow_downgrade: false,
+        max_bytes_per_s: None,
+        next_checkin_s: 300,
+        root_version: 1,
+        want: Vec::new(),
+    };
+    let bytes = testing::signed(&instruction, &[&Keys::fixed().online]);
+    let instruction = verify::instruction(&bytes, &runner.agent.root, asked).expect("an answer");
+    let answer = Some(Ok(Answer { instruction, release: None }));
+    runner.talked(Talk { asked: boottime(), waited, answer, reported: Ok(()) });
+}
+
+/// Until the next question, after an answer.
+fn next_s(runner: &mut Runner, waited: bool) -> u64 {
+    let asked = boottime();
+    told(runner, waited);
+    runner.next.saturating_sub(asked).as_secs()
+}
+
+fn with_defaults(runner: &mut Runner) {
+    let polling = Settings::parse("").expect("settings").polling;
+    Rc::get_mut(&mut runner.agent).expect("nothing is under way").settings.polling = polling;
+}
+
+#[test]
+fn a_device_is_not_deaf_for_the_interval_after_an_answer_that_could_not_wait() {
+    on_staged(|runner| {
+        with_defaults(runner);
+        // A start, a check-in that failed, and a wait that was given up have the same consequence.
+        for _ in 0..2 {
+            runner.heard = false;
+            assert!((9..=11).contains(&next_s(runner, false)), "soon, and then it waits");
+            assert!(runner.waits());
+            assert!((270..=330).contains(&next_s(runner, true)), "there was no place for it");
+            runner.unanswered(&CheckInError::Client(ClientError::Slow("the server")), false);
+        }
+    });
+}
+
+#[test]
+fn a_device_that_may_not_wait_keeps_to_the_interval() {
+    on_staged(|runner| {
+        with_defaults(runner);
+        Rc::get_mut(&mut runner.agent).expect("nothing is under way").settings.polling.wait_s = 0;
+        assert!((270..=330).contains(&next_s(runner, false)));
+    });
+}
+
+#[test]
+fn the_last_error_of_one_update_is_not_that_of_the_next() {
+    on_staged(|runner| {
+        let failure = machine::permanent(Code::HealthCheck, "not well");
+        runner.apply(Event::Failed(failure));
+        runner.agent.update_coarsely(|record| record.last_error = Some(Code::HealthCheck.as_str().to_owned()));
+        let order = testing::order(3, 1);
+        runner.apply(Event::Ordered { order, activate: false, right: None });
+        assert_eq!(runner.agent.record().last_error, None);
+        assert!(runner.agent.state().task().is_some_and(|task| task.phase == Phase::Accepted));
     });
 }
 
