@@ -372,7 +372,8 @@ fn without_a_root_there_are_no_tokens_and_no_releases_and_the_message_says_what_
             eprintln!("skipped: needs postgres");
             continue;
         };
-        server.cli(["init", "--no-try-out-keys", "--dir", server.dir().to_str().unwrap()]).ok();
+        let made = server.cli(["init", "--no-try-out-keys", "--dir", server.dir().to_str().unwrap()]);
+        assert!(made.ok().stdout.contains("next: start the service, as its user, or try it with:"), "{}", made.stdout);
         assert!(!server.dir().join("try-out-keys").exists() && !server.dir().join("root.json").exists());
         server.serve();
         let token = server.cli(["token", "create"]);
