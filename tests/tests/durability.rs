@@ -19,7 +19,7 @@ use callboard_tests::{
 use serde_json::json;
 use std::{
     io::{Read as _, Write as _},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use crate::on_both;
@@ -209,8 +209,10 @@ fn a_server_that_is_stopped_answers_what_is_in_flight() {
 fn killed_at(server: &mut TestServer, round: u32, ask: impl FnOnce() -> std::io::Result<Response> + Send) -> bool {
     let done = std::thread::scope(|scope| {
         let asking = scope.spawn(ask);
-        // Not a wait for something: any instant will do.
-        std::thread::sleep(Duration::from_micros(u64::from(round * round) * 400));
+        let later = Instant::now() + Duration::from_micros(u64::from(round * round) * 400);
+        while Instant::now() < later {
+            std::thread::yield_now();
+        }
         server.kill();
         asking.join().unwrap().is_ok_and(|answer| answer.status == 200)
     });

@@ -153,11 +153,11 @@ fn admit(conn: &mut DbConn, basis: &Basis, rollout: RolloutId, phase: usize, adm
 }
 
 fn grant_download(conn: &mut DbConn, basis: &Basis, rollout: RolloutId, phase: usize, release: &Release) -> Result<()> {
-    if let Some(mut old) = db::assignments::of(conn, rollout, basis.device.id)? {
-        if basis.device.assignment(rollout).is_some() {
-            old.granted_site = basis.device.site.clone();
-            return assignments::happen(conn, &mut old, Event::DownloadGranted, basis.now);
-        }
+    if basis.device.assignment(rollout).is_some()
+        && let Some(mut old) = db::assignments::of(conn, rollout, basis.device.id)?
+    {
+        old.granted_site = basis.device.site.clone();
+        return assignments::happen(conn, &mut old, Event::DownloadGranted, basis.now);
     }
     forget_former(conn, basis, rollout)?;
     let new = assignments::granted(rollout, release, phase, &basis.device, basis.now);
