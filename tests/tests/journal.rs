@@ -6,7 +6,9 @@ use std::{
     process::{Command, Stdio},
 };
 
-use callboard_tests::{server::TestServer, till::Till};
+use callboard_proto::state::AssignmentState;
+use callboard_tests::{release::NewRelease, server::TestServer, till::Till, world::rollout};
+use serde_json::json;
 
 use crate::{BINARIES, on_both};
 
@@ -61,4 +63,29 @@ fn warnings_of_a_server_are_warnings_in_the_journal() {
         });
         fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
     });
+}
+
+#[test]
+fn each_step_of_an_update_is_logged_once() {
+    on_both(|server: &mut TestServer| {
+        let till = server.till_via(server.device_address(), "till-1", "trial_s = 0\nhealth = [\"/bin/false\"]\n");
+        NewRelease::new("pos-app", "1.1.0", 1).publish(server);
+        server.roll_out(&rollout("r", "pos-app@1.1.0", &json!({})));
+        let text = journal(&till, true);
+        assert_eq!(server.outcome("r", &till).state, AssignmentState::RolledBack);
+        for state in ["Accepted", "Staging", "Trial", "RollingBack"] {
+            let step = format!("step state={state} ");
+            assert_eq!(text.lines().filter(|line| line.contains(&step)).count(), 1, "{step}\n{text}");
+        }
+    });
+}
+
+#[test]
+fn the_unit_of_the_agent_lets_health_commands_make_code_and_use_memory() {
+    let unit = include_str!("../../deploy/callboard-agent.service");
+    for limit in ["MemoryDenyWriteExecute", "MemoryHigh", "MemoryMax"] {
+        let is_it = |line: &str| line.split_once('=').is_some_and(|(key, _)| key == limit);
+        assert!(!unit.lines().any(is_it), "{limit}: programs of the product run in the agent's unit");
+    }
+    assert!(unit.contains("ProtectSystem=strict"), "the rest stays");
 }
