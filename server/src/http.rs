@@ -1,6 +1,9 @@
 //! The whole route table, on one page. Handlers stand in one file per noun; status codes only in `problem`.
 
-use actix_web::web::{self, ServiceConfig, delete, get, patch, post, put, resource};
+use actix_web::{
+    middleware::from_fn,
+    web::{self, ServiceConfig, delete, get, patch, post, put, resource},
+};
 
 use callboard_proto::{check_in, enrol, report};
 
@@ -14,8 +17,10 @@ pub(crate) mod openapi;
 pub(crate) mod page;
 pub(crate) mod params;
 pub(crate) mod problem;
+mod whole;
 
 use problem::{method_not_allowed, not_found};
+use whole::to_the_end;
 
 /// Largest JSON body of the admin API but for uploads: an import of 5000 devices.
 const MAX_ADMIN_JSON: usize = 8 * 1024 * 1024;
@@ -24,13 +29,17 @@ const MAX_ADMIN_JSON: usize = 8 * 1024 * 1024;
 pub(crate) fn device_routes(config: &mut ServiceConfig) {
     config
         .service(only(
-            resource("/v1/enrol").app_data(body_limit(enrol::MAX_BYTES)).route(post().to(device::enrol::post)),
+            resource("/v1/enrol")
+                .app_data(body_limit(enrol::MAX_BYTES))
+                .route(post().to(device::enrol::post).wrap(from_fn(to_the_end))),
         ))
         .service(only(
             resource("/v1/checkin").app_data(body_limit(check_in::MAX_BYTES)).route(post().to(device::check_in::post)),
         ))
         .service(only(
-            resource("/v1/reports").app_data(body_limit(report::MAX_BYTES)).route(post().to(device::reports::post)),
+            resource("/v1/reports")
+                .app_data(body_limit(report::MAX_BYTES))
+                .route(post().to(device::reports::post).wrap(from_fn(to_the_end))),
         ))
         .service(only(
             resource("/v1/payloads/{sha256}")
@@ -57,7 +66,9 @@ pub(crate) fn admin_routes(config: &mut ServiceConfig) {
         .service(only(resource("/healthz").route(get().to(admin::health::live))))
         .service(only(resource("/readyz").route(get().to(admin::health::ready))))
         .service(only(resource("/metrics").route(get().to(admin::health::metrics))))
-        .service(web::scope("/api/v1").configure(api_routes).default_service(web::to(not_found)))
+        .service(
+            web::scope("/api/v1").wrap(from_fn(to_the_end)).configure(api_routes).default_service(web::to(not_found)),
+        )
         .default_service(web::to(not_found));
 }
 
