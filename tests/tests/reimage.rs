@@ -87,7 +87,12 @@ fn what_was_under_way_when_a_till_was_imaged_is_cancelled_and_a_rolled_back_rele
         device.settle(Health::Bad);
         let counts = server.rollout("base").phases[0].counts;
         assert_eq!((counts.rolled_back, counts.size), (1, 1));
-        server.advance(Duration::from_secs(60));
+        // One that says so again and again begins anew once a day.
+        server.advance(Duration::from_secs(86_400 - 61));
+        let mut device = image(device, Some("half-way"));
+        assert_eq!(device.check_in().action, Action::None);
+        assert_eq!(server.rollout("base").phases[0].counts.rolled_back, 1);
+        server.advance(Duration::from_secs(61));
         let mut device = image(device, Some("third"));
         assert_eq!(device.check_in().action, Action::Download);
         assert_eq!(server.rollout("base").phases[0].counts.rolled_back, 0);

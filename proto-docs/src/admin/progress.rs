@@ -117,7 +117,8 @@ pub struct Deferred {
 impl Deferred {
     /// All of them.
     pub const fn total(&self) -> u32 {
-        self.window + self.trading_hours + self.freeze + self.inhibitor + self.user
+        let outside = self.window.saturating_add(self.trading_hours).saturating_add(self.freeze);
+        outside.saturating_add(self.inhibitor).saturating_add(self.user)
     }
 }
 
@@ -129,17 +130,18 @@ impl Counts {
 
     /// Devices that hold a place or wait for one.
     pub const fn open(&self) -> u32 {
-        self.queued + self.downloading + self.staged + self.activating + self.verifying
+        let waiting = self.queued.saturating_add(self.downloading).saturating_add(self.staged);
+        waiting.saturating_add(self.activating).saturating_add(self.verifying)
     }
 
     /// Devices on which it went wrong: rolled back, given up, or silent for too long.
     pub const fn unsuccessful(&self) -> u32 {
-        self.rolled_back + self.failed + self.timed_out
+        self.rolled_back.saturating_add(self.failed).saturating_add(self.timed_out)
     }
 
     /// Devices from which nothing more is expected, whether it went well or not.
     pub const fn done(&self) -> u32 {
-        self.succeeded + self.unsuccessful() + self.cancelled
+        self.succeeded.saturating_add(self.unsuccessful()).saturating_add(self.cancelled)
     }
 }
 

@@ -6,7 +6,10 @@
 
 mod wait;
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use callboard_policy::{
     catalog::Catalog,
@@ -246,10 +249,14 @@ fn instruct(app: &App, device: &Device, decision: &Decision, question: &Question
     }
 }
 
+/// A device begins anew at most so often: one that tells of another image again and again would have every failure
+/// forgotten, and every offer made to it.
+const BETWEEN_IMAGES: Duration = Duration::from_secs(86_400);
+
 /// Writes down what a device reports about itself. A system that was installed anew is a new beginning.
 async fn learn(app: &App, known: &Known, facts: Facts, now: Timestamp) -> Result<Arc<Known>> {
     let id = known.record.device.id;
-    let imaged = other_image(&known.record, &facts);
+    let imaged = begins_anew(&known.record, &facts, now);
     app.db
         .write(move |conn| {
             if imaged {
@@ -268,8 +275,9 @@ async fn learn(app: &App, known: &Known, facts: Facts, now: Timestamp) -> Result
 }
 
 /// Whether the device tells of another installation than before. The first one that it tells of is none.
-fn other_image(record: &Record, facts: &Facts) -> bool {
-    record.image_id.as_ref().zip(facts.image_id.as_ref()).is_some_and(|(before, now)| before != now)
+fn begins_anew(record: &Record, facts: &Facts, now: Timestamp) -> bool {
+    let another = record.image_id.as_ref().zip(facts.image_id.as_ref()).is_some_and(|(before, now)| before != now);
+    another && record.imaged_at.is_none_or(|last| last + BETWEEN_IMAGES <= now)
 }
 
 /// Whether the registry has these facts already.

@@ -206,7 +206,7 @@ impl Scale {
                 _ => step.saturating_mul(2),
             };
         }
-        Self { most: most.div_ceil(step) * step, step, bottom, height: bottom - top }
+        Self { most: most.div_ceil(step).saturating_mul(step), step, bottom, height: bottom - top }
     }
 
     fn y(&self, value: u32) -> f64 {
@@ -232,7 +232,10 @@ fn frame(svg: &mut String, axis: &Axis, scale: &Scale, (top, bottom): (f64, f64)
             LEFT - 6.0,
             y + 3.0
         );
-        value += scale.step;
+        let Some(next) = value.checked_add(scale.step) else {
+            break;
+        };
+        value = next;
     }
     let _ = writeln!(svg, r#"<text x="{LEFT}" y="{:.1}" dx="-60" font-size="11">{what}</text>"#, top - 8.0);
 }
@@ -288,12 +291,25 @@ fn legend(svg: &mut String, y: f64, entries: &[(&str, String)]) {
 
 /// Text that neither ends an element nor orders a terminal about.
 fn text(raw: &str) -> String {
-    shown(raw).replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+    // These two are no characters of XML.
+    shown(raw)
+        .replace(['\u{fffe}', '\u{ffff}'], "\u{fffd}")
+        .replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+        .replace('"', "&quot;")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_answer_of_any_numbers_and_names_is_drawn() {
+        let scale = Scale::of(u32::MAX, (0.0, 100.0));
+        assert!(scale.y(u32::MAX).is_finite() && scale.step > 0);
+        assert_eq!(text("a\u{ffff}<b>\u{fffe}&"), "a\u{fffd}&lt;b&gt;\u{fffd}&amp;");
+    }
 
     #[test]
     fn lines_are_at_round_numbers() {
