@@ -15,7 +15,7 @@ use crate::{
     device::{Assignment, Contact, Device},
     guard::Caps,
     release::Release,
-    rollout::{Membership, PolicyKind, Spec, Unit},
+    rollout::{Approval, Membership, PhaseSpec, PolicyKind, Spec, Unit},
     selector::Glob,
     site::SiteRules,
 };
@@ -110,6 +110,21 @@ pub(crate) fn spec() -> Spec {
         deadline: None,
         ends_at: None,
         default_tz: None,
+    }
+}
+
+/// A phase by percent, with the gate that it has unless something else is said.
+pub(crate) fn phase(name: &str, percent: u32) -> PhaseSpec {
+    PhaseSpec {
+        name: name.to_owned(),
+        percent: Some(percent),
+        selector: None,
+        success_percent: 95,
+        completed_percent: 80,
+        min_completed: 1,
+        max_wait_min: None,
+        soak_min: 0,
+        approval: Approval::Auto,
     }
 }
 

@@ -78,7 +78,7 @@ pub(crate) async fn answer(app: &App, known: Arc<Known>, question: &mut Question
     if let Some(until) = question.waits(&instruction, decision.next_check_in) {
         return Ok(Reply::Later(until));
     }
-    known.set_contact(LastContact { told: Some(Told::of(&instruction)), ..known.contact() });
+    known.set_told(Told::of(&instruction));
     app.metrics.check_in(instruction.action, began.elapsed());
     let signed = app.signer.sign(&instruction);
     signed.map(Reply::Signed).map_err(|source| Error::Unexpected(format!("sign an instruction: {source}")))

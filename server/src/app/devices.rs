@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use callboard_policy::{
@@ -67,11 +67,24 @@ pub(crate) struct LastContact {
 
 impl Known {
     pub(crate) fn contact(&self) -> LastContact {
-        self.contact.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.locked().clone()
     }
 
     pub(crate) fn set_contact(&self, contact: LastContact) {
-        *self.contact.lock().unwrap_or_else(PoisonError::into_inner) = contact;
+        *self.locked() = contact;
+    }
+
+    /// What it was told last.
+    pub(crate) fn told(&self) -> Option<Told> {
+        self.locked().told
+    }
+
+    pub(crate) fn set_told(&self, told: Told) {
+        self.locked().told = Some(told);
+    }
+
+    fn locked(&self) -> MutexGuard<'_, LastContact> {
+        self.contact.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -159,8 +159,7 @@ pub(crate) async fn change_state(
                 return Err(Error::refused(Code::WrongState, detail));
             }
             if to == RolloutState::Running {
-                let size = record.phases.iter().map(|phase| u64::from(phase.counts.size)).sum();
-                countersign::check(&record, size, second_person_above)?;
+                countersign::check(&record, record.size(), second_person_above)?;
             }
             record.state = to;
             record.state_reason = (to != RolloutState::Running).then(|| because.to_string());

@@ -50,6 +50,13 @@ pub(crate) struct Record {
 }
 
 /// Everything but the set of the excluded, which is large in large fleets.
+impl Record {
+    /// Its devices, the excluded ones among them.
+    pub(crate) fn size(&self) -> u64 {
+        self.phases.iter().map(|phase| u64::from(phase.counts.size)).sum()
+    }
+}
+
 #[derive(Queryable)]
 struct Row {
     id: Uid,
@@ -70,41 +77,26 @@ struct Row {
 }
 
 /// The columns of a [`Row`].
-type Columns = (
-    rollouts::id,
-    rollouts::release,
-    rollouts::spec,
-    rollouts::state,
-    rollouts::state_reason,
-    rollouts::created_at,
-    rollouts::started_at,
-    rollouts::ended_at,
-    rollouts::open_phase,
-    rollouts::streak,
-    rollouts::undoes,
-    rollouts::created_by,
-    rollouts::edited_by,
-    rollouts::countersigned_by,
-    rollouts::countersigned_at,
-);
-const COLUMNS: Columns = (
-    rollouts::id,
-    rollouts::release,
-    rollouts::spec,
-    rollouts::state,
-    rollouts::state_reason,
-    rollouts::created_at,
-    rollouts::started_at,
-    rollouts::ended_at,
-    rollouts::open_phase,
-    rollouts::streak,
-    rollouts::undoes,
-    rollouts::created_by,
-    rollouts::edited_by,
-    rollouts::countersigned_by,
-    rollouts::countersigned_at,
-);
-const WHOLE: (Columns, rollouts::excluded) = (COLUMNS, rollouts::excluded);
+#[diesel::dsl::auto_type(no_type_alias)]
+fn columns() -> _ {
+    (
+        rollouts::id,
+        rollouts::release,
+        rollouts::spec,
+        rollouts::state,
+        rollouts::state_reason,
+        rollouts::created_at,
+        rollouts::started_at,
+        rollouts::ended_at,
+        rollouts::open_phase,
+        rollouts::streak,
+        rollouts::undoes,
+        rollouts::created_by,
+        rollouts::edited_by,
+        rollouts::countersigned_by,
+        rollouts::countersigned_at,
+    )
+}
 
 impl Row {
     fn into_record(
@@ -150,13 +142,13 @@ fn with_phases(conn: &mut DbConn, rows: Vec<(Row, Vec<u8>)>) -> QueryResult<Vec<
 
 /// One rollout.
 pub(crate) fn get(conn: &mut DbConn, id: RolloutId) -> QueryResult<Option<Record>> {
-    let row = find(conn, rollouts::table.find(Uid::from(id)).select(WHOLE))?;
+    let row = find(conn, rollouts::table.find(Uid::from(id)).select((columns(), rollouts::excluded)))?;
     Ok(with_phases(conn, row.into_iter().collect())?.pop())
 }
 
 /// One rollout with its counters but without its sets, which are large in large fleets.
 pub(crate) fn lean(conn: &mut DbConn, id: RolloutId) -> QueryResult<Option<Record>> {
-    let row: Option<Row> = find(conn, rollouts::table.find(Uid::from(id)).select(COLUMNS))?;
+    let row: Option<Row> = find(conn, rollouts::table.find(Uid::from(id)).select(columns()))?;
     let Some(row) = row else {
         return Ok(None);
     };
@@ -166,7 +158,10 @@ pub(crate) fn lean(conn: &mut DbConn, id: RolloutId) -> QueryResult<Option<Recor
 
 /// One rollout by its name.
 pub(crate) fn by_name(conn: &mut DbConn, name: &RolloutName) -> QueryResult<Option<Record>> {
-    let row = find(conn, rollouts::table.filter(rollouts::name.eq(name.to_string())).select(WHOLE))?;
+    let row = find(
+        conn,
+        rollouts::table.filter(rollouts::name.eq(name.to_string())).select((columns(), rollouts::excluded)),
+    )?;
     Ok(with_phases(conn, row.into_iter().collect())?.pop())
 }
 
@@ -180,7 +175,8 @@ pub(crate) fn exists(conn: &mut DbConn, name: &RolloutName) -> QueryResult<bool>
 /// Running and paused rollouts, and cancelled ones that devices must still be told of.
 pub(crate) fn active(conn: &mut DbConn) -> QueryResult<Vec<Record>> {
     let states = [RolloutState::Running, RolloutState::Paused].map(column).to_vec();
-    let rows = load(conn, rollouts::table.filter(rollouts::state.eq_any(states)).select(WHOLE))?;
+    let rows =
+        load(conn, rollouts::table.filter(rollouts::state.eq_any(states)).select((columns(), rollouts::excluded)))?;
     let mut records = with_phases(conn, rows)?;
     let open = counts::rollouts_at_work(conn)?;
     for id in open.into_iter().filter(|id| !records.iter().any(|record| record.id == *id)).collect::<Vec<_>>() {
@@ -198,7 +194,7 @@ pub(crate) fn list(
 ) -> QueryResult<Vec<Record>> {
     // Ids are UUIDs of version 7, so they sort by time.
     let query = rollouts::table.filter(rollouts::id.lt(Uid::from(before))).order(rollouts::id.desc()).limit(limit);
-    let query = query.select(WHOLE);
+    let query = query.select((columns(), rollouts::excluded));
     let rows = match state {
         Some(state) => load(conn, query.filter(rollouts::state.eq(column(state))))?,
         None => load(conn, query)?,

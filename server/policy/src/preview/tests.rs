@@ -3,9 +3,9 @@ use std::time::Duration;
 use super::*;
 use crate::{
     decide::{Step, decide},
-    fixture::{at, contact, installed, release, rollout_id, spec, till},
+    fixture::{at, contact, installed, phase, release, rollout_id, spec, till},
     guard::Loads,
-    rollout::{Approval, PhaseSpec, PolicyKind, RolloutState, Spec, WindowSpec},
+    rollout::{PolicyKind, RolloutState, Spec, WindowSpec},
     window::{Gates, Mode},
 };
 
@@ -19,17 +19,6 @@ fn fleet() -> Vec<Device> {
 }
 
 fn progressive() -> Spec {
-    let phase = |name: &str, percent| PhaseSpec {
-        name: name.to_owned(),
-        percent: Some(percent),
-        selector: None,
-        success_percent: 95,
-        completed_percent: 80,
-        min_completed: 1,
-        max_wait_min: None,
-        soak_min: 0,
-        approval: Approval::Auto,
-    };
     let phases = vec![phase("canary", 10), phase("all", 100)];
     Spec { policy: PolicyKind::Progressive, phases, selector: "region = northeast".to_owned(), ..spec() }
 }

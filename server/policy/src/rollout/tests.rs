@@ -2,7 +2,7 @@ use callboard_proto::{ids::RolloutName, instruction::ActivateOn};
 
 use super::*;
 use crate::{
-    fixture::{at, rollout_id, spec},
+    fixture::{at, phase, rollout_id, spec},
     guard::{Cap, Caps, Pace},
     window::{Gates, Mode},
 };
@@ -15,20 +15,6 @@ fn errors(change: impl FnOnce(&mut Spec)) -> Vec<String> {
 
 fn check(change: impl FnOnce(&mut Spec), wanted: &[&str]) {
     assert_eq!(errors(change), wanted);
-}
-
-fn phase(name: &str, percent: u32) -> PhaseSpec {
-    PhaseSpec {
-        name: name.to_owned(),
-        percent: Some(percent),
-        selector: None,
-        success_percent: 95,
-        completed_percent: 80,
-        min_completed: 1,
-        max_wait_min: None,
-        soak_min: 0,
-        approval: Approval::Auto,
-    }
 }
 
 fn progressive(spec: &mut Spec, phases: Vec<PhaseSpec>) {

@@ -6,7 +6,7 @@ use super::*;
 use crate::{
     catalog::Catalog,
     device::Device,
-    fixture::{at, release, rollout_id, spec, till},
+    fixture::{at, phase, release, rollout_id, spec, till},
     gate::PhaseCounts,
     guard::{Cap, Caps, Pace},
     rhythm::{BYTES, Rhythm},
@@ -38,20 +38,6 @@ fn tills(n: u32) -> Vec<Unit> {
 
 fn seen(device: Device) -> Unit {
     Unit::new(device, Some(at(START) - MINUTE))
-}
-
-fn phase(name: &str, percent: u32) -> PhaseSpec {
-    PhaseSpec {
-        name: name.to_owned(),
-        percent: Some(percent),
-        selector: None,
-        success_percent: 95,
-        completed_percent: 80,
-        min_completed: 1,
-        max_wait_min: None,
-        soak_min: 0,
-        approval: Approval::Auto,
-    }
 }
 
 fn progressive() -> Spec {

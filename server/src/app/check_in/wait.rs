@@ -81,7 +81,7 @@ impl Question {
         let wait = Duration::from_secs(body.wait_s.into()).min(app.poll_interval);
         let ends = (Instant::now() + wait).min(deadline - app.request_timeout / ANSWER);
         let place = app.waiting.enter(known.record.device.id, !wait.is_zero());
-        Self { body, request, told: known.contact().told, place, ends, noted: false }
+        Self { body, request, told: known.told(), place, ends, noted: false }
     }
 
     /// Waits until something may have changed.

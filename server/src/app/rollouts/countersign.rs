@@ -70,7 +70,7 @@ pub(crate) fn outgrows(conn: &mut DbConn, id: RolloutId, above: u64, now: Timest
     let Some(mut record) = db::rollouts::lean(conn, id)? else {
         return Ok(false);
     };
-    let size: u64 = record.phases.iter().map(|phase| u64::from(phase.counts.size)).sum();
+    let size = record.size();
     if record.countersigned.is_some() || size < above {
         return Ok(false);
     }

@@ -40,8 +40,7 @@ pub(crate) async fn edit(
             // Who approved it has not seen this.
             record.countersigned = None;
             if record.state == RolloutState::Running {
-                let size = record.phases.iter().map(|phase| u64::from(phase.counts.size)).sum();
-                countersign::check(&record, size, above).map_err(paused_first)?;
+                countersign::check(&record, record.size(), above).map_err(paused_first)?;
             }
             db::rollouts::rewrite(conn, &record)?;
             db::counters::bump_generation(conn)?;
