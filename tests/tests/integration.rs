@@ -39,6 +39,7 @@ mod exit_codes;
 mod forecast;
 mod freezes;
 mod gates;
+mod getting_through;
 mod halts;
 mod hostile_devices;
 mod hostile_operators;
