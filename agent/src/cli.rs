@@ -13,6 +13,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::config::{DEFAULT_PATH, Settings};
 
+mod doctor;
 mod enrol;
 mod run;
 mod show;
@@ -41,6 +42,10 @@ enum Verb {
         /// to the device. Stop the agent first.
         #[arg(long)]
         again: bool,
+        /// Give up instead of waiting when an operator has to accept the device first. Asking again later goes on from
+        /// there.
+        #[arg(long)]
+        no_wait: bool,
     },
     /// Check in and carry out what the server orders, until stopped.
     Run {
@@ -54,6 +59,19 @@ enum Verb {
     Status {
         #[command(flatten)]
         config: ConfigPath,
+        #[arg(long, value_enum, default_value = "text")]
+        output: Output,
+    },
+    /// Find out what keeps this device from its updates, and what to do about it.
+    ///
+    /// Looks at disk, products, identity, clock, name server, proxy, firewall, TLS and what the server knows of this
+    /// device. Changes nothing and uses no token; a running agent is not disturbed. Exit 1 if something is in the way.
+    Doctor {
+        #[command(flatten)]
+        config: ConfigPath,
+        /// Look at the way to the server of this bundle, before the device is enrolled.
+        #[arg(long, value_name = "FILE")]
+        bundle: Option<PathBuf>,
         #[arg(long, value_enum, default_value = "text")]
         output: Output,
     },
@@ -110,11 +128,14 @@ pub(crate) fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         Err(error) => return fail(Failed::Input(one_line(&error.render().to_string()))),
     };
     let done = match arguments.verb {
-        Verb::Enrol { bundle, config, name, again } => {
-            settings(&config.path).and_then(|s| enrol::enrol(&s, &bundle, name, again))
+        Verb::Enrol { bundle, config, name, again, no_wait } => {
+            settings(&config.path).and_then(|s| enrol::enrol(&s, &bundle, name, (again, !no_wait)))
         }
         Verb::Run { config, once } => settings(&config.path).and_then(|s| run::run(s, once)),
         Verb::Status { config, output } => settings(&config.path).and_then(|s| show::status(&s, output)),
+        Verb::Doctor { config, bundle, output } => {
+            settings(&config.path).and_then(|s| doctor::doctor(&s, bundle.as_deref(), output))
+        }
         Verb::Config { verb: ConfigVerb::Check { config } } => {
             settings(&config.path).and_then(|s| show::configuration(&s, &config.path))
         }

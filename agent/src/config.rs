@@ -16,8 +16,10 @@ use callboard_proto::{
 use serde::Deserialize;
 
 use crate::image;
+pub(crate) use network::{Network, Proxy, Way};
 pub(crate) use product::ProductSettings;
 
+mod network;
 mod product;
 
 /// Where `agent.toml` is looked for without `--config`.
@@ -54,14 +56,6 @@ pub(crate) struct Polling {
     pub(crate) wait_s: u32,
 }
 
-/// When to give up on the network.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Network {
-    pub(crate) connect: Duration,
-    pub(crate) answer: Duration,
-    pub(crate) stall: Duration,
-}
-
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Fragment {
@@ -77,7 +71,7 @@ struct Fragment {
     #[serde(default)]
     polling: PollingFragment,
     #[serde(default)]
-    network: NetworkFragment,
+    network: network::Fragment,
     #[serde(default)]
     products: BTreeMap<Product, product::Fragment>,
 }
@@ -89,14 +83,6 @@ struct PollingFragment {
     max_s: Option<u64>,
     first_max_s: Option<u64>,
     wait_s: Option<u32>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(deny_unknown_fields)]
-struct NetworkFragment {
-    connect_timeout_s: Option<u64>,
-    answer_timeout_s: Option<u64>,
-    stall_timeout_s: Option<u64>,
 }
 
 /// A configuration that cannot be used.
@@ -157,16 +143,6 @@ impl PollingFragment {
             return Err(format!("polling.wait_s is {wait_s}, allowed is 0 to {}", check_in::MAX_WAIT_S));
         }
         Ok(Polling { min: min_s, max: max_s, first_max, wait_s })
-    }
-}
-
-impl NetworkFragment {
-    fn validate(self) -> Result<Network, String> {
-        Ok(Network {
-            connect: seconds("network.connect_timeout_s", self.connect_timeout_s.unwrap_or(20), 1, 600)?,
-            answer: seconds("network.answer_timeout_s", self.answer_timeout_s.unwrap_or(60), 1, 600)?,
-            stall: seconds("network.stall_timeout_s", self.stall_timeout_s.unwrap_or(60), 1, 600)?,
-        })
     }
 }
 
@@ -308,9 +284,11 @@ mod tests {
             (&shown.state_dir, &shown.hw, &shown.channels, &shown.image_id_file),
             (&default.state_dir, &default.hw, &default.channels, &default.image_id_file)
         );
+        let network =
+            |settings: &Settings| Network { way: Way::Straight, extra_ca_file: None, ..settings.network.clone() };
         assert_eq!(
-            format!("{:?} {:?}", shown.polling, shown.network),
-            format!("{:?} {:?}", default.polling, default.network)
+            format!("{:?} {:?}", shown.polling, network(&shown)),
+            format!("{:?} {:?}", default.polling, network(&default))
         );
         let examples = |product: &ProductSettings| ProductSettings {
             service: None,

@@ -39,6 +39,7 @@ mod exit_codes;
 mod forecast;
 mod freezes;
 mod gates;
+mod getting_through;
 mod halts;
 mod hostile_devices;
 mod hostile_operators;
@@ -59,6 +60,7 @@ mod progressive;
 mod registry;
 mod reimage;
 mod releases;
+mod renewal;
 mod reports;
 mod retention;
 mod retries;
@@ -74,6 +76,7 @@ mod structure;
 mod texts;
 mod timers;
 mod trading;
+mod waiting_enrolments;
 
 /// The thin binaries of this package.
 const BINARIES: Binaries =
