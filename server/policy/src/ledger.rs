@@ -395,7 +395,9 @@ impl Ledger {
             return;
         };
         let old = unit.former.remove(place);
-        if let Some(counts) = self.standings.get_mut(&id).and_then(|standing| standing.counts.get_mut(old.phase)) {
+        let Some(standing) = self.standings.get_mut(&id) else { return };
+        standing.streak.forget(old.id);
+        if let Some(counts) = standing.counts.get_mut(old.phase) {
             counts.recount(Some(&old), None);
         }
     }

@@ -28,6 +28,7 @@ use crate::{
         presence,
         presence::Presence,
         served::{self, Served},
+        simulating::Simulating,
         waiting::Waiting,
     },
     ca::{self, DeviceCa},
@@ -204,6 +205,7 @@ impl Running {
     /// Stops accepting, answers what is in flight, writes what is only in memory.
     pub(crate) async fn stop(self) -> anyhow::Result<()> {
         self.app.waiting.stop();
+        self.app.simulating.stop();
         let [devices, admin] = &self.handles;
         tokio::join!(devices.stop(true), admin.stop(true));
         let flushed = presence::flush(&self.app).await.and(served::flush(&self.app).await);
@@ -275,7 +277,7 @@ async fn open(
         served: Served::default(),
         snapshot: arc_swap::ArcSwap::from_pointee(snapshot),
         devices: quick_cache::sync::Cache::new(crate::app::CACHED_DEVICES),
-        simulating: Arc::new(tokio::sync::Semaphore::new(1)),
+        simulating: Simulating::default(),
     })
 }
 
@@ -294,7 +296,7 @@ fn serve_devices(
     let limit = web::Data::new(EnrolLimit::new());
     let workers = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
     let times = Times { request: app.request_timeout, stall: settings.stall_timeout };
-    let server = Listener { socket, tls: Some(tls), workers, times }.serve(move || {
+    let server = Listener { socket, tls: Some(tls), workers, times, allow_half_closed: true }.serve(move || {
         Actix::new()
             .app_data(data.clone())
             .app_data(transfers.clone())
@@ -313,7 +315,7 @@ fn serve_admin(
 ) -> anyhow::Result<ServerHandle> {
     let data = web::Data::from(app.clone());
     let times = Times { request: app.operators_request_timeout(), stall: settings.stall_timeout };
-    let server = Listener { socket, tls, workers: ADMIN_WORKERS, times }.serve(move || {
+    let server = Listener { socket, tls, workers: ADMIN_WORKERS, times, allow_half_closed: false }.serve(move || {
         Actix::new().app_data(data.clone()).wrap(middleware::NormalizePath::trim()).configure(http::admin_routes)
     });
     Ok(spawn(server.context("cannot listen for operators")?))

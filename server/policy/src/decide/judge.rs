@@ -188,8 +188,12 @@ fn next(case: &Case<'_>, rollout: &Rollout, place: &Place, assignment: Option<&A
             Err(closed) => closed,
         },
         AssignmentState::Staged => match admitted(case, rollout, Gate::Install) {
+            // Whoever does not have it any more fetches it again: nobody tells it to install, so it would wait for ever.
             Ok(Admitted { grounds, .. }) if rollout.plan.activate_on != ActivateOn::Now => {
-                Verdict::Waits { on: rollout.plan.activate_on, grounds }
+                match case.contact.works_on == Some(assignment.id) {
+                    true => Verdict::Waits { on: rollout.plan.activate_on, grounds },
+                    false => Verdict::Downloading { assignment: assignment.id },
+                }
             }
             Ok(Admitted { until, grounds }) => denied(case, rollout, Grant::Activation).unwrap_or_else(|| {
                 let not_after = until.map(|until| until - rollout.plan.expected_install);

@@ -342,3 +342,17 @@ fn a_device_that_is_still_at_what_was_called_off_is_told_so() {
         assert_eq!(told(None).step, Step::Nothing, "it has dropped it");
     }
 }
+
+#[test]
+fn a_device_that_has_lost_what_it_was_to_install_at_closing_time_fetches_it_again() {
+    let spec = Spec { offline_activation: true, activate_on: ActivateOn::Shutdown, ..frozen(&release("2.2.0", 22)) };
+    let catalog = catalog(vec![running(1, &spec)]);
+    let (device, staged) = with(AssignmentState::Staged);
+    let now = at(NOW);
+    let told = |works_on| {
+        let contact = Contact { works_on, ..contact(now) };
+        decide(now, &catalog, &device, &contact, &Loads::default()).step
+    };
+    assert_eq!(told(Some(staged.id)), Step::Hold { assignment: Some(staged.id) });
+    assert_eq!(told(None), Step::ContinueDownload { assignment: staged.id });
+}
