@@ -15,6 +15,7 @@ use crate::config::{DEFAULT_PATH, Settings};
 
 mod doctor;
 mod enrol;
+mod prepare_image;
 mod run;
 mod show;
 
@@ -75,6 +76,17 @@ enum Verb {
         #[arg(long, value_enum, default_value = "text")]
         output: Output,
     },
+    /// Forget which device this machine is, before its disk is copied.
+    ///
+    /// Key, certificate, root and reports go; installed releases and their floors stay. Each copy enrols anew, with a key
+    /// of its own. Stop the agent first.
+    PrepareImage {
+        #[command(flatten)]
+        config: ConfigPath,
+        /// Yes, this machine is to be no device any more.
+        #[arg(long)]
+        forget_this_device: bool,
+    },
     /// Work with the configuration.
     Config {
         #[command(subcommand)]
@@ -88,6 +100,9 @@ enum ConfigVerb {
     Check {
         #[command(flatten)]
         config: ConfigPath,
+        /// Whether this enrolment bundle is, too. Nobody is asked, and its token is not used.
+        #[arg(long, value_name = "FILE")]
+        bundle: Option<PathBuf>,
     },
     /// List the directories that the agent writes to: its own, then those of the products.
     Directories {
@@ -136,9 +151,15 @@ pub(crate) fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         Verb::Doctor { config, bundle, output } => {
             settings(&config.path).and_then(|s| doctor::doctor(&s, bundle.as_deref(), output))
         }
-        Verb::Config { verb: ConfigVerb::Check { config } } => {
-            settings(&config.path).and_then(|s| show::configuration(&s, &config.path))
+        Verb::PrepareImage { config, forget_this_device } => {
+            settings(&config.path).and_then(|s| prepare_image::prepare_image(&s, forget_this_device))
         }
+        Verb::Config { verb: ConfigVerb::Check { config, bundle } } => settings(&config.path).and_then(|s| {
+            if let Some(bundle) = bundle {
+                enrol::read(&bundle)?;
+            }
+            show::configuration(&s, &config.path)
+        }),
         Verb::Config { verb: ConfigVerb::Directories { config } } => {
             settings(&config.path).and_then(|s| show::directories(&s))
         }

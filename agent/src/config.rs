@@ -63,6 +63,7 @@ struct Fragment {
     hw: Option<String>,
     arch: Option<String>,
     serial: Option<String>,
+    serial_file: Option<PathBuf>,
     image_id_file: Option<PathBuf>,
     tz: Option<String>,
     channels: Option<Vec<String>>,
@@ -114,7 +115,7 @@ impl Settings {
             state_dir: absolute("state_dir", fragment.state_dir.unwrap_or_else(|| DEFAULT_STATE_DIR.into()))?,
             hw: short("hw", fragment.hw.unwrap_or_else(|| "generic".to_owned()))?,
             arch: short("arch", fragment.arch.unwrap_or_else(|| std::env::consts::ARCH.to_owned()))?,
-            serial: fragment.serial.map(|serial| short("serial", serial)).transpose()?,
+            serial: serial(fragment.serial, fragment.serial_file)?,
             image_id_file: match fragment.image_id_file.unwrap_or_else(|| image::MACHINE_ID.into()) {
                 none if none.as_os_str().is_empty() => None,
                 path => Some(absolute("image_id_file", path)?),
@@ -159,6 +160,20 @@ fn short(key: &str, text: String) -> Result<String, String> {
         return Err(format!("{key} must be 1 to {MAX_TEXT} bytes without control characters"));
     }
     Ok(text)
+}
+
+/// The serial number: from a file of this machine, as an image for many machines needs it, else as it is given.
+fn serial(given: Option<String>, file: Option<PathBuf>) -> Result<Option<String>, String> {
+    let Some(file) = file else { return given.map(|serial| short("serial", serial)).transpose() };
+    let file = absolute("serial_file", file)?;
+    match (std::fs::read_to_string(&file), given) {
+        (Ok(text), _) => {
+            let text = text.trim_matches(|c: char| c.is_whitespace() || c == '\0');
+            short("serial_file", text.to_owned()).map(Some)
+        }
+        (Err(_), Some(given)) => short("serial", given).map(Some),
+        (Err(error), None) => Err(format!("serial_file {}: {error}", file.display())),
+    }
 }
 
 fn absolute(key: &str, path: PathBuf) -> Result<PathBuf, String> {

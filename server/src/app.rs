@@ -67,6 +67,8 @@ pub(crate) struct App {
     pub(crate) signer: OnlineSigner,
     pub(crate) server_ca_pem: String,
     pub(crate) public_url: String,
+    /// When this data directory was put in place, if it is a backup.
+    pub(crate) restored_at: Option<callboard_proto::time::Timestamp>,
     /// The listeners' certificates, as they were loaded.
     pub(crate) certificates: Vec<expiry::Expiry>,
     pub(crate) poll_interval: Duration,

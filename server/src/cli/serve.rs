@@ -42,7 +42,7 @@ use crate::{
         limits::EnrolLimit,
         listen::{Listener, Times},
     },
-    jobs,
+    jobs, restored,
     sign::OnlineSigner,
     store::Store,
     telemetry::{self, Metrics},
@@ -251,6 +251,10 @@ async fn open(
             "the published root does not list this server's online key {key}: devices would refuse every answer"
         );
     }
+    let restored_at = restored::at(&settings.dir, clock.now()).context("cannot read restored.json")?;
+    if let Some(at) = restored_at {
+        tracing::info!(%at, "this is a restored backup; device certificates that were issued after it are taken");
+    }
     let metrics = Metrics::new();
     Ok(App {
         db,
@@ -260,6 +264,7 @@ async fn open(
         signer,
         server_ca_pem,
         public_url,
+        restored_at,
         certificates,
         poll_interval: settings.poll_interval,
         second_person_above: settings.second_person_above,
