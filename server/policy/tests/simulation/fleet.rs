@@ -362,7 +362,7 @@ impl<S: Server> World<S> {
     /// A device that may install without asking does so, when it is cut off, switched off or switched on.
     fn act_alone(&mut self, device: usize) {
         let now = self.now;
-        let lived = std::mem::replace(&mut self.actors[device].lived, Some(now)).unwrap_or(now);
+        let lived = self.actors[device].lived.replace(now).unwrap_or(now);
         let actor = &self.actors[device];
         let Some((task, Right { from, to, on, site, .. })) = actor.may_install() else { return };
         let quarters = (1..).map(|n| quarter(lived, n));
