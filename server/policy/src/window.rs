@@ -8,6 +8,7 @@
 mod cron;
 pub(crate) mod spans;
 pub(crate) mod start;
+mod table;
 pub(crate) mod week;
 mod zone;
 
@@ -18,13 +19,15 @@ use chrono::{NaiveTime, Weekday};
 use chrono_tz::Tz;
 pub use cron::{CronStart, NotCron};
 pub use spans::Span;
-pub use zone::{Zone, ZoneSource, zone_of};
+pub use table::Tables;
+pub(crate) use table::{Standing, Table};
+pub use zone::{Clock, Zone, ZoneSource, zone_of};
 
 /// Longest window: a week is always open.
 pub const MAX_WINDOW: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// One recurring window.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Window {
     /// Whose clock it follows.
     pub tz: WindowTz,
@@ -48,7 +51,7 @@ pub enum WindowTz {
 }
 
 /// When a window opens.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Start {
     /// On these days of the week at this time.
     Weekly {

@@ -25,7 +25,12 @@ use super::{
     targets::{self, Checked},
 };
 use crate::{
-    app::{App, Error, Result, catalog, devices::each, releases},
+    app::{
+        App, Error, Result,
+        catalog::{self, Snapshot},
+        devices::each,
+        releases,
+    },
     db::{
         self, DbConn,
         phases::Phase,
@@ -109,7 +114,7 @@ fn read(
     context: &Context,
     poll_interval: Duration,
 ) -> Result<Setting> {
-    let mut ledger = Ledger::new(catalog::read(conn)?.catalog, poll_interval);
+    let mut ledger = Ledger::new(catalog::read(conn, &Snapshot::default(), context.now)?.catalog, poll_interval);
     let targets = checked.releases().map(|release| (release.digest, release.clone()));
     ledger.catalog.releases.extend(targets.collect::<Vec<_>>());
     let (plan, release) = (checked.plan, checked.release);
