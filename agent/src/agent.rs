@@ -30,6 +30,7 @@ use crate::{
     notify::Notifier,
     outbox::Outbox,
     products::{ProductRecord, ProductSlots},
+    renew::Renewal,
     slots::SlotError,
     words::Attack,
 };
@@ -46,7 +47,8 @@ pub(crate) struct Agent {
     pub(crate) fs: Rc<dyn Fs>,
     pub(crate) clock: Arc<Clock>,
     pub(crate) client: Client,
-    pub(crate) identity: Identity,
+    pub(crate) identity: RefCell<Rc<Identity>>,
+    pub(crate) renewal: RefCell<Renewal>,
     pub(crate) root: Verified<Root>,
     pub(crate) journal: RefCell<Journal>,
     pub(crate) outbox: RefCell<Outbox>,

@@ -7,6 +7,7 @@ use callboard_proto::{
     digest::Digest,
     instruction::{Action, Instruction},
     paths,
+    problem::Code as Problem,
     release::Release,
     report::Receipt,
     signed::{Document, Verified, max_envelope},
@@ -46,6 +47,11 @@ impl CheckInError {
     /// Whether the server was reached and does not want this device. Anything else is a bad connection.
     pub(crate) const fn is_refusal(&self) -> bool {
         matches!(self, Self::Client(ClientError::Status { status: 401 | 403 | 404, .. }))
+    }
+
+    /// Whether the device's certificate has ended, by the server's clock.
+    pub(crate) fn is_expired(&self) -> bool {
+        matches!(self, Self::Client(error) if error.code() == Problem::CertificateExpired.as_str())
     }
 
     /// A stable word for `last_error`.
@@ -89,7 +95,7 @@ pub(crate) async fn check_in(agent: &Agent, wait_s: u32) -> Result<Answer, Check
     let question: CheckIn = agent.question(nonce, wait_s);
     question.check().map_err(CheckInError::Question)?;
     let body = serde_json::to_vec(&question).map_err(|error| CheckInError::Question(error.to_string()))?;
-    let asked = Asked { device_id: agent.identity.device_id, nonce, request_sha256: Digest::of(&body) };
+    let asked = Asked { device_id: agent.identity.borrow().device_id, nonce, request_sha256: Digest::of(&body) };
     let cap = max_envelope(Instruction::MAX_BYTES);
     let wait = Duration::from_secs(wait_s.into());
     let bytes = agent.client.post_and_wait(paths::CHECK_IN, body, cap, Dates::MayBeWrong, wait).await?;

@@ -41,6 +41,10 @@ enum Verb {
         /// to the device. Stop the agent first.
         #[arg(long)]
         again: bool,
+        /// Give up instead of waiting when an operator has to accept the device first. Asking again later goes on from
+        /// there.
+        #[arg(long)]
+        no_wait: bool,
     },
     /// Check in and carry out what the server orders, until stopped.
     Run {
@@ -110,8 +114,8 @@ pub(crate) fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         Err(error) => return fail(Failed::Input(one_line(&error.render().to_string()))),
     };
     let done = match arguments.verb {
-        Verb::Enrol { bundle, config, name, again } => {
-            settings(&config.path).and_then(|s| enrol::enrol(&s, &bundle, name, again))
+        Verb::Enrol { bundle, config, name, again, no_wait } => {
+            settings(&config.path).and_then(|s| enrol::enrol(&s, &bundle, name, (again, !no_wait)))
         }
         Verb::Run { config, once } => settings(&config.path).and_then(|s| run::run(s, once)),
         Verb::Status { config, output } => settings(&config.path).and_then(|s| show::status(&s, output)),

@@ -16,7 +16,7 @@ use tokio::time::timeout;
 pub(crate) use connection::Connection;
 pub(crate) use endpoint::Endpoint;
 pub(crate) use error::{ClientError, plain};
-pub(crate) use tls::{Credentials, TlsError, belong_together};
+pub(crate) use tls::{Connectors, Credentials, TlsError, belong_together};
 
 use crate::{clock::Clock, config::Network};
 
@@ -40,7 +40,7 @@ pub(crate) enum Dates {
 /// The server as seen from this device.
 pub(crate) struct Client {
     endpoint: Endpoint,
-    tls: tls::Connectors,
+    tls: RefCell<Connectors>,
     network: Network,
     idle: RefCell<Option<Connection>>,
 }
@@ -61,8 +61,8 @@ impl Client {
         clock: &Arc<Clock>,
         network: Network,
     ) -> Result<Self, TlsError> {
-        let tls = tls::Connectors::new(ca_pem, credentials, clock)?;
-        Ok(Self { endpoint, tls, network, idle: RefCell::new(None) })
+        let tls = Connectors::new(ca_pem, credentials, clock)?;
+        Ok(Self { endpoint, tls: RefCell::new(tls), network, idle: RefCell::new(None) })
     }
 
     /// `POST` of JSON; the whole body of a successful answer, at most `cap` bytes.
@@ -102,6 +102,12 @@ impl Client {
     /// How long a body may make no progress.
     pub(crate) const fn network(&self) -> Network {
         self.network
+    }
+
+    /// Shows another certificate from now on, and over a new connection.
+    pub(crate) fn show(&self, tls: Connectors) {
+        self.tls.replace(tls);
+        self.close();
     }
 
     /// Closes the kept connection: idle sockets cost the server more than new handshakes.
@@ -165,10 +171,11 @@ impl Client {
 
     async fn open(&self, dates: Dates) -> Result<Connection, ClientError> {
         let wait = self.network.connect;
-        match Connection::open(&self.endpoint, &self.tls.strict, wait).await {
+        let tls = self.tls.borrow().clone();
+        match Connection::open(&self.endpoint, &tls.strict, wait).await {
             Err(error) if dates == Dates::MayBeWrong && error.is_only_dates() => {
                 tracing::warn!(reason = %error, "asking for the time with the certificate's dates ignored");
-                Ok(Connection::open(&self.endpoint, &self.tls.recovery, wait).await?.used_once())
+                Ok(Connection::open(&self.endpoint, &tls.recovery, wait).await?.used_once())
             }
             other => other,
         }

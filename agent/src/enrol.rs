@@ -8,16 +8,20 @@ use std::{
     io,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use callboard_proto::{
+    digest::Digest,
     enrol::{Bundle, Enrol, Enrolled},
     ids::DeviceName,
     paths,
+    problem::Code as Problem,
     root::Root,
     signed::{Document, Refused, Verified, max_envelope},
 };
-use rcgen::{CertificateParams, DistinguishedName, KeyPair};
+use hyper::body::Bytes;
+use rcgen::{CertificateParams, DistinguishedName, KeyPair, PublicKeyData as _};
 
 use crate::{
     client::{Client, ClientError, Credentials, Dates, Endpoint, TlsError},
@@ -32,6 +36,8 @@ use crate::{
 /// A bundle: a certificate, a root, a token.
 pub(crate) const MAX_BUNDLE_BYTES: usize = 512 * 1024;
 const MAX_ANSWER_BYTES: usize = 64 * 1024;
+/// Between two questions whether an operator has accepted the device: somebody stands before it.
+const ASK_AGAIN: Duration = Duration::from_secs(15);
 
 /// An enrolment that did not succeed.
 #[derive(Debug, thiserror::Error)]
@@ -82,6 +88,18 @@ pub(crate) fn read_bundle(bytes: &[u8]) -> Result<Checked, String> {
     Ok(Checked { bundle, endpoint, root, verified })
 }
 
+/// How to enrol.
+pub(crate) struct How<'a> {
+    /// The name that the device would like to have.
+    pub(crate) name: Option<DeviceName>,
+    /// Also if it is enrolled, and with a new key.
+    pub(crate) again: bool,
+    /// Until an operator has accepted the device.
+    pub(crate) wait: bool,
+    /// Told once, before it waits, the SHA-256 of the key.
+    pub(crate) tell: &'a dyn Fn(Digest),
+}
+
 /// What an enrolment led to.
 pub(crate) enum Outcome {
     New(Identity),
@@ -91,14 +109,14 @@ pub(crate) enum Outcome {
     Already(Identity),
 }
 
-/// Enrols this device; `again` also if it is enrolled, and with a new key. What is installed stays.
+/// Enrols this device. What is installed stays.
 pub(crate) async fn enrol(
     fs: &dyn Fs,
     settings: &Settings,
     checked: Checked,
-    name: Option<DeviceName>,
-    again: bool,
+    how: How<'_>,
 ) -> Result<Outcome, EnrolError> {
+    let again = how.again;
     let state_dir = StateDir::new(&settings.state_dir);
     let failed = |source| EnrolError::StateDir { path: settings.state_dir.clone(), source };
     prepare(fs, &state_dir).map_err(failed)?;
@@ -121,18 +139,13 @@ pub(crate) async fn enrol(
     };
     let key_path = if again { state_dir.next_key() } else { state_dir.key() };
     let key = key(fs, &key_path)?;
-    let identity = ask(settings, &checked, name, &key).await?;
+    let identity = ask(settings, &checked, &how, &key).await?;
     store(fs, &state_dir, &checked.root, &identity).map_err(failed)?;
     Ok(if before.is_some() { Outcome::Again(identity) } else { Outcome::New(identity) })
 }
 
 /// Spends the token, after everything that can be looked at beforehand.
-async fn ask(
-    settings: &Settings,
-    checked: &Checked,
-    name: Option<DeviceName>,
-    key: &KeyPair,
-) -> Result<Identity, EnrolError> {
+async fn ask(settings: &Settings, checked: &Checked, how: &How<'_>, key: &KeyPair) -> Result<Identity, EnrolError> {
     let (bundle, endpoint) = (&checked.bundle, &checked.endpoint);
     let clock = Arc::new(Clock::new(checked.verified.issued_at));
     let client = Client::new(endpoint.clone(), &bundle.server_ca_pem, None, &clock, settings.network)?;
@@ -141,13 +154,13 @@ async fn ask(
         crit: Vec::new(),
         token: bundle.token.clone(),
         csr_pem: request(key).map_err(EnrolError::Key)?,
-        name,
+        name: how.name.clone(),
         serial: settings.serial.clone(),
         hw: settings.hw.clone(),
         arch: settings.arch.clone(),
     };
     let body = serde_json::to_vec(&question).map_err(EnrolError::Answer)?;
-    let bytes = client.post(paths::ENROL, body, MAX_ANSWER_BYTES, Dates::MayBeWrong).await?;
+    let bytes = accepted(&client, body, how, settings, key).await?;
     let enrolled: Enrolled = serde_json::from_slice(&bytes).map_err(EnrolError::Answer)?;
     // A certificate for another key would be found out at the first check-in; now somebody is looking.
     let credentials = Credentials::from_pem(&enrolled.certificate_pem, key.serialize_pem().as_bytes())?;
@@ -160,7 +173,35 @@ async fn ask(
         server_ca_pem: bundle.server_ca_pem.clone(),
         certificate_pem: enrolled.certificate_pem,
         expires_at: enrolled.expires_at,
+        renew_at: Some(enrolled.renew_at),
     })
+}
+
+/// The answer of the server, however long an operator takes to allow it.
+async fn accepted(
+    client: &Client,
+    body: Vec<u8>,
+    how: &How<'_>,
+    settings: &Settings,
+    key: &KeyPair,
+) -> Result<Bytes, ClientError> {
+    let mut told = false;
+    loop {
+        match client.post(paths::ENROL, body.clone(), MAX_ANSWER_BYTES, Dates::MayBeWrong).await {
+            Err(error) if how.wait && error.code() == Problem::EnrolmentPending.as_str() => {
+                if !std::mem::replace(&mut told, true) {
+                    (how.tell)(Digest::of(&key.subject_public_key_info()));
+                }
+                client.close();
+                tokio::time::sleep(ASK_AGAIN.min(settings.polling.max)).await;
+            }
+            // Somebody waits for it: a line that is down for a moment ends nothing.
+            Err(error) if told && error.is_unreachable() => {
+                tokio::time::sleep(ASK_AGAIN.min(settings.polling.max)).await;
+            }
+            answer => return answer,
+        }
+    }
 }
 
 /// Whether the server is that of the bundle: what it signs would be refused by a device that trusts another root.
@@ -191,7 +232,7 @@ fn prepare(fs: &dyn Fs, state_dir: &StateDir) -> io::Result<()> {
 }
 
 /// The key at `path`: the one of a try before, else a new one, durable before it is used.
-fn key(fs: &dyn Fs, path: &Path) -> Result<KeyPair, EnrolError> {
+pub(crate) fn key(fs: &dyn Fs, path: &Path) -> Result<KeyPair, EnrolError> {
     let failed = |source| EnrolError::StateDir { path: path.to_owned(), source };
     match fs.read(path, MAX_ANSWER_BYTES) {
         Ok(bytes) => {
@@ -208,7 +249,7 @@ fn key(fs: &dyn Fs, path: &Path) -> Result<KeyPair, EnrolError> {
 }
 
 /// A certificate request. The server ignores names in it, so there are none.
-fn request(key: &KeyPair) -> Result<String, rcgen::Error> {
+pub(crate) fn request(key: &KeyPair) -> Result<String, rcgen::Error> {
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
     params.serialize_request(key)?.pem()

@@ -1,6 +1,6 @@
 //! Who this device is: what enrolment left behind.
 
-use std::io;
+use std::{io, time::Duration};
 
 use callboard_proto::{
     ids::{DeviceId, DeviceName, SiteId},
@@ -14,6 +14,9 @@ use crate::{client::belong_together, fs::Fs, layout::StateDir};
 
 /// Certificates and names: a few KiB.
 const MAX_BYTES: usize = 256 * 1024;
+
+/// Where the server did not say when: two months remain for a device that is switched off, or a server that is.
+const UNSAID_BEFORE_END: Duration = Duration::from_secs(60 * 86_400);
 
 /// `device.json`; its existence means that the device is enrolled.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,6 +32,9 @@ pub(crate) struct Identity {
     /// The device's own certificate.
     pub(crate) certificate_pem: String,
     pub(crate) expires_at: Timestamp,
+    /// From when on the certificate is to be renewed, as the server said.
+    #[serde(default)]
+    pub(crate) renew_at: Option<Timestamp>,
 }
 
 /// A state directory without a usable identity.
@@ -45,6 +51,11 @@ pub(crate) enum IdentityError {
 }
 
 impl Identity {
+    /// From when on the certificate is to be renewed.
+    pub(crate) fn renew_at(&self) -> Timestamp {
+        self.renew_at.unwrap_or(self.expires_at - UNSAID_BEFORE_END)
+    }
+
     /// Reads the identity.
     pub(crate) fn load(fs: &dyn Fs, state_dir: &StateDir) -> Result<Self, IdentityError> {
         let path = state_dir.identity();

@@ -32,9 +32,14 @@ impl StateDir {
         self.0.join("device.key")
     }
 
-    /// The key of an enrolment that is to replace the present one.
+    /// The key of an enrolment or a renewal that is to replace the present one.
     pub(crate) fn next_key(&self) -> PathBuf {
         self.0.join("device.key.next")
+    }
+
+    /// A certificate for that key, until the server has answered to it.
+    pub(crate) fn renewal(&self) -> PathBuf {
+        self.0.join("renewal.json")
     }
 
     /// Who this device is; written last by enrolment.

@@ -28,6 +28,7 @@ mod orders;
 mod outbox;
 mod poll;
 mod products;
+mod renew;
 mod run;
 mod slots;
 mod status;

@@ -139,7 +139,7 @@ impl Runner {
         let agent = &self.agent;
         let products = agent.settings.products.keys().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         let first_check_in_s = self.next.saturating_sub(boottime()).as_secs();
-        let (version, server) = (crate::agent::VERSION, &agent.identity.server_url);
+        let (version, server) = (crate::agent::VERSION, agent.identity.borrow().server_url.clone());
         let state = agent.state().wire();
         tracing::info!(version, %server, %products, ?state, first_check_in_s, "started");
     }

@@ -7,6 +7,7 @@
 mod api_token;
 mod attention;
 mod check;
+mod enrolment;
 mod forecast;
 mod freeze;
 mod guard;
@@ -31,6 +32,7 @@ use crate::{
 pub use api_token::*;
 pub use attention::*;
 pub use check::{MAX_DESCRIPTION, MAX_LABEL_KEY, MAX_LABELS, MAX_REASON, check_labels, check_token_name};
+pub use enrolment::*;
 pub use forecast::*;
 pub use freeze::*;
 pub use guard::*;
@@ -201,4 +203,6 @@ pub struct Overview {
     pub devices: BTreeMap<String, u64>,
     /// Open assignments by state.
     pub assignments: BTreeMap<String, u64>,
+    /// Enrolments that wait for an operator.
+    pub enrolments_waiting: u64,
 }

@@ -47,6 +47,31 @@ pub struct Enrolled {
     pub certificate_pem: String,
     /// When the certificate ends.
     pub expires_at: Timestamp,
+    /// From when on the device should renew it.
+    pub renew_at: Timestamp,
+    /// The server's clock. Not signed: good for logs, not for trust.
+    pub server_time: Timestamp,
+}
+
+/// Body of `POST /v1/renew`: a new key for the device whose certificate opened the connection.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Renew {
+    /// Fields that the server must understand.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub crit: Vec<String>,
+    /// PKCS#10 request in PEM, for a new ECDSA P-256 key. Its names are ignored.
+    pub csr_pem: String,
+}
+
+/// Answer to [`Renew`]. The same key gives the same certificate again, until it was used.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Renewed {
+    /// The certificate of the new key, in PEM. The one before is refused from the first request with this one on.
+    pub certificate_pem: String,
+    /// When the certificate ends.
+    pub expires_at: Timestamp,
+    /// From when on the device should renew it.
+    pub renew_at: Timestamp,
     /// The server's clock. Not signed: good for logs, not for trust.
     pub server_time: Timestamp,
 }
@@ -70,6 +95,17 @@ pub struct Bundle {
 impl Enrol {
     /// The fields this implementation understands when they are named in `crit`.
     pub const FIELDS: &'static [&'static str] = &["token", "csr_pem", "name", "serial", "hw", "arch"];
+}
+
+impl Renew {
+    /// The fields this implementation understands when they are named in `crit`.
+    pub const FIELDS: &'static [&'static str] = &["csr_pem"];
+}
+
+impl Check for Renew {
+    fn check(&self) -> Result<(), String> {
+        text::critical(&self.crit, Self::FIELDS)
+    }
 }
 
 impl Check for Enrol {

@@ -37,6 +37,9 @@ pub mod kind {
     /// A permission to enrol.
     #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
     pub enum Token {}
+    /// A key that asked to become a device and waits for an operator.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+    pub enum Enrolment {}
     /// Dates on which nothing is offered or installed.
     #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
     pub enum Freeze {}
@@ -59,6 +62,9 @@ pub mod kind {
     impl Kind for Token {
         const NOUN: &'static str = "token";
     }
+    impl Kind for Enrolment {
+        const NOUN: &'static str = "enrolment";
+    }
     impl Kind for Freeze {
         const NOUN: &'static str = "freeze";
     }
@@ -76,6 +82,8 @@ pub type RolloutId = Id<kind::Rollout>;
 pub type AssignmentId = Id<kind::Assignment>;
 /// Id of an enrolment or API token.
 pub type TokenId = Id<kind::Token>;
+/// Names an enrolment that waits for an operator.
+pub type EnrolmentId = Id<kind::Enrolment>;
 
 impl<K> Id<K> {
     /// Wraps a UUID that the caller made.

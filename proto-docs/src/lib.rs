@@ -23,6 +23,8 @@ pub mod version;
 pub mod paths {
     /// `POST`: enrolment token and CSR in, certificate out. Needs no client certificate.
     pub const ENROL: &str = "/v1/enrol";
+    /// `POST`: a new key's CSR in, its certificate out. A certificate that has ended is welcome here, and nowhere else.
+    pub const RENEW: &str = "/v1/renew";
     /// `POST`: [`crate::check_in::CheckIn`] in, a signed [`crate::instruction::Instruction`] out.
     pub const CHECK_IN: &str = "/v1/checkin";
     /// `POST`: [`crate::report::Reports`] in, [`crate::report::Receipt`] out.

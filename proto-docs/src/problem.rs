@@ -42,6 +42,8 @@ pub enum Code {
     DeviceRevoked,
     /// No client certificate of an enrolled device.
     UnknownDevice,
+    /// The device's certificate has ended; it is still good for renewing it.
+    CertificateExpired,
     /// The enrolment token is unknown.
     TokenInvalid,
     /// The enrolment token has expired.
@@ -50,6 +52,10 @@ pub enum Code {
     TokenUsed,
     /// The serial number or name belongs to a device with another key.
     IdentityConflict,
+    /// The enrolment waits for an operator.
+    EnrolmentPending,
+    /// An operator rejected the enrolment.
+    EnrolmentRejected,
     /// The request did not arrive in time.
     Timeout,
     /// Nothing is there.
@@ -86,7 +92,7 @@ pub enum Code {
 
 impl Code {
     /// Every code, in the order of the table.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 30] = [
         Self::BadRequest,
         Self::Invalid,
         Self::BadSelector,
@@ -94,10 +100,13 @@ impl Code {
         Self::Forbidden,
         Self::DeviceRevoked,
         Self::UnknownDevice,
+        Self::CertificateExpired,
         Self::TokenInvalid,
         Self::TokenExpired,
         Self::TokenUsed,
         Self::IdentityConflict,
+        Self::EnrolmentPending,
+        Self::EnrolmentRejected,
         Self::Timeout,
         Self::NotFound,
         Self::MethodNotAllowed,
@@ -126,10 +135,13 @@ impl Code {
             Self::Forbidden => ("forbidden", "Not allowed", 403),
             Self::DeviceRevoked => ("device_revoked", "The device was revoked or decommissioned", 403),
             Self::UnknownDevice => ("unknown_device", "A client certificate of an enrolled device is needed", 401),
+            Self::CertificateExpired => ("certificate_expired", "The device's certificate has ended", 401),
             Self::TokenInvalid => ("token_invalid", "The enrolment token is not valid", 401),
             Self::TokenExpired => ("token_expired", "The enrolment token has expired", 403),
             Self::TokenUsed => ("token_used", "The enrolment token has no uses left", 403),
             Self::IdentityConflict => ("identity_conflict", "Another device has this identity", 409),
+            Self::EnrolmentPending => ("enrolment_pending", "The enrolment waits for an operator", 403),
+            Self::EnrolmentRejected => ("enrolment_rejected", "An operator rejected the enrolment", 403),
             Self::Timeout => ("timeout", "The request did not arrive in time", 408),
             Self::NotFound => ("not_found", "Not found", 404),
             Self::MethodNotAllowed => ("method_not_allowed", "The method is not allowed here", 405),

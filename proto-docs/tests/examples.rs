@@ -10,7 +10,7 @@ use callboard_proto::{
     admin,
     check_in::CheckIn,
     digest::Digest,
-    enrol::{Bundle, Enrol, Enrolled},
+    enrol::{Bundle, Enrol, Enrolled, Renew, Renewed},
     instruction::{Action, ActivateOn, Instruction, Reason},
     payload::{CHUNK_SIZE, Format},
     problem::{Code, Problem},
@@ -189,6 +189,8 @@ fn every_example_is_what_its_type_reads_and_writes() {
     let mut known = vec![
         round::<Enrol>("enrol.json"),
         round::<Enrolled>("enrolled.json"),
+        round::<Renew>("renew.json"),
+        round::<Renewed>("renewed.json"),
         round::<Bundle>("bundle.json"),
         round::<CheckIn>("check-in.json"),
         round::<Instruction>("instruction.json"),

@@ -7,7 +7,7 @@ use callboard_proto::{
     admin::{self, Phase, RolloutSpec},
     check_in::{self, CheckIn},
     digest::Digest,
-    enrol::{self, Enrol},
+    enrol::{self, Enrol, Renew},
     ids,
     instruction::{Action, Instruction},
     paths, payload,
@@ -115,10 +115,11 @@ fn the_tables_of_fields_are_the_fields() {
     let with_crit = |fields: &[&str]| fields.iter().chain(&["crit"]).map(|field| (*field).to_owned()).collect();
     let (check_in, enrolment, states, signing) =
         (page("check-in.md"), page("enrolment.md"), page("states.md"), page("signing.md"));
-    let documents: [(&str, &str, &[&str]); 5] = [
+    let documents: [(&str, &str, &[&str]); 6] = [
         (&check_in, "## `POST /v1/checkin`", CheckIn::FIELDS),
         (&check_in, "## The instruction", Instruction::FIELDS),
         (&enrolment, "## `POST /v1/enrol`", Enrol::FIELDS),
+        (&enrolment, "## `POST /v1/renew`", Renew::FIELDS),
         (&signing, "## Root", Root::FIELDS),
         (&signing, "## Release", Release::FIELDS),
     ];
@@ -171,6 +172,7 @@ fn the_table_of_device_paths_is_the_paths() {
     let named = |path: String| path.replace(&digest.to_string(), "{sha256}");
     let wanted = [
         format!("`POST {}`", paths::ENROL),
+        format!("`POST {}`", paths::RENEW),
         format!("`POST {}`", paths::CHECK_IN),
         format!("`POST {}`", paths::REPORTS),
         format!("`GET`, `HEAD {}`", named(paths::payload(digest))),
@@ -243,6 +245,7 @@ fn sizes_in_the_pages_are_the_constants() {
     let bodies = rows(&page("README.md"), "## Paths of the device listener");
     let size = |path: &str| bodies.iter().find(|row| row[0].contains(path)).unwrap()[2].clone();
     assert_eq!(size("/v1/enrol"), kib(enrol::MAX_BYTES));
+    assert_eq!(size("/v1/renew"), kib(enrol::MAX_BYTES));
     assert_eq!(size("/v1/checkin"), kib(check_in::MAX_BYTES));
     assert_eq!(size("/v1/reports"), kib(report::MAX_BYTES));
     let signing = page("signing.md");

@@ -27,6 +27,7 @@ pub(crate) mod loads;
 pub(crate) mod overview;
 pub(crate) mod presence;
 pub(crate) mod releases;
+pub(crate) mod renewal;
 pub(crate) mod report;
 pub(crate) mod rollouts;
 pub(crate) mod served;

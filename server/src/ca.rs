@@ -48,8 +48,10 @@ const BACK_DATED: Duration = DAY.saturating_mul(366);
 const CA_LIFE: Duration = DAY.saturating_mul(20 * 365);
 /// The certificate is pinned by its issuer and replaced by `callboard certificate renew`; nothing renews it unasked.
 const SERVER_LIFE: Duration = DAY.saturating_mul(5 * 365);
-/// Half a year; renewal is due at two thirds of it.
+/// Half a year.
 const DEVICE_LIFE: Duration = DAY.saturating_mul(180);
+/// Renewal is due at two thirds of it: two months remain for a till that is switched off, or a server that is.
+const RENEWED_BEFORE_END: Duration = DAY.saturating_mul(60);
 /// Servers that share a device CA may disagree about the time, but not by more.
 const DEVICE_BACK_DATED: Duration = DAY;
 
@@ -142,6 +144,11 @@ fn keep_earlier(path: &Path, access: Access) -> Result<(), CaError> {
     let mut kept = path.as_os_str().to_owned();
     kept.push(".old");
     write(durable::replace, Path::new(&kept), &read(path)?, access)
+}
+
+/// From when on a device should renew the certificate that ends then.
+pub(crate) fn renew_at(not_after: Timestamp) -> Timestamp {
+    not_after - RENEWED_BEFORE_END
 }
 
 /// The digest of a certificate's SubjectPublicKeyInfo: what names a device.

@@ -18,6 +18,7 @@ mod days;
 mod demo;
 mod device;
 mod duration;
+mod enrolment;
 mod event;
 mod exit;
 mod flags;
@@ -96,6 +97,9 @@ enum Command {
     /// Permissions to enrol
     #[command(subcommand)]
     Token(token::TokenCommand),
+    /// Devices that wait to be accepted
+    #[command(subcommand)]
+    Enrolment(enrolment::EnrolmentCommand),
     /// Who may operate the server
     #[command(subcommand)]
     ApiToken(api_token::ApiTokenCommand),
@@ -161,6 +165,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Site(command) => site::run(command, &context),
         Command::Freeze(command) => freeze::run(command, &context),
         Command::Token(command) => token::run(command, &context),
+        Command::Enrolment(command) => enrolment::run(command, &context),
         Command::ApiToken(command) => api_token::run(command, &context),
         Command::Rollout(command) => rollout::run(command, &context),
         Command::Attention(command) => attention::run(command, &context),

@@ -34,6 +34,11 @@ pub(crate) fn device_routes(config: &mut ServiceConfig) {
                 .route(post().to(device::enrol::post).wrap(from_fn(to_the_end))),
         ))
         .service(only(
+            resource("/v1/renew")
+                .app_data(body_limit(enrol::MAX_BYTES))
+                .route(post().to(device::renew::post).wrap(from_fn(to_the_end))),
+        ))
+        .service(only(
             resource("/v1/checkin").app_data(body_limit(check_in::MAX_BYTES)).route(post().to(device::check_in::post)),
         ))
         .service(only(
@@ -74,8 +79,8 @@ pub(crate) fn admin_routes(config: &mut ServiceConfig) {
 
 fn api_routes(config: &mut ServiceConfig) {
     use admin::{
-        api_tokens, attention, clock, devices, events, freezes, overview, payloads, releases, rollouts, sites, tokens,
-        trust,
+        api_tokens, attention, clock, devices, enrolments, events, freezes, overview, payloads, releases, rollouts,
+        sites, tokens, trust,
     };
     let mut at = |path: &str, routes: Vec<actix_web::Route>| {
         config.service(only(routes.into_iter().fold(resource(path), actix_web::Resource::route)));
@@ -105,6 +110,9 @@ fn api_routes(config: &mut ServiceConfig) {
     at("/freezes/{freeze}", vec![delete().to(freezes::delete)]);
     at("/tokens", vec![get().to(tokens::list), post().to(tokens::create)]);
     at("/tokens/{token}", vec![delete().to(tokens::revoke)]);
+    at("/enrolments", vec![get().to(enrolments::list)]);
+    at("/enrolments/{enrolment}/accept", vec![post().to(enrolments::accept)]);
+    at("/enrolments/{enrolment}/reject", vec![post().to(enrolments::reject)]);
     at("/api-tokens", vec![get().to(api_tokens::list), post().to(api_tokens::create)]);
     at("/api-tokens/{token}", vec![delete().to(api_tokens::revoke)]);
     at("/payloads/{sha256}", vec![put().to(payloads::put)]);

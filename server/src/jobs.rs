@@ -28,6 +28,8 @@ const WARN_EVERY: Duration = Duration::from_secs(86_400);
 const PURGE_AT_ONCE: i64 = 500;
 /// Every server reads changes within seconds.
 const KEEP_CHANGES: Duration = Duration::from_secs(3600);
+/// A device that waits asks every minute while somebody installs it; one that did not for so long will not.
+const KEEP_ENROLMENTS: Duration = Duration::from_secs(30 * 86_400);
 /// Longer than a forecast looks back.
 const KEEP_HOURS: Duration = Duration::from_secs(8 * 86_400);
 
@@ -135,6 +137,7 @@ async fn purge(app: &App, retention: Duration) -> Result<(), Error> {
         .write(move |conn| {
             db::Purpose::Jobs.of(|| {
                 db::counters::purge_changes(conn, now - KEEP_CHANGES)?;
+                db::enrolments::purge(conn, now - KEEP_ENROLMENTS)?;
                 Ok::<_, Error>(db::hours::purge(conn, now - KEEP_HOURS)?)
             })
         })

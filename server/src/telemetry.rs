@@ -42,6 +42,8 @@ pub(crate) struct Metrics {
     reports: Family<OutcomeLabel, Counter>,
     refused_report_lines: Throttle,
     enrolments: Counter,
+    renewals: Counter,
+    enrolments_waiting: Gauge,
     refused_tokens: Counter,
     refused_token_lines: Throttle,
     /// Payload bytes sent.
@@ -95,6 +97,8 @@ impl Metrics {
             reports: Family::default(),
             refused_report_lines: Throttle::new(),
             enrolments: Counter::default(),
+            renewals: Counter::default(),
+            enrolments_waiting: Gauge::default(),
             refused_tokens: Counter::default(),
             refused_token_lines: Throttle::new(),
             bytes_served: Arc::new(AtomicU64::new(0)),
@@ -115,6 +119,9 @@ impl Metrics {
         registry.register("waiting", "Devices whose check-in waits for something new", metrics.waiting.clone());
         registry.register("reports", "Reports received, by what they did", metrics.reports.clone());
         registry.register("enrolments", "Enrolments answered with a certificate", metrics.enrolments.clone());
+        let waiting = metrics.enrolments_waiting.clone();
+        registry.register("enrolments_waiting", "Enrolments that wait for an operator", waiting);
+        registry.register("renewals", "Renewed device certificates that came into use", metrics.renewals.clone());
         registry.register("api_tokens_refused", "Requests with a wrong API token", metrics.refused_tokens.clone());
         registry.register_with_unit("payload_served", "Payload bytes sent", Unit::Bytes, metrics.served.clone());
         registry.register("database_statements", "Statements run, by purpose", metrics.statements.clone());
@@ -165,6 +172,10 @@ impl Metrics {
         self.enrolments.inc();
     }
 
+    pub(crate) fn renewed(&self) {
+        self.renewals.inc();
+    }
+
     /// Everything in the OpenMetrics text format; `remaining` is what expires, with the seconds left.
     pub(crate) fn encode(
         &self,
@@ -189,6 +200,7 @@ impl Metrics {
                 .get_or_create(&StateLabel { state: state.clone() })
                 .set(i64::try_from(*n).unwrap_or(i64::MAX));
         }
+        self.enrolments_waiting.set(i64::try_from(overview.enrolments_waiting).unwrap_or(i64::MAX));
         let mut text = String::new();
         encode(&mut text, &self.registry)?;
         Ok(text)
@@ -239,7 +251,7 @@ mod tests {
         metrics.check_in(Action::None, Duration::from_millis(1));
         metrics.report(true);
         let one = |key: &str| [(key.to_owned(), 1)].into();
-        let overview = Overview { devices: one("online"), assignments: one("staged") };
+        let overview = Overview { devices: one("online"), assignments: one("staged"), enrolments_waiting: 1 };
         let text = metrics.encode(&overview, [("root", 1)].into_iter()).expect("text");
         let exposed = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
         let exposed: BTreeSet<(String, String)> = exposed

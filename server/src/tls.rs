@@ -1,8 +1,8 @@
 //! rustls settings of the two listeners, and who is at the other end of a device's connection.
 //!
 //! Devices: TLS 1.3 only. A client certificate is asked for but not demanded, because enrolment and trust documents
-//! come before there is one; routes decide. A certificate that the device CA did not issue, or that has expired, fails
-//! the handshake. A resumed session brings the certificate of its first handshake along without checking it again, and
+//! come before there is one; routes decide. A certificate that the device CA did not issue fails the handshake; one that
+//! has ended reaches renewal and nothing else. A resumed session brings the certificate of its first handshake along without checking it again, and
 //! an open connection outlives its end, so whether a device is still welcome is asked of the clock and of the registry
 //! on every request, never of the handshake.
 //!
@@ -31,6 +31,8 @@ use crate::{
     clock::Clock,
 };
 
+mod lapsed;
+
 /// Sessions that can be resumed. One node serves about so many devices, each keeping one session of about 1 KiB; what
 /// does not fit costs a full handshake. More devices, or several nodes, want tickets under a shared key instead.
 const SESSIONS: usize = 50_000;
@@ -52,6 +54,7 @@ pub(crate) fn device_listener(
         .allow_unauthenticated()
         .build()
         .map_err(|source| TlsError::Verifier(source.to_string()))?;
+    let verifier = Arc::new(lapsed::LapsedToo(verifier));
     let mut config = config(&[&rustls::version::TLS13], Some(verifier), certificate, key, clock)?;
     config.session_storage = Arc::new(Sessions(quick_cache::sync::Cache::new(SESSIONS)));
     config.send_tls13_tickets = TICKETS;

@@ -169,8 +169,7 @@ fn an_expired_certificate_lives_on_neither_in_a_session_nor_on_an_open_connectio
         server.advance(LASTS);
         device.check_in();
         server.advance(Duration::from_secs(1));
-        let said =
-            "the certificate of device till-1 ended at 2027-07-11T12:00:00Z; enrol again with a token made for till-1";
+        let said = "the certificate of device till-1 ended at 2027-07-11T12:00:00Z; POST /v1/renew renews it";
         let requests = [
             Request::post(paths::CHECK_IN).json(&device.next_check_in()),
             Request::post(paths::REPORTS).json(&json!({ "reports": [] })),
@@ -178,10 +177,10 @@ fn an_expired_certificate_lives_on_neither_in_a_session_nor_on_an_open_connectio
         ];
         assert!(device.wire.is_open(), "the connection is the one of before");
         for request in &requests {
-            refused(&device.wire.send(request), Code::UnknownDevice, said);
+            refused(&device.wire.send(request), Code::CertificateExpired, said);
         }
         device.wire.disconnect();
-        refused(&device.wire.send(&requests[0]), Code::UnknownDevice, said);
+        refused(&device.wire.send(&requests[0]), Code::CertificateExpired, said);
         assert_eq!(device.wire.handshake, Some(HandshakeKind::Resumed));
     });
 }

@@ -60,6 +60,7 @@ mod progressive;
 mod registry;
 mod reimage;
 mod releases;
+mod renewal;
 mod reports;
 mod retention;
 mod retries;
@@ -75,6 +76,7 @@ mod structure;
 mod texts;
 mod timers;
 mod trading;
+mod waiting_enrolments;
 
 /// The thin binaries of this package.
 const BINARIES: Binaries =

@@ -22,7 +22,7 @@ const GRAMMAR: [&str; 8] = [
     "unknown variant",
     "column",
     "is not allowed: 1 to 64 of",
-    "is not allowed: 1 to 64 bytes without control characters",
+    "is not allowed: 1 to 64 printable ASCII characters",
     "is not an IANA time zone",
 ];
 const LONG: &[&str] = &["has 1000000 bytes; at most"];

@@ -60,7 +60,8 @@ fn certificates(pem: &str, what: &'static str) -> Result<Vec<CertificateDer<'sta
 }
 
 /// The two ways to connect.
-pub(super) struct Connectors {
+#[derive(Clone)]
+pub(crate) struct Connectors {
     /// As everybody does.
     pub(super) strict: TlsConnector,
     /// With the certificates' dates ignored.
@@ -68,7 +69,7 @@ pub(super) struct Connectors {
 }
 
 impl Connectors {
-    pub(super) fn new(ca_pem: &str, credentials: Option<Credentials>, clock: &Arc<Clock>) -> Result<Self, TlsError> {
+    pub(crate) fn new(ca_pem: &str, credentials: Option<Credentials>, clock: &Arc<Clock>) -> Result<Self, TlsError> {
         let provider = Arc::new(ring::default_provider());
         let mut roots = RootCertStore::empty();
         for certificate in certificates(ca_pem, "the server's CA certificate")? {

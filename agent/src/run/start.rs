@@ -28,6 +28,7 @@ use crate::{
     notify::Notifier,
     outbox::Outbox,
     products::{InstalledRelease, ProductRecord, ProductSlots},
+    renew,
     slots::{Found, SlotError},
     verify::{self, Floor},
     words::Code,
@@ -80,13 +81,15 @@ pub(super) fn open(settings: Settings, fs: Rc<dyn Fs>, identity: Identity) -> Re
     {
         tracing::warn!(%error, "left-over payloads could not be removed");
     }
+    let renewal = renew::open(&*fs, &state_dir);
     let image_id = image::id(settings.image_id_file.as_deref());
     let agent = Agent {
         client: client(&*fs, &settings, &state_dir, &identity, &clock)?,
         settings,
         fs,
         clock,
-        identity,
+        identity: RefCell::new(Rc::new(identity)),
+        renewal: RefCell::new(renewal),
         root,
         journal: RefCell::new(journal),
         outbox: RefCell::new(outbox),
@@ -103,6 +106,7 @@ pub(super) fn open(settings: Settings, fs: Rc<dyn Fs>, identity: Identity) -> Re
         image_id,
         state_dir,
     };
+    renew::resume(&agent);
     if found == Found::Lost {
         tracing::error!(
             "both slots of the journal are damaged; what is installed stays, what was under way is forgotten"

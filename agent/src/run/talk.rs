@@ -13,7 +13,7 @@ use callboard_proto::{
 };
 
 use super::{Answer, CheckInError, ClientError, boottime, check_in, outbox};
-use crate::{agent::Agent, journal::Attempt};
+use crate::{agent::Agent, journal::Attempt, renew};
 
 /// Longest failure text; it stands in the journal too, which is small.
 const MAX_TEXT: usize = 2000;
@@ -65,7 +65,19 @@ pub(super) fn begin(agent: Rc<Agent>, wait_s: u32) -> Talking {
     let talk = async move {
         let reported = check_in::flush(&agent).await;
         let asked = boottime();
-        let answer = check_in::check_in(&agent, wait_s).await;
+        let mut answer = check_in::check_in(&agent, wait_s).await;
+        // The server's clock says what this one's did not.
+        if answer.as_ref().is_err_and(CheckInError::is_expired) && renew::now(&agent).await {
+            answer = check_in::check_in(&agent, wait_s).await;
+        }
+        match &answer {
+            Ok(_) => {
+                renew::answered(&agent);
+                // Now that the time is known.
+                renew::if_due(&agent).await;
+            }
+            Err(_) => renew::unanswered(&agent),
+        }
         // Reports never stand in the way of a check-in, and a clock that was wrong may be right now.
         let reported = match (&answer, reported) {
             (Ok(_), Err(_)) => check_in::flush(&agent).await,

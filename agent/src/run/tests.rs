@@ -107,6 +107,7 @@ fn identity() -> (Identity, &'static str) {
         server_ca_pem: certificate.clone(),
         certificate_pem: certificate.clone(),
         expires_at: testing::NOW,
+        renew_at: None,
     };
     (identity, key)
 }

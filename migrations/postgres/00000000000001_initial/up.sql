@@ -67,6 +67,14 @@ CREATE TABLE devices (
 CREATE INDEX devices_last_seen ON devices (last_seen);
 CREATE INDEX devices_site ON devices (site_id);
 
+-- A device's next key, from when its certificate was issued until it is used; the one in devices is good until then.
+CREATE TABLE renewals (
+    device_id BYTEA NOT NULL PRIMARY KEY REFERENCES devices (id),
+    spki BYTEA NOT NULL UNIQUE,
+    certificate TEXT COLLATE "C" NOT NULL,
+    issued_at BIGINT NOT NULL
+);
+
 -- Changes of single devices, tailed by the other servers on the same database.
 CREATE TABLE changes (
     seq BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -92,8 +100,29 @@ CREATE TABLE enrol_tokens (
     max_uses BIGINT NOT NULL,
     created_at BIGINT NOT NULL,
     expires_at BIGINT NOT NULL,
-    revoked_at BIGINT
+    revoked_at BIGINT,
+    serial_pattern TEXT COLLATE "C", -- only serial numbers that match this glob
+    waits SMALLINT NOT NULL -- 1: who uses it waits for an operator
 );
+
+-- Keys that asked to become a device and wait for an operator, or were decided on and did not ask again yet.
+CREATE TABLE enrolments (
+    id BYTEA NOT NULL PRIMARY KEY,
+    spki BYTEA NOT NULL UNIQUE,
+    token_id BYTEA NOT NULL REFERENCES enrol_tokens (id),
+    state SMALLINT NOT NULL, -- 0 waiting, 1 accepted, 2 rejected
+    why TEXT COLLATE "C" NOT NULL,
+    device_id BYTEA REFERENCES devices (id), -- claims to be this one, or will be
+    name TEXT COLLATE "C",
+    serial TEXT COLLATE "C",
+    hw TEXT COLLATE "C" NOT NULL,
+    arch TEXT COLLATE "C" NOT NULL,
+    source TEXT COLLATE "C",
+    first_at BIGINT NOT NULL,
+    last_at BIGINT NOT NULL,
+    decided_by TEXT COLLATE "C"
+);
+CREATE INDEX enrolments_token ON enrolments (token_id);
 
 CREATE TABLE roots (
     version BIGINT NOT NULL PRIMARY KEY,

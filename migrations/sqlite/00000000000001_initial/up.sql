@@ -67,6 +67,14 @@ CREATE TABLE devices (
 CREATE INDEX devices_last_seen ON devices (last_seen);
 CREATE INDEX devices_site ON devices (site_id);
 
+-- A device's next key, from when its certificate was issued until it is used; the one in devices is good until then.
+CREATE TABLE renewals (
+    device_id BLOB NOT NULL PRIMARY KEY REFERENCES devices (id),
+    spki BLOB NOT NULL UNIQUE,
+    certificate TEXT NOT NULL,
+    issued_at INTEGER NOT NULL
+) STRICT;
+
 -- Changes of single devices, tailed by the other servers on the same database.
 CREATE TABLE changes (
     seq INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -92,8 +100,29 @@ CREATE TABLE enrol_tokens (
     max_uses INTEGER NOT NULL,
     created_at INTEGER NOT NULL,
     expires_at INTEGER NOT NULL,
-    revoked_at INTEGER
+    revoked_at INTEGER,
+    serial_pattern TEXT, -- only serial numbers that match this glob
+    waits INTEGER NOT NULL -- 1: who uses it waits for an operator
 ) STRICT;
+
+-- Keys that asked to become a device and wait for an operator, or were decided on and did not ask again yet.
+CREATE TABLE enrolments (
+    id BLOB NOT NULL PRIMARY KEY,
+    spki BLOB NOT NULL UNIQUE,
+    token_id BLOB NOT NULL REFERENCES enrol_tokens (id),
+    state INTEGER NOT NULL, -- 0 waiting, 1 accepted, 2 rejected
+    why TEXT NOT NULL,
+    device_id BLOB REFERENCES devices (id), -- claims to be this one, or will be
+    name TEXT,
+    serial TEXT,
+    hw TEXT NOT NULL,
+    arch TEXT NOT NULL,
+    source TEXT,
+    first_at INTEGER NOT NULL,
+    last_at INTEGER NOT NULL,
+    decided_by TEXT
+) STRICT;
+CREATE INDEX enrolments_token ON enrolments (token_id);
 
 CREATE TABLE roots (
     version INTEGER NOT NULL PRIMARY KEY,

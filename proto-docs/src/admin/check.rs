@@ -3,9 +3,9 @@
 //! Selectors are checked by their parser, which knows the column, and names by their types.
 
 use super::{
-    BandwidthLimit, Because, ChangeSite, Decommission, DevicesOfRollout, EditLabels, EditRollout, Hold, ImportDevice,
-    ImportDevices, ImportSite, ImportSites, Labels, NewApiToken, NewFreeze, NewToken, OpenPhase, RolloutSpec,
-    SetBandwidth, SetSerial, SetTradingHours, TradingHours, Window,
+    AcceptEnrolment, BandwidthLimit, Because, ChangeSite, Decommission, DevicesOfRollout, EditLabels, EditRollout,
+    Hold, ImportDevice, ImportDevices, ImportSite, ImportSites, Labels, NewApiToken, NewFreeze, NewToken, OpenPhase,
+    RolloutSpec, SetBandwidth, SetSerial, SetTradingHours, TradingHours, Window,
 };
 use crate::text::{self, Check, MAX_TEXT};
 
@@ -43,18 +43,21 @@ pub fn check_labels(labels: &Labels) -> Result<(), String> {
     Ok(())
 }
 
-/// Refuses names of API tokens that the event log could not show.
+/// Refuses names of API tokens that the event log could not show, or that look like another one's: a second person is
+/// told from the first by them.
 ///
 /// # Errors
 /// Says what is wrong and what would be right.
 pub fn check_token_name(name: &str) -> Result<(), String> {
     let trimmed = name.trim();
-    if !trimmed.is_empty() && trimmed.len() <= MAX_TOKEN_NAME && !trimmed.chars().any(char::is_control) {
+    let legal = trimmed.bytes().all(|c| c.is_ascii_graphic() || c == b' ') && !trimmed.contains("  ");
+    if legal && (1..=MAX_TOKEN_NAME).contains(&trimmed.len()) {
         return Ok(());
     }
     let name: String = trimmed.chars().take(MAX_TOKEN_NAME + 1).collect();
     Err(format!(
-        "name {name:?} is not allowed: 1 to {MAX_TOKEN_NAME} bytes without control characters, such as \"release script\""
+        "name {name:?} is not allowed: 1 to {MAX_TOKEN_NAME} printable ASCII characters with single spaces between words, such \
+         as \"release script\""
     ))
 }
 
@@ -206,7 +209,14 @@ impl Check for NewFreeze {
 impl Check for NewToken {
     fn check(&self) -> Result<(), String> {
         text::some("device", self.device.as_ref(), MAX_TEXT)?;
+        text::some("serial_pattern", self.serial_pattern.as_ref(), MAX_TEXT)?;
         check_labels(&self.labels)
+    }
+}
+
+impl Check for AcceptEnrolment {
+    fn check(&self) -> Result<(), String> {
+        text::some("device", self.device.as_ref(), MAX_TEXT)
     }
 }
 

@@ -346,7 +346,7 @@ pub struct Considered {
 }
 
 /// Body of `POST /tokens`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct NewToken {
@@ -360,12 +360,36 @@ pub struct NewToken {
     /// Labels of devices that enrol with it.
     #[serde(default)]
     pub labels: Labels,
+    /// Only for serial numbers like this, such as `VF-*`: `*` is any run of characters, `?` is one.
+    #[serde(default)]
+    pub serial_pattern: Option<String>,
+    /// Whether devices are accepted at once; else each waits for an operator. True by default.
+    #[serde(default = "yes")]
+    pub auto_approve: bool,
     /// How many devices may use it; 1 by default.
     #[serde(default)]
     pub max_uses: Option<u32>,
     /// Seconds until it expires; 7 days by default, at most 366 days.
     #[serde(default)]
     pub ttl_s: Option<u64>,
+}
+
+impl Default for NewToken {
+    fn default() -> Self {
+        Self {
+            device: None,
+            site: None,
+            labels: Labels::new(),
+            serial_pattern: None,
+            auto_approve: yes(),
+            max_uses: None,
+            ttl_s: None,
+        }
+    }
+}
+
+const fn yes() -> bool {
+    true
 }
 
 /// Answer to [`NewToken`]; the only time that the token is shown.
@@ -400,6 +424,10 @@ pub struct Token {
     pub site: Option<SiteId>,
     /// Labels of devices that enrol with it.
     pub labels: Labels,
+    /// Only for serial numbers like this.
+    pub serial_pattern: Option<String>,
+    /// Whether devices are accepted at once.
+    pub auto_approve: bool,
     /// How many devices have used it.
     pub uses: u32,
     /// How many may.

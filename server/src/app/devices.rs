@@ -14,6 +14,7 @@ use callboard_policy::{
 use callboard_proto::{
     admin::{self, EditLabels, Imported, check_labels},
     check_in::Progress,
+    digest::Digest,
     ids::{AssignmentId, DeviceId},
     problem::Code,
     state::AgentState,
@@ -46,6 +47,8 @@ pub(crate) struct Known {
     pub(crate) contact: Mutex<LastContact>,
     /// How often it asks; with whoever remembers the device, so that there is no other map to grow.
     pub(crate) pace: Arc<DefaultDirectRateLimiter>,
+    /// A key that was shown in its name and is not its own: whoever shows it again costs no look at the database.
+    stranger: Mutex<Option<Digest>>,
 }
 
 /// What a device said last; not in the database but for the first three.
@@ -66,6 +69,16 @@ pub(crate) struct LastContact {
 }
 
 impl Known {
+    /// Whether this key was found not to be the device's.
+    pub(crate) fn is_stranger(&self, spki: Digest) -> bool {
+        *self.stranger.lock().unwrap_or_else(PoisonError::into_inner) == Some(spki)
+    }
+
+    /// This key is not the device's.
+    pub(crate) fn estrange(&self, spki: Digest) {
+        *self.stranger.lock().unwrap_or_else(PoisonError::into_inner) = Some(spki);
+    }
+
     pub(crate) fn contact(&self) -> LastContact {
         self.locked().clone()
     }
@@ -145,7 +158,7 @@ fn remember(app: &App, mut record: Record, mut contact: LastContact, pace: Arc<D
             contact.rhythm = contact.rhythm.or(record.rhythm);
         }
     }
-    Known { record, contact: Mutex::new(contact), pace }
+    Known { record, contact: Mutex::new(contact), pace, stranger: Mutex::new(None) }
 }
 
 /// A device by its id or its name.

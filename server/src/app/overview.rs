@@ -10,13 +10,14 @@ use crate::db;
 pub(crate) async fn overview(app: &App) -> Result<Overview> {
     let context = app.selector_context();
     let online = context.now - online_for(context.poll_interval);
-    let (devices, assignments) = app
+    let (devices, assignments, waiting) = app
         .db
         .read(move |conn| {
             db::Purpose::Metrics.of(|| {
                 let [all, never, online] = db::devices::count_by_last_seen(conn, online)?;
                 let abandoned = db::selector::count_abandoned(conn, &context)?;
-                Ok::<_, Error>(([all, never, online, abandoned], db::assignments::count_open(conn)?))
+                let waiting = db::enrolments::count_waiting(conn)?;
+                Ok::<_, Error>(([all, never, online, abandoned], db::assignments::count_open(conn)?, waiting))
             })
         })
         .await?;
@@ -33,5 +34,6 @@ pub(crate) async fn overview(app: &App) -> Result<Overview> {
             .into_iter()
             .map(|(state, n)| (state.as_str().to_owned(), u64::try_from(n).unwrap_or(0)))
             .collect(),
+        enrolments_waiting: u64::try_from(waiting).unwrap_or(0),
     })
 }

@@ -79,6 +79,11 @@ pub(crate) async fn create(app: &App, new: admin::NewToken) -> Result<admin::Tok
     if new.device.is_some() && (new.site.is_some() || !new.labels.is_empty()) {
         return Err(Error::invalid("a token bound to a device has neither site nor labels: the device keeps its own"));
     }
+    if new.device.is_some() && (new.serial_pattern.is_some() || !new.auto_approve) {
+        return Err(Error::invalid(
+            "a token bound to a device has neither serial_pattern nor auto_approve = false: it says already which device",
+        ));
+    }
     // Before the token is written: it is shown in the bundle and nowhere else.
     let root = app.newest_root().ok_or_else(|| {
         Error::refused(Code::WrongState, "no root is published yet; publish one with callboard root publish")
@@ -131,6 +136,8 @@ fn stored(
         created_at,
         expires_at,
         revoked_at: None,
+        serial_pattern: new.serial_pattern,
+        waits: !new.auto_approve,
     }
 }
 

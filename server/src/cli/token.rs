@@ -54,6 +54,12 @@ pub(crate) struct CreateArgs {
     /// Devices that enrol with it get this label; may be repeated
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = label::parse)]
     labels: Vec<Label>,
+    /// Only for serial numbers like this, such as 'VF-*'
+    #[arg(long, value_name = "GLOB")]
+    serial: Option<String>,
+    /// Devices that enrol with it wait until somebody accepts them (callboard enrolment accept)
+    #[arg(long)]
+    wait: bool,
     /// How many devices may use it [default: 1]
     #[arg(long, value_name = "N")]
     uses: Option<u32>,
@@ -86,6 +92,8 @@ fn create(api: &Api, args: CreateArgs, context: &Context) -> anyhow::Result<()> 
         device: args.device,
         site: args.site,
         labels: label::collect(args.labels)?,
+        serial_pattern: args.serial,
+        auto_approve: !args.wait,
         max_uses: args.uses,
         ttl_s: args.ttl.map(|ttl| ttl.as_secs()),
     };
@@ -129,8 +137,10 @@ fn list(tokens: &[Token]) -> String {
             token.expires_at.to_string(),
             table::or_empty(token.device.as_ref()),
             table::or_empty(token.site.as_ref()),
+            token.serial_pattern.clone().unwrap_or_default(),
+            if token.auto_approve { String::new() } else { "yes".to_owned() },
             table::pairs(&token.labels),
         ]
     });
-    table::list(["ID", "USES", "EXPIRES", "DEVICE", "SITE", "LABELS"], rows)
+    table::list(["ID", "USES", "EXPIRES", "DEVICE", "SITE", "SERIAL", "WAITS", "LABELS"], rows)
 }

@@ -9,6 +9,12 @@ use super::{
     types::{Ms, Sha, Uid},
 };
 
+#[diesel::declare_sql_function]
+extern "SQL" {
+    /// Small letters for large ones; names are ASCII.
+    fn lower(text: diesel::sql_types::Text) -> diesel::sql_types::Text;
+}
+
 /// A permission to operate the server.
 #[derive(Clone, Debug)]
 pub(crate) struct ApiToken {
@@ -45,10 +51,10 @@ pub(crate) fn get(conn: &mut DbConn, id: TokenId) -> QueryResult<Option<ApiToken
     Ok(find::<_, Row>(conn, api_tokens::table.find(Uid::from(id)))?.map(ApiToken::from))
 }
 
-/// The usable token of this name.
+/// The usable token of this name; whether letters are large or small makes no other name.
 pub(crate) fn by_name(conn: &mut DbConn, name: &str) -> QueryResult<Option<ApiToken>> {
     let usable = api_tokens::table.filter(api_tokens::revoked_at.is_null());
-    Ok(find::<_, Row>(conn, usable.filter(api_tokens::name.eq(name.to_owned())))?.map(ApiToken::from))
+    Ok(find::<_, Row>(conn, usable.filter(lower(api_tokens::name).eq(name.to_ascii_lowercase())))?.map(ApiToken::from))
 }
 
 /// A page of tokens, newest first.

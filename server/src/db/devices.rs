@@ -23,6 +23,7 @@ use super::{
     assignments,
     conn::{DbConn, execute, find, load},
     counters, members,
+    renewals::{self, Renewal},
     schema::{devices, sites},
     sites::{Row as SiteRow, Site},
     types::{Ms, Sha, Uid, from_json, parse, to_i64, to_json, to_u32},
@@ -346,6 +347,17 @@ pub(crate) fn set_credential(
         devices::image_id.eq(None::<&str>),
     );
     execute(conn, row.set(values))?;
+    renewals::end(conn, id)?;
+    touch(conn, id, now)
+}
+
+/// The device uses the key of its renewal: nothing else about it changes.
+pub(crate) fn set_renewed(conn: &mut DbConn, id: DeviceId, renewal: &Renewal, now: Timestamp) -> QueryResult<()> {
+    let row = diesel::update(devices::table.find(Uid::from(id)));
+    let values =
+        (devices::spki.eq(Some(Sha(renewal.spki))), devices::certificate.eq(Some(renewal.certificate.as_str())));
+    execute(conn, row.set(values))?;
+    renewals::end(conn, id)?;
     touch(conn, id, now)
 }
 
@@ -393,6 +405,7 @@ pub(crate) fn set_hold(conn: &mut DbConn, id: DeviceId, hold: Option<&Hold>, now
 pub(crate) fn decommission(conn: &mut DbConn, id: DeviceId, now: Timestamp) -> QueryResult<()> {
     let row = diesel::update(devices::table.find(Uid::from(id)));
     execute(conn, row.set(devices::decommissioned_at.eq(Some(Ms::from(now)))))?;
+    renewals::end(conn, id)?;
     touch(conn, id, now)
 }
 

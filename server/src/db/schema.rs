@@ -103,6 +103,27 @@ diesel::table! {
         created_at -> BigInt,
         expires_at -> BigInt,
         revoked_at -> Nullable<BigInt>,
+        serial_pattern -> Nullable<Text>,
+        waits -> SmallInt,
+    }
+}
+
+diesel::table! {
+    enrolments (id) {
+        id -> Binary,
+        spki -> Binary,
+        token_id -> Binary,
+        state -> SmallInt,
+        why -> Text,
+        device_id -> Nullable<Binary>,
+        name -> Nullable<Text>,
+        serial -> Nullable<Text>,
+        hw -> Text,
+        arch -> Text,
+        source -> Nullable<Text>,
+        first_at -> BigInt,
+        last_at -> BigInt,
+        decided_by -> Nullable<Text>,
     }
 }
 
@@ -155,6 +176,15 @@ diesel::table! {
         edited_by -> Nullable<Text>,
         countersigned_by -> Nullable<Text>,
         countersigned_at -> Nullable<BigInt>,
+    }
+}
+
+diesel::table! {
+    renewals (device_id) {
+        device_id -> Binary,
+        spki -> Binary,
+        certificate -> Text,
+        issued_at -> BigInt,
     }
 }
 
@@ -285,4 +315,13 @@ diesel::joinable!(devices -> sites (site_id));
 diesel::joinable!(assignments -> devices (device_id));
 diesel::joinable!(assignments -> releases (release));
 diesel::joinable!(assignments -> rollouts (rollout_id));
-diesel::allow_tables_to_appear_in_same_query!(devices, sites, assignments, events, rollouts, enrol_tokens, releases);
+diesel::allow_tables_to_appear_in_same_query!(
+    devices,
+    sites,
+    assignments,
+    events,
+    rollouts,
+    enrol_tokens,
+    enrolments,
+    releases
+);

@@ -28,6 +28,10 @@ pub(crate) struct EnrolToken {
     pub(crate) created_at: Timestamp,
     pub(crate) expires_at: Timestamp,
     pub(crate) revoked_at: Option<Timestamp>,
+    /// Only serial numbers that match this glob.
+    pub(crate) serial_pattern: Option<String>,
+    /// Whether whoever uses it waits for an operator.
+    pub(crate) waits: bool,
 }
 
 #[derive(Queryable)]
@@ -42,6 +46,8 @@ struct Row {
     created_at: Ms,
     expires_at: Ms,
     revoked_at: Option<Ms>,
+    serial_pattern: Option<String>,
+    waits: i16,
 }
 
 impl Row {
@@ -57,6 +63,8 @@ impl Row {
             created_at: self.created_at.into(),
             expires_at: self.expires_at.into(),
             revoked_at: self.revoked_at.map(Timestamp::from),
+            serial_pattern: self.serial_pattern,
+            waits: self.waits != 0,
         })
     }
 }
@@ -96,6 +104,8 @@ pub(crate) fn insert(conn: &mut DbConn, token: &EnrolToken) -> QueryResult<()> {
         enrol_tokens::max_uses.eq(to_i64(token.max_uses)),
         enrol_tokens::created_at.eq(Ms::from(token.created_at)),
         enrol_tokens::expires_at.eq(Ms::from(token.expires_at)),
+        enrol_tokens::serial_pattern.eq(token.serial_pattern.as_deref()),
+        enrol_tokens::waits.eq(i16::from(token.waits)),
     );
     execute(conn, diesel::insert_into(enrol_tokens::table).values(row)).map(drop)
 }

@@ -4,6 +4,7 @@ pub(crate) mod api_tokens;
 pub(crate) mod attention;
 pub(crate) mod clock;
 pub(crate) mod devices;
+pub(crate) mod enrolments;
 pub(crate) mod events;
 pub(crate) mod freezes;
 pub(crate) mod health;

@@ -44,9 +44,26 @@ pub(crate) struct Peer {
     pub(crate) identity: PeerIdentity,
 }
 
+/// An enrolled device that is in service and may renew its certificate, also one that has ended.
+pub(crate) struct Renewing {
+    pub(crate) known: Arc<Known>,
+}
+
 impl PeerIdentity {
     /// Refuses a device that is not welcome any more, by the clock and by what the registry knows now.
     pub(crate) fn check(&self, now: Timestamp, known: &Known) -> ApiResult<()> {
+        self.check_key(known)?;
+        if now > self.not_after {
+            let name = &known.record.device.name;
+            let detail =
+                format!("the certificate of device {name} ended at {}; POST /v1/renew renews it", self.not_after);
+            return Err(ApiProblem::new(Code::CertificateExpired, detail));
+        }
+        Ok(())
+    }
+
+    /// Refuses a device that was taken out of service, or shows another key than its own.
+    fn check_key(&self, known: &Known) -> ApiResult<()> {
         let (record, name) = (&known.record, &known.record.device.name);
         if record.device.decommissioned {
             return Err(ApiProblem::new(Code::DeviceRevoked, format!("device {name} was decommissioned")));
@@ -54,13 +71,6 @@ impl PeerIdentity {
         if record.spki != Some(self.spki) {
             let detail = format!("this certificate of device {name} was replaced by another one");
             return Err(ApiProblem::new(Code::DeviceRevoked, detail));
-        }
-        if now > self.not_after {
-            let detail = format!(
-                "the certificate of device {name} ended at {}; enrol again with a token made for {name}",
-                self.not_after
-            );
-            return Err(ApiProblem::new(Code::UnknownDevice, detail));
         }
         Ok(())
     }
@@ -164,10 +174,37 @@ impl FromRequest for Peer {
     }
 }
 
+impl FromRequest for Renewing {
+    type Error = ApiProblem;
+    type Future = Extracted<Self>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let app = request.app_data::<web::Data<App>>().cloned();
+        let identity = request.conn_data::<PeerIdentity>().copied();
+        Box::pin(async move {
+            let (app, identity) = (app.ok_or_else(unknown)?, identity.ok_or_else(unknown)?);
+            let known = identity.known(&app).await?;
+            identity.check_key(&known)?;
+            Ok(Self { known })
+        })
+    }
+}
+
+impl PeerIdentity {
+    /// What is known of the device; a renewed key becomes its own by being shown.
+    async fn known(&self, app: &App) -> ApiResult<Arc<Known>> {
+        let known = app::devices::known(app, self.device).await?.ok_or_else(unknown)?;
+        if known.record.spki == Some(self.spki) || known.record.device.decommissioned {
+            return Ok(known);
+        }
+        Ok(app::renewal::adopt(app, &known, self.spki).await?.unwrap_or(known))
+    }
+}
+
 impl Peer {
     /// The device with this identity, as it is known now.
     async fn find(app: &App, identity: PeerIdentity) -> ApiResult<Self> {
-        let known = app::devices::known(app, identity.device).await?.ok_or_else(unknown)?;
+        let known = identity.known(app).await?;
         identity.check(app.clock.now(), &known)?;
         Ok(Self { known, identity })
     }

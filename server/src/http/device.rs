@@ -3,6 +3,7 @@
 pub(crate) mod check_in;
 pub(crate) mod enrol;
 pub(crate) mod payload;
+pub(crate) mod renew;
 pub(crate) mod reports;
 pub(crate) mod trust;
 mod welcome;

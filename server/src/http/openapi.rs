@@ -6,7 +6,8 @@ use actix_web::HttpResponse;
 use utoipa::OpenApi;
 
 use super::admin::{
-    api_tokens, attention, devices, events, freezes, overview, payloads, releases, rollouts, sites, tokens, trust,
+    api_tokens, attention, devices, enrolments, events, freezes, overview, payloads, releases, rollouts, sites, tokens,
+    trust,
 };
 
 /// The admin API.
@@ -22,6 +23,7 @@ use super::admin::{
         devices::set_serial, devices::clear_serial, devices::decommission, devices::history, devices::explain,
         freezes::list, freezes::create, freezes::delete,
         tokens::list, tokens::create, tokens::revoke,
+        enrolments::list, enrolments::accept, enrolments::reject,
         api_tokens::list, api_tokens::create, api_tokens::revoke,
         payloads::info, payloads::put,
         trust::root, trust::publish,

@@ -148,12 +148,20 @@ fn the_servers_own_certificate_does_not_pass_as_a_device() {
 }
 
 #[test]
-fn an_expired_certificate_is_refused_by_the_servers_clock() {
+fn an_expired_certificate_names_its_device_and_its_end_and_one_of_another_ca_does_not() {
     let scene = Scene::new();
     let client = Arc::new(scene.client(Some(scene.certificate(&scene.devices)), now()));
-    assert!(handshake(&scene.listener(now() + DAY * 179), &client, NAME).is_ok());
-    let refused = handshake(&scene.listener(now() + DAY * 181), &client, NAME).map(drop).unwrap_err();
+    let late = now() + DAY * 10_000;
+    let (server, _) = handshake(&scene.listener(late), &client, NAME).unwrap();
+    let peer = peer(server.peer_certificates().unwrap()).unwrap();
+    assert!(peer.device == device() && peer.not_after < late);
+    let other = tempfile::tempdir().unwrap();
+    let stranger = DeviceCa::create(other.path(), now()).unwrap();
+    let client = Arc::new(scene.client(Some(scene.certificate(&stranger)), now()));
+    let refused = handshake(&scene.listener(late), &client, NAME).map(drop).unwrap_err();
     assert!(matches!(refused, rustls::Error::InvalidCertificate(_)), "{refused}");
+    let early = handshake(&scene.listener(now() - DAY * 3), &client, NAME).map(drop).unwrap_err();
+    assert!(matches!(early, rustls::Error::InvalidCertificate(_)), "{early}");
 }
 
 #[test]

@@ -36,6 +36,8 @@ pub(crate) async fn list(_: Operator, app: Data<App>, query: Query<Paging>) -> A
         device: device.and_then(|name| name.parse().ok()),
         site: token.site,
         labels: token.labels,
+        serial_pattern: token.serial_pattern,
+        auto_approve: !token.waits,
         uses: token.uses,
         max_uses: token.max_uses,
         created_at: token.created_at,

@@ -17,9 +17,8 @@ pub(crate) async fn post(
     request: HttpRequest,
     body: Result<web::Bytes, actix_web::Error>,
 ) -> ApiResult<HttpResponse> {
-    if let Some(peer) = request.peer_addr() {
-        limit.check(peer.ip())?;
-    }
+    let source = request.peer_addr().map(|peer| peer.ip());
+    source.map(|source| limit.check(source)).transpose()?;
     let body: Enrol = super::parse(&body.map_err(|error| from_actix(&error))?)?;
-    Ok(HttpResponse::Ok().json(app::enrol::enrol(&app, body).await?))
+    Ok(HttpResponse::Ok().json(app::enrol::enrol(&app, body, source.map(|source| source.to_string())).await?))
 }

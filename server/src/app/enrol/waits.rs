@@ -1,0 +1,179 @@
+//! Enrolments that an operator decides on: what waits is written down, within bounds, and what was said of it is
+//! remembered until the device asks again.
+
+use callboard_proto::{
+    admin::{AcceptEnrolment, EnrolmentState, WaitingEnrolment},
+    ids::{DeviceId, EnrolmentId},
+    problem::Code,
+    time::Timestamp,
+};
+use uuid::Uuid;
+
+use super::{
+    super::{App, Error, Result, devices},
+    Request, alive,
+};
+use crate::db::{
+    self, DbConn,
+    enrolments::{self, Enrolment},
+    events::NewEvent,
+    tokens::EnrolToken,
+};
+
+/// Waiting enrolments of one token: whoever got hold of it cannot fill the list without end.
+const MAX_OF_TOKEN: i64 = 1000;
+/// Waiting enrolments from one address, which a shop's tills share.
+const MAX_FROM_SOURCE: i64 = 200;
+/// How exactly it is known when a device asked last: not each time costs a write.
+const ASKED_TO_THE_MINUTE: std::time::Duration = std::time::Duration::from_secs(60);
+
+/// Writes down that an enrolment waits, and why.
+pub(super) fn record(
+    conn: &mut DbConn,
+    request: &Request,
+    token: &EnrolToken,
+    known: Option<Enrolment>,
+    device: Option<DeviceId>,
+    why: &str,
+) -> Result<()> {
+    let now = request.now;
+    let fresh = match known {
+        Some(known) if known.token == token.id && known.why == why && known.device == device => {
+            if now.since(known.last_at) < ASKED_TO_THE_MINUTE {
+                return Ok(());
+            }
+            return Ok(enrolments::set(conn, &Enrolment { last_at: now, source: request.source.clone(), ..known })?);
+        }
+        Some(known) => known.first_at,
+        None => {
+            bounded(conn, request, token)?;
+            let text = format!("an enrolment with token {} waits for an operator: {why}", token.id);
+            let event = match device {
+                Some(device) => NewEvent::device("enrolment.waiting", device, text),
+                None => NewEvent::general("enrolment.waiting", text),
+            };
+            db::events::insert(conn, now, &event)?;
+            now
+        }
+    };
+    let body = &request.body;
+    let one = Enrolment {
+        id: EnrolmentId::from_uuid(Uuid::now_v7()),
+        spki: request.spki,
+        token: token.id,
+        state: EnrolmentState::Waiting,
+        why: why.to_owned(),
+        device,
+        name: body.name.clone(),
+        serial: body.serial.clone(),
+        hw: body.hw.clone(),
+        arch: body.arch.clone(),
+        source: request.source.clone(),
+        first_at: fresh,
+        last_at: now,
+        decided_by: None,
+    };
+    Ok(enrolments::set(conn, &one)?)
+}
+
+fn bounded(conn: &mut DbConn, request: &Request, token: &EnrolToken) -> Result<()> {
+    let (of_token, from_source) = enrolments::waiting(conn, token.id, request.source.as_deref())?;
+    let uses = i64::from(token.max_uses.saturating_sub(token.uses));
+    if of_token >= uses.min(MAX_OF_TOKEN) {
+        let detail =
+            format!("{of_token} enrolments with this token wait already; somebody has to decide on them first");
+        return Err(Error::refused(Code::TooManyRequests, detail));
+    }
+    if from_source >= MAX_FROM_SOURCE {
+        let detail = format!("{from_source} enrolments from this address wait already; somebody has to decide first");
+        return Err(Error::refused(Code::TooManyRequests, detail));
+    }
+    Ok(())
+}
+
+/// The key becomes a device the next time that it asks.
+pub(crate) async fn accept(app: &App, id: EnrolmentId, by: String, how: AcceptEnrolment) -> Result<WaitingEnrolment> {
+    if how.device.is_some() && how.name.is_some() {
+        return Err(Error::invalid("device and name are both given; it becomes one that exists, or a new one"));
+    }
+    decide(app, id, by, move |conn, one, now| {
+        let device = match (&how.device, &how.name) {
+            (Some(reference), _) => Some(alive(devices::resolve(conn, reference)?)?.device.id),
+            (None, Some(name)) => {
+                if db::devices::by_name(conn, name)?.is_some() {
+                    let detail = format!("device {name} exists; --as {name} makes it that one");
+                    return Err(Error::refused(Code::Conflict, detail));
+                }
+                None
+            }
+            (None, None) => one.device,
+        };
+        one.name = how.name.clone().or(one.name.take());
+        (one.state, one.device) = (EnrolmentState::Accepted, device);
+        let text =
+            format!("the enrolment of key {} was accepted by {}", one.spki, one.decided_by.as_deref().unwrap_or(""));
+        db::events::insert(conn, now, &event("enrolment.accepted", one.device, text))?;
+        Ok(())
+    })
+    .await
+}
+
+/// The key is refused each time that it asks.
+pub(crate) async fn reject(app: &App, id: EnrolmentId, by: String) -> Result<WaitingEnrolment> {
+    decide(app, id, by, |conn, one, now| {
+        one.state = EnrolmentState::Rejected;
+        let text =
+            format!("the enrolment of key {} was rejected by {}", one.spki, one.decided_by.as_deref().unwrap_or(""));
+        Ok(db::events::insert(conn, now, &event("enrolment.rejected", one.device, text))?)
+    })
+    .await
+}
+
+fn event(kind: &'static str, device: Option<DeviceId>, text: String) -> NewEvent {
+    match device {
+        Some(device) => NewEvent::device(kind, device, text),
+        None => NewEvent::general(kind, text),
+    }
+}
+
+async fn decide(
+    app: &App,
+    id: EnrolmentId,
+    by: String,
+    how: impl FnOnce(&mut DbConn, &mut Enrolment, Timestamp) -> Result<()> + Send + 'static,
+) -> Result<WaitingEnrolment> {
+    let now = app.clock.now();
+    app.db
+        .write(move |conn| {
+            let mut one = enrolments::get(conn, id)?.ok_or_else(|| Error::not_found("enrolment", id))?;
+            one.decided_by = Some(by);
+            how(conn, &mut one, now)?;
+            enrolments::set(conn, &one)?;
+            let name = match one.device {
+                Some(device) => db::devices::get(conn, device)?.map(|record| record.device.name.to_string()),
+                None => None,
+            };
+            Ok(show(one, name))
+        })
+        .await
+}
+
+/// An enrolment as operators see it, and the name of its device.
+pub(crate) fn show(one: Enrolment, device: Option<String>) -> WaitingEnrolment {
+    WaitingEnrolment {
+        id: one.id,
+        key: one.spki,
+        state: one.state,
+        why: one.why,
+        device: device.and_then(|name| name.parse().ok()),
+        name: one.name,
+        serial: one.serial,
+        hw: one.hw,
+        arch: one.arch,
+        source: one.source,
+        token: one.token,
+        first_at: one.first_at,
+        last_at: one.last_at,
+        decided_by: one.decided_by,
+    }
+}
