@@ -5,7 +5,7 @@ use std::{cmp::Reverse, collections::HashMap};
 use callboard_proto::{digest::Digest, ids::RolloutId, time::Timestamp};
 use chrono_tz::Tz;
 
-use crate::{freeze::Freeze, release::Release, rollout::Rollout, window::Tables};
+use crate::{freeze::Freeze, mixed::Mixed, release::Release, rollout::Rollout, window::Tables};
 
 /// A snapshot of everything that is not about a single device.
 #[derive(Clone, Debug, Default)]
@@ -16,7 +16,7 @@ pub struct Catalog {
     /// are to consider them.
     pub rollouts: Vec<Rollout>,
     /// The releases of these rollouts.
-    pub releases: HashMap<Digest, Release>,
+    pub releases: HashMap<Digest, Release, Mixed>,
     /// Freezes that are not over.
     pub freezes: Vec<Freeze>,
 }

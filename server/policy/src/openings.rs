@@ -7,7 +7,7 @@ use chrono_tz::Tz;
 
 use crate::{
     trading::{Trading, TradingHours},
-    window::{self, Span, Standing, Table, Window, WindowState, Zone},
+    window::{Restricting, Span, WindowState},
 };
 
 /// Steps from one obstacle to the next before giving up: two months of nights that are all forbidden. What comes later
@@ -18,9 +18,7 @@ const MAX_STEPS: usize = 128;
 #[derive(Clone, Debug, Default)]
 pub struct Openings<'a> {
     /// Only inside these; none means always.
-    pub windows: Vec<(&'a Window, Zone)>,
-    /// What was worked out of them beforehand.
-    pub(crate) table: Option<&'a Table>,
+    pub windows: Restricting<'a>,
     /// Not while the site trades.
     pub trading: Option<(&'a TradingHours, Tz)>,
     /// Not in these.
@@ -68,7 +66,7 @@ impl Openings<'_> {
             Some(Trading::Closed { opens, .. }) => opens,
             None => None,
         };
-        let closes = match self.window_at(at, needed) {
+        let closes = match self.windows.at(at, needed) {
             Some(WindowState::Closed { opens, .. }) => return Err(opens.map(|span| span.start)),
             Some(WindowState::Open { until, .. }) => Some(until),
             None => None,
@@ -76,41 +74,9 @@ impl Openings<'_> {
         Ok([begins, closes, self.freezes_from(at)].into_iter().flatten().min())
     }
 
-    /// Where the windows stand at `now`, as [`window::state_at`] tells it.
-    pub(crate) fn window_at(&self, now: Timestamp, needed: Duration) -> Option<WindowState> {
-        let looked_up = self.looked_up(now).and_then(|(standing, zone)| {
-            let long_enough = |span: &&Span| span.start + needed <= span.end;
-            match standing.open.filter(|open| now + needed <= open.end) {
-                Some(open) => Some(WindowState::Open { until: open.end, zone }),
-                None => {
-                    let opens = Some(*standing.coming.iter().find(long_enough)?);
-                    Some(WindowState::Closed { opens, zone })
-                }
-            }
-        });
-        looked_up.or_else(|| window::state_at(now, &self.windows, needed))
-    }
-
-    /// The last time in which windows were open, as [`window::last_closed`] tells it.
-    pub(crate) fn window_before(&self, now: Timestamp) -> Option<(Span, Zone)> {
-        match self.looked_up(now) {
-            Some((standing, zone)) => Some((standing.last, zone)),
-            None => window::last_closed(now, &self.windows),
-        }
-    }
-
-    /// Where the table says that the windows stand, which have one zone then.
-    fn looked_up(&self, now: Timestamp) -> Option<(Standing<'_>, Zone)> {
-        let (_, zone) = self.windows.first()?;
-        Some((self.table?.at(now)?, *zone))
-    }
-
     /// Since when nothing has been in the way, if nothing is at `at`; `None` if nothing ever was, as far back as one looks.
     pub fn began(&self, at: Timestamp) -> Option<Timestamp> {
-        let window = match self.looked_up(at) {
-            Some((standing, _)) => standing.open.map(|span| span.start),
-            None => window::began(at, &self.windows),
-        };
+        let window = self.windows.began(at);
         let closed = match self.trading.map(|(hours, tz)| hours.at(at, tz)) {
             Some(Trading::Closed { since, .. }) => since,
             _ => None,
@@ -138,10 +104,8 @@ mod tests {
     use crate::{
         fixture::at,
         trading::HoursSpec,
-        window::{Gates, Mode, Start, WindowTz, ZoneSource, week},
+        window::{Clock, Gate, Gates, Mode, Start, Window, WindowTz, week},
     };
-
-    const UTC: Zone = Zone { tz: Tz::UTC, source: ZoneSource::Window, mismatch: None };
 
     fn window(time: &str, minutes: u64) -> Window {
         let at = NaiveTime::parse_from_str(time, "%H:%M").expect("a time of day");
@@ -171,10 +135,9 @@ mod tests {
         needed_min: u64,
     ) -> String {
         let openings = Openings {
-            windows: windows.iter().map(|window| (window, UTC)).collect(),
+            windows: Restricting::of(windows, Gate::Install, Clock::site(Tz::UTC), Tz::UTC),
             trading: hours.map(|hours| (hours, Tz::UTC)),
             freezes: freezes.to_vec(),
-            table: None,
         };
         match openings.next(at(now), Duration::from_secs(needed_min * 60)) {
             Some(Opening { start, end: Some(end) }) => format!("{start} to {end}"),

@@ -23,7 +23,7 @@ use crate::{
     device::{Device, Member},
     guard::{HaltRule, Limits},
     selector::Selector,
-    window::{Clock, Gate, Tables, Window, Zone},
+    window::{Clock, Gate, Restricting, Tables, Window, Zone},
 };
 
 /// Lowest to highest priority is 0 to this.
@@ -282,13 +282,7 @@ impl Plan {
 
     /// The windows that restrict `gate`, each with the zone it follows.
     pub fn windows_for(&self, gate: Gate, device: &Device, now: Timestamp) -> Vec<(&Window, Zone)> {
-        self.windows_by(gate, &Clock::of(device, now))
-    }
-
-    /// The same by a device's clock.
-    pub(crate) fn windows_by(&self, gate: Gate, clock: &Clock) -> Vec<(&Window, Zone)> {
-        let restricting = self.windows.iter().filter(|window| window.gates.restrict(gate));
-        restricting.map(|window| (window, clock.zone(window.tz, self.default_tz))).collect()
+        Restricting::of(&self.windows, gate, Clock::of(device, now), self.default_tz).listed()
     }
 }
 

@@ -6,6 +6,7 @@
 //! * Windows may cross midnight and the end of the week. Windows that overlap or touch are one.
 
 mod cron;
+mod restricting;
 pub(crate) mod spans;
 pub(crate) mod start;
 mod table;
@@ -18,9 +19,10 @@ use callboard_proto::time::Timestamp;
 use chrono::{NaiveTime, Weekday};
 use chrono_tz::Tz;
 pub use cron::{CronStart, NotCron};
+pub use restricting::Restricting;
 pub use spans::Span;
+use table::Table;
 pub use table::Tables;
-pub(crate) use table::{Standing, Table};
 pub use zone::{Clock, Zone, ZoneSource, zone_of};
 
 /// Longest window: a week is always open.
@@ -134,11 +136,6 @@ pub fn state_at(now: Timestamp, windows: &[(&Window, Zone)], needed: Duration) -
     let next = spans::next_long_enough(now, windows, needed);
     let zone = next.map_or(first.1, |(_, zone)| zone);
     Some(WindowState::Closed { opens: next.map(|(span, _)| span), zone })
-}
-
-/// When the stretch began that is open at `now`.
-pub(crate) fn began(now: Timestamp, windows: &[(&Window, Zone)]) -> Option<Timestamp> {
-    spans::around(now, windows).map(|span| span.start)
 }
 
 /// The last time that ended at or before `now`, and whose clock it ended by.

@@ -18,7 +18,7 @@ use crate::{
     rollout::{Plan, Policy, Rollout},
     selector::Seen,
     trading::Trading,
-    window::{self, Gate, Mode, Span, Window, WindowState, WindowTz, Zone},
+    window::{Gate, Restricting, Span, WindowState, WindowTz, Zone},
 };
 
 /// A right is given for times that begin within a week: what comes later may still be changed by people. Where nothing
@@ -53,7 +53,7 @@ pub(super) fn admitted(case: &Case<'_>, rollout: &Rollout, gate: Gate) -> Result
     if let Some(opens) = (gate == Gate::Download).then(|| stopped(case)).flatten() {
         return Err(Verdict::NoBandwidth { opens });
     }
-    let (closes, grounds) = match openings.window_at(case.now, needed) {
+    let (closes, grounds) = match openings.windows.at(case.now, needed) {
         None => (None, exempt),
         Some(WindowState::Open { until, zone }) => (Some(until), Grounds::Window { until, zone }),
         Some(WindowState::Closed { zone, .. }) => return Err(Verdict::WindowClosed { gate, opens: opens(), zone }),
@@ -115,12 +115,11 @@ fn needed(plan: &Plan, gate: Gate) -> Duration {
 /// passed, or the device slept through one in best-effort mode. Trading hours and freezes do even then.
 fn openings<'a>(case: &Case<'a>, rollout: &'a Rollout, gate: Gate) -> (Openings<'a>, Grounds) {
     let plan = &rollout.plan;
-    let windows = plan.windows_by(gate, &case.clock);
-    let table = windows.first().and_then(|(_, zone)| rollout.tables.get(gate, zone.tz));
-    let mut openings = Openings { windows, table, ..Openings::default() };
+    let windows = Restricting::of(&plan.windows, gate, case.clock, plan.default_tz).with(&rollout.tables);
+    let mut openings = Openings { windows, ..Openings::default() };
     let exempt = match plan.deadline.filter(|deadline| case.now >= *deadline && !openings.windows.is_empty()) {
         Some(deadline) => Grounds::Overdue { deadline },
-        None => missed(case, rollout, &openings, needed(plan, gate)),
+        None => missed(case, rollout, &openings.windows, needed(plan, gate)),
     };
     if exempt != Grounds::Unrestricted {
         openings = Openings::default();
@@ -133,29 +132,16 @@ fn openings<'a>(case: &Case<'a>, rollout: &'a Rollout, gate: Gate) -> (Openings<
 }
 
 /// Whether the windows are closed now, but the device was away for all of the last one in best-effort mode.
-fn missed(case: &Case<'_>, rollout: &Rollout, openings: &Openings<'_>, needed: Duration) -> Grounds {
+fn missed(case: &Case<'_>, rollout: &Rollout, windows: &Restricting<'_>, needed: Duration) -> Grounds {
     let (Some(absence), Some(begins)) = (case.contact.absence, rollout.begins_at()) else {
         return Grounds::Unrestricted;
     };
-    let closed = || matches!(openings.window_at(case.now, needed), Some(WindowState::Closed { .. }));
-    match last_lenient(case.now, openings) {
+    let closed = || matches!(windows.at(case.now, needed), Some(WindowState::Closed { .. }));
+    match windows.lenient_before(case.now) {
         Some((span, zone)) if begins < span.end && absence.covers(span) && closed() => {
             Grounds::MissedWindow { span, zone }
         }
         _ => Grounds::Unrestricted,
-    }
-}
-
-/// The last time of the windows in best-effort mode that is over.
-fn last_lenient(now: Timestamp, openings: &Openings<'_>) -> Option<(Span, Zone)> {
-    let is_lenient = |(window, _): &&(&Window, Zone)| window.mode == Mode::BestEffort;
-    match openings.windows.iter().filter(is_lenient).count() {
-        0 => None,
-        all if all == openings.windows.len() => openings.window_before(now),
-        _ => {
-            let lenient: Vec<(&Window, Zone)> = openings.windows.iter().filter(is_lenient).copied().collect();
-            window::last_closed(now, &lenient)
-        }
     }
 }
 
@@ -170,7 +156,7 @@ pub(super) fn right(case: &Case<'_>, rollout: &Rollout) -> Option<Right> {
     let began = openings.began(case.now);
     if let Some(deadline) = plan.deadline.filter(|deadline| *deadline > case.now) {
         // From then on windows do not count.
-        let freed = Openings { windows: Vec::new(), ..openings }.next(deadline, plan.expected_install);
+        let freed = Openings { windows: Restricting::default(), ..openings }.next(deadline, plan.expected_install);
         found = [found, freed].into_iter().flatten().min_by_key(|opening| opening.start);
     }
     let opening = found.filter(|opening| opening.start <= case.now + FORESEEN)?;
@@ -223,10 +209,10 @@ pub(super) fn activation_ends(case: &Case<'_>, rollout: &Rollout) -> Option<Time
 /// When the last stretch ended in which an activation could begin, or ends that is too short now.
 fn passed(case: &Case<'_>, rollout: &Rollout) -> Option<Timestamp> {
     let (openings, _) = openings(case, rollout, Gate::Install);
-    let closed = match openings.window_at(case.now, Duration::ZERO) {
+    let closed = match openings.windows.at(case.now, Duration::ZERO) {
         None => None,
         Some(WindowState::Open { until, .. }) => Some(until),
-        Some(WindowState::Closed { .. }) => openings.window_before(case.now).map(|(span, _)| span.end),
+        Some(WindowState::Closed { .. }) => openings.windows.before(case.now).map(|(span, _)| span.end),
     };
     let traded = match openings.trading.map(|(hours, tz)| hours.at(case.now, tz)) {
         None => None,

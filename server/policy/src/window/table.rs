@@ -10,6 +10,7 @@ use callboard_proto::time::Timestamp;
 use chrono_tz::Tz;
 
 use super::{Gate, Span, Window, WindowTz, Zone, ZoneSource, spans};
+use crate::mixed::Mixed;
 
 /// For so long tables look ahead. They are to be made anew when half of it is over.
 pub(crate) const FORESEEN: Duration = Duration::from_secs(2 * 86_400);
@@ -83,8 +84,8 @@ impl Table {
 pub struct Tables {
     /// For which time and which zones they were made.
     made: Option<(Span, Vec<Tz>)>,
-    download: HashMap<Tz, Table>,
-    install: HashMap<Tz, Table>,
+    download: HashMap<Tz, Table, Mixed>,
+    install: HashMap<Tz, Table, Mixed>,
 }
 
 impl Tables {

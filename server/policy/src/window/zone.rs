@@ -41,13 +41,19 @@ pub fn zone_of(window: WindowTz, device: &Device, default: Tz, now: Timestamp) -
 }
 
 /// What is known of a device's zone at one moment, found once for all windows.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Clock {
     own: Option<(Tz, ZoneSource)>,
     mismatch: Option<Tz>,
 }
 
 impl Clock {
+    /// One that shows the time of `tz`, whatever the device.
+    #[cfg(test)]
+    pub(crate) const fn site(tz: Tz) -> Self {
+        Self { own: Some((tz, ZoneSource::Site)), mismatch: None }
+    }
+
     /// The clock of `device` at `now`.
     pub fn of(device: &Device, now: Timestamp) -> Self {
         let offset = |tz: Tz| tz.offset_from_utc_datetime(&now.utc().naive_utc()).fix();
