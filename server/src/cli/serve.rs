@@ -23,7 +23,8 @@ mod worlds;
 use super::exit::BadInput;
 use crate::{
     app::{
-        App, catalog,
+        App,
+        catalog::{self, Snapshot},
         expiry::{self, Expiry},
         presence,
         presence::Presence,
@@ -242,7 +243,9 @@ async fn open(
     let signer = OnlineSigner::load(&key).with_context(|| format!("cannot load the online key {}", key.display()))?;
     let server_ca_pem = std::fs::read_to_string(&server_ca)
         .with_context(|| format!("cannot read the server CA {}", server_ca.display()))?;
-    let snapshot = db.read(catalog::read).await.context("cannot read rollouts and releases")?;
+    let now = clock.now();
+    let snapshot = db.read(move |conn| catalog::read(conn, &Snapshot::default(), now)).await;
+    let snapshot = snapshot.context("cannot read rollouts and releases")?;
     if let Some(root) = &snapshot.root
         && !root.root.roles.online.keyids.contains(&signer.key_id())
     {

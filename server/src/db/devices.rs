@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     assignments,
     conn::{DbConn, execute, find, load},
-    counters, renewals,
+    counters, members, renewals,
     schema::{devices, sites},
     sites::{Row as SiteRow, Site},
     types::{Ms, Sha, Uid, from_json, parse, to_i64, to_json, to_u32},
@@ -151,6 +151,7 @@ impl Row {
             held: self.hold_reason.map(|reason| Hold { reason, until: self.hold_until.map(Into::into) }),
             assignments: Vec::new(),
             bad_releases: Vec::new(),
+            member_of: Vec::new(),
         };
         Ok(Record {
             device,
@@ -215,7 +216,13 @@ fn load_by(conn: &mut DbConn, by: By) -> QueryResult<Vec<Record>> {
         By::Numbers(numbers) => load(conn, query.filter(devices::number.eq_any(numbers))),
     }?;
     let record = |(row, site): (Row, Option<SiteRow>)| row.into_record(site.map(SiteRow::into_site).transpose()?);
-    rows.into_iter().map(record).collect()
+    let mut records = rows.into_iter().map(record).collect::<QueryResult<Vec<_>>>()?;
+    let numbers: Vec<i64> = records.iter().map(|record| i64::from(record.device.number)).collect();
+    let mut since = members::of(conn, &numbers)?;
+    for Record { device, .. } in &mut records {
+        device.member_of = since.remove(&device.number).unwrap_or_default();
+    }
+    Ok(records)
 }
 
 fn one(conn: &mut DbConn, by: By) -> QueryResult<Option<Record>> {

@@ -285,7 +285,7 @@ impl Engine {
     /// Its members have something to do.
     fn started(&mut self, id: RolloutId) {
         let Some(members) = self.ledger.rollout(id).map(|rollout| rollout.members.clone()) else { return };
-        self.wake_those(|actor| members.iter().any(|members| members.contains(actor.unit.device.number)));
+        self.wake_those(|actor| members.phase_of(actor.unit.device.number).is_some());
     }
 
     fn wake_those(&mut self, which: impl Fn(&Actor) -> bool) {

@@ -203,6 +203,7 @@ fn device(setup: &Setup, n: usize) -> Device {
         held: None,
         assignments: Vec::new(),
         bad_releases: Vec::new(),
+        member_of: Vec::new(),
     }
 }
 

@@ -25,7 +25,13 @@ use super::{
     targets::{self, Checked},
 };
 use crate::{
-    app::{App, Error, Result, catalog, devices::each, releases, simulating::Place},
+    app::{
+        App, Error, Result,
+        catalog::{self, Snapshot},
+        devices::each,
+        releases,
+        simulating::Place,
+    },
     db::{
         self, DbConn,
         phases::Phase,
@@ -121,7 +127,7 @@ fn read(
     (context, poll_interval): (&Context, Duration),
     place: &Place,
 ) -> Result<Setting> {
-    let mut ledger = Ledger::new(catalog::read(conn)?.catalog, poll_interval);
+    let mut ledger = Ledger::new(catalog::read(conn, &Snapshot::default(), context.now)?.catalog, poll_interval);
     let targets = checked.releases().map(|release| (release.digest, release.clone()));
     ledger.catalog.releases.extend(targets.collect::<Vec<_>>());
     let (plan, release) = (checked.plan, checked.release);

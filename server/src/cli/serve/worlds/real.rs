@@ -14,7 +14,6 @@ use callboard_proto::{
     state::{AgentState, AssignmentState},
     time::Timestamp,
 };
-use roaring::RoaringBitmap;
 use serde_json::json;
 use uuid::Uuid;
 
@@ -139,8 +138,6 @@ impl Real {
                     created_by: "test".to_owned(),
                     edited_by: None,
                     countersigned: None,
-                    excluded: RoaringBitmap::new(),
-                    excluded_for: db::exclusions::Exclusions::default(),
                     phases: Vec::new(),
                 };
                 db::rollouts::insert(conn, &record)?;
