@@ -242,6 +242,10 @@ fi
 
 # Then the enrolment: what is not enrolled is not installed either.
 if [ -n "$root" ] && [ -n "$bundle" ]; then
+    for own in device.json device.key device.key.next; do
+        [ ! -e "$state/$own" ] ||
+            bad "$state/$own makes every copy the same device; run callboard-agent prepare-image on that machine first"
+    done
     [ -f "$here/callboard-enrol.service" ] || bad 'callboard-enrol.service is missing beside this script'
     "$program" config check --config "$work/agent.toml" --bundle "$bundle" >/dev/null ||
         fail 'the bundle cannot be used, see above; nothing was changed'

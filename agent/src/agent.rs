@@ -191,7 +191,8 @@ impl Agent {
             hw: settings.hw.clone(),
             arch: settings.arch.clone(),
             tz: settings.tz.clone(),
-            serial: settings.serial.clone(),
+            // What enrolment could read; without it the registry keeps what it has.
+            serial: settings.serial.read().ok().flatten(),
             image_id: self.image_id.clone(),
             channels: settings.channels.clone(),
             installed: installed.collect(),

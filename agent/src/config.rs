@@ -35,7 +35,7 @@ pub(crate) struct Settings {
     pub(crate) state_dir: PathBuf,
     pub(crate) hw: String,
     pub(crate) arch: String,
-    pub(crate) serial: Option<String>,
+    pub(crate) serial: Serial,
     /// What tells one installation of the system from another, if anything does.
     pub(crate) image_id_file: Option<PathBuf>,
     pub(crate) tz: Option<String>,
@@ -44,6 +44,13 @@ pub(crate) struct Settings {
     pub(crate) polling: Polling,
     pub(crate) network: Network,
     pub(crate) products: BTreeMap<Product, ProductSettings>,
+}
+
+/// Where the serial number stands.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Serial {
+    given: Option<String>,
+    file: Option<PathBuf>,
 }
 
 /// Local bounds of the interval that the server chooses, and how an answer is waited for.
@@ -115,7 +122,7 @@ impl Settings {
             state_dir: absolute("state_dir", fragment.state_dir.unwrap_or_else(|| DEFAULT_STATE_DIR.into()))?,
             hw: short("hw", fragment.hw.unwrap_or_else(|| "generic".to_owned()))?,
             arch: short("arch", fragment.arch.unwrap_or_else(|| std::env::consts::ARCH.to_owned()))?,
-            serial: serial(fragment.serial, fragment.serial_file)?,
+            serial: Serial::new(fragment.serial, fragment.serial_file)?,
             image_id_file: match fragment.image_id_file.unwrap_or_else(|| image::MACHINE_ID.into()) {
                 none if none.as_os_str().is_empty() => None,
                 path => Some(absolute("image_id_file", path)?),
@@ -128,6 +135,29 @@ impl Settings {
             products: products(fragment.products)?,
         };
         Ok(settings)
+    }
+}
+
+impl Serial {
+    fn new(given: Option<String>, file: Option<PathBuf>) -> Result<Self, String> {
+        Ok(Self {
+            given: given.map(|serial| short("serial", serial)).transpose()?,
+            file: file.map(|file| absolute("serial_file", file)).transpose()?,
+        })
+    }
+
+    /// The serial number: from the file, which the machine has and an image for many machines has not; else as it is
+    /// given.
+    pub(crate) fn read(&self) -> Result<Option<String>, String> {
+        let Some(file) = &self.file else { return Ok(self.given.clone()) };
+        match (std::fs::read_to_string(file), &self.given) {
+            (Ok(text), _) => {
+                let text = text.trim_matches(|c: char| c.is_whitespace() || c == '\0');
+                short("serial_file", text.to_owned()).map(Some)
+            }
+            (Err(_), Some(given)) => Ok(Some(given.clone())),
+            (Err(error), None) => Err(format!("serial_file {}: {error}", file.display())),
+        }
     }
 }
 
@@ -160,20 +190,6 @@ fn short(key: &str, text: String) -> Result<String, String> {
         return Err(format!("{key} must be 1 to {MAX_TEXT} bytes without control characters"));
     }
     Ok(text)
-}
-
-/// The serial number: from a file of this machine, as an image for many machines needs it, else as it is given.
-fn serial(given: Option<String>, file: Option<PathBuf>) -> Result<Option<String>, String> {
-    let Some(file) = file else { return given.map(|serial| short("serial", serial)).transpose() };
-    let file = absolute("serial_file", file)?;
-    match (std::fs::read_to_string(&file), given) {
-        (Ok(text), _) => {
-            let text = text.trim_matches(|c: char| c.is_whitespace() || c == '\0');
-            short("serial_file", text.to_owned()).map(Some)
-        }
-        (Err(_), Some(given)) => short("serial", given).map(Some),
-        (Err(error), None) => Err(format!("serial_file {}: {error}", file.display())),
-    }
 }
 
 fn absolute(key: &str, path: PathBuf) -> Result<PathBuf, String> {

@@ -42,6 +42,8 @@ const ASK_AGAIN: Duration = Duration::from_secs(15);
 /// An enrolment that did not succeed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum EnrolError {
+    #[error("say which serial number this device has: {0}")]
+    Serial(String),
     #[error("{0}")]
     Lock(#[from] LockError),
     #[error("{0}")]
@@ -155,7 +157,7 @@ async fn ask(settings: &Settings, checked: &Checked, how: &How<'_>, key: &KeyPai
         token: bundle.token.clone(),
         csr_pem: request(key).map_err(EnrolError::Key)?,
         name: how.name.clone(),
-        serial: settings.serial.clone(),
+        serial: settings.serial.read().map_err(EnrolError::Serial)?,
         hw: settings.hw.clone(),
         arch: settings.arch.clone(),
     };
@@ -236,16 +238,19 @@ pub(crate) fn key(fs: &dyn Fs, path: &Path) -> Result<KeyPair, EnrolError> {
     let failed = |source| EnrolError::StateDir { path: path.to_owned(), source };
     match fs.read(path, MAX_ANSWER_BYTES) {
         Ok(bytes) => {
-            let pem = String::from_utf8_lossy(&bytes);
-            KeyPair::from_pem(&pem).map_err(EnrolError::Key)
+            // One that is damaged was never used: a certificate for it would lie beside it.
+            KeyPair::from_pem(&String::from_utf8_lossy(&bytes)).or_else(|_damaged| new_key(fs, path))
         }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).map_err(EnrolError::Key)?;
-            fs::replace(fs, path, key.serialize_pem().as_bytes()).map_err(failed)?;
-            Ok(key)
-        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => new_key(fs, path),
         Err(error) => Err(failed(error)),
     }
+}
+
+fn new_key(fs: &dyn Fs, path: &Path) -> Result<KeyPair, EnrolError> {
+    let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).map_err(EnrolError::Key)?;
+    let written = fs::replace(fs, path, key.serialize_pem().as_bytes());
+    written.map_err(|source| EnrolError::StateDir { path: path.to_owned(), source })?;
+    Ok(key)
 }
 
 /// A certificate request. The server ignores names in it, so there are none.

@@ -52,8 +52,9 @@ const SERVER_LIFE: Duration = DAY.saturating_mul(5 * 365);
 const DEVICE_LIFE: Duration = DAY.saturating_mul(180);
 /// Renewal is due at two thirds of it: two months remain for a till that is switched off, or a server that is.
 const RENEWED_BEFORE_END: Duration = DAY.saturating_mul(60);
-/// Servers that share a device CA may disagree about the time, but not by more.
-const DEVICE_BACK_DATED: Duration = DAY;
+/// 2000-01-01: a device's certificate says until when it is good, not since when. One that a server with a fast clock has
+/// issued must not lock its device out once the clock is right.
+const DEVICE_NOT_BEFORE: Timestamp = Timestamp::from_millis(946_684_800_000);
 
 /// Issues device certificates.
 pub(crate) struct DeviceCa(Authority);
@@ -78,7 +79,7 @@ impl DeviceCa {
 
     /// From when to when a certificate issued at `now` is valid.
     pub(crate) fn validity(now: Timestamp) -> (Timestamp, Timestamp) {
-        (now - DEVICE_BACK_DATED, now + DEVICE_LIFE)
+        (DEVICE_NOT_BEFORE, now + DEVICE_LIFE)
     }
 
     /// Issues a certificate, in PEM. Of the request only the key counts.
@@ -92,7 +93,7 @@ impl DeviceCa {
         let urn = format!("{DEVICE_URN}{device}").try_into().map_err(CaError::Encode)?;
         let mut params = leaf(&device.to_string(), ExtendedKeyUsagePurpose::ClientAuth, not_before, not_after);
         params.subject_alt_names = vec![SanType::URI(urn)];
-        params.serial_number = Some(serial(csr.key(), not_before));
+        params.serial_number = Some(serial(csr.key(), not_after));
         // No key identifiers: the leaf travels in every full handshake, and its issuer is known.
         self.0.sign(&params, csr.key()).map(|certificate| certificate.pem())
     }
@@ -127,7 +128,7 @@ impl ServerCa {
         let not_before = now - BACK_DATED;
         let mut params = leaf("Callboard server", ExtendedKeyUsagePurpose::ServerAuth, not_before, now + SERVER_LIFE);
         params.subject_alt_names = server_names(host)?;
-        params.serial_number = Some(serial(&key, not_before));
+        params.serial_number = Some(serial(&key, now));
         params.use_authority_key_identifier_extension = true;
         let certificate = self.0.sign(&params, &key)?;
         keep_earlier(&dir.join(SERVER_KEY), Access::Owner)?;
@@ -167,6 +168,14 @@ pub(crate) fn spki_sha256(certificate: &CertificateDer<'_>) -> Result<Digest, Ca
 fn der(pem: &str) -> Result<CertificateDer<'static>, CaError> {
     use rustls_pki_types::pem::PemObject as _;
     CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|source| CaError::Certificate(source.to_string()))
+}
+
+/// A certificate in PEM.
+pub(crate) fn pem(der: &CertificateDer<'_>) -> String {
+    pem::encode_config(
+        &pem::Pem::new("CERTIFICATE", der.to_vec()),
+        pem::EncodeConfig::new().set_line_ending(pem::LineEnding::LF),
+    )
 }
 
 /// When a certificate in PEM ends.
@@ -228,9 +237,9 @@ fn named(name: &str) -> DistinguishedName {
 }
 
 /// Unique per key and time, and nothing is drawn: 20 bytes at most, positive, as RFC 5280 wants it.
-fn serial(key: &impl PublicKeyData, not_before: Timestamp) -> SerialNumber {
+fn serial(key: &impl PublicKeyData, at: Timestamp) -> SerialNumber {
     let mut seed = key.subject_public_key_info();
-    seed.extend_from_slice(&not_before.millis().to_be_bytes());
+    seed.extend_from_slice(&at.millis().to_be_bytes());
     let digest = Digest::of(&seed);
     let bytes = digest.as_bytes().iter().take(16).copied();
     SerialNumber::from(std::iter::once(0x01).chain(bytes).collect::<Vec<u8>>())

@@ -126,6 +126,21 @@ fn certificates_of_after_the_backup_are_taken_and_older_and_foreign_ones_are_not
         server.serve();
         next.follow(server);
         next.check_in();
+        // Nor does it matter how often that happens: the server knows what it took.
+        let (to, _) = backup(server, "second", &[]);
+        server.advance(DAY);
+        let mut last = renewed(server, &mut next);
+        last.check_in();
+        let mut imported_again = renewed(server, &mut imported);
+        imported_again.check_in();
+        fs::rename(server.home().join("lost"), server.home().join("lost-first")).unwrap();
+        restore(server, &to);
+        for device in [&mut last, &mut next, &mut imported_again] {
+            device.follow(server);
+        }
+        last.check_in();
+        refused(&mut next);
+        imported_again.check_in();
     });
 }
 

@@ -19,7 +19,7 @@ use callboard_tests::{
 };
 use serde_json::json;
 
-use crate::{BINARIES, on_both, refused};
+use crate::{BINARIES, on_both, on_both_with, refused};
 
 const DAY: Duration = Duration::from_secs(86_400);
 /// How long a device's certificate lasts, and when it is to be renewed.
@@ -139,10 +139,9 @@ fn a_renewal_takes_a_new_key_of_the_right_kind_and_says_so() {
         let (mut device, mut other) = (FakeDevice::enrol(server, "till-1"), FakeDevice::enrol(server, "till-2"));
         let next = Key::new();
         renew(&mut other, &next);
-        let own = device.key.clone();
-        for taken in [&own, &other.key.clone(), &next] {
+        for taken in [&other.key.clone(), &next] {
             let answer = try_renew(&mut device, taken);
-            refused(&answer, Code::IdentityConflict, "csr_pem is for a key that is in use already");
+            refused(&answer, Code::IdentityConflict, "csr_pem is for a key of another device");
         }
         let ed25519 = Key::of(&rcgen::PKCS_ED25519);
         refused(&try_renew(&mut device, &ed25519), Code::BadRequest, "ECDSA P-256 is wanted");
@@ -160,6 +159,47 @@ fn a_renewal_takes_a_new_key_of_the_right_kind_and_says_so() {
             refused(&device.wire.send(&Request::post(paths::RENEW).json(&body)), Code::BadRequest, said);
         }
         device.check_in();
+    });
+}
+
+#[test]
+fn a_device_that_was_off_before_it_first_used_its_new_key_gets_in() {
+    on_both(|server| {
+        // The answer was lost, and when the device asks again with the same key what it would get has ended.
+        let mut device = FakeDevice::enrol(server, "till-1");
+        let next = Key::new();
+        let lost = renew(&mut device, &next);
+        server.advance(LASTS + DAY);
+        device.wire.disconnect();
+        let again = renew(&mut device, &next);
+        assert!(again.expires_at > server.clock.now() && again.certificate_pem != lost.certificate_pem);
+        // It has it, and is off again before it uses it: the key that is shown then is its own from then on.
+        server.advance(LASTS + DAY);
+        let mut late = with(server, &device, &next, &again);
+        refused_everywhere(&mut late, Code::CertificateExpired, "renews it");
+        let renewed = renew(&mut late, &next);
+        with(server, &late, &next, &renewed).check_in();
+        // The same with the real agent, which has both keys and was off for a year after the renewal.
+        let till = server.till("till-2");
+        till.once().ok();
+        server.advance(LASTS - DAY);
+        till.once().ok();
+        assert!(till.state_dir().join("renewal.json").exists());
+        server.advance(LASTS * 2);
+        till.once().ok();
+        assert_eq!(till.status()["certificate_expires_at"], (server.clock.now() + LASTS).to_string());
+    });
+}
+
+#[test]
+fn renewals_count_as_check_ins_do_and_are_no_way_around_that() {
+    on_both_with(&["device_requests_per_minute = 6"], |server| {
+        let mut device = FakeDevice::enrol(server, "till-1");
+        let answers: Vec<u16> = (0..20).map(|_| try_renew(&mut device, &Key::new()).status).collect();
+        assert!(answers[..6].iter().all(|status| *status == 200), "{answers:?}");
+        assert!(answers.iter().filter(|status| **status == 429).count() > 10, "{answers:?}");
+        let check_in = serde_json::to_vec(&device.next_check_in()).unwrap();
+        refused(&device.try_check_in(&check_in), Code::TooManyRequests, "more than 6 check-ins");
     });
 }
 

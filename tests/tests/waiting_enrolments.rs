@@ -161,6 +161,29 @@ fn an_operator_says_which_device_it_is_or_what_the_new_one_is_called() {
 }
 
 #[test]
+fn what_was_accepted_is_accepted_and_nothing_else_with_the_same_key() {
+    on_both(|server| {
+        import(server, "till-9", "S9");
+        let token = server.enrolment_token(&json!({ "auto_approve": false, "max_uses": 9 }));
+        let key = Key::new();
+        let shown = enrolment(&token, &key).named("till-1").serial("S1");
+        refused(&try_enrol(server, &shown.body), Code::EnrolmentPending, PENDING);
+        accept(server, &the_one(server), &json!({}));
+        // The operator has seen S1.
+        let other = enrolment(&token, &key).named("till-1").serial("S9");
+        refused(&try_enrol(server, &other.body), Code::EnrolmentPending, PENDING);
+        let one = the_one(server);
+        assert_eq!((one.state, one.serial.as_deref()), (EnrolmentState::Waiting, Some("S9")));
+        // Nor is its number taken from a device that has it, whatever the operator makes of the key.
+        accept(server, &one, &json!({ "name": "till-2" }));
+        assert_eq!(FakeDevice::enrol_with(server, &other).name.as_str(), "till-2");
+        for (name, serial) in [("till-2", None), ("till-9", Some("S9"))] {
+            assert_eq!(server.api().get::<Device>(&format!("devices/{name}")).serial.as_deref(), serial, "{name}");
+        }
+    });
+}
+
+#[test]
 fn a_token_is_for_serial_numbers_like_its_pattern() {
     on_both(|server| {
         let token = server.enrolment_token(&json!({ "serial_pattern": "VF-*", "max_uses": 9 }));

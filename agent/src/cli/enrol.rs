@@ -46,7 +46,8 @@ pub(super) fn enrol(
             say(&format!("enrolled already {}; for another key and certificate add --again", shown(own)))
         }
         Err(
-            error @ (EnrolError::Elsewhere { .. }
+            error @ (EnrolError::Serial(_)
+            | EnrolError::Elsewhere { .. }
             | EnrolError::Tls(_)
             | EnrolError::NoRoot { .. }
             | EnrolError::OtherRoot { .. }),

@@ -86,7 +86,7 @@ pub(crate) async fn enrol(app: &App, body: Enrol, source: Option<String>) -> Res
 /// Which device it is, by what an operator said of this key, else by the token and the serial number.
 fn decide(conn: &mut DbConn, request: &Request, token: &EnrolToken, waiting: Option<Enrolment>) -> Result<Bound> {
     match waiting {
-        Some(one) if one.state == EnrolmentState::Accepted => {
+        Some(one) if is_as_accepted(request, &one) => {
             return accepted(conn, request, token, &one).map(|record| Bound::Device(Box::new(record)));
         }
         Some(one) if one.state == EnrolmentState::Rejected => {
@@ -105,6 +105,14 @@ fn decide(conn: &mut DbConn, request: &Request, token: &EnrolToken, waiting: Opt
         return Ok(Bound::Contested(error, device));
     }
     Ok(bound)
+}
+
+/// Whether it is still what the operator looked at: another token, serial number or model is for another look.
+fn is_as_accepted(request: &Request, one: &Enrolment) -> bool {
+    let body = &request.body;
+    one.state == EnrolmentState::Accepted
+        && one.token == request.token.0
+        && (&one.serial, &one.hw, &one.arch) == (&body.serial, &body.hw, &body.arch)
 }
 
 /// Whether the token is for serial numbers like this one.
@@ -143,7 +151,8 @@ fn issue(
     assignments::leave(conn, id, now)?;
     db::devices::set_credential(conn, id, &credential, now)?;
     db::tokens::count_use(conn, token)?;
-    db::enrolments::delete(conn, spki)?;
+    // Whoever else was said to be this device has to be looked at again.
+    db::enrolments::settle(conn, spki, id)?;
     let text = match record.spki {
         Some(before) if before != spki => {
             format!("enrolled again with token {token}; the key before is refused from now on")
@@ -178,7 +187,7 @@ fn usable_token(conn: &mut DbConn, request: &Request, waiting: Option<&Enrolment
     let (id, secret) = request.token;
     let token = db::tokens::get(conn, id)?.filter(|token| tokens::same(token.secret_sha256, secret));
     let token = token.filter(|token| token.revoked_at.is_none()).ok_or_else(invalid_token)?;
-    let accepted = waiting.is_some_and(|one| one.token == id && one.state == EnrolmentState::Accepted);
+    let accepted = waiting.is_some_and(|one| is_as_accepted(request, one));
     if request.now >= token.expires_at && !accepted {
         let detail = format!("the token expired at {}; make another one", token.expires_at);
         return Err(Error::refused(Code::TokenExpired, detail));
@@ -301,12 +310,17 @@ fn create(conn: &mut DbConn, request: &Request, token: &EnrolToken, name: Option
         );
         return Ok(Bound::Contested(conflict(detail), Some(other.device.id)));
     }
+    // An operator may have said that it is another device than the one that has this number.
+    let serial = match &request.body.serial {
+        Some(serial) if db::devices::by_serial(conn, serial)?.is_none() => Some(serial.clone()),
+        _ => None,
+    };
     let new = NewDevice {
         id,
         name,
         site: token.site.clone(),
         description: String::new(),
-        serial: request.body.serial.clone(),
+        serial,
         labels: token.labels.clone(),
         installed: Vec::new(),
     };

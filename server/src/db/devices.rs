@@ -350,16 +350,16 @@ pub(crate) fn set_credential(
     touch(conn, id, now)
 }
 
-/// The device uses another key, whose certificate may not be at hand: nothing else about it changes.
+/// The device uses another key: nothing else about it changes.
 pub(crate) fn set_key(
     conn: &mut DbConn,
     id: DeviceId,
     spki: Digest,
-    certificate: Option<&str>,
+    certificate: &str,
     now: Timestamp,
 ) -> QueryResult<()> {
     let row = diesel::update(devices::table.find(Uid::from(id)));
-    let values = (devices::spki.eq(Some(Sha(spki))), devices::certificate.eq(certificate));
+    let values = (devices::spki.eq(Some(Sha(spki))), devices::certificate.eq(Some(certificate)));
     execute(conn, row.set(values))?;
     renewals::end(conn, id)?;
     touch(conn, id, now)

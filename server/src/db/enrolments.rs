@@ -155,6 +155,12 @@ pub(crate) fn delete(conn: &mut DbConn, spki: Digest) -> QueryResult<()> {
     execute(conn, diesel::delete(enrolments::table.filter(enrolments::spki.eq(Sha(spki))))).map(drop)
 }
 
+/// A key has become a device: its enrolment is over, and so is every other that was to become that device.
+pub(crate) fn settle(conn: &mut DbConn, spki: Digest, device: DeviceId) -> QueryResult<()> {
+    delete(conn, spki)?;
+    execute(conn, diesel::delete(enrolments::table.filter(enrolments::device_id.eq(Uid::from(device))))).map(drop)
+}
+
 /// Forgets enrolments that nobody asked for since `before`.
 pub(crate) fn purge(conn: &mut DbConn, before: Timestamp) -> QueryResult<()> {
     execute(conn, diesel::delete(enrolments::table.filter(enrolments::last_at.lt(Ms::from(before))))).map(drop)

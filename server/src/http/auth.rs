@@ -12,6 +12,7 @@ use actix_web::{
 };
 use callboard_proto::{digest::Digest, ids::DeviceId, problem::Code, time::Timestamp};
 use data_encoding::BASE64;
+use rustls_pki_types::CertificateDer;
 use std::sync::Arc;
 
 use super::problem::{ApiProblem, ApiResult};
@@ -35,6 +36,9 @@ pub(crate) struct PeerIdentity {
     /// When the certificate ends.
     pub(crate) not_after: Timestamp,
 }
+
+/// The certificate that a device showed: put on each connection beside its identity.
+pub(crate) struct PeerCertificate(pub(crate) CertificateDer<'static>);
 
 /// An enrolled device that is in service; checked on every request, so an open connection or a resumed TLS session buys
 /// nothing.
@@ -167,9 +171,10 @@ impl FromRequest for Peer {
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
         let app = request.app_data::<web::Data<App>>().cloned();
         let identity = request.conn_data::<PeerIdentity>().copied();
+        let request = request.clone();
         Box::pin(async move {
             let (app, identity) = (app.ok_or_else(unknown)?, identity.ok_or_else(unknown)?);
-            Self::find(&app, identity).await
+            Self::find(&app, identity, shown(&request)).await
         })
     }
 }
@@ -181,9 +186,10 @@ impl FromRequest for Renewing {
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
         let app = request.app_data::<web::Data<App>>().cloned();
         let identity = request.conn_data::<PeerIdentity>().copied();
+        let request = request.clone();
         Box::pin(async move {
             let (app, identity) = (app.ok_or_else(unknown)?, identity.ok_or_else(unknown)?);
-            let known = identity.known(&app).await?;
+            let known = identity.known(&app, shown(&request)).await?;
             identity.check_key(&known)?;
             Ok(Self { known })
         })
@@ -192,27 +198,32 @@ impl FromRequest for Renewing {
 
 impl PeerIdentity {
     /// What is known of the device; a renewed key becomes its own by being shown.
-    async fn known(&self, app: &App) -> ApiResult<Arc<Known>> {
+    async fn known(&self, app: &App, shown: Option<&CertificateDer<'static>>) -> ApiResult<Arc<Known>> {
         let known = app::devices::known(app, self.device).await?.ok_or_else(unknown)?;
         if known.record.spki == Some(self.spki) || known.record.device.decommissioned {
             return Ok(known);
         }
-        Ok(app::renewal::adopt(app, &known, self.spki, self.not_after).await?.unwrap_or(known))
+        Ok(app::renewal::adopt(app, &known, self.spki, shown).await?.unwrap_or(known))
     }
 }
 
 impl Peer {
     /// The device with this identity, as it is known now.
-    async fn find(app: &App, identity: PeerIdentity) -> ApiResult<Self> {
-        let known = identity.known(app).await?;
+    async fn find(app: &App, identity: PeerIdentity, shown: Option<&CertificateDer<'static>>) -> ApiResult<Self> {
+        let known = identity.known(app, shown).await?;
         identity.check(app.clock.now(), &known)?;
         Ok(Self { known, identity })
     }
 
     /// The same device later, if it is still welcome.
     pub(crate) async fn again(self, app: &App) -> ApiResult<Self> {
-        Self::find(app, self.identity).await
+        Self::find(app, self.identity, None).await
     }
+}
+
+/// The certificate that came with a request's connection.
+fn shown(request: &HttpRequest) -> Option<&CertificateDer<'static>> {
+    request.conn_data::<PeerCertificate>().map(|shown| &shown.0)
 }
 
 fn unknown() -> ApiProblem {

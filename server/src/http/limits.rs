@@ -22,11 +22,8 @@ use governor::{
 
 use tokio::time::Instant;
 
-use super::{
-    auth::Peer,
-    problem::{ApiProblem, ApiResult},
-};
-use crate::app::App;
+use super::problem::{ApiProblem, ApiResult};
+use crate::app::{App, devices::Known};
 
 /// Enrolments a minute from one address: a shop's tills share one, and a token is beyond guessing anyway.
 const ENROLMENTS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(120).unwrap();
@@ -72,9 +69,9 @@ impl EnrolLimit {
     }
 }
 
-/// Counts a check-in or a request with reports; refuses it when there were too many.
-pub(crate) fn pace(peer: &Peer) -> ApiResult<()> {
-    peer.known.pace.check().map_err(|until| {
+/// Counts a check-in, a renewal or a request with reports; refuses it when there were too many.
+pub(crate) fn pace(known: &Known) -> ApiResult<()> {
+    known.pace.check().map_err(|until| {
         let per_minute = until.quota().burst_size();
         too_many(format!("more than {per_minute} check-ins and reports a minute from one device"), &until)
     })

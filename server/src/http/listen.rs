@@ -16,7 +16,7 @@ use actix_web::{
 };
 use rustix::net::sockopt;
 
-use super::auth::PeerIdentity;
+use super::auth::{PeerCertificate, PeerIdentity};
 use crate::tls;
 
 mod patient;
@@ -164,5 +164,8 @@ fn note_peer(stream: &TlsStream<TcpStream>, data: &mut Extensions) {
     let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
     if let Some(peer) = tls::peer(chain) {
         data.insert(PeerIdentity { device: peer.device, spki: peer.spki_sha256, not_after: peer.not_after });
+        if let Some(leaf) = chain.first() {
+            data.insert(PeerCertificate(leaf.clone().into_owned()));
+        }
     }
 }

@@ -148,6 +148,13 @@ fn the_servers_own_certificate_does_not_pass_as_a_device() {
 }
 
 #[test]
+fn a_certificate_that_a_server_with_a_fast_clock_issued_is_good_when_the_clock_is_right() {
+    let scene = Scene::new();
+    let client = Arc::new(scene.client(Some(scene.certificate(&scene.devices)), now()));
+    assert!(handshake(&scene.listener(now() - DAY * 300), &client, NAME).is_ok());
+}
+
+#[test]
 fn an_expired_certificate_names_its_device_and_its_end_and_one_of_another_ca_does_not() {
     let scene = Scene::new();
     let client = Arc::new(scene.client(Some(scene.certificate(&scene.devices)), now()));
@@ -160,8 +167,6 @@ fn an_expired_certificate_names_its_device_and_its_end_and_one_of_another_ca_doe
     let client = Arc::new(scene.client(Some(scene.certificate(&stranger)), now()));
     let refused = handshake(&scene.listener(late), &client, NAME).map(drop).unwrap_err();
     assert!(matches!(refused, rustls::Error::InvalidCertificate(_)), "{refused}");
-    let early = handshake(&scene.listener(now() - DAY * 3), &client, NAME).map(drop).unwrap_err();
-    assert!(matches!(early, rustls::Error::InvalidCertificate(_)), "{early}");
 }
 
 #[test]

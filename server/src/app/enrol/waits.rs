@@ -38,7 +38,7 @@ pub(super) fn record(
 ) -> Result<()> {
     let now = request.now;
     let fresh = match known {
-        Some(known) if known.token == token.id && known.why == why && known.device == device => {
+        Some(known) if is_the_same(&known, request, why, device) => {
             if now.since(known.last_at) < ASKED_TO_THE_MINUTE {
                 return Ok(());
             }
@@ -46,7 +46,11 @@ pub(super) fn record(
         }
         Some(known) => known.first_at,
         None => {
-            bounded(conn, request, token)?;
+            match bounded(conn, request, token) {
+                // A conflict is told all the same, and is no news to the operator.
+                Err(Error::Refused { .. }) if !token.waits => return Ok(()),
+                other => other?,
+            }
             let text = format!("an enrolment with token {} waits for an operator: {why}", token.id);
             let event = match device {
                 Some(device) => NewEvent::device("enrolment.waiting", device, text),
@@ -74,6 +78,14 @@ pub(super) fn record(
         decided_by: None,
     };
     Ok(enrolments::set(conn, &one)?)
+}
+
+/// Whether nothing has changed since it was written down.
+fn is_the_same(known: &Enrolment, request: &Request, why: &str, device: Option<DeviceId>) -> bool {
+    let body = &request.body;
+    known.state == EnrolmentState::Waiting
+        && (known.token, known.device, known.why.as_str()) == (request.token.0, device, why)
+        && (&known.name, &known.serial, &known.hw, &known.arch) == (&body.name, &body.serial, &body.hw, &body.arch)
 }
 
 fn bounded(conn: &mut DbConn, request: &Request, token: &EnrolToken) -> Result<()> {

@@ -22,7 +22,7 @@ pub(crate) async fn post(
     deadline: web::ReqData<Deadline>,
     body: Result<web::Bytes, actix_web::Error>,
 ) -> ApiResult<HttpResponse> {
-    limits::pace(&peer)?;
+    limits::pace(&peer.known)?;
     let mut question = {
         let bytes = body.map_err(|error| from_actix(&error))?;
         let check_in: CheckIn = super::parse(&bytes)?;

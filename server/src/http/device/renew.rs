@@ -7,6 +7,7 @@ use crate::{
     app::{self, App},
     http::{
         auth::Renewing,
+        limits,
         problem::{ApiResult, from_actix},
     },
 };
@@ -16,6 +17,7 @@ pub(crate) async fn post(
     peer: Renewing,
     body: Result<web::Bytes, actix_web::Error>,
 ) -> ApiResult<HttpResponse> {
+    limits::pace(&peer.known)?;
     let body: Renew = super::parse(&body.map_err(|error| from_actix(&error))?)?;
     Ok(HttpResponse::Ok().json(app::renewal::renew(&app, &peer.known, body).await?))
 }

@@ -17,7 +17,7 @@ pub(crate) async fn post(
     peer: Peer,
     body: Result<web::Bytes, actix_web::Error>,
 ) -> ApiResult<HttpResponse> {
-    limits::pace(&peer)?;
+    limits::pace(&peer.known)?;
     let reports: Reports = super::parse(&body.map_err(|error| from_actix(&error))?)?;
     let receipt = app::report::reports(&app, &peer.known, reports.reports).await?;
     Ok(HttpResponse::Ok().json(receipt))
