@@ -10,7 +10,7 @@
 //!    canary phase say nothing, so they are not counted in `n`: they are members of the last phase.
 //! 4. Devices that have nothing to get are in the excluded set besides.
 //!
-//! So each device is in exactly one phase.
+//! So each device is in exactly one phase, and with [`Unit::Site`] so is each site: what joins it later joins its phase.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -56,6 +56,8 @@ pub enum Exclusion {
     DoesNotFit(Misfit),
     /// It was taken out of service.
     OutOfService,
+    /// The selector does not match it any more, and it was given nothing while it did.
+    LeftAudience,
 }
 
 impl Exclusion {
@@ -65,6 +67,7 @@ impl Exclusion {
             Self::AlreadyInstalled => "already_installed",
             Self::DoesNotFit(misfit) => misfit.code(),
             Self::OutOfService => "out_of_service",
+            Self::LeftAudience => "left_audience",
         }
     }
 }
@@ -87,6 +90,8 @@ pub struct Audience {
     pub excluded: RoaringBitmap,
     /// The same by why.
     pub excluded_for: BTreeMap<Exclusion, RoaringBitmap>,
+    /// The phase of each site that moves as a whole.
+    pub sites: BTreeMap<SiteId, usize>,
 }
 
 impl Candidate {
@@ -118,6 +123,14 @@ impl UnitKey {
         match (unit, &device.site) {
             (Unit::Site, Some(site)) => Self::Site(site.clone()),
             _ => Self::Device(device.id),
+        }
+    }
+
+    /// The site, if it is one.
+    fn site(self) -> Option<SiteId> {
+        match self {
+            Self::Site(site) => Some(site),
+            Self::Device(_) => None,
         }
     }
 
@@ -164,8 +177,11 @@ pub fn assign(rollout: RolloutId, phases: &[Phase], candidates: impl IntoIterato
             (true, true, _) if canaries_lead => None,
             (true, _, taken_by) => taken_by,
         };
-        match fixed.and_then(|phase| audience.phases.get_mut(phase)) {
-            Some(members) => members.extend(unit.numbers),
+        match fixed.and_then(|phase| Some((phase, audience.phases.get_mut(phase)?))) {
+            Some((phase, members)) => {
+                members.extend(unit.numbers);
+                audience.sites.extend(key.site().map(|site| (site, phase)));
+            }
             None => ranked.push((!unit.canary, bucket(rollout, key.as_bytes()), key, unit.numbers)),
         }
     }
@@ -178,34 +194,51 @@ pub fn assign(rollout: RolloutId, phases: &[Phase], candidates: impl IntoIterato
 fn deal(phases: &[Phase], ranked: Vec<(bool, Bucket, UnitKey, Vec<u32>)>, audience: &mut Audience) {
     let total = u64::try_from(ranked.len()).unwrap_or(u64::MAX);
     let canaries = ranked.iter().filter(|(follows, ..)| !follows).count();
-    let mut units = ranked.into_iter().map(|(.., numbers)| numbers);
+    let mut units = ranked.into_iter().map(|(.., key, numbers)| (key, numbers));
     let mut dealt = 0;
-    for (phase, members) in phases.iter().zip(&mut audience.phases) {
+    for (idx, (phase, members)) in phases.iter().zip(&mut audience.phases).enumerate() {
         let Share::Percent(percent) = phase.share else {
             continue;
         };
         let share = usize::try_from(share_of(total, percent)).unwrap_or(usize::MAX);
         // All canaries are in the first of them, so that this changes nothing for the others.
-        for numbers in units.by_ref().take(share.max(canaries).saturating_sub(dealt)) {
+        for (key, numbers) in units.by_ref().take(share.max(canaries).saturating_sub(dealt)) {
             members.extend(numbers);
+            audience.sites.extend(key.site().map(|site| (site, idx)));
             dealt += 1;
         }
     }
 }
 
-/// Whether there is anybody for whom a rollout could start. A frozen one for nobody would be completed at once, which
-/// looks like success.
+/// Whether there is anybody for whom a rollout could start. A frozen one for nobody, or for devices of which none can
+/// have the release, would be completed at once, which looks like success.
 ///
 /// # Errors
 /// Says why not, and what would be possible.
 pub fn check_somebody(plan: &Plan, candidates: &[Candidate]) -> Result<(), String> {
-    if !candidates.is_empty() || plan.audience == Membership::Live {
+    if plan.audience == Membership::Live {
         return Ok(());
     }
+    if candidates.is_empty() {
+        return Err(format!(
+            "selector: {} matches no device, and a frozen audience has nobody join later; correct it in another rollout, \
+             or let devices join with a live audience",
+            plan.selector
+        ));
+    }
+    let mut misfits: BTreeMap<&str, usize> = BTreeMap::new();
+    for candidate in candidates {
+        match candidate.excluded {
+            Some(why @ Exclusion::DoesNotFit(_)) => *misfits.entry(why.code()).or_default() += 1,
+            _ => return Ok(()),
+        }
+    }
+    let counts: Vec<String> = misfits.iter().map(|(why, count)| format!("{count} {why}")).collect();
     Err(format!(
-        "selector: {} matches no device, and a frozen audience has nobody join later; correct it in another rollout, or \
-         let devices join with a live audience",
-        plan.selector
+        "release: no device that {} matches can have it ({}), and a frozen audience has nobody join later; the preview \
+         says of each device why",
+        plan.selector,
+        counts.join(", ")
     ))
 }
 
@@ -228,8 +261,11 @@ pub fn doubts(phases: &[Phase], audience: &Audience, away: &RoaringBitmap) -> Ve
 }
 
 /// The phase that a device joins which matches late: the last open one that may have it, else the next one. A phase with
-/// a selector has only members that it takes.
+/// a selector has only members that it takes. Where whole sites move, it is the phase of the site, if that has one.
 pub fn joins(rollout: &Rollout, device: &Device, seen: &Seen) -> usize {
+    if let Some(phase) = device.site.as_ref().and_then(|site| rollout.sites.get(site)) {
+        return *phase;
+    }
     let may_have = |idx: &usize| match rollout.plan.phases.get(*idx).map(|phase| &phase.share) {
         Some(Share::Selector(selector)) => selector.matches(device, seen),
         Some(Share::Percent(_)) | None => true,

@@ -6,11 +6,11 @@
 mod spec;
 mod undo;
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use callboard_proto::{
     digest::Digest,
-    ids::{RolloutId, RolloutName},
+    ids::{RolloutId, RolloutName, SiteId},
     instruction::ActivateOn,
     time::Timestamp,
 };
@@ -56,6 +56,8 @@ pub struct Rollout {
     pub members: Vec<RoaringBitmap>,
     /// Members that do not count: they have the release already, or cannot take it.
     pub excluded: RoaringBitmap,
+    /// With [`Unit::Site`], the phase in which each site moves.
+    pub sites: BTreeMap<SiteId, usize>,
 }
 
 /// What a rollout is to do, checked.
@@ -111,7 +113,7 @@ pub struct Plan {
 pub enum Membership {
     /// When the rollout starts.
     Frozen,
-    /// At any check-in; members stay members.
+    /// At any check-in. Who was offered something stays a member; who was not does as long as the selector matches.
     Live,
 }
 
@@ -242,6 +244,7 @@ impl Rollout {
             open_phase: 0,
             members: Vec::new(),
             excluded: RoaringBitmap::new(),
+            sites: BTreeMap::new(),
         }
     }
 
@@ -253,6 +256,11 @@ impl Rollout {
     /// Whether freezes let it pass.
     pub fn passes_freezes(&self) -> bool {
         self.plan.security && self.countersigned
+    }
+
+    /// The site with which `device` moves.
+    pub fn moving(&self, device: &Device) -> Option<SiteId> {
+        device.site.clone().filter(|_| self.plan.unit == Unit::Site)
     }
 
     /// The phase that has `number` as a member.

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use callboard_policy::{catalog::Catalog, rollout::Rollout};
+use callboard_policy::{
+    catalog::Catalog,
+    rollout::{Rollout, Unit},
+};
 
 use super::{App, Error, Result, freezes, releases, rollouts::spec, trust::PublishedRoot};
 use crate::db::{self, DbConn, rollouts::Record};
@@ -60,12 +63,15 @@ pub(crate) fn read(conn: &mut DbConn) -> Result<Snapshot> {
             known.push(releases::for_policy(&releases::open(&root.root, &published)?));
         }
     }
-    let rollouts = records.into_iter().map(active).collect::<Result<Vec<_>>>()?;
+    let mut rollouts = records.into_iter().map(active).collect::<Result<Vec<_>>>()?;
+    for rollout in rollouts.iter_mut().filter(|rollout| rollout.plan.unit == Unit::Site) {
+        rollout.sites = db::rollouts::sites(conn, rollout.id)?;
+    }
     let catalog = Catalog::new(generation, rollouts, known).with_freezes(freezes::for_policy(conn)?);
     Ok(Snapshot { catalog, root: Some(root) })
 }
 
-/// A stored rollout as decisions need it.
+/// A stored rollout as decisions need it, but for the phases of its sites.
 pub(crate) fn active(record: Record) -> Result<Rollout> {
     let plan = spec::plan(&record.spec, record.release)?;
     Ok(Rollout {

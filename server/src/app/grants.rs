@@ -11,7 +11,7 @@ use callboard_policy::{
     decide::{Admission, Step},
     device::{Assignment, Device},
     guard::{self, Grant, Limits, Load},
-    release::{Misfit, Release},
+    release::Release,
 };
 use callboard_proto::{
     ids::{AssignmentId, RolloutId},
@@ -128,11 +128,14 @@ fn apply(conn: &mut DbConn, basis: &Basis, step: Step, terms: Option<&Terms>) ->
             record.assignment.deferred = why;
             Ok(())
         }),
-        Step::Exclude { rollout, phase, misfit } => {
-            let exclusion = misfit.map_or(Exclusion::AlreadyInstalled, Exclusion::DoesNotFit);
+        Step::Exclude { rollout, phase, why } => {
             forget_former(conn, basis, rollout)?;
-            members::exclude(conn, rollout, phase, basis.device.number, Some(exclusion))?;
-            let why = misfit.map_or("it has the release already", Misfit::code);
+            members::exclude(conn, rollout, phase, basis.device.number, Some(why))?;
+            let why = match why {
+                Exclusion::AlreadyInstalled => "it has the release already",
+                Exclusion::LeftAudience => "the selector does not match it any more",
+                why => why.code(),
+            };
             let event = NewEvent {
                 rollout: Some(rollout),
                 ..NewEvent::device("rollout.excluded", basis.device.id, format!("does not count: {why}"))
@@ -147,7 +150,7 @@ fn apply(conn: &mut DbConn, basis: &Basis, step: Step, terms: Option<&Terms>) ->
 fn admit(conn: &mut DbConn, basis: &Basis, rollout: RolloutId, phase: usize, admission: Admission) -> Result<()> {
     match admission {
         Admission::Member => Ok(()),
-        Admission::Joins => members::join(conn, rollout, phase, basis.device.number),
+        Admission::Joins => members::join(conn, rollout, phase, &basis.device),
         Admission::Returns => members::exclude(conn, rollout, phase, basis.device.number, None),
     }
 }
@@ -211,7 +214,9 @@ fn decided(conn: &mut DbConn, basis: &Basis, id: AssignmentId, event: Event) -> 
 }
 
 fn regression(device: &Device, lost: &Assignment) -> Failure {
-    let version = device.installed(&lost.product).map_or("nothing", |one| one.version.as_str());
-    let text = format!("it runs {} {version} again, after the release had been installed", lost.product);
+    let text = match device.installed(&lost.product) {
+        Some(one) => format!("it runs {} {} again, after the release had been installed", lost.product, one.version),
+        None => format!("it has no {} any more, after the release had been installed", lost.product),
+    };
     Failure { class: FailureClass::Permanent, code: "regressed".to_owned(), text }
 }

@@ -260,6 +260,7 @@ async fn open(
         public_url,
         certificates,
         poll_interval: settings.poll_interval,
+        abandoned_after: settings.abandoned_after,
         second_person_above: settings.second_person_above,
         max_bytes_per_s: settings.max_bytes_per_s,
         request_timeout: settings.request_timeout,

@@ -1,5 +1,7 @@
 //! Rollouts. How they stand is in their phases.
 
+use std::collections::BTreeMap;
+
 use callboard_policy::{
     guard::{Offers, Streak},
     rollout::RolloutState,
@@ -7,7 +9,7 @@ use callboard_policy::{
 use callboard_proto::{
     admin::RolloutSpec,
     digest::Digest,
-    ids::{RolloutId, RolloutName},
+    ids::{RolloutId, RolloutName, SiteId},
     time::Timestamp,
 };
 use diesel::{ExpressionMethods, QueryDsl, QueryResult, Queryable};
@@ -250,6 +252,18 @@ pub(crate) fn rewrite(conn: &mut DbConn, record: &Record) -> QueryResult<()> {
 pub(crate) fn set_excluded(conn: &mut DbConn, id: RolloutId, excluded: &RoaringBitmap) -> QueryResult<()> {
     let row = diesel::update(rollouts::table.find(Uid::from(id)));
     execute(conn, row.set(rollouts::excluded.eq(to_set(excluded)?))).map(drop)
+}
+
+/// The phase of each site, where whole sites move.
+pub(crate) fn sites(conn: &mut DbConn, id: RolloutId) -> QueryResult<BTreeMap<SiteId, usize>> {
+    let found: Option<Option<String>> = find(conn, rollouts::table.find(Uid::from(id)).select(rollouts::sites))?;
+    found.flatten().map_or_else(|| Ok(BTreeMap::new()), |text| from_json(&text))
+}
+
+/// Writes the phase of each site.
+pub(crate) fn set_sites(conn: &mut DbConn, id: RolloutId, sites: &BTreeMap<SiteId, usize>) -> QueryResult<()> {
+    let row = diesel::update(rollouts::table.find(Uid::from(id)));
+    execute(conn, row.set(rollouts::sites.eq(Some(to_json(sites)?)))).map(drop)
 }
 
 /// The failures since the last success of a rollout, and its name.

@@ -39,8 +39,10 @@ pub(crate) fn run() {
         last_seen: Some(now - POLL),
         absence: None,
         boot_changed: false,
+        owed: None,
         poll_interval: POLL,
         works_on: None,
+        free_bytes: None,
     };
     let products: Vec<_> = (0..20).map(|n| release(&format!("app-{n}"), "1.0", 1)).collect();
     let catalog = |spec: &dyn Fn(usize) -> (Spec, usize)| {

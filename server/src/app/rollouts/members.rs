@@ -1,7 +1,8 @@
 //! Who is in a rollout: late joiners, those who turn out to need nothing, those who leave.
 
-use callboard_policy::audience::Exclusion;
+use callboard_policy::{audience::Exclusion, device::Device};
 use callboard_proto::{
+    admin::Unit,
     ids::{DeviceId, RolloutId},
     time::Timestamp,
 };
@@ -12,15 +13,22 @@ use crate::{
     db::{self, DbConn},
 };
 
-/// Adds a late joiner to a phase.
-pub(crate) fn join(conn: &mut DbConn, id: RolloutId, phase: usize, number: u32) -> Result<()> {
+/// Adds a late joiner to a phase; where whole sites move, its neighbours will follow it there.
+pub(crate) fn join(conn: &mut DbConn, id: RolloutId, phase: usize, device: &Device) -> Result<()> {
     let record = db::rollouts::get(conn, id)?.ok_or_else(|| Error::not_found("rollout", id))?;
     let Some(stored) = record.phases.get(phase) else {
         return Err(Error::Unexpected(format!("rollout {id} has no phase {phase}")));
     };
     let mut members = stored.members.clone();
-    if members.insert(number) {
+    if members.insert(device.number) {
         db::phases::set_members(conn, id, phase, &members, stored.counts.excluded)?;
+    }
+    if let (Unit::Site, Some(site)) = (record.spec.unit, &device.site) {
+        let mut sites = db::rollouts::sites(conn, id)?;
+        if !sites.contains_key(site) {
+            sites.insert(site.clone(), phase);
+            db::rollouts::set_sites(conn, id, &sites)?;
+        }
     }
     Ok(())
 }

@@ -110,6 +110,7 @@ fn read(
     poll_interval: Duration,
 ) -> Result<Setting> {
     let mut ledger = Ledger::new(catalog::read(conn)?.catalog, poll_interval);
+    ledger.abandoned_after = context.abandoned_after;
     let targets = checked.releases().map(|release| (release.digest, release.clone()));
     ledger.catalog.releases.extend(targets.collect::<Vec<_>>());
     let (plan, release) = (checked.plan, checked.release);

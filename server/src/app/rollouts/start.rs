@@ -3,14 +3,14 @@
 use callboard_policy::{
     audience::{self, Candidate},
     device::Connectivity,
-    rollout::{Plan, RolloutState},
+    rollout::{Plan, RolloutState, Unit},
     selector::Seen,
 };
 use callboard_proto::{admin::Counts, problem::Code, time::Timestamp};
 
 use super::{advance::advance, countersign, resolve, rolled_back::RolledBack, targets};
 use crate::{
-    app::{ABANDONED_AFTER, App, Because, Error, Result, devices::each},
+    app::{App, Because, Error, Result, devices::each},
     db::{
         self, DbConn, devices,
         events::NewEvent,
@@ -73,7 +73,7 @@ pub(crate) async fn start(app: &App, reference: String, because: Because) -> Res
 /// What the selector language needs to know of a device's presence.
 pub(crate) fn seen(record: &devices::Record, context: &Context) -> Seen {
     let (last_seen, suspension) = (record.last_seen, record.device.site_rules.suspension);
-    let status = Connectivity::of(context.now, last_seen, context.poll_interval, ABANDONED_AFTER, suspension);
+    let status = Connectivity::of(context.now, last_seen, context.poll_interval, context.abandoned_after, suspension);
     Seen { last_seen, status, now: context.now }
 }
 
@@ -91,6 +91,9 @@ fn store(
     db::rollouts::set_excluded(conn, record.id, &audience.excluded)?;
     for (why, members) in &audience.excluded_for {
         db::exclusions::set(conn, record.id, why.code(), members)?;
+    }
+    if plan.unit == Unit::Site {
+        db::rollouts::set_sites(conn, record.id, &audience.sites)?;
     }
     let mut devices = 0;
     for (idx, (planned, members)) in plan.phases.iter().zip(audience.phases).enumerate() {

@@ -98,7 +98,7 @@ pub(crate) fn join(conn: &mut DbConn, bad: &RolloutName, device: DeviceId, now: 
     if record.state == RolloutState::Cancelled {
         return Ok(false);
     }
-    members::join(conn, id, 0, device.device.number)?;
+    members::join(conn, id, 0, &device.device)?;
     if record.state == RolloutState::Completed {
         (record.state, record.state_reason, record.ended_at) = (RolloutState::Running, None, None);
         db::rollouts::update(conn, &record)?;
