@@ -19,6 +19,7 @@ pub(crate) mod exclusions;
 pub(crate) mod freezes;
 pub(crate) mod hours;
 pub(crate) mod loads;
+pub(crate) mod members;
 pub(crate) mod payloads;
 pub(crate) mod penalties;
 pub(crate) mod phases;

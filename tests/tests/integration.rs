@@ -49,6 +49,7 @@ mod install;
 mod journal;
 mod last_place;
 mod long_poll;
+mod membership;
 mod on_connect;
 mod operator;
 mod pace;

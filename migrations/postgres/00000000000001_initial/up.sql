@@ -44,7 +44,8 @@ CREATE TABLE devices (
     enrol_token BYTEA,
     enrolled_at BIGINT,
     last_seen BIGINT,
-    presence TEXT COLLATE "C", -- JSON object: its last absence, and the connection that is owed an offer
+    away_since BIGINT, -- its last absence: last seen before it, and back
+    back_at BIGINT,
     boot_id TEXT COLLATE "C",
     busy_at BIGINT, -- its last check-in at which its agent was at work, and on which assignment
     busy_on BYTEA,
@@ -160,7 +161,6 @@ CREATE TABLE rollouts (
     ended_at BIGINT,
     open_phase BIGINT NOT NULL,
     excluded BYTEA NOT NULL, -- roaring set of device numbers that need nothing or can have nothing
-    sites TEXT COLLATE "C", -- JSON object: where whole sites move, site -> phase
     streak TEXT COLLATE "C" NOT NULL, -- JSON array: ids of the assignments that failed since the last success
     offer_minute BIGINT NOT NULL, -- of the last offer, counted from 1970, if it has a pace
     offers BIGINT NOT NULL, -- in that minute
@@ -188,7 +188,7 @@ CREATE TABLE phases (
 -- Who is excluded from a rollout, by why: the sets together are the rollout's own.
 CREATE TABLE exclusions (
     rollout_id BYTEA NOT NULL REFERENCES rollouts (id),
-    why TEXT COLLATE "C" NOT NULL, -- already_installed, out_of_service, left_audience, or the code of what does not fit
+    why TEXT COLLATE "C" NOT NULL, -- already_installed, out_of_service, or the code of what does not fit
     members BYTEA NOT NULL, -- roaring set of device numbers
     PRIMARY KEY (rollout_id, why)
 );

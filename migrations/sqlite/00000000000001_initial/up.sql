@@ -44,7 +44,8 @@ CREATE TABLE devices (
     enrol_token BLOB,
     enrolled_at INTEGER,
     last_seen INTEGER,
-    presence TEXT, -- JSON object: its last absence, and the connection that is owed an offer
+    away_since INTEGER, -- its last absence: last seen before it, and back
+    back_at INTEGER,
     boot_id TEXT,
     busy_at INTEGER, -- its last check-in at which its agent was at work, and on which assignment
     busy_on BLOB,
@@ -160,7 +161,6 @@ CREATE TABLE rollouts (
     ended_at INTEGER,
     open_phase INTEGER NOT NULL,
     excluded BLOB NOT NULL, -- roaring set of device numbers that need nothing or can have nothing
-    sites TEXT, -- JSON object: where whole sites move, site -> phase
     streak TEXT NOT NULL, -- JSON array: ids of the assignments that failed since the last success
     offer_minute INTEGER NOT NULL, -- of the last offer, counted from 1970, if it has a pace
     offers INTEGER NOT NULL, -- in that minute
@@ -188,7 +188,7 @@ CREATE TABLE phases (
 -- Who is excluded from a rollout, by why: the sets together are the rollout's own.
 CREATE TABLE exclusions (
     rollout_id BLOB NOT NULL REFERENCES rollouts (id),
-    why TEXT NOT NULL, -- already_installed, out_of_service, left_audience, or the code of what does not fit
+    why TEXT NOT NULL, -- already_installed, out_of_service, or the code of what does not fit
     members BLOB NOT NULL, -- roaring set of device numbers
     PRIMARY KEY (rollout_id, why)
 ) STRICT;

@@ -22,10 +22,11 @@ use roaring::RoaringBitmap;
 
 use crate::{
     assignment::{self, Event, IllegalTransition, Terms, Unheard},
+    audience::Exclusion,
     bucket::bucket,
     catalog::Catalog,
     decide::{self, Admission, Decision, Step},
-    device::{self, Absence, Assignment, Connection, Connectivity, Contact, DEFAULT_ABANDONED_AFTER, Device},
+    device::{self, Absence, Assignment, Connection, Connectivity, Contact, DEFAULT_ABANDONED_AFTER, Device, Member},
     gate::{Advance, PhaseCounts, PhaseTimes},
     guard::{Grant, Load, Loads, Offers, Streak},
     rhythm::Rhythm,
@@ -303,7 +304,7 @@ impl Ledger {
             | Step::ContinueActivation { .. }
             | Step::Recall { .. } => Ok(()),
             Step::GrantDownload { rollout, phase, admission } => {
-                self.admit(rollout, phase, admission, &unit.device);
+                self.admit(unit, rollout, phase, admission);
                 self.grant_download(now, unit, rollout, phase)
             }
             Step::GrantActivation { assignment, .. } => self.decided(now, unit, assignment, Event::ActivationGranted),
@@ -319,39 +320,33 @@ impl Ledger {
                 self.change(unit, assignment, |one| one.deferred = why);
                 Ok(())
             }
-            Step::Exclude { rollout, phase, .. } => {
+            Step::Exclude { rollout, phase, why } => {
                 self.forget_former(unit, rollout);
-                self.exclude(rollout, phase, unit.device.number);
+                self.exclude(unit, rollout, phase, why);
                 self.advance(now, rollout);
                 Ok(())
             }
         }
     }
 
-    fn admit(&mut self, rollout: RolloutId, phase: usize, admission: Admission, device: &Device) {
-        let Some((rollout, standing)) = self.both(rollout) else {
+    fn admit(&mut self, unit: &mut Unit, rollout: RolloutId, phase: usize, admission: Admission) {
+        if admission == Admission::Member {
             return;
-        };
-        let number = device.number;
-        if let (Admission::Joins, Some(site)) = (admission, rollout.moving(device)) {
+        }
+        if let (Admission::Joins, Some((rollout, _))) = (admission, self.both(rollout))
+            && let Some(site) = rollout.moving(&unit.device)
+        {
             rollout.sites.entry(site).or_insert(phase);
         }
-        let admitted = match admission {
-            Admission::Member => false,
-            Admission::Joins => rollout.members.get_mut(phase).is_some_and(|members| members.insert(number)),
-            Admission::Returns => rollout.excluded.remove(number),
-        };
-        if let Some(counts) = standing.counts.get_mut(phase).filter(|_| admitted) {
+        unit.device.set_member(Member { rollout, phase, excluded: None });
+        if let Some(counts) = self.standings.get_mut(&rollout).and_then(|standing| standing.counts.get_mut(phase)) {
             counts.size += 1;
         }
     }
 
-    fn exclude(&mut self, rollout: RolloutId, phase: usize, number: u32) {
-        let Some((rollout, standing)) = self.both(rollout) else {
-            return;
-        };
-        let excluded = rollout.excluded.insert(number);
-        if let Some(counts) = standing.counts.get_mut(phase).filter(|_| excluded) {
+    fn exclude(&mut self, unit: &mut Unit, rollout: RolloutId, phase: usize, why: Exclusion) {
+        unit.device.set_member(Member { rollout, phase, excluded: Some(why) });
+        if let Some(counts) = self.standings.get_mut(&rollout).and_then(|standing| standing.counts.get_mut(phase)) {
             counts.size = counts.size.saturating_sub(1);
         }
     }
@@ -393,7 +388,9 @@ impl Ledger {
             return;
         };
         let old = unit.former.remove(place);
-        if let Some(counts) = self.standings.get_mut(&id).and_then(|standing| standing.counts.get_mut(old.phase)) {
+        let Some(standing) = self.standings.get_mut(&id) else { return };
+        standing.streak.forget(old.id);
+        if let Some(counts) = standing.counts.get_mut(old.phase) {
             counts.recount(Some(&old), None);
         }
     }
@@ -451,7 +448,7 @@ impl Ledger {
             self.news.push(News::Ended(rollout, device, after));
         }
         if before != after && after == AssignmentState::Succeeded {
-            self.undo_too(rollout, number);
+            self.undo_too(rollout, &mut unit.device);
         }
         if after == AssignmentState::RolledBack && !unit.device.bad_releases.contains(&release) {
             unit.device.bad_releases.push(release);

@@ -89,6 +89,12 @@ pub(crate) fn insert(conn: &mut DbConn, record: &Record, now: Timestamp) -> Resu
 /// Forgets an assignment of a device's former life.
 pub(crate) fn forget(conn: &mut DbConn, record: &Record, now: Timestamp) -> Result<()> {
     db::counts::change(conn, Some(&record.assignment), None, now)?;
+    if is_failure(record.assignment.state)
+        && let Some((_, mut streak)) = db::rollouts::streak(conn, record.assignment.rollout)?
+        && streak.forget(record.assignment.id)
+    {
+        db::rollouts::set_streak(conn, record.assignment.rollout, &streak)?;
+    }
     Ok(db::assignments::delete(conn, record.assignment.id)?)
 }
 

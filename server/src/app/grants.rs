@@ -9,12 +9,12 @@ use callboard_policy::{
     assignment::{self, Event},
     audience::Exclusion,
     decide::{Admission, Step},
-    device::{Assignment, Device},
+    device::{Assignment, Device, Member},
     guard::{self, Grant, Limits, Load},
     release::Release,
 };
 use callboard_proto::{
-    ids::{AssignmentId, RolloutId},
+    ids::{AssignmentId, RolloutId, SiteId},
     report::{Failure, FailureClass},
     time::Timestamp,
 };
@@ -43,6 +43,8 @@ struct Terms {
     release: Release,
     limits: Limits,
     grant: Grant,
+    /// The site with which the device moves.
+    moving: Option<SiteId>,
 }
 
 /// Whether a step was taken.
@@ -64,6 +66,7 @@ pub(crate) async fn take(app: &App, basis: Basis, step: Step, wanted: Option<Wan
         release: release.clone(),
         limits: rollout.plan.limits,
         grant,
+        moving: rollout.moving(&basis.device),
     });
     let above = app.second_person_above;
     app.db
@@ -107,13 +110,13 @@ fn apply(conn: &mut DbConn, basis: &Basis, step: Step, terms: Option<&Terms>) ->
         | Step::Recall { .. } => Ok(false),
         Step::GrantDownload { rollout, phase, admission } => {
             let terms = terms.ok_or_else(|| Error::Unexpected("an offer without a rollout".to_owned()))?;
-            admit(conn, basis, rollout, phase, admission)?;
+            admit(conn, basis, (rollout, phase), admission, terms.moving.as_ref())?;
             grant_download(conn, basis, rollout, phase, &terms.release)?;
             if terms.limits.pace.is_some() {
                 let (offers, _) = db::loads::offers(conn, rollout)?;
                 db::rollouts::set_offers(conn, rollout, offers.one_more(basis.now))?;
             }
-            Ok(admission != Admission::Member)
+            Ok(false)
         }
         Step::GrantActivation { assignment, .. } => decided(conn, basis, assignment, Event::ActivationGranted),
         Step::Cancel { assignment, why } => decided(conn, basis, assignment, why.event()),
@@ -130,7 +133,8 @@ fn apply(conn: &mut DbConn, basis: &Basis, step: Step, terms: Option<&Terms>) ->
         }),
         Step::Exclude { rollout, phase, why } => {
             forget_former(conn, basis, rollout)?;
-            members::exclude(conn, rollout, phase, basis.device.number, Some(why))?;
+            let is = Member { rollout, phase, excluded: Some(why) };
+            members::exclude(conn, basis.device.number, None, &is)?;
             let why = match why {
                 Exclusion::AlreadyInstalled => "it has the release already",
                 Exclusion::LeftAudience => "the selector does not match it any more",
@@ -141,17 +145,24 @@ fn apply(conn: &mut DbConn, basis: &Basis, step: Step, terms: Option<&Terms>) ->
                 ..NewEvent::device("rollout.excluded", basis.device.id, format!("does not count: {why}"))
             };
             db::events::insert(conn, basis.now, &event)?;
-            advance(conn, rollout, basis.now)?;
-            Ok(true)
+            advance(conn, rollout, basis.now)
         }
     }
 }
 
-fn admit(conn: &mut DbConn, basis: &Basis, rollout: RolloutId, phase: usize, admission: Admission) -> Result<()> {
+fn admit(
+    conn: &mut DbConn,
+    basis: &Basis,
+    (rollout, phase): (RolloutId, usize),
+    admission: Admission,
+    moving: Option<&SiteId>,
+) -> Result<()> {
     match admission {
         Admission::Member => Ok(()),
-        Admission::Joins => members::join(conn, rollout, phase, &basis.device),
-        Admission::Returns => members::exclude(conn, rollout, phase, basis.device.number, None),
+        Admission::Joins => members::join(conn, rollout, phase, basis.device.number, moving),
+        Admission::Returns { was } => {
+            members::exclude(conn, basis.device.number, Some(was), &Member { rollout, phase, excluded: None })
+        }
     }
 }
 

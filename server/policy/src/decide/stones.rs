@@ -68,7 +68,7 @@ fn reaches(rollout: &Rollout, device: &Device, now: Timestamp) -> bool {
     let seen = Seen { last_seen: Some(now), status: Connectivity::Online, now };
     rollout.state.is_active()
         && match rollout.plan.audience {
-            Membership::Frozen => rollout.phase_of(device.number).is_some(),
+            Membership::Frozen => rollout.member(device).is_some(),
             Membership::Live => rollout.plan.selector.matches(device, &seen),
         }
 }

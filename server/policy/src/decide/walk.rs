@@ -53,10 +53,9 @@ pub(super) fn walk(case: &Case<'_>, mut considered: Option<&mut Vec<Considered>>
         chosen = active(case, rollout, verdict);
         owes_offer |= chosen.is_some() || puts_off(case, rollout, verdict);
         if chosen.is_none() {
-            wait = wait.min(until_it_changes(case, rollout, &verdict));
+            wait = until_it_changes(case, rollout, &verdict, wait);
             // Devices are not told about rollouts that are not theirs; that they have left is written down.
-            let leaves = verdict == Verdict::LeftAudience && !rollout.excluded.contains(case.device.number);
-            if verdict.concerns_device() || leaves {
+            if verdict.concerns_device() || leaves(case, rollout, verdict) {
                 passive = better(passive, quiet(case, rollout, verdict));
             }
         }
@@ -86,6 +85,11 @@ pub(super) fn walk(case: &Case<'_>, mut considered: Option<&mut Vec<Considered>>
         reason.text = format!("{}; {right}", reason.text);
     }
     Decision { step: choice.step, reason, next_check_in, right, owes_offer, considered: Vec::new() }
+}
+
+/// Whether the device has left a rollout in which it still counts.
+fn leaves(case: &Case<'_>, rollout: &Rollout, verdict: Verdict) -> bool {
+    verdict == Verdict::LeftAudience && rollout.member(case.device).is_some_and(|member| member.excluded.is_none())
 }
 
 /// Whether the offer that a connecting device would get is made later.
@@ -234,9 +238,8 @@ fn defer(assignment: &Assignment, verdict: Verdict) -> Option<Step> {
 }
 
 fn exclusion(device: &Device, rollout: &Rollout, why: Exclusion) -> Option<Step> {
-    let phase = rollout.phase_of(device.number)?;
-    let known = rollout.excluded.contains(device.number);
-    (!known).then_some(Step::Exclude { rollout: rollout.id, phase, why })
+    let member = rollout.member(device).filter(|member| member.excluded.is_none())?;
+    Some(Step::Exclude { rollout: rollout.id, phase: member.phase, why })
 }
 
 /// Of two choices that do not touch the device: bookkeeping first, then the one that says more, then the earlier.
@@ -253,17 +256,23 @@ fn better<'a>(old: Option<Choice<'a>>, new: Choice<'a>) -> Option<Choice<'a>> {
     }
 }
 
-/// Until the device may be told something else.
-fn until_it_changes(case: &Case<'_>, rollout: &Rollout, verdict: &Verdict) -> Duration {
-    match verdict {
+/// Until the device may be told something else, if that is before `wait` is over.
+fn until_it_changes(case: &Case<'_>, rollout: &Rollout, verdict: &Verdict, wait: Duration) -> Duration {
+    let change = match verdict {
         Verdict::Full(full) if full.at_site => SITE_RETRY,
         // Many devices wait for each minute.
         Verdict::Paced(paced) => {
             let spread = bucket::bucket(rollout.id, case.device.id.as_bytes()).spread(MAX_SPREAD);
             paced.until.since(case.now).saturating_add(spread).max(SOON)
         }
-        _ => verdict.changes_at().map_or(Duration::MAX, |span| until(case, rollout, span)),
-    }
+        _ => match verdict.changes_at() {
+            // Its share of the spread comes on top, and need not be known.
+            Some(span) if span.start.since(case.now) >= wait => wait,
+            Some(span) => until(case, rollout, span),
+            None => wait,
+        },
+    };
+    change.min(wait)
 }
 
 /// Until a change that many devices wait for: each comes a little later than the one before.

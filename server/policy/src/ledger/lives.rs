@@ -1,15 +1,12 @@
 //! What becomes of devices themselves: they begin anew, or go for good.
 
-use callboard_proto::{
-    ids::{AssignmentId, RolloutId},
-    state::AssignmentState,
-    time::Timestamp,
-};
+use callboard_proto::{ids::AssignmentId, state::AssignmentState, time::Timestamp};
 
 use super::{Ledger, Unit};
 use crate::{
     assignment::{Event, IllegalTransition},
-    device::Assignment,
+    audience::Exclusion,
+    device::{Assignment, Member},
 };
 
 impl Ledger {
@@ -36,10 +33,10 @@ impl Ledger {
         self.leave(now, unit)?;
         let device = &unit.device;
         let untouched = self.catalog.rollouts.iter().filter(|rollout| device.assignment(rollout.id).is_none());
-        let found = untouched.filter_map(|rollout| Some((rollout.id, rollout.phase_of(device.number)?)));
-        for (id, phase) in found.collect::<Vec<(RolloutId, usize)>>() {
-            self.exclude(id, phase, device.number);
-            self.advance(now, id);
+        let counting = untouched.filter_map(|rollout| rollout.member(device)).filter(|one| one.excluded.is_none());
+        for member in counting.collect::<Vec<Member>>() {
+            self.exclude(unit, member.rollout, member.phase, Exclusion::OutOfService);
+            self.advance(now, member.rollout);
         }
         Ok(())
     }
