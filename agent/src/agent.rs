@@ -8,7 +8,7 @@ use std::{
 };
 
 use callboard_proto::{
-    check_in::{CheckIn, Facts, Progress},
+    check_in::{CheckIn, Facts, Installed, Progress},
     ids::Product,
     instruction::Nonce,
     root::Root,
@@ -178,14 +178,19 @@ impl Agent {
         seq
     }
 
-    fn facts(&self) -> Facts {
-        let settings = &self.settings;
-        let installed = settings.products.iter().filter_map(|(product, settings)| {
+    /// What is installed, as the server is told.
+    pub(crate) fn installed(&self) -> Vec<Installed> {
+        let installed = self.settings.products.iter().filter_map(|(product, settings)| {
             let record = self.product_record(product);
             let there =
                 record.installed.is_some() || install::has_current(&*self.fs, &ProductDir::new(&settings.directory));
             record.wire(product, settings).filter(|_| there)
         });
+        installed.collect()
+    }
+
+    fn facts(&self) -> Facts {
+        let settings = &self.settings;
         Facts {
             agent: VERSION.to_owned(),
             hw: settings.hw.clone(),
@@ -195,15 +200,15 @@ impl Agent {
             serial: settings.serial.read().ok().flatten(),
             image_id: self.image_id.clone(),
             channels: settings.channels.clone(),
-            installed: installed.collect(),
+            installed: self.installed(),
             attributes: settings.attributes.clone(),
         }
     }
 
     /// The least free of the places where releases are staged.
-    fn free_bytes(&self) -> u64 {
+    fn free_bytes(&self) -> Option<u64> {
         let products = self.settings.products.values().map(|product| product.directory.as_path());
         let places = products.chain([self.state_dir.path()]);
-        places.filter_map(|place| self.fs.space(place).ok()).map(|space| space.free).min().unwrap_or(0)
+        places.filter_map(|place| self.fs.space(place).ok()).map(|space| space.free).min()
     }
 }

@@ -11,7 +11,7 @@ use std::{
 use callboard_proto::{
     digest::Digest,
     payload::Format,
-    release::Release,
+    release::{Release, SPARE_BYTES},
     report::{Failure, FailureClass},
 };
 
@@ -28,8 +28,6 @@ pub(crate) mod tidy;
 mod tree;
 mod unpack;
 
-/// Room that must be left after an update, whatever else.
-const SPARE_BYTES: u64 = 64 << 20;
 /// A chunk list is held in memory; with chunks of 1 MiB this is enough for 128 GiB.
 const MAX_CHUNKS: u64 = 128 * 1024;
 

@@ -104,8 +104,9 @@ fn new(
     activate: bool,
 ) -> Event {
     let record = agent.product_record(&release.product);
+    let (installed, now) = (agent.installed(), agent.clock.trusted_now());
     let device =
-        Device { settings: &agent.settings, agent_version: VERSION, root: &agent.root, now: agent.clock.trusted_now() };
+        Device { settings: &agent.settings, agent_version: VERSION, root: &agent.root, installed: &installed, now };
     let standing = record.standing(release.digest(), attempt);
     if let Err(refusal) = verify::suits(release, device, standing, instruction.allow_downgrade) {
         if let Some(attack) = refusal.attack() {

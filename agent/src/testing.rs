@@ -100,6 +100,7 @@ pub(crate) fn release(counter: u64) -> Release {
         advisory: None,
         requires_agent: None,
         requires_at_least: None,
+        requires: Vec::new(),
         installer: Installer::Directory,
         restart: Restart::None,
         payloads: vec![Payload {

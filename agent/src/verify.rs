@@ -7,9 +7,10 @@ use callboard_proto::{
     digest::Digest,
     ids::DeviceId,
     instruction::{Instruction, Nonce},
-    release::Release,
+    release::{Release, Requirement},
     root::Root,
     signed::{self, Envelope, Refused, Verified},
+    version::Version,
 };
 
 use crate::words::{Attack, Code};
@@ -52,6 +53,8 @@ pub(crate) enum Refusal {
     AgentTooOld { wanted: callboard_proto::version::Version, own: String },
     #[error("the release needs counter {wanted} to be installed first, ({}, {}) is", own.epoch, own.counter)]
     NeedsSteppingStone { wanted: u64, own: Floor },
+    #[error("the release needs {wanted}, {}", has(wanted, own.as_ref()))]
+    NeedsProduct { wanted: Requirement, own: Option<Version> },
     #[error("({epoch}, {counter}) is below this device's floor ({}, {})", floor.epoch, floor.counter)]
     BelowFloor { epoch: u32, counter: u64, floor: Floor },
     #[error("({epoch}, {counter}) is older than the installed release, and going back was not ordered")]
@@ -80,6 +83,7 @@ impl Refusal {
             Self::WrongChannel { .. } => Code::WrongChannel,
             Self::AgentTooOld { .. } => Code::AgentTooOld,
             Self::NeedsSteppingStone { .. } => Code::NeedsSteppingStone,
+            Self::NeedsProduct { .. } => Code::NeedsProduct,
             Self::BelowFloor { .. } => Code::BelowFloor,
             Self::Downgrade { .. } => Code::Downgrade,
             Self::SameCounter => Code::CounterConflict,
@@ -100,6 +104,13 @@ impl Refusal {
             Self::Expired(_) => Attack::Expired,
             _ => return None,
         })
+    }
+}
+
+fn has(wanted: &Requirement, own: Option<&Version>) -> String {
+    match own {
+        Some(version) => format!("this device has {} {version}", wanted.product),
+        None => format!("this device has no {}", wanted.product),
     }
 }
 

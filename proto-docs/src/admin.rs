@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     digest::Digest,
     ids::{DeviceName, Product, RolloutName},
-    release::{Kind, Payload},
+    release::{Kind, Payload, Requirement},
     time::Timestamp,
     version::Version,
 };
@@ -154,6 +154,8 @@ pub struct Release {
     pub min_floor: u64,
     /// The counter that what a device runs of the product must have at least before.
     pub requires_at_least: Option<u64>,
+    /// Other products that must be there before.
+    pub requires: Vec<Requirement>,
     /// Why it exists.
     pub kind: Kind,
     /// Channels it is meant for.

@@ -48,9 +48,9 @@ pub struct CheckIn {
     pub progress: Option<Progress>,
     /// The root it trusts.
     pub root_version: u64,
-    /// Free bytes where releases are staged.
-    #[serde(default)]
-    pub free_bytes: u64,
+    /// Free bytes where releases are staged: the least of all these places. None if it cannot tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub free_bytes: Option<u64>,
     /// Code of the last failure, until something succeeds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_error: Option<String>,

@@ -1,5 +1,7 @@
 //! The release document: what is installed, signed offline and never changed.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -13,6 +15,10 @@ use crate::{
 
 /// Payloads of one release at most: parts of a product, not a file list.
 pub const MAX_PAYLOADS: usize = 16;
+/// Other products that one release needs at most.
+pub const MAX_REQUIRED: usize = 16;
+/// Bytes that stay free on a device while a release is put in place beside what is there.
+pub const SPARE_BYTES: u64 = 64 << 20;
 
 /// One immutable release of one product. Its identity is the SHA-256 of the signed bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,6 +61,9 @@ pub struct Release {
     /// this release is installed. It asks nothing of a device that has nothing of the product.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub requires_at_least: Option<u64>,
+    /// Other products that must be there before this release is installed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub requires: Vec<Requirement>,
     /// Which installer of the agent puts it in place.
     pub installer: Installer,
     /// What must be restarted after the switch.
@@ -62,6 +71,61 @@ pub struct Release {
     pub restart: Restart,
     /// Its bytes.
     pub payloads: Vec<Payload>,
+}
+
+/// Another product that a release needs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Requirement {
+    /// Which.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub product: Product,
+    /// Its oldest version that will do.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub at_least: Version,
+}
+
+impl fmt::Display for Requirement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} or newer", self.product, self.at_least)
+    }
+}
+
+impl Release {
+    /// The first product that it needs and that is not there, or is too old; `version_of` says what is there of a product.
+    pub fn unmet<'a>(&self, version_of: impl Fn(&Product) -> Option<&'a Version>) -> Option<&Requirement> {
+        unmet(&self.requires, version_of)
+    }
+
+    /// Free bytes that it takes at least to put it in place beside what is there: its payloads, packed and unpacked, and
+    /// some to spare.
+    pub fn space(&self) -> u64 {
+        self.payloads.iter().map(|payload| payload.size + payload.unpacked_size).sum::<u64>() + SPARE_BYTES
+    }
+
+    fn check_requirements(&self) -> Result<(), String> {
+        if self.requires.len() > MAX_REQUIRED {
+            return Err(format!("requires names {} products; {MAX_REQUIRED} are allowed", self.requires.len()));
+        }
+        for (n, one) in self.requires.iter().enumerate() {
+            if one.product == self.product {
+                return Err(format!("requires names {} itself; requires_at_least is meant for that", self.product));
+            }
+            if self.requires.iter().take(n).any(|other| other.product == one.product) {
+                return Err(format!("requires names {} twice", one.product));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The first of `required` that is not there, or is too old; `version_of` says what is there of a product.
+pub fn unmet<'a, 'r>(
+    required: &'r [Requirement],
+    version_of: impl Fn(&Product) -> Option<&'a Version>,
+) -> Option<&'r Requirement> {
+    required.iter().find(|one| version_of(&one.product).is_none_or(|version| *version < one.at_least))
 }
 
 /// Why a release exists.
@@ -168,6 +232,7 @@ impl Document for Release {
         "advisory",
         "requires_agent",
         "requires_at_least",
+        "requires",
         "installer",
         "restart",
         "payloads",
@@ -198,6 +263,7 @@ impl Document for Release {
         if self.counter == 0 || self.counter > max_counter || self.min_floor > self.counter {
             return Err("counter must be 1 to 2^63-1, and min_floor at most counter".to_owned());
         }
+        self.check_requirements()?;
         if let Some(least) = self.requires_at_least.filter(|least| !(1..self.counter).contains(least)) {
             return Err(format!("requires_at_least is {least}; a counter below the release's own is wanted"));
         }

@@ -115,6 +115,7 @@ fn release() -> Release {
         advisory: Some("https://example.com/advisories/2026-11".to_owned()),
         requires_agent: Some("0.1.0".parse().unwrap()),
         requires_at_least: None,
+        requires: Vec::new(),
         installer: Installer::Directory,
         restart: Restart::Service,
         payloads: vec![Payload {

@@ -55,8 +55,6 @@ use waiting::Waiting;
 
 /// Devices kept in memory: one is about 2 KB, so at most some 100 MB.
 pub(crate) const CACHED_DEVICES: usize = 50_000;
-/// Silence after which a device is abandoned.
-pub(crate) const ABANDONED_AFTER: Duration = Duration::from_secs(30 * 86_400);
 
 /// Everything that use cases need; one for the whole process.
 pub(crate) struct App {
@@ -72,6 +70,8 @@ pub(crate) struct App {
     /// The listeners' certificates, as they were loaded.
     pub(crate) certificates: Vec<expiry::Expiry>,
     pub(crate) poll_interval: Duration,
+    /// Silence after which a device is abandoned.
+    pub(crate) abandoned_after: Duration,
     /// Rollouts for more devices than this need a second person's approval.
     pub(crate) second_person_above: Option<u64>,
     /// Payload bytes a second to all devices together.
@@ -97,7 +97,7 @@ impl App {
 
     /// What selectors need to know beside the rows.
     pub(crate) fn selector_context(&self) -> Context {
-        Context { now: self.clock.now(), poll_interval: self.poll_interval, abandoned_after: ABANDONED_AFTER }
+        Context { now: self.clock.now(), poll_interval: self.poll_interval, abandoned_after: self.abandoned_after }
     }
 
     /// Drops what is remembered of a device, after a change to it was committed. If it waits, it is answered by what it

@@ -30,6 +30,8 @@ pub(crate) struct Settings {
     pub(crate) database: DbUrl,
     /// How often a device with nothing to do checks in.
     pub(crate) poll_interval: Duration,
+    /// Silence after which nobody waits for a device.
+    pub(crate) abandoned_after: Duration,
     /// Payload transfers at the same time.
     pub(crate) max_transfers: usize,
     /// Payload bytes a second to all devices together.
@@ -70,7 +72,7 @@ pub(crate) struct Fragment {
 const MAX_AUDIENCE: u64 = 1_000_000_000;
 
 /// Every key, what it is for, and what is allowed.
-pub(crate) const KEYS: [(&str, &str); 16] = [
+pub(crate) const KEYS: [(&str, &str); 17] = [
     ("public_url", "https://HOST[:PORT], a name or address that stands in the server's certificate"),
     ("device_listen", "ADDRESS:PORT, such as 0.0.0.0:8443; port 0 takes any free one"),
     ("admin_listen", "ADDRESS:PORT, such as 127.0.0.1:8080; port 0 takes any free one"),
@@ -81,6 +83,7 @@ pub(crate) const KEYS: [(&str, &str); 16] = [
         "sqlite:PATH or postgres://USER@HOST/DATABASE; the built-in PostgreSQL client has no TLS, so no sslmode=require",
     ),
     ("poll_interval_s", "1 to 86400 seconds"),
+    ("abandoned_after_days", "1 to 3650"),
     ("max_transfers", "1 to 10000"),
     ("max_bytes_per_s", "65536 to 1000000000000 bytes, or 0 for no limit"),
     ("max_waiting", "0 to 40000; 0 lets nobody wait"),
@@ -196,6 +199,9 @@ impl Settings {
             admin_tls,
             database: merged.parse("database_url", &sqlite, |text| DbUrl::parse(text).ok())?,
             poll_interval: merged.parse("poll_interval_s", "300", |text| seconds(text, 86_400))?,
+            abandoned_after: merged.parse("abandoned_after_days", "30", |text| {
+                number(text, 3650).map(|days| Duration::from_secs(days * 86_400))
+            })?,
             max_transfers: merged.parse("max_transfers", "256", |text| usize::try_from(number(text, 10_000)?).ok())?,
             max_bytes_per_s: merged.parse("max_bytes_per_s", "0", |text| {
                 let rate: u64 = text.parse().ok()?;
@@ -330,6 +336,7 @@ mod tests {
         assert_eq!(shown.device_listen, default.device_listen);
         assert_eq!(shown.admin_listen, default.admin_listen);
         assert_eq!(shown.poll_interval, default.poll_interval);
+        assert_eq!(shown.abandoned_after, default.abandoned_after);
         assert_eq!(shown.max_transfers, default.max_transfers);
         assert_eq!(shown.max_waiting, default.max_waiting);
         assert_eq!(shown.max_bytes_per_s, default.max_bytes_per_s);

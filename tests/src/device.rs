@@ -43,6 +43,7 @@ pub struct FakeDevice {
     pub progress: Option<Progress>,
     /// For so long it lets the server wait with an answer.
     pub wait_s: u32,
+    pub free_bytes: Option<u64>,
     pub wire: Wire,
     root: Verified<Root>,
     clock: TestClock,
@@ -82,6 +83,7 @@ impl FakeDevice {
             state: AgentState::Idle,
             progress: None,
             wait_s: 0,
+            free_bytes: example().free_bytes,
             root: server.root(),
             clock: server.clock.clone(),
             check_ins: 0,
@@ -102,6 +104,7 @@ impl FakeDevice {
             state: self.state,
             progress: self.progress.clone(),
             wait_s: self.wait_s,
+            free_bytes: self.free_bytes,
             root: self.root.clone(),
             clock: self.clock.clone(),
             check_ins: self.check_ins + 1_000_000,
@@ -146,6 +149,7 @@ impl FakeDevice {
             progress: self.progress.clone(),
             root_version: self.root.version,
             wait_s: self.wait_s,
+            free_bytes: self.free_bytes,
             ..example()
         }
     }

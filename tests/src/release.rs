@@ -57,6 +57,7 @@ impl NewRelease {
             advisory: None,
             requires_agent: None,
             requires_at_least: None,
+            requires: Vec::new(),
             installer: Installer::Directory,
             restart: Restart::None,
             payloads: vec![Payload {

@@ -117,6 +117,11 @@ fn impossible_policies_are_explained_field_by_field() {
             refuse(window(json!({ "cron": "0 0 30 2 *", "duration_min": 5 })), "windows[0].cron");
             refuse(window(json!({ "duration_min": 5 })), "windows[0]: needs either start or cron");
             let mut tight = window(json!({ "start": "02:00", "duration_min": 30 }));
+            refuse(json!({ "unit": "site" }), "unit: site only means something with the progressive policy");
+            refuse(
+                json!({ "expected_install_min": 1441 }),
+                "expected_install_min: is 1441; 0 to 1440 minutes are allowed",
+            );
             tight["expected_install_min"] = json!(31);
             refuse(tight, "expected_install_min: 31 minutes are longer than every window");
 
@@ -149,8 +154,21 @@ fn a_rollout_of_nothing_or_in_the_past_is_refused() {
             refused(&post(&spec("pos-app@9.9.9")), Code::NotFound, "there is no release pos-app@9.9.9");
             refused(&post(&spec(&"0".repeat(64))), Code::NotFound, "there is no release 0000");
             refused(&post(&spec("pos-app")), Code::Invalid, "a digest or product@version is wanted");
-            let past = json!({ "name": "r", "release": "pos-app@2.4.0", "policy": "immediate", "ends_at": "2027-01-12T11:59:59Z" });
-            refused(&post(&past), Code::Invalid, "ends_at is 2027-01-12T11:59:59Z, which is past");
+            let mut past = json!({ "name": "r", "release": "pos-app@2.4.0", "policy": "immediate", "ends_at": "2027-01-12T11:59:59Z" });
+            refused(
+                &post(&past),
+                Code::Invalid,
+                "ends_at: 2027-01-12T11:59:59Z has passed; it is 2027-01-12T12:00:00Z",
+            );
+            // A deadline that was copied from last year would open every window.
+            past["ends_at"] = Value::Null;
+            past["deadline"] = json!("2026-12-24T00:00:00Z");
+            past["windows"] = json!([{ "tz": "site", "start": "02:00", "duration_min": 120 }]);
+            let said = "deadline: 2026-12-24T00:00:00Z has passed";
+            refused(&post(&past), Code::Invalid, said);
+            refused(&server.api().try_post("rollouts/preview", &past), Code::Invalid, said);
+            let simulated = json!({ "rollout": past, "assume": {} });
+            refused(&server.api().try_post("rollouts/simulate", &simulated), Code::Invalid, said);
             let live = json!({ "name": "r", "release": "pos-app@2.4.0", "policy": "immediate", "selector": "status = online" });
             refused(&post(&live), Code::BadSelector, "allowed only with a frozen audience");
         });

@@ -124,6 +124,35 @@ fn a_rule_that_would_stop_it_at_once_is_refused() {
 }
 
 #[test]
+fn a_deadline_that_has_passed_stays_and_none_is_set_in_the_past() {
+    on_both(|server| {
+        tills(server, 1);
+        let with = |deadline: &str, priority: u32| {
+            let night = json!([{ "tz": "UTC", "start": "02:00", "duration_min": 60 }]);
+            json!({ "windows": night, "deadline": deadline, "priority": priority })
+        };
+        let spec = rollout("r", "pos-app@2.0.0", &with("2027-01-12T18:00:00Z", 500));
+        server.api().post::<Value>("rollouts", &spec);
+        server.api().post::<Value>("rollouts", &rollout("late", "pos-app@2.0.0", &with("2027-01-12T18:00:00Z", 500)));
+        server.tell_rollout("r", "start");
+        server.set_clock(time("2027-01-12T19:00:00Z"));
+        let changed: Rollout = edit(server, &with("2027-01-12T18:00:00Z", 700)).json();
+        assert_eq!(changed.spec.priority, 700);
+        let said = "deadline: 2027-01-12T17:00:00Z has passed; it is 2027-01-12T19:00:00Z";
+        refused(&edit(server, &with("2027-01-12T17:00:00Z", 700)), Code::Invalid, said);
+        edit(server, &with("2027-01-12T20:00:00Z", 700)).json::<Rollout>();
+        edit(server, &with("2027-01-12T20:00:00Z", 500)).json::<Rollout>();
+        // The same again is the same rollout, however late it is; one that never started is too late.
+        server.set_clock(time("2027-01-12T21:00:00Z"));
+        let again = rollout("r", "pos-app@2.0.0", &with("2027-01-12T20:00:00Z", 500));
+        server.api().post::<Value>("rollouts", &again);
+        let start = server.api().try_post("rollouts/late/start", &json!({ "reason": "a test" }));
+        refused(&start, Code::Invalid, "deadline: 2027-01-12T18:00:00Z has passed");
+        refused(&server.api().send(Request::get("/api/v1/rollouts/late/preview")), Code::Invalid, "has passed");
+    });
+}
+
+#[test]
 fn an_edit_voids_the_second_persons_approval() {
     on_both_with(&["second_person_above = 1"], |server| {
         tills(server, 2);

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use callboard_proto::{
-    admin::{DeviceStatus, Explanation, RolloutState},
+    admin::{DeviceStatus, Explanation, Imported, RolloutState},
     instruction::Action,
 };
 use callboard_tests::{
@@ -195,6 +195,37 @@ fn labels_never_start_an_install_silently() {
         let done: Value = server.api().post("devices/labels", &edit(false));
         assert_eq!(done["eligible"], told["eligible"]);
         assert_eq!(who_runs(&mut devices, "2.4.0").len(), 2);
+    });
+}
+
+#[test]
+fn a_till_that_leaves_the_audience_before_it_is_offered_anything_is_not_offered_it_any_more() {
+    on_both(|server| {
+        NewRelease::new("pos-app", "2.0.0", 1).publish(server);
+        let mut tills: Vec<FakeDevice> =
+            (0..3).map(|n| FakeDevice::enrol(server, &format!("till-{n}")).runs("pos-app", "1.0.0")).collect();
+        let label = |name: &str, ring: &str| {
+            let edit = json!({ "selector": format!("name = {name}"), "set": { "ring": ring } });
+            server.api().post::<Imported>("devices/labels", &edit);
+        };
+        (0..3).for_each(|n| label(&format!("till-{n}"), "early"));
+        server.roll_out(&rollout("patch", "pos-app@2.0.0", &json!({ "selector": "ring = early" })));
+        assert_eq!(tills[0].check_in().action, Action::Download);
+        label("till-0", "late");
+        label("till-1", "late");
+        assert_eq!(tills[1].check_in().action, Action::None);
+        let said = "left_audience: rollout patch: it is not for this device any more (ring = early: it is late)";
+        let considered = server.explain(&tills[1]).rollouts.remove(0).reason;
+        assert_eq!(format!("{}: {}", considered.code, considered.text), said);
+        let phase = server.rollout("patch").phases.remove(0);
+        assert_eq!((phase.counts.size, phase.excluded), (3, [("left_audience".to_owned(), 1)].into()));
+        // Who has begun is brought to the end of it, and who comes back counts again.
+        assert_eq!(tills[0].settle(Health::Good).action, Action::None);
+        label("till-1", "early");
+        (1..3).for_each(|n| drop(tills[n].settle(Health::Good)));
+        assert!(tills.iter().all(|till| till.version_of("pos-app") == Some("2.0.0")));
+        let phase = server.rollout("patch").phases.remove(0);
+        assert_eq!((phase.counts.succeeded, phase.excluded.len()), (3, 0));
     });
 }
 

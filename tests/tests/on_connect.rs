@@ -76,3 +76,45 @@ fn the_first_check_in_ever_is_a_connection() {
         assert_eq!(device.check_in().action, Action::Download);
     });
 }
+
+#[test]
+fn the_offer_of_a_connection_waits_for_a_place_and_for_another_download_over_a_restart_of_the_server() {
+    on_both(|server| {
+        NewRelease::new("pos-app", "2.0.0", 1).publish(server);
+        NewRelease::new("os", "13", 1).publish(server);
+        let enrol = |name: &str| FakeDevice::enrol(server, name).runs("pos-app", "1.0.0").runs("os", "12");
+        let mut tills = [enrol("till-0"), enrol("till-1")];
+        for till in &mut tills {
+            till.check_in();
+        }
+        let one = json!({ "policy": "on_connect", "caps": { "downloads": { "max_in_flight": 1 } } });
+        server.roll_out(&rollout("app", "pos-app@2.0.0", &one));
+        server.roll_out(&rollout("system", "os@13", &json!({ "policy": "on_connect", "priority": 100 })));
+        server.advance(Duration::from_secs(300));
+        for till in &mut tills {
+            till.boot_id = "boot-2".to_owned();
+        }
+        let [first, second] = &mut tills;
+        assert_eq!(first.check_in().action, Action::Download);
+        // There is no place for the app; the system comes instead.
+        let told = second.obey(Health::Good);
+        assert!(told.reason.text.starts_with("rollout system"), "{}", told.reason.text);
+        server.advance(Duration::from_secs(300));
+        server.stop();
+        server.serve();
+        first.follow(server);
+        second.follow(server);
+        second.settle(Health::Good);
+        assert_eq!((second.version_of("os"), second.version_of("pos-app")), (Some("13"), Some("1.0.0")));
+        first.settle(Health::Good);
+        server.advance(Duration::from_secs(300));
+        second.settle(Health::Good);
+        assert_eq!(second.version_of("pos-app"), Some("2.0.0"), "the offer waited");
+        assert_eq!(first.version_of("os"), Some("13"), "and so did that of the other product");
+        // What begins later waits for the next connection.
+        NewRelease::new("pos-app", "2.1.0", 2).publish(server);
+        server.roll_out(&rollout("next", "pos-app@2.1.0", &json!({ "policy": "on_connect" })));
+        server.advance(Duration::from_secs(300));
+        assert_eq!(second.check_in().reason.code, "waits_for_connect");
+    });
+}

@@ -1,11 +1,12 @@
 //! The progressive policy: phases of exact size, opened by success, and stopped by failure.
 
 use callboard_proto::{
-    admin::{Device, Event, RolloutState},
+    admin::{Device, Event, Imported, RolloutState},
     instruction::Action,
+    problem::Code,
 };
 use callboard_tests::{
-    device::{FakeDevice, Health},
+    device::{FakeDevice, Health, Key, enrolment},
     release::NewRelease,
     server::TestServer,
     wait,
@@ -14,7 +15,7 @@ use callboard_tests::{
 use serde_json::{Value, json};
 use std::{collections::BTreeMap, time::Duration};
 
-use crate::on_both;
+use crate::{on_both, refused};
 
 fn ten(server: &TestServer) -> Vec<FakeDevice> {
     NewRelease::new("pos-app", "2.0.0", 1).publish(server);
@@ -180,6 +181,57 @@ fn a_whole_shop_moves_together() {
         let sites: std::collections::BTreeSet<_> = first.iter().map(|n| site(*n)).collect();
         assert_eq!(sites.len(), 4, "half of eight shops");
         assert_eq!(first.len(), (0..10).filter(|n| sites.contains(&site(*n))).count(), "and all of their terminals");
+    });
+}
+
+fn at_shop(server: &TestServer, name: &str, site: &str) -> FakeDevice {
+    let token = server.enrolment_token(&json!({ "site": site }));
+    FakeDevice::enrol_with(server, &enrolment(&token, &Key::new()).named(name)).runs("pos-app", "1.0.0")
+}
+
+#[test]
+fn a_till_that_comes_to_a_shop_later_moves_with_it() {
+    on_both(|server| {
+        let sites: Vec<Value> = (0..4).map(|n| json!({ "id": format!("SHOP-{n}"), "tz": "UTC" })).collect();
+        server.api().post::<Imported>("sites/import", &json!({ "sites": sites }));
+        NewRelease::new("pos-app", "2.4.0", 100).publish(server);
+        let till = |n: usize| at_shop(server, &format!("till-{n}"), &format!("SHOP-{n}"));
+        let mut tills: Vec<FakeDevice> = (0..4).map(till).collect();
+        tills.iter_mut().for_each(|till| drop(till.check_in()));
+        let phases = json!([{ "name": "first", "percent": 25 }, { "name": "all", "percent": 100 }]);
+        let more = json!({ "policy": "progressive", "unit": "site", "phases": phases });
+        server.roll_out(&rollout("r", "pos-app@2.4.0", &more));
+        let first = offered(&mut tills);
+        assert_eq!(first.len(), 1);
+        // The same again after a restart: who moves with whom is in the database.
+        for round in 0..2 {
+            for n in 0..4 {
+                let mut late = at_shop(server, &format!("late-{round}-{n}"), &format!("SHOP-{n}"));
+                let told = late.check_in();
+                let wanted = if first == [n] { "offered" } else { "phase_not_open" };
+                assert_eq!(told.reason.code, wanted, "SHOP-{n}");
+            }
+            server.stop();
+            server.serve();
+        }
+        let site = json!({ "sites": [{ "id": "SHOP-NEW", "tz": "UTC" }] });
+        server.api().post::<Imported>("sites/import", &site);
+        assert_eq!(at_shop(server, "new-0", "SHOP-NEW").check_in().reason.code, "offered");
+        assert_eq!(server.rollout("r").phases[0].counts.size, 1 + 2 + 1);
+    });
+}
+
+#[test]
+fn a_frozen_rollout_that_no_device_can_have_does_not_start() {
+    on_both(|server| {
+        let mut devices = ten(server);
+        devices.iter_mut().for_each(|device| drop(device.check_in()));
+        NewRelease::new("pos-app", "9.0.0", 900).with(|release| release.hw = vec!["ipad".to_owned()]).publish(server);
+        let frozen = rollout("r", "pos-app@9.0.0", &json!({ "audience": "frozen" }));
+        server.api().post::<Value>("rollouts", &frozen);
+        let start = server.api().try_post("rollouts/r/start", &json!({ "reason": "a test" }));
+        refused(&start, Code::Invalid, "no device that all matches can have it (10 incompatible_hw)");
+        assert_eq!(server.rollout("r").state, RolloutState::Draft);
     });
 }
 

@@ -134,7 +134,7 @@ fn what_cannot_be_simulated_is_explained() {
         let unknown = rollout("r", "pos-app@9.9.9", &json!({}));
         refused(&ask(&unknown, json!({})), Code::NotFound, "pos-app@9.9.9");
         let ended = rollout("r", "pos-app@2.0.0", &json!({ "ends_at": "2020-01-01T00:00:00Z" }));
-        refused(&ask(&ended, json!({})), Code::Invalid, "which is past");
+        refused(&ask(&ended, json!({})), Code::Invalid, "has passed");
         let selector = rollout("r", "pos-app@2.0.0", &json!({ "selector": "region =" }));
         refused(&ask(&selector, json!({})), Code::BadSelector, "column 9");
     });

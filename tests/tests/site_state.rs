@@ -16,7 +16,7 @@ use callboard_tests::{
 };
 use serde_json::{Value, json};
 
-use crate::{on_both, refused};
+use crate::{on_both, on_both_with, refused};
 
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -127,6 +127,23 @@ fn nobody_is_abandoned_while_a_site_is_suspended() {
         assert_eq!((status("pos-nyc-001"), abandoned().len()), (DeviceStatus::Offline, 1));
         server.advance(Duration::from_secs(1));
         assert_eq!((status("pos-nyc-001"), abandoned().len()), (DeviceStatus::Abandoned, 2));
+    });
+}
+
+#[test]
+fn after_how_many_days_a_device_is_abandoned_is_a_setting() {
+    on_both_with(&["abandoned_after_days = 2"], |server| {
+        let [mut york, _] = shops(server);
+        york.check_in();
+        let status = || server.api().get::<Device>("devices/pos-nyc-001").status;
+        server.advance(DAY * 2 - Duration::from_secs(1));
+        assert_eq!(status(), DeviceStatus::Offline);
+        server.advance(Duration::from_secs(1));
+        assert_eq!(status(), DeviceStatus::Abandoned);
+        let found = || server.api().get::<Page<Device>>("devices?selector=status%20%3D%20abandoned").items.len();
+        wait::until("selectors see it", || found() == 1);
+        let counted: Overview = server.api().get("overview");
+        assert_eq!(counted.devices["abandoned"], 1);
     });
 }
 

@@ -354,6 +354,22 @@ fn a_device_that_runs_the_old_release_again_has_failed_and_the_gate_sees_it_in_t
 }
 
 #[test]
+fn a_device_that_has_the_product_no_more_has_failed() {
+    on_both(|server| {
+        let mut tills: [FakeDevice; 2] = tills(server, &json!({ "audience": "live" }));
+        let till = &mut tills[0];
+        till.settle(Health::Good);
+        till.facts.installed.clear();
+        till.check_in();
+        assert_eq!(server.rollout("r").phases[0].counts.failed, 1);
+        let failure = of(server, till).failure.unwrap();
+        insta::assert_snapshot!(failure.text, @"it has no pos-app any more, after the release had been installed");
+        let explained = server.explain(till);
+        assert_eq!((explained.next.code.as_str(), till.check_in().action), ("failed", Action::None));
+    });
+}
+
+#[test]
 fn neither_a_newer_release_nor_a_device_that_begins_anew_is_a_regression() {
     on_both(|server| {
         let [mut newer, mut reborn, mut busy] = tills(server, &json!({}));

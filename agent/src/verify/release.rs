@@ -1,7 +1,8 @@
 //! Whether a verified release suits this device.
 
 use callboard_proto::{
-    digest::Digest, release::Release, root::Root, signed::Verified, time::Timestamp, version::Version,
+    check_in::Installed, digest::Digest, ids::Product, release::Release, root::Root, signed::Verified, time::Timestamp,
+    version::Version,
 };
 use serde::{Deserialize, Serialize};
 
@@ -21,6 +22,8 @@ pub(crate) struct Device<'a> {
     pub(crate) settings: &'a Settings,
     pub(crate) agent_version: &'a str,
     pub(crate) root: &'a Root,
+    /// What it has of every product.
+    pub(crate) installed: &'a [Installed],
     pub(crate) now: Timestamp,
 }
 
@@ -61,6 +64,12 @@ pub(crate) fn suits(
         return Err(Refusal::AgentTooOld { wanted: wanted.clone(), own: device.agent_version.to_owned() });
     }
     stepping_stone(release, standing)?;
+    let version =
+        |product: &Product| device.installed.iter().find(|one| one.product == *product).map(|one| &one.version);
+    if let Some(wanted) = release.unmet(version) {
+        let own = version(&wanted.product).cloned();
+        return Err(Refusal::NeedsProduct { wanted: wanted.clone(), own });
+    }
     if let Some(not_after) = release.not_after.filter(|not_after| device.now > *not_after) {
         return Err(Refusal::Expired(not_after));
     }

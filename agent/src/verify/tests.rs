@@ -1,6 +1,7 @@
 //! One test per attack, named after it.
 
 use callboard_proto::{
+    check_in::Installed,
     ids::AssignmentId,
     instruction::{Action, ActivateOn, Reason},
     time::Timestamp,
@@ -158,12 +159,25 @@ fn verdict(change: impl FnOnce(&mut Release), standing: Standing, allow_downgrad
     let digest = Envelope::parse::<Release>(&bytes).expect("an envelope").digest();
     let settings =
         Settings::parse("hw = 'verifone-m440'\n[products.pos-app]\ndirectory = '/opt/pos'").expect("settings");
-    let device = Device { settings: &settings, agent_version: "0.1.0", root: &root, now: testing::NOW };
+    let installed = [other_product("os", "12.4")];
+    let device =
+        Device { settings: &settings, agent_version: "0.1.0", root: &root, installed: &installed, now: testing::NOW };
     match super::release(&bytes, &root, digest) {
         Ok(release) => {
             suits(&release, device, standing, allow_downgrade).map_or_else(|refusal| refusal.code().as_str(), |()| "ok")
         }
         Err(refusal) => refusal.code().as_str(),
+    }
+}
+
+fn other_product(product: &str, version: &str) -> Installed {
+    Installed {
+        product: product.parse().expect("a name"),
+        version: version.parse().expect("a version"),
+        release: None,
+        epoch: 0,
+        counter: 0,
+        floor: 0,
     }
 }
 
@@ -252,6 +266,17 @@ fn a_release_for_which_a_stepping_stone_is_missing_is_refused() {
 }
 
 #[test]
+fn a_release_that_needs_another_product_is_refused_until_that_is_there() {
+    let needs = |product: &str, version: &str| {
+        let (product, at_least) = (product.parse().expect("a name"), version.parse().expect("a version"));
+        plain(|release| release.requires = vec![Requirement { product, at_least }])
+    };
+    assert_eq!(needs("os", "12.4"), "ok");
+    assert_eq!(needs("os", "12.10"), "needs_product");
+    assert_eq!(needs("bios", "1"), "needs_product");
+}
+
+#[test]
 fn a_release_of_an_epoch_that_the_role_does_not_have_is_refused() {
     assert_eq!(plain(|release| release.epoch = 2), "bad_document");
 }
@@ -286,6 +311,6 @@ fn nothing_is_installed_under_an_expired_root() {
     let release = release(&bytes, &root, digest).expect("signed");
     let settings = Settings::parse("").expect("settings");
     let now = root.expires + std::time::Duration::from_secs(1);
-    let device = Device { settings: &settings, agent_version: "0.1.0", root: &root, now };
+    let device = Device { settings: &settings, agent_version: "0.1.0", root: &root, installed: &[], now };
     assert_eq!(suits(&release, device, Standing::default(), false), Err(Refusal::RootExpired));
 }

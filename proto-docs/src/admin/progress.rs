@@ -34,7 +34,7 @@ pub struct PhaseProgress {
     pub approved: Option<Approved>,
     /// Its devices, counted.
     pub counts: Counts,
-    /// The excluded ones by why: `already_installed`, `out_of_service`, or the code of why they cannot have the release.
+    /// The excluded ones by why: `already_installed`, `out_of_service`, `left_audience`, or the code of why they cannot have the release.
     pub excluded: BTreeMap<String, u32>,
     /// Bytes of payloads that its devices were sent while they downloaded.
     pub bytes_served: u64,

@@ -172,7 +172,7 @@ pub struct RolloutSpec {
     /// Whether devices that match later join.
     #[serde(default)]
     pub audience: Audience,
-    /// What moves through the phases together.
+    /// What moves through the phases together; `site` only with the progressive policy.
     #[serde(default)]
     pub unit: Unit,
     /// When the release is offered.
@@ -195,7 +195,8 @@ pub struct RolloutSpec {
     /// Times at which it may work; always by default.
     #[serde(default)]
     pub windows: Vec<Window>,
-    /// Minutes that an installation takes: it does not begin with less of the window left, or before the site trades.
+    /// Minutes that an installation takes, at most 1440: it does not begin with less of the window left, or before the site
+    /// trades.
     #[serde(default)]
     pub expected_install_min: u32,
     /// Whether installations may begin while the site trades.

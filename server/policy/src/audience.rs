@@ -10,8 +10,9 @@
 //!    canary phase say nothing, so they are not counted in `n`: they are members of the last phase.
 //! 4. Devices that have nothing to get are in the excluded set besides.
 //!
-//! So each device is in exactly one phase. What happens afterwards (devices that join late, that turn out to need
-//! nothing, that come back) is kept with each device, so that it costs the same in a fleet of any size.
+//! So each device is in exactly one phase, and with [`Unit::Site`] so is each site: what joins it later joins its phase.
+//! What happens afterwards (devices that join late, that turn out to need nothing, that come back) is kept with each
+//! device, so that it costs the same in a fleet of any size.
 
 use std::collections::BTreeMap;
 
@@ -57,13 +58,15 @@ pub enum Exclusion {
     DoesNotFit(Misfit),
     /// It was taken out of service.
     OutOfService,
+    /// The selector does not match it any more, and it was given nothing while it did.
+    LeftAudience,
 }
 
 impl Exclusion {
     /// The one whose word this is.
     pub fn from_code(code: &str) -> Option<Self> {
         let misfits = Misfit::ALL.into_iter().map(Self::DoesNotFit);
-        misfits.chain([Self::AlreadyInstalled, Self::OutOfService]).find(|one| one.code() == code)
+        misfits.chain([Self::AlreadyInstalled, Self::OutOfService, Self::LeftAudience]).find(|one| one.code() == code)
     }
 
     /// A stable word for programs.
@@ -72,6 +75,7 @@ impl Exclusion {
             Self::AlreadyInstalled => "already_installed",
             Self::DoesNotFit(misfit) => misfit.code(),
             Self::OutOfService => "out_of_service",
+            Self::LeftAudience => "left_audience",
         }
     }
 }
@@ -92,12 +96,14 @@ pub struct Audience {
     pub phases: Vec<RoaringBitmap>,
     /// Members that do not count, by why. Each stands in one of these sets.
     pub excluded: BTreeMap<Exclusion, RoaringBitmap>,
+    /// The phase of each site that moves as a whole.
+    pub sites: BTreeMap<SiteId, usize>,
 }
 
 impl Audience {
     /// Everybody counts.
     pub fn of(phases: Vec<RoaringBitmap>) -> Self {
-        Self { phases, excluded: BTreeMap::new() }
+        Self { phases, ..Self::default() }
     }
 
     /// The phase that has `number` as a member.
@@ -190,10 +196,22 @@ pub fn assign(rollout: RolloutId, phases: &[Phase], candidates: impl IntoIterato
             excluded.entry(why).or_default().push(one.number);
         }
     }
+    let phases: Vec<RoaringBitmap> = numbers.into_iter().map(set).collect();
     Audience {
-        phases: numbers.into_iter().map(set).collect(),
+        sites: sites(&candidates, &phases),
+        phases,
         excluded: excluded.into_iter().map(|(why, numbers)| (why, set(numbers))).collect(),
     }
+}
+
+/// The phase of each site that moves as a whole; `candidates` are in the order of their units.
+fn sites(candidates: &[Candidate], phases: &[RoaringBitmap]) -> BTreeMap<SiteId, usize> {
+    let of_unit = |unit: &[Candidate]| {
+        let first = unit.first()?;
+        let UnitKey::Site(site) = &first.unit else { return None };
+        Some((site.clone(), phases.iter().position(|members| members.contains(first.number))?))
+    };
+    candidates.chunk_by(|a, b| a.unit == b.unit).filter_map(of_unit).collect()
 }
 
 /// Deals ranked units out to the phases that have a percent.
@@ -221,19 +239,35 @@ fn set(mut numbers: Vec<u32>) -> RoaringBitmap {
     numbers.into_iter().collect()
 }
 
-/// Whether there is anybody for whom a rollout could start. A frozen one for nobody would be completed at once, which
-/// looks like success.
+/// Whether there is anybody for whom a rollout could start. A frozen one for nobody, or for devices of which none can
+/// have the release, would be completed at once, which looks like success.
 ///
 /// # Errors
 /// Says why not, and what would be possible.
 pub fn check_somebody(plan: &Plan, candidates: &[Candidate]) -> Result<(), String> {
-    if !candidates.is_empty() || plan.audience == Membership::Live {
+    if plan.audience == Membership::Live {
         return Ok(());
     }
+    if candidates.is_empty() {
+        return Err(format!(
+            "selector: {} matches no device, and a frozen audience has nobody join later; correct it in another rollout, \
+             or let devices join with a live audience",
+            plan.selector
+        ));
+    }
+    let mut misfits: BTreeMap<&str, usize> = BTreeMap::new();
+    for candidate in candidates {
+        match candidate.excluded {
+            Some(why @ Exclusion::DoesNotFit(_)) => *misfits.entry(why.code()).or_default() += 1,
+            _ => return Ok(()),
+        }
+    }
+    let counts: Vec<String> = misfits.iter().map(|(why, count)| format!("{count} {why}")).collect();
     Err(format!(
-        "selector: {} matches no device, and a frozen audience has nobody join later; correct it in another rollout, or \
-         let devices join with a live audience",
-        plan.selector
+        "release: no device that {} matches can have it ({}), and a frozen audience has nobody join later; the preview \
+         says of each device why",
+        plan.selector,
+        counts.join(", ")
     ))
 }
 
@@ -257,8 +291,11 @@ pub fn doubts(phases: &[Phase], audience: &Audience, away: &RoaringBitmap) -> Ve
 }
 
 /// The phase that a device joins which matches late: the last open one that may have it, else the next one. A phase with
-/// a selector has only members that it takes.
+/// a selector has only members that it takes. Where whole sites move, it is the phase of the site, if that has one.
 pub fn joins(rollout: &Rollout, device: &Device, seen: &Seen) -> usize {
+    if let Some(phase) = device.site.as_ref().and_then(|site| rollout.sites.get(site)) {
+        return *phase;
+    }
     let may_have = |idx: &usize| match rollout.plan.phases.get(*idx).map(|phase| &phase.share) {
         Some(Share::Selector(selector)) => selector.matches(device, seen),
         Some(Share::Percent(_)) | None => true,

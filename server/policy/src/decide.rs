@@ -35,6 +35,7 @@ pub use verdict::{Admission, Verdict};
 
 use crate::{
     assignment::Event,
+    audience::Exclusion,
     catalog::Catalog,
     device::{Contact, Deferral, Device},
     guard::Loads,
@@ -63,6 +64,9 @@ pub struct Decision {
     pub next_check_in: Duration,
     /// What it may do by itself with what the step is about. It holds until the next decision.
     pub right: Option<Right>,
+    /// Whether something was in the way of an offer that is made only when a device connects, or may have been. It is
+    /// made at a later check-in of the same connection then: keep [`Contact::owed_after`] for [`Contact::owed`].
+    pub owes_offer: bool,
     /// Every rollout of the catalog, in order. Empty unless asked for by [`explain`].
     pub considered: Vec<Considered>,
 }
@@ -155,7 +159,7 @@ pub enum Step {
         /// Which assignment.
         assignment: AssignmentId,
     },
-    /// Apply [`Event::Regressed`]: the device runs something older again. Then decide again.
+    /// Apply [`Event::Regressed`]: the device runs something older again, or has the product no more. Then decide again.
     Regress {
         /// Which assignment.
         assignment: AssignmentId,
@@ -183,8 +187,8 @@ pub enum Step {
         rollout: RolloutId,
         /// In which phase.
         phase: usize,
-        /// `None` if it has the release already.
-        misfit: Option<Misfit>,
+        /// Why.
+        why: Exclusion,
     },
 }
 

@@ -172,10 +172,39 @@ pub struct Contact {
     pub absence: Option<Absence>,
     /// Whether the device booted since then.
     pub boot_changed: bool,
+    /// The connection of which an offer could not be made yet, and is still owed.
+    pub owed: Option<Connection>,
     /// How often it is to check in.
     pub poll_interval: Duration,
     /// What its agent says that it is working on.
     pub works_on: Option<AssignmentId>,
+    /// Bytes that it has free for releases, if it told.
+    pub free_bytes: Option<u64>,
+}
+
+/// The beginning of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Connection {
+    /// Its first check-in.
+    pub at: Timestamp,
+    /// How long the device had been away; without end if it had booted, or was never seen before.
+    pub after: Duration,
+}
+
+impl Contact {
+    /// The connection that a check-in at `now` begins, if no other one is meant: with a short absence it is none that
+    /// anybody asks for.
+    pub fn begins(&self, now: Timestamp) -> Connection {
+        let absence = self.last_seen.filter(|_| !self.boot_changed).map(|seen| now.since(seen));
+        Connection { at: now, after: absence.unwrap_or(Duration::MAX) }
+    }
+
+    /// The connection that is owed an offer after a check-in at `now` which could not make it: of the one that began now
+    /// and the one that was owed before, the one after the longer absence.
+    pub fn owed_after(&self, now: Timestamp) -> Connection {
+        let new = self.begins(now);
+        self.owed.filter(|owed| owed.after >= new.after).unwrap_or(new)
+    }
 }
 
 /// A time in which a device was offline.

@@ -81,6 +81,8 @@ pub(crate) fn release(version: &str, counter: u64) -> Release {
         not_after: None,
         requires_agent: None,
         requires_at_least: None,
+        requires: Vec::new(),
+        space_bytes: 0,
     }
 }
 
@@ -140,7 +142,9 @@ pub(crate) fn contact(now: Timestamp) -> Contact {
         last_seen: Some(now - Duration::from_secs(300)),
         absence: None,
         boot_changed: false,
+        owed: None,
         poll_interval: Duration::from_secs(300),
         works_on: None,
+        free_bytes: None,
     }
 }

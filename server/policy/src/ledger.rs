@@ -5,6 +5,7 @@
 //! keys, payloads and other servers.
 
 mod halts;
+mod lives;
 mod places;
 mod rollouts;
 
@@ -25,10 +26,9 @@ use crate::{
     bucket::bucket,
     catalog::Catalog,
     decide::{self, Admission, Decision, Step},
-    device::{self, Absence, Assignment, Connectivity, Contact, DEFAULT_ABANDONED_AFTER, Device, Member},
+    device::{self, Absence, Assignment, Connection, Connectivity, Contact, DEFAULT_ABANDONED_AFTER, Device, Member},
     gate::{Advance, PhaseCounts, PhaseTimes},
     guard::{Grant, Load, Loads, Offers, Streak},
-    release::Misfit,
     rhythm::Rhythm,
     rollout::Rollout,
     selector::Seen,
@@ -42,6 +42,8 @@ pub struct Ledger {
     pub catalog: Catalog,
     /// How often devices are to check in.
     pub poll_interval: Duration,
+    /// Silence after which a device counts as abandoned.
+    pub abandoned_after: Duration,
     /// What happened since somebody emptied it, oldest first.
     pub news: Vec<News>,
     /// Drafts and completed rollouts.
@@ -96,6 +98,10 @@ pub struct Unit {
     pub absence: Option<Absence>,
     /// When it is usually there.
     pub rhythm: Rhythm,
+    /// The connection that is still owed an offer.
+    pub owed: Option<Connection>,
+    /// Bytes that it has free for releases, if that is known.
+    pub free_bytes: Option<u64>,
     /// One for each of the device's assignments, in their order.
     rows: Vec<Row>,
     /// Assignments of its life before it enrolled anew.
@@ -114,7 +120,8 @@ pub struct Row {
 impl Unit {
     /// A device without assignments, that is there at any time as far as is known.
     pub fn new(device: Device, last_seen: Option<Timestamp>) -> Self {
-        Self { device, last_seen, absence: None, rhythm: Rhythm::ALWAYS, rows: Vec::new(), former: Vec::new() }
+        let (absence, rhythm, owed, free_bytes) = (None, Rhythm::ALWAYS, None, None);
+        Self { device, last_seen, absence, rhythm, owed, free_bytes, rows: Vec::new(), former: Vec::new() }
     }
 
     /// Takes over an assignment with what is kept of it.
@@ -136,9 +143,9 @@ impl Unit {
     }
 
     /// What selectors may ask of its presence.
-    pub fn seen(&self, now: Timestamp, poll_interval: Duration) -> Seen {
+    pub fn seen(&self, now: Timestamp, poll_interval: Duration, abandoned_after: Duration) -> Seen {
         let (seen, suspension) = (self.last_seen, self.device.site_rules.suspension);
-        let status = Connectivity::of(now, seen, poll_interval, DEFAULT_ABANDONED_AFTER, suspension);
+        let status = Connectivity::of(now, seen, poll_interval, abandoned_after, suspension);
         Seen { last_seen: seen, status, now }
     }
 
@@ -158,7 +165,8 @@ impl Unit {
 impl Ledger {
     /// Takes over rollouts that are under way.
     pub fn new(catalog: Catalog, poll_interval: Duration) -> Self {
-        Self { catalog, poll_interval, news: Vec::new(), resting: Vec::new(), standings: HashMap::new() }
+        let (news, resting, standings) = (Vec::new(), Vec::new(), HashMap::new());
+        Self { catalog, poll_interval, abandoned_after: DEFAULT_ABANDONED_AFTER, news, resting, standings }
     }
 
     /// How a rollout stands; `None` before it is started.
@@ -184,7 +192,8 @@ impl Ledger {
     pub fn contact(&self, now: Timestamp, unit: &Unit, boot_changed: bool, works_on: Option<AssignmentId>) -> Contact {
         let (last_seen, poll_interval) = (unit.last_seen, self.poll_interval);
         let absence = Absence::at(now, last_seen, poll_interval, unit.absence);
-        Contact { last_seen, absence, boot_changed, poll_interval, works_on }
+        let Unit { owed, free_bytes, .. } = *unit;
+        Contact { last_seen, absence, boot_changed, owed, poll_interval, works_on, free_bytes }
     }
 
     /// Who holds places of rollouts with caps, as it concerns a device.
@@ -222,27 +231,11 @@ impl Ledger {
         unit.rhythm = unit.rhythm.seen(unit.last_seen, now, device::online_for(self.poll_interval));
         unit.last_seen = Some(now);
         unit.absence = contact.absence;
+        unit.owed = decision.owes_offer.then(|| contact.owed_after(now));
         if let Some(id) = works_on {
             self.change(unit, id, |one| one.heard(now));
         }
         Ok(decision)
-    }
-
-    /// The device got a new certificate: it begins anew, and what it had under way is nobody's any more.
-    ///
-    /// # Errors
-    /// Never: what is under way may always be left.
-    pub fn enrol(&mut self, now: Timestamp, unit: &mut Unit) -> Result<(), IllegalTransition> {
-        let open = |one: &&Assignment| !one.state.is_final() || one.state == AssignmentState::TimedOut;
-        let open: Vec<AssignmentId> = unit.device.assignments.iter().filter(open).map(|one| one.id).collect();
-        for id in open {
-            self.decided(now, unit, id, Event::Left)?;
-        }
-        unit.begin_anew(now);
-        for standing in self.standings.values_mut() {
-            standing.runs.remove(unit.device.number);
-        }
-        Ok(())
     }
 
     /// When silence of a device leads to something, if nothing more is heard of it.
@@ -327,9 +320,9 @@ impl Ledger {
                 self.change(unit, assignment, |one| one.deferred = why);
                 Ok(())
             }
-            Step::Exclude { rollout, phase, misfit } => {
+            Step::Exclude { rollout, phase, why } => {
                 self.forget_former(unit, rollout);
-                self.exclude(unit, rollout, phase, misfit);
+                self.exclude(unit, rollout, phase, why);
                 self.advance(now, rollout);
                 Ok(())
             }
@@ -340,14 +333,18 @@ impl Ledger {
         if admission == Admission::Member {
             return;
         }
+        if let (Admission::Joins, Some((rollout, _))) = (admission, self.both(rollout))
+            && let Some(site) = rollout.moving(&unit.device)
+        {
+            rollout.sites.entry(site).or_insert(phase);
+        }
         unit.device.set_member(Member { rollout, phase, excluded: None });
         if let Some(counts) = self.standings.get_mut(&rollout).and_then(|standing| standing.counts.get_mut(phase)) {
             counts.size += 1;
         }
     }
 
-    fn exclude(&mut self, unit: &mut Unit, rollout: RolloutId, phase: usize, misfit: Option<Misfit>) {
-        let why = misfit.map_or(Exclusion::AlreadyInstalled, Exclusion::DoesNotFit);
+    fn exclude(&mut self, unit: &mut Unit, rollout: RolloutId, phase: usize, why: Exclusion) {
         unit.device.set_member(Member { rollout, phase, excluded: Some(why) });
         if let Some(counts) = self.standings.get_mut(&rollout).and_then(|standing| standing.counts.get_mut(phase)) {
             counts.size = counts.size.saturating_sub(1);

@@ -19,7 +19,7 @@ use crate::{
     catalog::Catalog,
     decide,
     device::{Connectivity, Device},
-    release::{self, Fit, Misfit, Release},
+    release::{self, Fit, Release},
     rollout::{Membership, Plan, Rollout},
     selector::Seen,
 };
@@ -107,9 +107,7 @@ pub fn preview(
             Fit::AlreadyInstalled => preview.already_installed.push(device.id),
             Fit::Incompatible(misfit) => {
                 let mut text = misfit.text(release, device, &plan.name);
-                if misfit == Misfit::SteppingStone {
-                    text += &decide::hint(now, others, device, release);
-                }
+                text += &decide::hint(now, others, device, release, misfit);
                 let reason = Reason { code: misfit.code().to_owned(), text };
                 preview.incompatible.push((device.id, reason));
             }

@@ -4,6 +4,7 @@ use callboard_proto::{
     check_in::Installed,
     digest::Digest,
     ids::{Product, RolloutName},
+    release::{self, Requirement},
     time::Timestamp,
     version::Version,
 };
@@ -36,6 +37,10 @@ pub struct Release {
     pub requires_agent: Option<Version>,
     /// The counter that what the device runs of the product must have at least.
     pub requires_at_least: Option<u64>,
+    /// Other products that must be there.
+    pub requires: Vec<Requirement>,
+    /// Free bytes that it takes at least.
+    pub space_bytes: u64,
 }
 
 impl Release {
@@ -53,6 +58,11 @@ impl Release {
             floor: raised.max(self.min_floor),
         });
         device
+    }
+
+    /// The first product that it needs and that the device does not have, or has too old.
+    pub(crate) fn unmet(&self, device: &Device) -> Option<&Requirement> {
+        release::unmet(&self.requires, |product| device.installed(product).map(|one| &one.version))
     }
 }
 
@@ -78,6 +88,8 @@ pub enum Misfit {
     Channel,
     /// The agent is too old, or its version cannot be read.
     Agent,
+    /// Another product is missing, or too old.
+    Product,
     /// The device refuses everything below its floor.
     BelowFloor,
     /// What the device runs is too old to hand over to it: another release comes first.
@@ -129,6 +141,11 @@ fn misfit(release: &Release, device: &Device, allow_downgrade: bool) -> Option<M
     {
         return Some(Misfit::Agent);
     }
+    out_of_order(release, device, allow_downgrade).or_else(|| release.unmet(device).map(|_| Misfit::Product))
+}
+
+/// What the device has of the product is in the way.
+fn out_of_order(release: &Release, device: &Device, allow_downgrade: bool) -> Option<Misfit> {
     let installed = device.installed(&release.product)?;
     let order = (release.epoch, release.counter);
     // The floor binds within its epoch, and a lower epoch lies below every floor.
@@ -143,10 +160,11 @@ fn misfit(release: &Release, device: &Device, allow_downgrade: bool) -> Option<M
 
 impl Misfit {
     /// Every misfit.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Hardware,
         Self::Channel,
         Self::Agent,
+        Self::Product,
         Self::BelowFloor,
         Self::SteppingStone,
         Self::Downgrade,
@@ -160,6 +178,7 @@ impl Misfit {
             Self::Hardware => "incompatible_hw",
             Self::Channel => "incompatible_channel",
             Self::Agent => "agent_too_old",
+            Self::Product => "needs_product",
             Self::BelowFloor => "below_floor",
             Self::SteppingStone => "needs_stepping_stone",
             Self::Downgrade => "downgrade",
@@ -186,6 +205,16 @@ impl Misfit {
                 let oldest = release.requires_agent.as_ref().map_or("", Version::as_str);
                 format!("the release needs agent {oldest} or newer, the device has {:?}", device.agent)
             }
+            Self::Product => match release.unmet(device) {
+                None => format!("{} {} needs another product", release.product, release.version),
+                Some(needed) => {
+                    let has = match device.installed(&needed.product) {
+                        Some(one) => format!("has {} {}", needed.product, one.version),
+                        None => format!("has no {}", needed.product),
+                    };
+                    format!("{} {} needs {needed}, the device {has}", release.product, release.version)
+                }
+            },
             Self::BelowFloor => format!(
                 "release counter {}.{} is below the device's floor {}.{}",
                 release.epoch,

@@ -6,11 +6,11 @@
 mod spec;
 mod undo;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use callboard_proto::{
     digest::Digest,
-    ids::{RolloutId, RolloutName},
+    ids::{RolloutId, RolloutName, SiteId},
     instruction::ActivateOn,
     time::Timestamp,
 };
@@ -54,6 +54,8 @@ pub struct Rollout {
     pub open_phase: usize,
     /// Who was in which phase when it started. It never changes; [`Rollout::member`] knows what came later.
     pub members: Arc<Audience>,
+    /// With [`Unit::Site`], the phase in which each site moves, those that came later too.
+    pub sites: BTreeMap<SiteId, usize>,
     /// When its windows are open, as far as that was worked out beforehand ([`crate::catalog::Catalog::foresee`]). Without
     /// them answers are the same, and take longer.
     pub tables: Arc<Tables>,
@@ -112,7 +114,7 @@ pub struct Plan {
 pub enum Membership {
     /// When the rollout starts.
     Frozen,
-    /// At any check-in; members stay members.
+    /// At any check-in. Who was offered something stays a member; who was not does as long as the selector matches.
     Live,
 }
 
@@ -242,6 +244,7 @@ impl Rollout {
             started_at: None,
             open_phase: 0,
             members: Arc::default(),
+            sites: BTreeMap::new(),
             tables: Arc::default(),
         }
     }
@@ -254,6 +257,11 @@ impl Rollout {
     /// Whether freezes let it pass.
     pub fn passes_freezes(&self) -> bool {
         self.plan.security && self.countersigned
+    }
+
+    /// The site with which `device` moves.
+    pub fn moving(&self, device: &Device) -> Option<SiteId> {
+        device.site.clone().filter(|_| self.plan.unit == Unit::Site)
     }
 
     /// The place that `device` has in it; `None` if it is no member.

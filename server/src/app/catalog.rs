@@ -2,7 +2,11 @@
 
 use std::sync::Arc;
 
-use callboard_policy::{audience::Audience, catalog::Catalog, rollout::Rollout};
+use callboard_policy::{
+    audience::Audience,
+    catalog::Catalog,
+    rollout::{Rollout, Unit},
+};
 use callboard_proto::time::Timestamp;
 use chrono_tz::Tz;
 
@@ -93,12 +97,15 @@ pub(crate) fn read(conn: &mut DbConn, known: &Snapshot, now: Timestamp) -> Resul
         };
         rollouts.push(active(record, members)?);
     }
+    for rollout in rollouts.iter_mut().filter(|rollout| rollout.plan.unit == Unit::Site) {
+        rollout.sites = db::rollouts::sites(conn, rollout.id)?;
+    }
     let mut catalog = Catalog::new(generation, rollouts, published).with_freezes(freezes::for_policy(conn)?);
     catalog.foresee(&known.zones, now, &known.catalog);
     Ok(Snapshot { catalog, zones: known.zones.clone(), root: Some(root) })
 }
 
-/// A stored rollout as decisions need it. Gates do not ask who its members are.
+/// A stored rollout as decisions need it, but for the phases of its sites. Gates do not ask who its members are.
 pub(crate) fn active(record: Record, members: Arc<Audience>) -> Result<Rollout> {
     let plan = spec::plan(&record.spec, record.release)?;
     Ok(Rollout {

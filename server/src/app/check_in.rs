@@ -57,8 +57,10 @@ pub(crate) async fn answer(app: &App, known: Arc<Known>, question: &mut Question
         last_seen: before.last_seen,
         absence: Absence::at(now, before.last_seen, app.poll_interval, before.absence),
         boot_changed: before.boot_id.as_ref().is_some_and(|boot| *boot != body.boot_id),
+        owed: before.owed,
         poll_interval: app.poll_interval,
         works_on: works_on(&known.record.device, body),
+        free_bytes: body.free_bytes,
     };
     let known = if question.noted || same_facts(&known.record, &body.facts) {
         known
@@ -72,8 +74,11 @@ pub(crate) async fn answer(app: &App, known: Arc<Known>, question: &mut Question
     let rate = bandwidth::allot(app, &app.catalog().catalog, &known.record.device, &mut decision, true, now).await?;
     // Only now: a check-in that was not answered has not used up the offer of a new connection. Only once: after a wait
     // the device may be gone.
-    if !question.noted {
-        note(app, &known, body, &before, &contact, now);
+    let owed = decision.owes_offer.then(|| contact.owed_after(now));
+    if question.noted {
+        known.owe(owed);
+    } else {
+        note(app, &known, body, &before, &Contact { owed, ..contact }, now);
         question.noted = true;
     }
     let mut instruction = instruct(app, &known.record.device, &decision, question, now);
@@ -88,22 +93,24 @@ pub(crate) async fn answer(app: &App, known: Arc<Known>, question: &mut Question
     signed.map(Reply::Signed).map_err(|source| Error::Unexpected(format!("sign an instruction: {source}")))
 }
 
-/// Keeps what a check-in says of the device.
+/// Keeps what a check-in says of the device, and what is owed to it after that.
 fn note(app: &App, known: &Known, body: &CheckIn, before: &LastContact, contact: &Contact, now: Timestamp) {
     let rhythm = rhythm(app, &known.record.device, before, now);
     let busy = contact.works_on.map(|id| (now, id));
     app.presence.note(
         known.record.device.id,
-        Seen { at: now, boot_id: body.boot_id.clone(), absence: contact.absence, busy, rhythm },
+        Seen { at: now, boot_id: body.boot_id.clone(), absence: contact.absence, owed: contact.owed, busy, rhythm },
     );
     known.set_contact(LastContact {
         last_seen: Some(now),
         absence: contact.absence,
+        owed: contact.owed,
         boot_id: Some(body.boot_id.clone()),
         state: Some(body.state),
         progress: body.progress.clone(),
         last_error: body.last_error.clone(),
         works_on: contact.works_on,
+        free_bytes: contact.free_bytes,
         told: before.told,
         rhythm: Some(rhythm),
     });

@@ -6,7 +6,7 @@ use std::{
 };
 
 use callboard_policy::{
-    device::{self, Absence, Connectivity, Device, Hold},
+    device::{self, Absence, Connection, Connectivity, Device, Hold},
     rhythm::Rhythm,
     selector::{Seen, Selector},
     window::{self, WindowTz},
@@ -23,7 +23,7 @@ use callboard_proto::{
 use chrono_tz::Tz;
 use governor::{DefaultDirectRateLimiter, RateLimiter};
 
-use super::{ABANDONED_AFTER, App, Error, Result, check_in::Told, eligibility};
+use super::{App, Error, Result, check_in::Told, eligibility};
 mod import;
 mod serial;
 
@@ -51,17 +51,21 @@ pub(crate) struct Known {
     stranger: Mutex<Option<Digest>>,
 }
 
-/// What a device said last; not in the database but for the first three.
+/// What a device said last; not in the database but for the first four.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct LastContact {
     pub(crate) last_seen: Option<Timestamp>,
     pub(crate) absence: Option<Absence>,
+    /// The connection that is still owed an offer.
+    pub(crate) owed: Option<Connection>,
     pub(crate) boot_id: Option<String>,
     pub(crate) state: Option<AgentState>,
     pub(crate) progress: Option<Progress>,
     pub(crate) last_error: Option<String>,
     /// What its agent was at.
     pub(crate) works_on: Option<AssignmentId>,
+    /// Bytes that it has free for releases.
+    pub(crate) free_bytes: Option<u64>,
     /// What it was told.
     pub(crate) told: Option<Told>,
     /// When it is usually there; `None` before its first check-in. In the database too.
@@ -94,6 +98,11 @@ impl Known {
 
     pub(crate) fn set_told(&self, told: Told) {
         self.locked().told = Some(told);
+    }
+
+    /// Says what is owed to it after another look at its last check-in.
+    pub(crate) fn owe(&self, owed: Option<Connection>) {
+        self.locked().owed = owed;
     }
 
     fn locked(&self) -> MutexGuard<'_, LastContact> {
@@ -135,10 +144,10 @@ pub(crate) async fn last_contact(app: &App, known: &Known, boot_id: &str, now: T
         return Ok(own);
     }
     let id = known.record.device.id;
-    let (last_seen, absence, boot_id, rhythm) =
-        app.db.read(move |conn| Ok::<_, Error>(db::devices::last_seen(conn, id)?)).await?;
-    let newer = last_seen > own.last_seen;
-    Ok(if newer { LastContact { last_seen, absence, boot_id, rhythm, ..own } } else { own })
+    let stored = app.db.read(move |conn| Ok::<_, Error>(db::devices::last_seen(conn, id)?)).await?;
+    let newer = stored.last_seen > own.last_seen;
+    let db::devices::LastSeen { last_seen, absence, owed, boot_id, rhythm } = stored;
+    Ok(if newer { LastContact { last_seen, absence, owed, boot_id, rhythm, ..own } } else { own })
 }
 
 fn remember(app: &App, mut record: Record, mut contact: LastContact, pace: Arc<DefaultDirectRateLimiter>) -> Known {
@@ -148,10 +157,15 @@ fn remember(app: &App, mut record: Record, mut contact: LastContact, pace: Arc<D
         Some(seen) => {
             contact.last_seen = Some(seen.at);
             contact.absence = seen.absence;
+            contact.owed = seen.owed;
             contact.boot_id = Some(seen.boot_id);
             contact.rhythm = Some(seen.rhythm);
         }
         None => {
+            // What was heard of it since it is remembered is newer than the row.
+            if contact.last_seen.is_none() {
+                contact.owed = record.owed;
+            }
             contact.last_seen = contact.last_seen.or(record.last_seen);
             contact.absence = contact.absence.or(record.absence);
             contact.boot_id = contact.boot_id.or_else(|| record.boot_id.clone());
@@ -191,7 +205,7 @@ pub(crate) fn seen(app: &App, record: &Record) -> Seen {
     let now = app.clock.now();
     let last_seen = last_seen(app, record);
     let suspension = record.device.site_rules.suspension;
-    let status = Connectivity::of(now, last_seen, app.poll_interval, ABANDONED_AFTER, suspension);
+    let status = Connectivity::of(now, last_seen, app.poll_interval, app.abandoned_after, suspension);
     Seen { last_seen, status, now }
 }
 

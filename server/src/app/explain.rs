@@ -28,7 +28,8 @@ pub(crate) async fn explain(app: &App, reference: String) -> Result<Explanation>
     let device = &known.record.device;
     let (last_seen, poll_interval) = (last.last_seen, app.poll_interval);
     let absence = Absence::at(now, last_seen, poll_interval, last.absence);
-    let contact = Contact { last_seen, absence, boot_changed: false, poll_interval, works_on: last.works_on };
+    let (owed, works_on, free_bytes) = (last.owed, last.works_on, last.free_bytes);
+    let contact = Contact { last_seen, absence, boot_changed: false, owed, poll_interval, works_on, free_bytes };
     let loads = loads::read_all(app, &snapshot.catalog, device.site.as_ref()).await?;
     let mut decision = decide::explain(now, &snapshot.catalog, device, &contact, &loads);
     say_what_phases_wait_for(app, &mut decision, now).await?;

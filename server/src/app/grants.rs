@@ -11,10 +11,10 @@ use callboard_policy::{
     decide::{Admission, Step},
     device::{Assignment, Device, Member},
     guard::{self, Grant, Limits, Load},
-    release::{Misfit, Release},
+    release::Release,
 };
 use callboard_proto::{
-    ids::{AssignmentId, RolloutId},
+    ids::{AssignmentId, RolloutId, SiteId},
     report::{Failure, FailureClass},
     time::Timestamp,
 };
@@ -43,6 +43,8 @@ struct Terms {
     release: Release,
     limits: Limits,
     grant: Grant,
+    /// The site with which the device moves.
+    moving: Option<SiteId>,
 }
 
 /// Whether a step was taken.
@@ -64,6 +66,7 @@ pub(crate) async fn take(app: &App, basis: Basis, step: Step, wanted: Option<Wan
         release: release.clone(),
         limits: rollout.plan.limits,
         grant,
+        moving: rollout.moving(&basis.device),
     });
     let above = app.second_person_above;
     app.db
@@ -107,7 +110,7 @@ fn apply(conn: &mut DbConn, basis: &Basis, step: Step, terms: Option<&Terms>) ->
         | Step::Recall { .. } => Ok(false),
         Step::GrantDownload { rollout, phase, admission } => {
             let terms = terms.ok_or_else(|| Error::Unexpected("an offer without a rollout".to_owned()))?;
-            admit(conn, basis, rollout, phase, admission)?;
+            admit(conn, basis, (rollout, phase), admission, terms.moving.as_ref())?;
             grant_download(conn, basis, rollout, phase, &terms.release)?;
             if terms.limits.pace.is_some() {
                 let (offers, _) = db::loads::offers(conn, rollout)?;
@@ -128,12 +131,15 @@ fn apply(conn: &mut DbConn, basis: &Basis, step: Step, terms: Option<&Terms>) ->
             record.assignment.deferred = why;
             Ok(())
         }),
-        Step::Exclude { rollout, phase, misfit } => {
-            let exclusion = misfit.map_or(Exclusion::AlreadyInstalled, Exclusion::DoesNotFit);
+        Step::Exclude { rollout, phase, why } => {
             forget_former(conn, basis, rollout)?;
-            let is = Member { rollout, phase, excluded: Some(exclusion) };
+            let is = Member { rollout, phase, excluded: Some(why) };
             members::exclude(conn, basis.device.number, None, &is)?;
-            let why = misfit.map_or("it has the release already", Misfit::code);
+            let why = match why {
+                Exclusion::AlreadyInstalled => "it has the release already",
+                Exclusion::LeftAudience => "the selector does not match it any more",
+                why => why.code(),
+            };
             let event = NewEvent {
                 rollout: Some(rollout),
                 ..NewEvent::device("rollout.excluded", basis.device.id, format!("does not count: {why}"))
@@ -144,10 +150,16 @@ fn apply(conn: &mut DbConn, basis: &Basis, step: Step, terms: Option<&Terms>) ->
     }
 }
 
-fn admit(conn: &mut DbConn, basis: &Basis, rollout: RolloutId, phase: usize, admission: Admission) -> Result<()> {
+fn admit(
+    conn: &mut DbConn,
+    basis: &Basis,
+    (rollout, phase): (RolloutId, usize),
+    admission: Admission,
+    moving: Option<&SiteId>,
+) -> Result<()> {
     match admission {
         Admission::Member => Ok(()),
-        Admission::Joins => members::join(conn, rollout, phase, basis.device.number),
+        Admission::Joins => members::join(conn, rollout, phase, basis.device.number, moving),
         Admission::Returns { was } => {
             members::exclude(conn, basis.device.number, Some(was), &Member { rollout, phase, excluded: None })
         }
@@ -213,7 +225,9 @@ fn decided(conn: &mut DbConn, basis: &Basis, id: AssignmentId, event: Event) -> 
 }
 
 fn regression(device: &Device, lost: &Assignment) -> Failure {
-    let version = device.installed(&lost.product).map_or("nothing", |one| one.version.as_str());
-    let text = format!("it runs {} {version} again, after the release had been installed", lost.product);
+    let text = match device.installed(&lost.product) {
+        Some(one) => format!("it runs {} {} again, after the release had been installed", lost.product, one.version),
+        None => format!("it has no {} any more, after the release had been installed", lost.product),
+    };
     Failure { class: FailureClass::Permanent, code: "regressed".to_owned(), text }
 }

@@ -123,6 +123,7 @@ pub(crate) fn show(root: &Root, published: &Published) -> Result<admin::Release>
         counter: release.counter,
         min_floor: release.min_floor,
         requires_at_least: release.requires_at_least,
+        requires: release.requires,
         kind: release.kind,
         channels: release.channels,
         hw: release.hw,
@@ -146,5 +147,7 @@ pub(crate) fn for_policy(release: &Verified<Release>) -> policy::Release {
         not_after: release.not_after,
         requires_agent: release.requires_agent.clone(),
         requires_at_least: release.requires_at_least,
+        requires: release.requires.clone(),
+        space_bytes: release.space(),
     }
 }

@@ -57,13 +57,14 @@ pub(crate) async fn create(app: &App, wanted: RolloutSpec, operator: String) -> 
     let root = targets::root(app)?;
     let (checked, wanted) =
         app.db.read(move |conn| Ok::<_, Error>((check(conn, &root, &wanted, &context)?, wanted))).await?;
-    let (release, plan) = (checked.release.digest, checked.plan);
+    let (release, plan) = (checked.release.digest, checked.plan.clone());
     let record = app
         .db
         .write(move |conn| {
             if let Some(known) = db::rollouts::by_name(conn, &wanted.name)? {
                 return again(known, wanted, release);
             }
+            check_times(&plan, now)?;
             let record = Record {
                 id: RolloutId::from_uuid(Uuid::now_v7()),
                 release,
@@ -87,15 +88,14 @@ pub(crate) async fn create(app: &App, wanted: RolloutSpec, operator: String) -> 
             Ok::<_, Error>(record)
         })
         .await?;
-    let doubts = app.db.read(move |conn| doubts::of(conn, &plan, &context)).await?;
+    let doubts = app.db.read(move |conn| doubts::of(conn, &checked.plan, &context)).await?;
     Ok((record, doubts))
 }
 
-/// Checks everything about a rollout that is to be made; looks at every device if it could have to be taken back.
+/// Checks everything about a rollout that is to be made but its times; looks at every device if it could have to be taken back.
 fn check(conn: &mut DbConn, root: &PublishedRoot, wanted: &RolloutSpec, context: &Context) -> Result<Checked> {
     let release = releases::resolve(conn, &wanted.release)?.sha256;
     let mut checked = targets::check(conn, root, wanted, release)?;
-    check_times(&checked.plan, context.now)?;
     if checked.asks() {
         let selector = checked.plan.selector.clone();
         each(conn, &selector, context, Whom::AtOpenSites, |_, records| {
@@ -120,11 +120,11 @@ fn again(known: Record, wanted: RolloutSpec, release: Digest) -> Result<Record> 
     Err(Error::refused(Code::Conflict, format!("rollout {name} exists {what}; choose another name")))
 }
 
+/// Refuses times that have passed. Past its deadline a rollout asks for no window, so that one which was copied from last
+/// year would install at once.
 fn check_times(plan: &Plan, now: Timestamp) -> Result<()> {
-    match plan.ends_at {
-        Some(end) if end <= now => Err(Error::invalid(format!("ends_at is {end}, which is past; it is {now}"))),
-        _ => Ok(()),
-    }
+    let late = plan.too_late(now);
+    if late.is_empty() { Ok(()) } else { Err(spec::refusal(&late)) }
 }
 
 /// Pauses, resumes or cancels a rollout. When it is resumed, gates may be made to look past the failures so far.

@@ -270,6 +270,7 @@ async fn open(
         restored_at,
         certificates,
         poll_interval: settings.poll_interval,
+        abandoned_after: settings.abandoned_after,
         second_person_above: settings.second_person_above,
         max_bytes_per_s: settings.max_bytes_per_s,
         request_timeout: settings.request_timeout,

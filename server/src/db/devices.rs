@@ -3,20 +3,17 @@
 use std::collections::BTreeMap;
 
 use callboard_policy::{
-    device::{Absence, Device, Hold},
+    device::{Absence, Connection, Device, Hold},
     rhythm::Rhythm,
 };
 use callboard_proto::{
     check_in::{Facts, Installed},
     digest::Digest,
-    ids::{AssignmentId, DeviceId, DeviceName, Product, SiteId, TokenId},
+    ids::{DeviceId, DeviceName, Product, SiteId, TokenId},
     time::Timestamp,
     version::Version,
 };
-use diesel::{
-    BoolExpressionMethods, ExpressionMethods, NullableExpressionMethods, QueryDsl, QueryResult, Queryable,
-    result::Error,
-};
+use diesel::{ExpressionMethods, NullableExpressionMethods, QueryDsl, QueryResult, Queryable, result::Error};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -27,6 +24,10 @@ use super::{
     sites::{Row as SiteRow, Site},
     types::{Ms, Sha, Uid, from_json, parse, to_i64, to_json, to_u32},
 };
+
+mod seen;
+
+pub(crate) use seen::{LastSeen, Seen, last_seen, set_seen};
 
 /// A device with what only the registry needs.
 #[derive(Clone, Debug)]
@@ -44,6 +45,8 @@ pub(crate) struct Record {
     pub(crate) enrol_token: Option<TokenId>,
     pub(crate) last_seen: Option<Timestamp>,
     pub(crate) absence: Option<Absence>,
+    /// The connection that is still owed an offer.
+    pub(crate) owed: Option<Connection>,
     pub(crate) boot_id: Option<String>,
     /// The installation of its system, as it told.
     pub(crate) image_id: Option<String>,
@@ -91,8 +94,7 @@ struct Row {
     enrol_token: Option<Uid>,
     enrolled_at: Option<Ms>,
     last_seen: Option<Ms>,
-    away_since: Option<Ms>,
-    back_at: Option<Ms>,
+    presence: Option<String>,
     boot_id: Option<String>,
     _busy_at: Option<Ms>,
     _busy_on: Option<Uid>,
@@ -126,6 +128,7 @@ struct InstalledColumn {
 impl Row {
     fn into_record(self, site: Option<Site>) -> QueryResult<Record> {
         let own_labels: BTreeMap<String, String> = from_json(&self.labels)?;
+        let (absence, owed) = seen::read_presence(self.presence.as_deref())?;
         let rules = site.as_ref().map(Site::rules).transpose();
         let site_rules = rules.map_err(|what| Error::DeserializationError(what.into()))?.unwrap_or_default();
         let site_tz = site.as_ref().map(|site| site.tz);
@@ -163,7 +166,8 @@ impl Row {
             certificate: self.certificate,
             enrol_token: self.enrol_token.map(Uid::id),
             last_seen: self.last_seen.map(Into::into),
-            absence: self.back_at.map(|back| Absence { since: self.away_since.map(Into::into), until: back.into() }),
+            absence,
+            owed,
             boot_id: self.boot_id,
             image_id: self.image_id,
             imaged_at: self.imaged_at.map(Into::into),
@@ -417,50 +421,6 @@ pub(crate) fn decommission(conn: &mut DbConn, id: DeviceId, now: Timestamp) -> Q
     execute(conn, row.set(devices::decommissioned_at.eq(Some(Ms::from(now)))))?;
     renewals::end(conn, id)?;
     touch(conn, id, now)
-}
-
-/// A device's last check-in.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Seen {
-    pub(crate) at: Timestamp,
-    pub(crate) boot_id: String,
-    pub(crate) absence: Option<Absence>,
-    /// When its agent was at work last, and on which assignment, if it was since the check-in before.
-    pub(crate) busy: Option<(Timestamp, AssignmentId)>,
-    /// When it is usually there.
-    pub(crate) rhythm: Rhythm,
-}
-
-/// A device's last check-in that the database knows, and when it is usually there.
-pub(crate) type LastSeen = (Option<Timestamp>, Option<Absence>, Option<String>, Option<Rhythm>);
-
-/// When a device was seen last by any server.
-pub(crate) fn last_seen(conn: &mut DbConn, id: DeviceId) -> QueryResult<LastSeen> {
-    type Columns = (Option<Ms>, Option<Ms>, Option<Ms>, Option<String>, Option<Vec<u8>>);
-    let columns = (devices::last_seen, devices::away_since, devices::back_at, devices::boot_id, devices::rhythm);
-    let found: Option<Columns> = find(conn, devices::table.find(Uid::from(id)).select(columns))?;
-    let (seen, since, back, boot_id, rhythm) = found.unwrap_or_default();
-    let absence = back.map(|back| Absence { since: since.map(Into::into), until: back.into() });
-    Ok((seen.map(Into::into), absence, boot_id, rhythm.as_deref().and_then(Rhythm::from_slice)))
-}
-
-/// Writes the last check-ins of many devices.
-pub(crate) fn set_seen(conn: &mut DbConn, seen: &[(DeviceId, Seen)]) -> QueryResult<()> {
-    for (id, seen) in seen {
-        let at = Ms::from(seen.at);
-        let newer = devices::last_seen.is_null().or(devices::last_seen.le(at));
-        let row = diesel::update(devices::table.find(Uid::from(*id)).filter(newer));
-        let absence = (
-            devices::away_since.eq(seen.absence.and_then(|absence| absence.since).map(Ms::from)),
-            devices::back_at.eq(seen.absence.map(|absence| Ms::from(absence.until))),
-        );
-        let rhythm = devices::rhythm.eq(Some(seen.rhythm.as_bytes().as_slice()));
-        let values =
-            (devices::last_seen.eq(Some(at)), devices::boot_id.eq(Some(seen.boot_id.as_str())), absence, rhythm);
-        let busy = seen.busy.map(|(at, on)| (devices::busy_at.eq(Ms::from(at)), devices::busy_on.eq(Uid::from(on))));
-        execute(conn, row.set((values, busy)))?;
-    }
-    Ok(())
 }
 
 /// How many devices there are, were never seen, and were seen since `online`.

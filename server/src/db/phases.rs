@@ -114,7 +114,7 @@ pub(crate) fn audience(conn: &mut DbConn, id: RolloutId) -> QueryResult<Audience
     let query = phases::table.filter(phases::rollout_id.eq(Uid::from(id))).order(phases::idx).select(phases::members);
     let members: Vec<Vec<u8>> = load(conn, query)?;
     let phases = members.iter().map(|bytes| from_set(bytes)).collect::<QueryResult<_>>()?;
-    Ok(Audience { phases, excluded: exclusions::of(conn, id)? })
+    Ok(Audience { phases, excluded: exclusions::of(conn, id)?, ..Audience::default() })
 }
 
 /// What a start writes of an audience, worked out beforehand: a set of a million takes its time.

@@ -1,6 +1,8 @@
 //! Rollouts. How they stand is in their phases. Sets of devices, which are large in large fleets, are read by
 //! [`phases::audience`] alone.
 
+use std::collections::BTreeMap;
+
 use callboard_policy::{
     guard::{Offers, Streak},
     rollout::RolloutState,
@@ -8,7 +10,7 @@ use callboard_policy::{
 use callboard_proto::{
     admin::RolloutSpec,
     digest::Digest,
-    ids::{RolloutId, RolloutName},
+    ids::{RolloutId, RolloutName, SiteId},
     time::Timestamp,
 };
 use diesel::{ExpressionMethods, QueryDsl, QueryResult, Queryable};
@@ -217,6 +219,18 @@ pub(crate) fn rewrite(conn: &mut DbConn, record: &Record) -> QueryResult<()> {
     );
     execute(conn, diesel::update(rollouts::table.find(Uid::from(record.id))).set(values))?;
     update(conn, record)
+}
+
+/// The phase of each site, where whole sites move.
+pub(crate) fn sites(conn: &mut DbConn, id: RolloutId) -> QueryResult<BTreeMap<SiteId, usize>> {
+    let found: Option<Option<String>> = find(conn, rollouts::table.find(Uid::from(id)).select(rollouts::sites))?;
+    found.flatten().map_or_else(|| Ok(BTreeMap::new()), |text| from_json(&text))
+}
+
+/// Writes the phase of each site.
+pub(crate) fn set_sites(conn: &mut DbConn, id: RolloutId, sites: &BTreeMap<SiteId, usize>) -> QueryResult<()> {
+    let row = diesel::update(rollouts::table.find(Uid::from(id)));
+    execute(conn, row.set(rollouts::sites.eq(Some(to_json(sites)?)))).map(drop)
 }
 
 /// The failures since the last success of a rollout, and its name.

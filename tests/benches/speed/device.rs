@@ -169,7 +169,7 @@ fn check_in(facts: Facts) -> CheckIn {
         state: AgentState::Idle,
         progress: None,
         root_version: 1,
-        free_bytes: 12_000_000_000,
+        free_bytes: Some(12_000_000_000),
         last_error: None,
         attacks: [].into(),
         wait_s: 0,

@@ -48,8 +48,10 @@ pub(crate) fn run() {
         // It was off for a part of last night's window, as tills are.
         absence: Some(Absence { since: Some(now - 18 * HOUR), until: now - 4 * HOUR }),
         boot_changed: false,
+        owed: None,
         poll_interval: POLL,
         works_on: None,
+        free_bytes: None,
     };
     let products: Vec<_> = (0..20).map(|n| release(&format!("app-{n}"), "1.0", 1)).collect();
     let catalog = |spec: &dyn Fn(usize) -> (Spec, usize)| {

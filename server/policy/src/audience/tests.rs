@@ -2,6 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::fixture::{at, release, rollout_id, spec, till};
+use crate::rollout::{PolicyKind, Spec};
 use crate::selector::Selector;
 
 fn phase(share: Share) -> Phase {
@@ -130,13 +131,19 @@ fn a_site_moves_together() {
     assert_eq!(audience.uncounted().iter().collect::<Vec<_>>(), [3]);
 }
 
+fn by_site(phases: &[(&str, u32)]) -> Plan {
+    let phases = phases.iter().map(|(name, percent)| crate::fixture::phase(name, *percent)).collect();
+    let spec = Spec { policy: PolicyKind::Progressive, unit: Unit::Site, phases, ..spec() };
+    spec.plan().expect("a plan")
+}
+
 #[test]
 fn a_candidate_is_what_plan_release_and_device_say() {
     let now = at("2026-11-23T12:00:00Z");
     let seen = Seen { last_seen: None, status: crate::device::Connectivity::Unknown, now };
     let mut device = till(3);
     device.labels.insert("canary".to_owned(), "true".to_owned());
-    let plan = crate::rollout::Spec { unit: Unit::Site, ..spec() }.plan().expect("a plan");
+    let plan = by_site(&[("all", 100)]);
     let made = Candidate::of(&plan, &release("2.2.0", 22), &device, &seen);
     let unit = UnitKey::Site("NYC-001".parse().expect("a name"));
     // It was never seen.
@@ -184,4 +191,37 @@ proptest! {
         }
         prop_assert_eq!(reached, n);
     }
+}
+
+#[test]
+fn late_joiners_of_a_shop_join_its_phase_and_those_of_a_new_one_the_open_phase() {
+    let shop = |n: u32, site: &str| Device { site: Some(site.parse().expect("a name")), ..till(n) };
+    let seen = Seen { last_seen: None, status: Connectivity::Online, now: at("2026-11-23T12:00:00Z") };
+    let plan = by_site(&[("a", 25), ("b", 50), ("c", 100)]);
+    let fleet: Vec<Device> = (0..8).map(|n| shop(n, &format!("SHOP-{}", n / 2))).collect();
+    let all = fleet.iter().map(|device| Candidate::of(&plan, &release("2.2.0", 22), device, &seen));
+    let audience = assign(rollout_id(1), &plan.phases, all);
+    assert_eq!(audience.sites.len(), 4);
+    let mut rollout = Rollout { sites: audience.sites.clone(), ..Rollout::draft(rollout_id(1), plan) };
+    for device in &fleet {
+        let late = shop(100, device.site.as_ref().expect("a site").as_str());
+        assert_eq!(Some(joins(&rollout, &late, &seen)), audience.phase_of(device.number), "{}", device.name);
+    }
+    for open in 0..3 {
+        rollout.open_phase = open;
+        assert_eq!(joins(&rollout, &shop(100, "SHOP-NEW"), &seen), open);
+        assert_eq!(joins(&rollout, &Device { site: None, ..till(101) }, &seen), open);
+    }
+}
+
+#[test]
+fn a_frozen_rollout_that_none_of_its_devices_can_have_does_not_start() {
+    let frozen = Spec { audience: Membership::Frozen, ..spec() }.plan().expect("a plan");
+    let cannot = |n| Candidate { excluded: Some(Exclusion::DoesNotFit(Misfit::Hardware)), ..candidate(n) };
+    let has = Candidate { excluded: Some(Exclusion::AlreadyInstalled), ..candidate(3) };
+    let refused = check_somebody(&frozen, &[cannot(1), cannot(2)]).expect_err("refused");
+    assert!(refused.starts_with("release: no device that all matches can have it (2 incompatible_hw)"), "{refused}");
+    assert_eq!(check_somebody(&frozen, &[cannot(1), has]), Ok(()), "one has it, so that it is done");
+    assert_eq!(check_somebody(&frozen, &[cannot(1), candidate(2)]), Ok(()));
+    assert_eq!(check_somebody(&spec().plan().expect("a plan"), &[cannot(1)]), Ok(()), "others may come");
 }

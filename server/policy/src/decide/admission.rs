@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     catalog::Catalog,
-    device::{Connectivity, Contact, Device},
+    device::{Connection, Connectivity, Contact, Device},
     guard::Loads,
     openings::Openings,
     rollout::{Plan, Policy, Rollout},
@@ -25,14 +25,16 @@ use crate::{
 /// else ends it, it lasts to the end of the next day.
 const FORESEEN: Duration = Duration::from_secs(7 * 86_400);
 
-/// Whether this is the first check-in of a connection, where the policy asks for it. A device that has an assignment
-/// was admitted when it connected, and is not asked again.
-pub(super) fn connects(case: &Case<'_>, plan: &Plan) -> bool {
-    let Policy::OnConnect { min_absence } = plan.policy else {
+/// Whether this is the first check-in of a connection, where the policy asks for it, or the first one that could be
+/// answered with an offer. A device that has an assignment was admitted when it connected, and is not asked again.
+pub(super) fn connects(case: &Case<'_>, rollout: &Rollout) -> bool {
+    let Policy::OnConnect { min_absence } = rollout.plan.policy else {
         return true;
     };
-    let contact = case.contact;
-    contact.boot_changed || contact.last_seen.is_none_or(|seen| case.now.since(seen) >= min_absence)
+    // What began later was not there to be offered: it waits for the next connection.
+    let was_there = |owed: &Connection| rollout.begins_at().is_some_and(|begins| begins <= owed.at);
+    let owed = case.contact.owed.filter(was_there);
+    [Some(case.contact.begins(case.now)), owed].into_iter().flatten().any(|one| one.after >= min_absence)
 }
 
 /// Something may be done.
@@ -175,7 +177,8 @@ pub(super) fn stretches(
     most: usize,
 ) -> Vec<Span> {
     let poll_interval = Duration::from_secs(300);
-    let contact = Contact { last_seen: None, absence: None, boot_changed: false, poll_interval, works_on: None };
+    let (last_seen, absence, owed, works_on) = (None, None, None, None);
+    let contact = Contact { last_seen, absence, boot_changed: false, owed, poll_interval, works_on, free_bytes: None };
     let loads = Loads::default();
     let case = Case::of(from, catalog, device, &contact, &loads);
     let openings = openings(&case, rollout, Gate::Install).0;

@@ -65,6 +65,8 @@ impl<'a> Claims<'a> {
 struct Place {
     phase: usize,
     admission: Admission,
+    /// It is a member that was given nothing, and the selector does not match it any more.
+    left: bool,
 }
 
 pub(super) fn judge<'a>(case: &Case<'a>, rollout: &'a Rollout, claims: &mut Claims<'a>) -> Verdict {
@@ -79,6 +81,9 @@ pub(super) fn judge<'a>(case: &Case<'a>, rollout: &'a Rollout, claims: &mut Clai
         return Verdict::NotInAudience;
     };
     let fit = release::fit(release, case.device, rollout.plan.allow_downgrade, case.now);
+    if place.left {
+        return if fit == Fit::AlreadyInstalled { Verdict::AlreadyInstalled } else { Verdict::LeftAudience };
+    }
     if fit == Fit::AlreadyInstalled {
         claims.0.push(Claim { rollout, release, satisfied: true });
     }
@@ -94,7 +99,7 @@ pub(super) fn judge<'a>(case: &Case<'a>, rollout: &'a Rollout, claims: &mut Clai
         return superseded(other, assignment);
     }
     claims.0.push(Claim { rollout, release, satisfied: false });
-    waits(case, rollout, &place, assignment).unwrap_or_else(|| next(case, rollout, &place, assignment))
+    waits(case, rollout, &place, assignment).unwrap_or_else(|| next(case, (rollout, release), &place, assignment))
 }
 
 /// The rollout is not active any more, or the device is in the hands of its activation.
@@ -128,16 +133,20 @@ const fn is_droppable(state: AssignmentState) -> bool {
 
 fn place(case: &Case<'_>, rollout: &Rollout, assignment: Option<&Assignment>) -> Option<Place> {
     if let Some(assignment) = assignment {
-        return Some(Place { phase: assignment.phase, admission: Admission::Member });
+        // The update itself may have made the selector untrue.
+        return Some(Place { phase: assignment.phase, admission: Admission::Member, left: false });
     }
-    if let Some(member) = rollout.member(case.device) {
-        let admission = member.excluded.map_or(Admission::Member, |was| Admission::Returns { was });
-        return Some(Place { phase: member.phase, admission });
-    }
+    let live = rollout.plan.audience == Membership::Live;
     // Whoever checks in is online; selectors that could tell the difference are not allowed in live audiences.
     let seen = Seen { last_seen: case.contact.last_seen, status: Connectivity::Online, now: case.now };
-    let joins = rollout.plan.audience == Membership::Live && rollout.plan.selector.matches(case.device, &seen);
-    joins.then(|| Place { phase: audience::joins(rollout, case.device, &seen), admission: Admission::Joins })
+    let matches = || rollout.plan.selector.matches(case.device, &seen);
+    if let Some(member) = rollout.member(case.device) {
+        let admission = member.excluded.map_or(Admission::Member, |was| Admission::Returns { was });
+        return Some(Place { phase: member.phase, admission, left: live && !matches() });
+    }
+    let joins =
+        || Place { phase: audience::joins(rollout, case.device, &seen), admission: Admission::Joins, left: false };
+    (live && matches()).then(joins)
 }
 
 /// The device has the release, cannot have it, or is through with it.
@@ -187,12 +196,17 @@ fn waits(case: &Case<'_>, rollout: &Rollout, place: &Place, assignment: Option<&
 }
 
 /// The next grant, or what this kind of grant waits for.
-fn next(case: &Case<'_>, rollout: &Rollout, place: &Place, assignment: Option<&Assignment>) -> Verdict {
+fn next(
+    case: &Case<'_>,
+    (rollout, release): (&Rollout, &Release),
+    place: &Place,
+    assignment: Option<&Assignment>,
+) -> Verdict {
     let Some(assignment) = assignment else {
-        if !connects(case, &rollout.plan) {
+        if !connects(case, rollout) {
             return Verdict::InSession;
         }
-        return offer(case, rollout, place);
+        return no_space(case, release).unwrap_or_else(|| offer(case, rollout, place));
     };
     match assignment.state {
         AssignmentState::Downloading => match admitted(case, rollout, Gate::Download) {
@@ -218,6 +232,12 @@ fn next(case: &Case<'_>, rollout: &Rollout, place: &Place, assignment: Option<&A
             _ => offer(case, rollout, place),
         },
     }
+}
+
+/// There is not enough room for the release. A device that has begun looks itself: what it has downloaded takes room too.
+fn no_space(case: &Case<'_>, release: &Release) -> Option<Verdict> {
+    let (free, needed) = (case.contact.free_bytes?, release.space_bytes);
+    (free < needed).then_some(Verdict::NoSpace { free, needed })
 }
 
 fn offer(case: &Case<'_>, rollout: &Rollout, place: &Place) -> Verdict {

@@ -99,11 +99,38 @@ fn an_excluded_member_returns_when_the_release_fits_after_all() {
 }
 
 #[test]
+fn a_member_of_a_live_rollout_that_was_offered_nothing_leaves_with_its_label() {
+    let mut rollout = running(1, &Spec { selector: "region = northeast".to_owned(), ..spec() });
+    let mut device = till(1);
+    device.labels.insert("region".to_owned(), "west".to_owned());
+    let decision = check(&catalog(vec![rollout.clone()]), &device);
+    assert_eq!(decision.step, Step::Exclude { rollout: rollout_id(1), phase: 0, why: Exclusion::LeftAudience });
+    let text = "rollout spring: it is not for this device any more (region = northeast: it is west)";
+    assert_eq!((decision.reason.code.as_str(), decision.reason.text.as_str()), ("left_audience", text));
+    Arc::make_mut(&mut rollout.members).excluded.insert(Exclusion::LeftAudience, [1].into_iter().collect());
+    let decision = check(&catalog(vec![rollout.clone()]), &device);
+    assert_eq!((decision.step, decision.reason.code.as_str()), (Step::Nothing, "nothing_pending"));
+    // It may have the release meanwhile, and an older one of another rollout is not kept away by this one.
+    let has = Device { installed: vec![installed("2.2.0", 22)], ..device.clone() };
+    let older = Spec { release: release("2.0.0", 20).digest, allow_downgrade: true, priority: 1, ..spec() };
+    let both = || catalog(vec![rollout.clone(), running(2, &older)]);
+    let step = check(&both(), &has).step;
+    assert!(matches!(step, Step::GrantDownload { rollout, .. } if rollout == rollout_id(2)), "{step:?}");
+    // What it was offered goes on, and who is a member of a frozen one stays so.
+    let one = assignment(rollout_id(1), &release("2.2.0", 22), AssignmentState::Downloading);
+    let at_it = Device { assignments: vec![one.clone()], ..device.clone() };
+    assert_eq!(check(&catalog(vec![rollout.clone()]), &at_it).step, Step::ContinueDownload { assignment: one.id });
+    rollout.plan.audience = Membership::Frozen;
+    let step = check(&catalog(vec![rollout]), &device).step;
+    assert!(matches!(step, Step::GrantDownload { .. }), "{step:?}");
+}
+
+#[test]
 fn a_member_with_nothing_to_get_is_excluded_once() {
     let mut rollout = running(1, &frozen(&release("2.2.0", 22)));
     let device = Device { installed: vec![installed("2.2.0", 22)], ..till(1) };
     let decision = check(&catalog(vec![rollout.clone()]), &device);
-    assert_eq!(decision.step, Step::Exclude { rollout: rollout_id(1), phase: 0, misfit: None });
+    assert_eq!(decision.step, Step::Exclude { rollout: rollout_id(1), phase: 0, why: Exclusion::AlreadyInstalled });
     assert_eq!(decision.next_check_in, SOON);
     let at_start = Audience {
         excluded: [(Exclusion::AlreadyInstalled, [1].into_iter().collect())].into(),

@@ -30,13 +30,15 @@ pub enum Verdict {
     ReleaseUnknown,
     /// It is not for this device.
     NotInAudience,
+    /// It was for this device, and was not offered to it as long as it was.
+    LeftAudience,
     /// The device runs the release.
     AlreadyInstalled,
     /// The device cannot take the release.
     DoesNotFit(Misfit),
     /// The device is through with it.
     Finished(AssignmentState),
-    /// It succeeded here, but the device runs something older again.
+    /// It succeeded here, but the device runs something older again, or has the product no more.
     Regressed,
     /// It begins later.
     NotBegun {
@@ -101,6 +103,13 @@ pub enum Verdict {
     NoBandwidth {
         /// Until then; `None` if that does not change within a week.
         opens: Option<Timestamp>,
+    },
+    /// The device has not enough room for the release.
+    NoSpace {
+        /// Bytes that it has free.
+        free: u64,
+        /// Bytes that the release takes at least.
+        needed: u64,
     },
     /// Other devices hold all places that the rollout's caps allow.
     Full(Full),
@@ -210,17 +219,30 @@ impl fmt::Display for Grounds {
 impl Verdict {
     /// Whether the rollout is, or was, for this device.
     pub(super) const fn concerns_device(&self) -> bool {
-        !matches!(self, Self::NotActive | Self::NotInAudience)
+        !matches!(self, Self::NotActive | Self::NotInAudience | Self::LeftAudience)
     }
 
     /// How much it says about why a device has nothing to do; the highest is told.
     pub(super) const fn weight(&self) -> u8 {
         match self {
-            Self::NotActive | Self::NotInAudience | Self::Ended | Self::Superseded { .. } => 1,
+            Self::NotActive | Self::NotInAudience | Self::LeftAudience | Self::Ended | Self::Superseded { .. } => 1,
             Self::AlreadyInstalled | Self::Finished(AssignmentState::Succeeded) => 2,
             Self::DoesNotFit(_) | Self::Finished(_) | Self::Regressed | Self::ReleaseUnknown => 3,
             _ => 4,
         }
+    }
+
+    /// Whether an offer would be made, were it not for a limit that others have reached or the time of the day.
+    pub(super) const fn puts_off(&self) -> bool {
+        matches!(
+            self,
+            Self::WindowClosed { gate: Gate::Download, .. }
+                | Self::Frozen { gate: Gate::Download, .. }
+                | Self::NoBandwidth { .. }
+                | Self::NoSpace { .. }
+                | Self::Full(Full { grant: Grant::Download, .. })
+                | Self::Paced(_)
+        )
     }
 
     /// Whether nothing but time keeps the device from installing what it has.
@@ -262,6 +284,7 @@ impl Verdict {
             Self::Ended | Self::Drop { why: CancelWhy::RolloutEnded, .. } => "rollout_ended",
             Self::ReleaseUnknown => "release_unknown",
             Self::NotInAudience => "not_in_audience",
+            Self::LeftAudience => "left_audience",
             Self::AlreadyInstalled => "already_installed",
             Self::DoesNotFit(misfit) | Self::Drop { why: CancelWhy::NoLongerFits(misfit), .. } => misfit.code(),
             Self::Finished(state) => state.as_str(),
@@ -278,6 +301,7 @@ impl Verdict {
             Self::Frozen { .. } => "frozen",
             Self::Trading { .. } => "trading_hours",
             Self::NoBandwidth { .. } => "no_bandwidth",
+            Self::NoSpace { .. } => "no_space",
             Self::Full(Full { grant: Grant::Download, .. }) => "downloads_full",
             Self::Full(Full { grant: Grant::Activation, .. }) => "activations_full",
             Self::Paced(_) => "paced",

@@ -12,10 +12,10 @@ use super::{
     words::{self, Subject},
 };
 use crate::{
+    audience::Exclusion,
     bucket,
     device::{Assignment, Deferral, Device},
-    release::Misfit,
-    rollout::Rollout,
+    rollout::{Policy, Rollout},
     site::Withheld,
     window::Span,
 };
@@ -33,8 +33,11 @@ enum Cause<'a> {
 
 pub(super) fn walk(case: &Case<'_>, mut considered: Option<&mut Vec<Considered>>) -> Decision {
     let mut chosen = before_rollouts(case);
+    // Who is at something is not asked what else it could be offered.
+    let busy = chosen.as_ref().is_some_and(|choice| !matches!(choice.step, Step::Nothing | Step::Hold { .. }));
     let mut passive: Option<Choice<'_>> = None;
     let mut wait = case.contact.poll_interval;
+    let mut owes_offer = busy;
     let mut claims = Claims::default();
     for rollout in &case.catalog.rollouts {
         if chosen.is_some() && considered.is_none() {
@@ -48,10 +51,11 @@ pub(super) fn walk(case: &Case<'_>, mut considered: Option<&mut Vec<Considered>>
             continue;
         }
         chosen = active(case, rollout, verdict);
+        owes_offer |= chosen.is_some() || puts_off(case, rollout, verdict);
         if chosen.is_none() {
             wait = until_it_changes(case, rollout, &verdict, wait);
-            // Devices are not told about rollouts that are not theirs.
-            if verdict.concerns_device() {
+            // Devices are not told about rollouts that are not theirs; that they have left is written down.
+            if verdict.concerns_device() || leaves(case, rollout, verdict) {
                 passive = better(passive, quiet(case, rollout, verdict));
             }
         }
@@ -80,7 +84,18 @@ pub(super) fn walk(case: &Case<'_>, mut considered: Option<&mut Vec<Considered>>
     if let Some(right) = right {
         reason.text = format!("{}; {right}", reason.text);
     }
-    Decision { step: choice.step, reason, next_check_in, right, considered: Vec::new() }
+    Decision { step: choice.step, reason, next_check_in, right, owes_offer, considered: Vec::new() }
+}
+
+/// Whether the device has left a rollout in which it still counts.
+fn leaves(case: &Case<'_>, rollout: &Rollout, verdict: Verdict) -> bool {
+    verdict == Verdict::LeftAudience && rollout.member(case.device).is_some_and(|member| member.excluded.is_none())
+}
+
+/// Whether the offer that a connecting device would get is made later.
+fn puts_off(case: &Case<'_>, rollout: &Rollout, verdict: Verdict) -> bool {
+    let on_connect = matches!(rollout.plan.policy, Policy::OnConnect { .. });
+    on_connect && verdict.puts_off() && case.device.assignment(rollout.id).is_none()
 }
 
 /// What the device may do by itself later: where only time is in the way of an activation.
@@ -111,7 +126,10 @@ fn before_rollouts<'a>(case: &Case<'a>) -> Option<Choice<'a>> {
         return Some(Choice { step: Step::CloseAsInstalled { assignment: done.id }, cause });
     }
     if let Some(gone) = regressed(case) {
-        let text = "the device runs something older than what was installed here".to_owned();
+        let text = match device.installed(&gone.product) {
+            Some(_) => "the device runs something older than what was installed here".to_owned(),
+            None => format!("the device has no {} any more, which was installed here", gone.product),
+        };
         let cause = Cause::Other("regressed", text);
         return Some(Choice { step: Step::Regress { assignment: gone.id }, cause });
     }
@@ -151,7 +169,7 @@ fn before_rollouts<'a>(case: &Case<'a>) -> Option<Choice<'a>> {
     })
 }
 
-/// The success that the device has lost: the last one of a product of which it runs something older now. What was
+/// The success that the device has lost: the last one of a product of which it has something older now, or nothing. What was
 /// installed by hand, or by a rollout that came later, and is not older is nobody's failure. A check-in that was sent
 /// while the agent was still at it does not know of the success yet.
 fn regressed<'a>(case: &Case<'a>) -> Option<&'a Assignment> {
@@ -161,7 +179,7 @@ fn regressed<'a>(case: &Case<'a>) -> Option<&'a Assignment> {
         // Of two in the same moment the one that was made later.
         let last = succeeded().filter(|other| other.product == one.product).max_by_key(|other| other.granted_at);
         let last = last.is_some_and(|last| last.id == one.id);
-        let older = device.installed(&one.product).is_some_and(|now| (now.epoch, now.counter) < one.order);
+        let older = device.installed(&one.product).is_none_or(|now| (now.epoch, now.counter) < one.order);
         last && older && !device.runs(one.release) && device.has_reported() && case.contact.works_on != Some(one.id)
     })
 }
@@ -198,8 +216,9 @@ fn quiet<'a>(case: &Case<'a>, rollout: &'a Rollout, verdict: Verdict) -> Choice<
     let device = case.device;
     let assignment = device.assignment(rollout.id);
     let step = match (verdict, assignment) {
-        (Verdict::AlreadyInstalled, None) => exclusion(device, rollout, None),
-        (Verdict::DoesNotFit(misfit), None) => exclusion(device, rollout, Some(misfit)),
+        (Verdict::AlreadyInstalled, None) => exclusion(device, rollout, Exclusion::AlreadyInstalled),
+        (Verdict::DoesNotFit(misfit), None) => exclusion(device, rollout, Exclusion::DoesNotFit(misfit)),
+        (Verdict::LeftAudience, None) => exclusion(device, rollout, Exclusion::LeftAudience),
         (_, Some(assignment)) => defer(assignment, verdict).or_else(|| {
             let kept = Step::Hold { assignment: Some(assignment.id) };
             assignment.is_on_device().then_some(kept)
@@ -218,9 +237,9 @@ fn defer(assignment: &Assignment, verdict: Verdict) -> Option<Step> {
     (!told && !assignment.state.is_final()).then_some(Step::Defer { assignment: assignment.id, why })
 }
 
-fn exclusion(device: &Device, rollout: &Rollout, misfit: Option<Misfit>) -> Option<Step> {
+fn exclusion(device: &Device, rollout: &Rollout, why: Exclusion) -> Option<Step> {
     let member = rollout.member(device).filter(|member| member.excluded.is_none())?;
-    Some(Step::Exclude { rollout: rollout.id, phase: member.phase, misfit })
+    Some(Step::Exclude { rollout: rollout.id, phase: member.phase, why })
 }
 
 /// Of two choices that do not touch the device: bookkeeping first, then the one that says more, then the earlier.
@@ -274,8 +293,8 @@ fn in_words(case: &Case<'_>, rollout: &Rollout, verdict: &Verdict) -> Reason {
     let (device, contact, freezes) = (case.device, case.contact, &case.catalog.freezes);
     let subject = Subject { now: case.now, rollout, release, device, contact, other, freezes };
     let mut reason = words::reason(verdict, &subject);
-    if let (Verdict::DoesNotFit(Misfit::SteppingStone), Some(release)) = (verdict, release) {
-        reason.text += &stones::hint(case.now, case.catalog, device, release);
+    if let (Verdict::DoesNotFit(why), Some(release)) = (verdict, release) {
+        reason.text += &stones::hint(case.now, case.catalog, device, release, *why);
     }
     reason
 }

@@ -48,7 +48,7 @@ fn settled(verdict: &Verdict, subject: &Subject<'_>) -> String {
         Verdict::NotActive => format!("it is {}{}", subject.rollout.state.as_str(), why_cancelled(subject.rollout)),
         Verdict::Ended => format!("it ended at {}", time(subject.rollout.plan.ends_at)),
         Verdict::ReleaseUnknown => format!("{release} is not known to this server"),
-        Verdict::NotInAudience => not_in_audience(subject),
+        Verdict::NotInAudience | Verdict::LeftAudience => not_in_audience(subject, *verdict == Verdict::LeftAudience),
         Verdict::AlreadyInstalled => format!("{release} is installed"),
         Verdict::DoesNotFit(why) => misfit(why),
         Verdict::Finished(AssignmentState::Succeeded) => format!("{release} was installed"),
@@ -57,7 +57,13 @@ fn settled(verdict: &Verdict, subject: &Subject<'_>) -> String {
         }
         Verdict::Finished(AssignmentState::Failed) => format!("{release} failed here and needs attention; {}", hint()),
         Verdict::Finished(state) => format!("the assignment is {}", state.as_str()),
-        Verdict::Regressed => format!("{release} was installed, but the device runs something older again"),
+        Verdict::Regressed => {
+            let product = subject.release.map(|release| &release.product);
+            match product.filter(|product| subject.device.installed(product).is_none()) {
+                Some(product) => format!("{release} was installed, but the device has no {product} any more"),
+                None => format!("{release} was installed, but the device runs something older again"),
+            }
+        }
         Verdict::Offer { phase, grounds, .. } => {
             format!("download {release}{}{grounds}", in_phase(subject.rollout, phase))
         }
@@ -121,6 +127,12 @@ fn waiting(verdict: &Verdict, subject: &Subject<'_>) -> Option<String> {
         Verdict::NoBandwidth { opens } => {
             let until = opens.map(|at| format!(" until {at}")).unwrap_or_default();
             format!("the site allows no downloads{until} ({})", subject.device.site_rules.bandwidth)
+        }
+        Verdict::NoSpace { free, needed } => {
+            let (free, needed) = (size(free), size(needed.saturating_add(999_999)));
+            format!(
+                "the release takes {needed} of free space at least, and the device has {free}; it is offered when there is room"
+            )
         }
         Verdict::Full(full) => no_place(subject, full),
         Verdict::Paced(paced) => out_of_pace(paced),
@@ -189,6 +201,14 @@ fn no_place(subject: &Subject<'_>, full: Full) -> String {
     format!("{whose} has {} of {} {what} in flight{oldest}", full.holders.count, full.cap)
 }
 
+/// Whole units, so that what is rounded up is never what is less rounded down.
+fn size(bytes: u64) -> String {
+    match bytes / 1_000_000 {
+        megabytes @ 0..10_000 => format!("{megabytes} MB"),
+        megabytes => format!("{} GB ({megabytes} MB)", megabytes / 1000),
+    }
+}
+
 fn out_of_pace(paced: Paced) -> String {
     let Paced { rate, until, doubles_after } = paced;
     let plural = |n: u64| if n == 1 { "" } else { "s" };
@@ -206,11 +226,12 @@ fn superseded(subject: &Subject<'_>) -> String {
     }
 }
 
-fn not_in_audience(subject: &Subject<'_>) -> String {
+fn not_in_audience(subject: &Subject<'_>, left: bool) -> String {
     let last_seen = subject.contact.last_seen;
     // A device that is being answered is online.
     let seen = Seen { last_seen, status: Connectivity::Online, now: subject.now };
     match subject.rollout.plan.selector.why_not(subject.device, &seen) {
+        Some(why) if left => format!("it is not for this device any more ({why})"),
         Some(why) => format!("it is not for this device ({why})"),
         None => "its audience was fixed when it started, without this device".to_owned(),
     }

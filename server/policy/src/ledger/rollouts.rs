@@ -46,7 +46,8 @@ impl Ledger {
             self.resting.push(rollout);
             return Err("its release is not known".to_owned());
         };
-        let seen = fleet.into_iter().map(|unit| (&unit.device, unit.seen(now, self.poll_interval)));
+        let (poll_interval, abandoned_after) = (self.poll_interval, self.abandoned_after);
+        let seen = fleet.into_iter().map(|unit| (&unit.device, unit.seen(now, poll_interval, abandoned_after)));
         let matching = audience::matching(&rollout.plan, seen);
         let candidates: Vec<Candidate> =
             matching.map(|(device, seen)| Candidate::of(&rollout.plan, release, device, &seen)).collect();
@@ -61,6 +62,7 @@ impl Ledger {
             audience.phases.iter().map(|members| PhaseCounts { size: size(members), ..PhaseCounts::default() });
         let times = PhaseTimes::opened(now);
         self.standings.insert(id, Standing { counts: counts.collect(), times, ..Standing::default() });
+        rollout.sites.clone_from(&audience.sites);
         rollout.members = Arc::new(audience);
         (rollout.state, rollout.started_at) = (RolloutState::Running, Some(now));
         self.catalog.add(rollout);

@@ -67,6 +67,17 @@ fn each_misfit_says_what_is_wrong() {
         "needs_stepping_stone: pos-app 2.2.0 needs counter 1.22 or a higher one to be installed first, the device has 1.21 (2.1.0)",
     );
     check(
+        |release, _| release.requires = vec![needed("os", "13")],
+        "needs_product: pos-app 2.2.0 needs os 13 or newer, the device has no os",
+    );
+    check(
+        |release, device| {
+            device.installed.push(Installed { product: "os".parse().expect("a name"), ..installed("12.10", 4) });
+            release.requires = vec![needed("os", "12.9"), needed("os", "12.11")];
+        },
+        "needs_product: pos-app 2.2.0 needs os 12.11 or newer, the device has os 12.10",
+    );
+    check(
         |_, device| device.installed = vec![installed("2.3.0", 23)],
         "downgrade: pos-app 2.3.0 is newer than 2.2.0, and the rollout does not allow a downgrade",
     );
@@ -78,6 +89,11 @@ fn each_misfit_says_what_is_wrong() {
         |release, device| device.bad_releases.push(release.digest),
         "rolled_back_before: pos-app 2.2.0 rolled back on this device; `callboard rollout retry spring --device till-1 --reason ...` tries again",
     );
+}
+
+fn needed(product: &str, version: &str) -> Requirement {
+    let (product, at_least) = (product.parse().expect("a name"), version.parse().expect("a version"));
+    Requirement { product, at_least }
 }
 
 #[test]

@@ -22,6 +22,8 @@ use crate::{
 const MAX_PARTS: usize = 32;
 /// More attempts than this hide a fault rather than ride it out.
 const MAX_ATTEMPTS: u32 = 10;
+/// Minutes that an install may take; more is a mistake in the unit.
+const MAX_INSTALL_MIN: u32 = 24 * 60;
 /// Longest name of a phase.
 const MAX_PHASE_NAME: usize = 64;
 
@@ -47,7 +49,7 @@ pub struct Spec {
     pub windows: Vec<WindowSpec>,
     /// For [`PolicyKind::Progressive`] at least one, else none.
     pub phases: Vec<PhaseSpec>,
-    /// What is ranked and moves together.
+    /// What is ranked and moves together; [`Unit::Site`] only with [`PolicyKind::Progressive`].
     pub unit: Unit,
     /// How many devices may download, and how many may activate, at the same time: 1 or more.
     pub caps: Caps,
@@ -63,7 +65,7 @@ pub struct Spec {
     pub allow_downgrade: bool,
     /// Whether freezes let it pass once a second person has approved it.
     pub security: bool,
-    /// Minutes that must be left in a window, or before the site trades, for an install to begin.
+    /// Minutes that must be left in a window, or before the site trades, for an install to begin: a day at most.
     pub expected_install_min: u32,
     /// Whether installs may begin while the site trades.
     pub during_trading: bool,
@@ -244,6 +246,12 @@ impl Spec {
         if self.min_absence_s.is_some() && self.policy != PolicyKind::OnConnect {
             errors.add("min_absence_s", "only means something with the on_connect policy");
         }
+        if self.unit == Unit::Site && self.policy != PolicyKind::Progressive {
+            errors.add(
+                "unit",
+                "site only means something with the progressive policy: it says who is in a phase together",
+            );
+        }
         match self.policy {
             PolicyKind::Immediate => Policy::Immediate,
             PolicyKind::Scheduled => {
@@ -269,6 +277,10 @@ impl Spec {
         }
         if !(1..=MAX_ATTEMPTS).contains(&self.max_attempts) {
             errors.add("max_attempts", format!("is {}; 1 to {MAX_ATTEMPTS} is allowed", self.max_attempts));
+        }
+        if self.expected_install_min > MAX_INSTALL_MIN {
+            let message = format!("is {}; 0 to {MAX_INSTALL_MIN} minutes are allowed", self.expected_install_min);
+            errors.add("expected_install_min", message);
         }
     }
 

@@ -197,8 +197,16 @@ fn times_and_numbers_are_in_order() {
         &["min_absence_s: must be at least 1: with 0 every check-in would be a new connection"],
     );
     check(
-        |spec| (spec.priority, spec.max_attempts) = (1001, 0),
-        &["priority: is 1001; 0 to 1000 is allowed", "max_attempts: is 0; 1 to 10 is allowed"],
+        |spec| (spec.priority, spec.max_attempts, spec.expected_install_min) = (1001, 0, 1441),
+        &[
+            "priority: is 1001; 0 to 1000 is allowed",
+            "max_attempts: is 0; 1 to 10 is allowed",
+            "expected_install_min: is 1441; 0 to 1440 minutes are allowed",
+        ],
+    );
+    check(
+        |spec| spec.unit = Unit::Site,
+        &["unit: site only means something with the progressive policy: it says who is in a phase together"],
     );
     let plan = Spec { ends_at: late, ..spec() }.plan().expect("a plan");
     assert_eq!(plan.too_late(at("2026-12-01T23:59:59Z")), []);

@@ -13,7 +13,7 @@ use callboard_proto::{
 use super::{Assumptions, dice::roll, engine::MOMENT, habits::Habits, waits::PlaceKey};
 use crate::{
     device::{Absence, Assignment, Connectivity},
-    ledger::Unit,
+    ledger::{Ledger, Unit},
     release::Release,
 };
 
@@ -85,11 +85,12 @@ pub(super) enum Stage {
 }
 
 impl Actor {
-    pub(super) fn new(unit: Unit, now: Timestamp, poll_interval: Duration, assume: &Assumptions) -> Self {
+    pub(super) fn new(unit: Unit, now: Timestamp, ledger: &Ledger, assume: &Assumptions) -> Self {
+        let poll_interval = ledger.poll_interval;
         let key = roll(assume.seed, u64::from(unit.device.number).wrapping_add(1) << 16);
         let poll_ms = i64::try_from(poll_interval.as_millis()).unwrap_or(i64::MAX).max(1);
         let offset_ms = i64::try_from(roll(key, OFFSET) % poll_ms.unsigned_abs()).unwrap_or_default();
-        let status = unit.seen(now, poll_interval).status;
+        let status = unit.seen(now, poll_interval, ledger.abandoned_after).status;
         let mut actor = Self {
             habits: Habits { rhythm: unit.rhythm, away: assume.offline, key, offset_ms, poll_ms },
             gone: matches!(status, Connectivity::Unknown | Connectivity::Abandoned) || unit.device.decommissioned,

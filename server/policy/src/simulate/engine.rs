@@ -60,7 +60,7 @@ impl Engine {
         ledger.start(now, id, &fleet).map_err(SimulateError::Start)?;
         let manual = |rollout: &&Rollout| rollout.plan.phases.iter().any(|phase| phase.approval == Approval::Manual);
         let manual = ledger.catalog.rollouts.iter().filter(manual).map(|rollout| rollout.id).collect();
-        let actors = fleet.into_iter().map(|unit| Actor::new(unit, now, ledger.poll_interval, assume)).collect();
+        let actors = fleet.into_iter().map(|unit| Actor::new(unit, now, &ledger, assume)).collect();
         let mut engine = Self {
             id,
             assume: *assume,

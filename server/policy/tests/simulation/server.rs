@@ -144,6 +144,8 @@ impl Twin {
             not_after: None,
             requires_agent: None,
             requires_at_least: None,
+            requires: Vec::new(),
+            space_bytes: 0,
         });
         let freezes = setup.freeze.map(|(from, to, region)| {
             let spec = FreezeSpec {

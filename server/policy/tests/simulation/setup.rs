@@ -326,7 +326,8 @@ fn roll(name: &'static str, n: usize, seed: u64, dice: &mut Dice) -> Roll {
         expected_install_min: dice.one_of(&[0, 15, 30]),
         during_trading: noon || dice.percent(20),
         max_attempts: dice.one_of(&[1, 3]),
-        by_site: dice.percent(25),
+        // Units matter to phases alone.
+        by_site: dice.percent(25) && offers == Offers::Progressive,
         pace: dice.percent(20).then_some(1),
         max_failures: dice.percent(20).then(|| dice.roll(3) as u32),
         alone,

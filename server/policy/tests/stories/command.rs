@@ -6,10 +6,11 @@
 //! wait 5m                               move it on (s, m, h, d)
 //! site NYC-001 America/New_York region=northeast
 //! trades NYC-001 mon,tue 08:00-20:00; sun 10:00-18:00     trading hours of a site, for its devices so far
+//! bandwidth NYC-001 08:00-20:00 0; 2000000                bytes a second to a site by its hours, for its devices so far
 //! suspend SITE REASON / activate SITE / close SITE REASON / hold-site SITE UNTIL REASON
 //! freeze NAME 2026-11-26 2026-11-30 REASON [for SELECTOR] / unfreeze NAME
 //! device till-1 site=NYC-001 pos-app=2.1.0 canary=true [never-seen | seen=2h] [unreported]
-//! release pos-app 2.2.0 [hw=model] [agent=0.4.0] [needs=2.0.0]     later lines are newer releases
+//! release pos-app 2.2.0 [hw=model] [agent=0.4.0] [needs=2.0.0] [requires=os:13] [space=BYTES] [floor=own]     later lines are newer releases
 //! rollout NAME PRODUCT VERSION          then indented: policy, selector, phase, window, ...
 //! preview NAME / start NAME / pause NAME / resume NAME / cancel NAME
 //! resume NAME acknowledging             and look past the failures so far
@@ -24,11 +25,16 @@
 //! runs DEVICE PRODUCT VERSION           it runs that release now, whatever it reported
 //! restore DEVICE PRODUCT VERSION        it runs that now, which was no release
 //! move DEVICE SITE                      it stands there from now on
+//! label DEVICE region=west              an operator's labels of it, or of the site that it moved to
+//! space DEVICE BYTES                     so much room it has from now on
+//! lose DEVICE PRODUCT                   it has that product no more
 //! forget DEVICE                         its agent has lost what it was at
 //! boot DEVICE                           it starts anew; the next check-in says so
 //! report DEVICE EVENT [transient]       staged, activating, verifying, succeeded, rolled_back, failed, ...
 //! alone DEVICE [shutdown | boot]        it cannot ask, goes down or comes up: does it install, and report later?
 //! update DEVICE [fails]                 check in and do as told until there is nothing to do
+//! enrol DEVICE                          it gets a new certificate, or is imaged anew
+//! decommission DEVICE                   it is taken out of service
 //! hold DEVICE REASON / unhold DEVICE
 //! status NAME / fleet
 //! ```
@@ -37,8 +43,9 @@ use std::{collections::BTreeMap, time::Duration};
 
 use callboard_policy::{
     assignment::Event as Transition,
+    bandwidth::{Bandwidth, LimitSpec},
     decide::Step,
-    device::{Device, Hold},
+    device::{DEFAULT_ABANDONED_AFTER, Device, Hold},
     freeze::FreezeSpec,
     gate::Word,
     guard::{Cap, Caps, Pace},
@@ -59,6 +66,7 @@ use callboard_proto::{
     digest::Digest,
     ids::Product,
     instruction::ActivateOn,
+    release::Requirement,
     report::{Event, FailureClass},
     state::AssignmentState,
 };
@@ -112,7 +120,8 @@ fn command(world: &mut World, words: &[&str], details: &[&str]) -> Vec<String> {
         ["preview", name] => {
             let plan = &world.rollout(name).plan;
             let units = world.actors.values().map(|actor| &actor.unit);
-            let fleet: Vec<_> = units.map(|unit| (&unit.device, unit.seen(world.now, POLL))).collect();
+            let fleet: Vec<_> =
+                units.map(|unit| (&unit.device, unit.seen(world.now, POLL, DEFAULT_ABANDONED_AFTER))).collect();
             let release = world.release(plan.release);
             let seen = preview(world.now, id(name), plan, release, &fleet, &world.ledger.catalog);
             return report::preview(world, &seen);
@@ -142,6 +151,13 @@ fn command(world: &mut World, words: &[&str], details: &[&str]) -> Vec<String> {
             let device = &mut world.actor(name).unit.device;
             device.installed.retain(|one| one.product.as_str() != *product);
             device.installed.push(installed(product, version));
+        }
+        ["label", name, labels @ ..] => {
+            world.actor(name).unit.device.labels.extend(labels.iter().map(|label| pair(label)));
+        }
+        ["space", name, bytes] => world.actor(name).unit.free_bytes = Some(bytes.parse().unwrap()),
+        ["lose", name, product] => {
+            world.actor(name).unit.device.installed.retain(|one| one.product.as_str() != *product);
         }
         ["move", name, site] => world.actor(name).unit.device.site = Some(site.parse().unwrap()),
         ["forget", name] => world.actor(name).idle = true,
@@ -183,6 +199,15 @@ fn operate(world: &mut World, words: &[&str]) {
             let hold = Hold { reason: reason.join(" "), until: None };
             world.actor(name).unit.device.held = Some(hold);
         }
+        ["enrol", name] => {
+            let unit = &mut world.actors.get_mut(*name).unwrap().unit;
+            world.ledger.enrol(world.now, unit).unwrap();
+            world.actor(name).idle = true;
+        }
+        ["decommission", name] => {
+            let unit = &mut world.actors.get_mut(*name).unwrap().unit;
+            world.ledger.decommission(world.now, unit).unwrap();
+        }
         ["unhold", name] => world.actor(name).unit.device.held = None,
         _ => surroundings(world, words),
     }
@@ -220,6 +245,10 @@ fn surroundings(world: &mut World, words: &[&str]) {
                 rules.state = SiteState::Active;
                 rules.suspension = rules.suspension.map(|last| Suspension { until: last.until.or(Some(now)), ..last });
             });
+        }
+        ["bandwidth", site, limits @ ..] => {
+            let limits = bandwidth(&limits.join(" "));
+            rule(world, site, |rules| rules.bandwidth = limits.clone());
         }
         ["close", site, reason @ ..] => rule(world, site, |rules| {
             (rules.state, rules.state_reason) = (SiteState::Closed, reason.join(" "));
@@ -356,13 +385,14 @@ fn installed(product: &str, version: &str) -> Installed {
 
 fn release(world: &mut World, product: &str, version: &str, facts: &[&str]) {
     let facts: BTreeMap<String, String> = facts.iter().map(|fact| pair(fact)).collect();
+    let counter = u64::try_from(world.ledger.catalog.releases.len()).unwrap() + 1;
     let release = Release {
         digest: Digest::of(format!("{product} {version}").as_bytes()),
         product: product.parse().unwrap(),
         version: version.parse().unwrap(),
         epoch: 1,
-        counter: u64::try_from(world.ledger.catalog.releases.len()).unwrap() + 1,
-        min_floor: 0,
+        counter,
+        min_floor: if facts.contains_key("floor") { counter } else { 0 },
         channels: vec!["stable".to_owned()],
         hw: vec![Glob::new(facts.get("hw").map_or("*", String::as_str))],
         not_after: None,
@@ -371,8 +401,16 @@ fn release(world: &mut World, product: &str, version: &str, facts: &[&str]) {
             let stone = Digest::of(format!("{product} {version}").as_bytes());
             world.ledger.catalog.releases[&stone].counter
         }),
+        requires: facts.get("requires").map(|text| required(text)).into_iter().collect(),
+        space_bytes: facts.get("space").map_or(0, |text| text.parse().unwrap()),
     };
     world.ledger.catalog.releases.insert(release.digest, release);
+}
+
+/// `os:13`
+fn required(text: &str) -> Requirement {
+    let (product, version) = text.split_once(':').expect("a product and a version");
+    Requirement { product: product.parse().unwrap(), at_least: version.parse().unwrap() }
 }
 
 fn rollout(world: &mut World, name: &str, product: &str, version: &str, details: &[&str]) -> Vec<String> {
@@ -506,7 +544,7 @@ fn halt(text: &str) -> HaltSpec {
     rule
 }
 
-/// `02:00 120 [tz=site] [days=mon,tue] [gates=download,install] [mode=best_effort]`
+/// `02:00 120` or `cron=0_2_1_*_* 90`, and `[tz=site] [days=mon,tue] [gates=download,install] [mode=best_effort]`
 fn window(text: &str) -> WindowSpec {
     let words: Vec<&str> = text.split_whitespace().collect();
     let facts: BTreeMap<String, String> = words[2..].iter().map(|fact| pair(fact)).collect();
@@ -514,8 +552,8 @@ fn window(text: &str) -> WindowSpec {
     WindowSpec {
         tz: facts.get("tz").map_or("site", String::as_str).to_owned(),
         days: facts.get("days").map(|days| days.split(',').map(str::to_owned).collect()).unwrap_or_default(),
-        start: Some(words[0].to_owned()),
-        cron: None,
+        start: (!words[0].contains('=')).then(|| words[0].to_owned()),
+        cron: words[0].strip_prefix("cron=").map(|fields| fields.replace('_', " ")),
         duration_min: words[1].parse().unwrap(),
         gates: Gates { download: gates.contains("download"), install: gates.contains("install") },
         mode: if facts.get("mode").is_some_and(|mode| mode == "best_effort") { Mode::BestEffort } else { Mode::Hard },
@@ -541,6 +579,16 @@ fn trading(text: &str) -> TradingHours {
         HoursSpec { days, opens: opens.to_owned(), closes: closes.to_owned() }
     };
     TradingHours::read(&text.split(';').map(span).collect::<Vec<_>>()).unwrap()
+}
+
+/// `08:00-20:00 0; 2000000`: the first whose hours it is.
+fn bandwidth(text: &str) -> Bandwidth {
+    let limit = |text: &str| {
+        let (hours, rate) = text.trim().rsplit_once(' ').unwrap_or(("", text.trim()));
+        let (from, to) = hours.split_once('-').map(|(from, to)| (from.to_owned(), to.to_owned())).unzip();
+        LimitSpec { days: vec![], from, to, bytes_per_s: rate.parse().unwrap() }
+    };
+    Bandwidth::read(&text.split(';').map(limit).collect::<Vec<_>>()).unwrap()
 }
 
 fn reported(event: &str) -> Event {

@@ -2,7 +2,7 @@
 
 use callboard_policy::{
     decide::{Decision, Step},
-    device::Deferral,
+    device::{DEFAULT_ABANDONED_AFTER, Deferral},
     gate::{self, PhaseCounts},
     preview::Preview,
     rollout::{Rollout, RolloutState},
@@ -97,7 +97,7 @@ fn in_words(mut counts: PhaseCounts) -> String {
 
 pub(crate) fn fleet(world: &World) -> Vec<String> {
     let line = |(name, actor): (&String, &Actor)| {
-        let (unit, seen) = (&actor.unit, actor.unit.seen(world.now, POLL));
+        let (unit, seen) = (&actor.unit, actor.unit.seen(world.now, POLL, DEFAULT_ABANDONED_AFTER));
         let installed = unit.device.installed.iter().map(|one| format!("{} {}", one.product, one.version));
         format!("{name}: {}, {}", installed.collect::<Vec<_>>().join(", "), seen.status.as_str())
     };

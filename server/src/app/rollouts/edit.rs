@@ -1,10 +1,10 @@
 //! Changing a rollout. A draft may become anything but another name. Of one that has started only that may change which
 //! devices were neither chosen nor told by: it holds from the next decision on, on every server.
 
-use callboard_policy::rollout::RolloutState;
-use callboard_proto::{admin::RolloutSpec, problem::Code};
+use callboard_policy::rollout::{Plan, RolloutState};
+use callboard_proto::{admin::RolloutSpec, problem::Code, time::Timestamp};
 
-use super::{advance::advance, check, countersign, doubts, resolve, targets};
+use super::{advance::advance, check, countersign, doubts, resolve, spec, targets};
 use crate::{
     app::{App, Because, Error, Result},
     db::{self, DbConn, events::NewEvent, rollouts::Record},
@@ -25,7 +25,7 @@ pub(crate) async fn edit(
     let root = targets::root(app)?;
     let (checked, wanted) =
         app.db.read(move |conn| Ok::<_, Error>((check(conn, &root, &wanted, &context)?, wanted))).await?;
-    let (release, plan) = (checked.release.digest, checked.plan);
+    let (release, plan) = (checked.release.digest, checked.plan.clone());
     let record = app
         .db
         .write(move |conn| {
@@ -35,6 +35,7 @@ pub(crate) async fn edit(
                 return Ok(record);
             }
             refuse(&record, &found)?;
+            refuse_past(&plan, &found, now)?;
             (record.spec, record.release) = (wanted, release);
             record.edited_by = Some(because.operator.clone());
             // Who approved it has not seen this.
@@ -54,7 +55,7 @@ pub(crate) async fn edit(
         })
         .await?;
     app.reload_catalog().await?;
-    let doubts = app.db.read(move |conn: &mut DbConn| doubts::of(conn, &plan, &context)).await?;
+    let doubts = app.db.read(move |conn: &mut DbConn| doubts::of(conn, &checked.plan, &context)).await?;
     Ok((record, doubts))
 }
 
@@ -84,6 +85,13 @@ fn refuse(record: &Record, found: &[Difference]) -> Result<()> {
         record.state.as_str()
     );
     Err(Error::refused(Code::WrongState, detail))
+}
+
+/// Refuses times that are changed to ones that have passed. Those of a rollout that has been running for long may have.
+fn refuse_past(plan: &Plan, found: &[Difference], now: Timestamp) -> Result<()> {
+    let mut late = plan.too_late(now);
+    late.retain(|error| found.iter().any(|one| one.field == error.field));
+    if late.is_empty() { Ok(()) } else { Err(spec::refusal(&late)) }
 }
 
 /// Why a setting stays as it is once devices have been chosen by it or told of it, and whether that is a matter of having

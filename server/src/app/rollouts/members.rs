@@ -8,7 +8,7 @@ use callboard_policy::{
     device::{Device, Member},
 };
 use callboard_proto::{
-    ids::{DeviceId, RolloutId},
+    ids::{DeviceId, RolloutId, SiteId},
     time::Timestamp,
 };
 
@@ -18,10 +18,27 @@ use crate::{
     db::{self, DbConn},
 };
 
-/// Adds a late joiner to a phase.
-pub(crate) fn join(conn: &mut DbConn, rollout: RolloutId, phase: usize, number: u32) -> Result<()> {
+/// Adds a late joiner to a phase. Where whole sites move, its neighbours will follow it there: those of a new site are
+/// told by the catalog.
+pub(crate) fn join(
+    conn: &mut DbConn,
+    rollout: RolloutId,
+    phase: usize,
+    number: u32,
+    site: Option<&SiteId>,
+) -> Result<()> {
     db::members::put(conn, number, &Member { rollout, phase, excluded: None })?;
-    Ok(db::counts::join(conn, rollout, phase, 1)?)
+    db::counts::join(conn, rollout, phase, 1)?;
+    let Some(site) = site else {
+        return Ok(());
+    };
+    let mut sites = db::rollouts::sites(conn, rollout)?;
+    if !sites.contains_key(site) {
+        sites.insert(site.clone(), phase);
+        db::rollouts::set_sites(conn, rollout, &sites)?;
+        db::counters::bump_generation(conn)?;
+    }
+    Ok(())
 }
 
 /// Lets a member count no longer and says why, or count again. `was` is what it was excluded for before.

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use callboard_policy::{device::Device, forecast::LOOK_AHEAD, preview, selector::Seen};
+use callboard_policy::{device::Device, forecast::LOOK_AHEAD, preview, rollout::RolloutState, selector::Seen};
 use callboard_proto::{
     admin::{Eligible, Incompatible, Preview, PreviewPhase, PreviewZone, RolloutSpec},
     digest::Digest,
@@ -12,7 +12,7 @@ use callboard_proto::{
 use uuid::Uuid;
 
 use super::{
-    doubts, resolve,
+    check_times, doubts, resolve,
     rolled_back::RolledBack,
     start::seen,
     targets::{self, Checked},
@@ -30,7 +30,7 @@ const SHOWN: usize = 1000;
 pub(crate) async fn of_spec(app: &App, wanted: RolloutSpec) -> Result<Preview> {
     preview(app, move |conn| {
         let release = releases::resolve(conn, &wanted.release)?.sha256;
-        Ok((RolloutId::from_uuid(Uuid::now_v7()), wanted, release))
+        Ok((RolloutId::from_uuid(Uuid::now_v7()), wanted, release, RolloutState::Draft))
     })
     .await
 }
@@ -39,22 +39,25 @@ pub(crate) async fn of_spec(app: &App, wanted: RolloutSpec) -> Result<Preview> {
 pub(crate) async fn of_rollout(app: &App, reference: String) -> Result<Preview> {
     preview(app, move |conn| {
         let record = resolve(conn, &reference)?;
-        Ok((record.id, record.spec, record.release))
+        Ok((record.id, record.spec, record.release, record.state))
     })
     .await
 }
 
 async fn preview(
     app: &App,
-    subject: impl FnOnce(&mut DbConn) -> Result<(RolloutId, RolloutSpec, Digest)> + Send + 'static,
+    subject: impl FnOnce(&mut DbConn) -> Result<(RolloutId, RolloutSpec, Digest, RolloutState)> + Send + 'static,
 ) -> Result<Preview> {
     let (context, snapshot, above) = (app.selector_context(), app.catalog(), app.second_person_above);
     let root = targets::root(app)?;
     crate::app::presence::flush(app).await?;
     app.db
         .read(move |conn| {
-            let (id, wanted, digest) = subject(conn)?;
+            let (id, wanted, digest, state) = subject(conn)?;
             let mut checked = targets::check(conn, &root, &wanted, digest)?;
+            if state == RolloutState::Draft {
+                check_times(&checked.plan, context.now)?;
+            }
             let selector = checked.plan.selector.clone();
             let mut fleet: Vec<(Device, Seen)> = Vec::new();
             let rolled_back = RolledBack::of(conn, digest)?;

@@ -128,6 +128,7 @@ fn read(
     place: &Place,
 ) -> Result<Setting> {
     let mut ledger = Ledger::new(catalog::read(conn, &Snapshot::default(), context.now)?.catalog, poll_interval);
+    ledger.abandoned_after = context.abandoned_after;
     let targets = checked.releases().map(|release| (release.digest, release.clone()));
     ledger.catalog.releases.extend(targets.collect::<Vec<_>>());
     let (plan, release) = (checked.plan, checked.release);

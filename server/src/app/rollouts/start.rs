@@ -1,16 +1,24 @@
 //! Starting a rollout: who is in which phase is found out beforehand and fixed in one transaction.
 
+use std::collections::BTreeMap;
+
 use callboard_policy::{
     audience::{self, Candidate},
     device::Connectivity,
-    rollout::{Plan, RolloutState},
+    rollout::{Plan, RolloutState, Unit},
     selector::Seen,
 };
-use callboard_proto::{admin::RolloutSpec, digest::Digest, ids::RolloutId, problem::Code, time::Timestamp};
+use callboard_proto::{
+    admin::RolloutSpec,
+    digest::Digest,
+    ids::{RolloutId, SiteId},
+    problem::Code,
+    time::Timestamp,
+};
 
 use super::{advance::advance, countersign, resolve, rolled_back::RolledBack, targets};
 use crate::{
-    app::{ABANDONED_AFTER, App, Because, Error, Result, devices::each, presence, trust::PublishedRoot},
+    app::{App, Because, Error, Result, devices::each, presence, trust::PublishedRoot},
     db::{
         self, DbConn, devices,
         events::NewEvent,
@@ -33,6 +41,8 @@ struct Found {
     departures: u64,
     plan: Plan,
     members: Stored,
+    /// Where whole sites move, the phase of each.
+    sites: BTreeMap<SiteId, usize>,
     doubts: Vec<String>,
 }
 
@@ -105,13 +115,14 @@ fn look(conn: &mut DbConn, root: &PublishedRoot, record: Record, context: &Conte
     let audience = audience::assign(record.id, &plan.phases, candidates);
     let doubts = audience::doubts(&plan.phases, &audience, &away);
     let members = Stored::of(&audience)?;
-    Ok(Found { id: record.id, spec: record.spec, release: record.release, departures, plan, members, doubts })
+    let (id, release, sites) = (record.id, record.release, audience.sites);
+    Ok(Found { id, spec: record.spec, release, departures, plan, members, sites, doubts })
 }
 
 /// What the selector language needs to know of a device's presence.
 pub(crate) fn seen(record: &devices::Record, context: &Context) -> Seen {
     let (last_seen, suspension) = (record.last_seen, record.device.site_rules.suspension);
-    let status = Connectivity::of(context.now, last_seen, context.poll_interval, ABANDONED_AFTER, suspension);
+    let status = Connectivity::of(context.now, last_seen, context.poll_interval, context.abandoned_after, suspension);
     Seen { last_seen, status, now: context.now }
 }
 
@@ -138,6 +149,9 @@ fn begin(
     record.started_at = Some(now);
     db::rollouts::update(conn, &record)?;
     db::phases::insert(conn, id, found.plan.phases.iter().map(|phase| phase.name.as_str()), members, now)?;
+    if found.plan.unit == Unit::Site {
+        db::rollouts::set_sites(conn, id, &found.sites)?;
+    }
     db::counters::bump_generation(conn)?;
     let text = format!(
         "started for {} devices, {} of which need nothing or can have nothing, {because}",

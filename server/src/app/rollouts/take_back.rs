@@ -100,7 +100,7 @@ pub(crate) fn join(conn: &mut DbConn, bad: &RolloutName, device: DeviceId, now: 
         return Ok(false);
     }
     if !is_member(conn, id, &device.device)? {
-        members::join(conn, id, 0, device.device.number)?;
+        members::join(conn, id, 0, device.device.number, None)?;
     }
     if record.state == RolloutState::Completed {
         (record.state, record.state_reason, record.ended_at) = (RolloutState::Running, None, None);

@@ -13,7 +13,7 @@ use callboard_proto::{
     digest::Digest,
     ids::Product,
     payload::{CHUNK_SIZE, Format},
-    release::{Installer, Kind, Payload, Release, Restart},
+    release::{Installer, Kind, Payload, Release, Requirement, Restart},
     signed::Envelope,
     time::Timestamp,
     version::Version,
@@ -80,6 +80,9 @@ pub(crate) struct BuildArgs {
     /// A stepping stone: the counter that what devices run of the product must have at least before it is installed
     #[arg(long, value_name = "N")]
     pub(crate) requires_at_least: Option<u64>,
+    /// Another product that must be there first, and its oldest version that will do; give the option once for each
+    #[arg(long, value_name = "PRODUCT=VERSION", value_parser = requirement)]
+    pub(crate) requires: Vec<Requirement>,
     /// What is restarted after the switch: none or service
     #[arg(long, value_name = "WHAT", default_value = "service", value_parser = word::<Restart>)]
     pub(crate) restart: Restart,
@@ -89,6 +92,15 @@ pub(crate) struct BuildArgs {
     /// Time of issue in seconds since 1970, used when --issued-at is not given
     #[arg(long, value_name = "SECONDS", env = "SOURCE_DATE_EPOCH", hide = true)]
     pub(crate) source_date_epoch: Option<u32>,
+}
+
+fn requirement(text: &str) -> Result<Requirement, String> {
+    let Some((product, version)) = text.split_once('=') else {
+        return Err("PRODUCT=VERSION is wanted, such as os=13.1".to_owned());
+    };
+    let product = product.parse::<Product>().map_err(|error| error.to_string())?;
+    let at_least = version.parse::<Version>().map_err(|error| error.to_string())?;
+    Ok(Requirement { product, at_least })
 }
 
 /// Reads a value by the word that it has on the wire.
@@ -151,6 +163,7 @@ pub(super) fn describe(release: &Release, sha256: Digest, more: &[(&str, String)
     fields.push(("advisory", table::or_empty(release.advisory.as_ref())));
     fields.push(("requires agent", table::or_empty(release.requires_agent.as_ref())));
     fields.push(("requires counter", table::or_empty(release.requires_at_least)));
+    fields.push(("requires", required(&release.requires)));
     fields.extend(more.iter().cloned());
     let rows = release.payloads.iter().map(|payload| {
         let unpacked = format!("{} in {}", human(payload.unpacked_size), payload.entries);
@@ -160,13 +173,21 @@ pub(super) fn describe(release: &Release, sha256: Digest, more: &[(&str, String)
     format!("{}\n\n{payloads}", table::fields(fields))
 }
 
+/// Other products that a release needs, in words.
+pub(super) fn required(products: &[Requirement]) -> String {
+    products.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
 fn document(args: &BuildArgs, issued_at: Timestamp, payload: Payload) -> Release {
     let args = args.clone();
     Release {
         v: 1,
         issued_at,
-        // An agent that does not know stepping stones must not step over one.
-        crit: args.requires_at_least.map(|_| "requires_at_least".to_owned()).into_iter().collect(),
+        // An agent that does not know them must not step over a stepping stone, nor do without what is needed.
+        crit: [("requires_at_least", args.requires_at_least.is_some()), ("requires", !args.requires.is_empty())]
+            .into_iter()
+            .filter_map(|(field, asked)| asked.then(|| field.to_owned()))
+            .collect(),
         product: args.product,
         version: args.version,
         epoch: args.epoch,
@@ -179,6 +200,7 @@ fn document(args: &BuildArgs, issued_at: Timestamp, payload: Payload) -> Release
         advisory: args.advisory,
         requires_agent: args.requires_agent,
         requires_at_least: args.requires_at_least,
+        requires: args.requires,
         installer: Installer::Directory,
         restart: args.restart,
         payloads: vec![payload],

@@ -157,7 +157,11 @@ pub(super) fn sentence(counts: &Counts) -> String {
 /// Those that do not count, by why.
 fn excluded(phase: &PhaseProgress) -> String {
     let count = |why: &str| phase.excluded.get(why).copied().unwrap_or_default();
-    let known = [("already_installed", "already installed"), ("out_of_service", "out of service")];
+    let known = [
+        ("already_installed", "already installed"),
+        ("out_of_service", "out of service"),
+        ("left_audience", "no longer matching"),
+    ];
     let other = |why: &String| known.iter().all(|(code, _)| why != code);
     let misfits: Vec<String> =
         phase.excluded.iter().filter(|(why, _)| other(why)).map(|(why, n)| format!("{n} {why}")).collect();

@@ -140,6 +140,7 @@ impl Template {
                 advisory: None,
                 requires_agent: None,
                 requires_at_least: None,
+                requires: Vec::new(),
                 installer: Installer::Directory,
                 restart: Restart::None,
                 payloads: vec![payload()],

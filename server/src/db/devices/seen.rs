@@ -1,0 +1,99 @@
+//! When devices were seen last. It is written behind, in batches, and changes nothing else of their rows.
+
+use std::time::Duration;
+
+use callboard_policy::{
+    device::{Absence, Connection},
+    rhythm::Rhythm,
+};
+use callboard_proto::{
+    ids::{AssignmentId, DeviceId},
+    time::Timestamp,
+};
+use diesel::{BoolExpressionMethods, ExpressionMethods, QueryDsl, QueryResult};
+use serde::{Deserialize, Serialize};
+
+use crate::db::{
+    conn::{DbConn, execute, find},
+    schema::devices,
+    types::{Ms, Uid, from_json, to_json},
+};
+
+/// A device's last check-in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Seen {
+    pub(crate) at: Timestamp,
+    pub(crate) boot_id: String,
+    pub(crate) absence: Option<Absence>,
+    /// The connection that is still owed an offer.
+    pub(crate) owed: Option<Connection>,
+    /// When its agent was at work last, and on which assignment, if it was since the check-in before.
+    pub(crate) busy: Option<(Timestamp, AssignmentId)>,
+    /// When it is usually there.
+    pub(crate) rhythm: Rhythm,
+}
+
+/// A device's last check-in that the database knows, and when it is usually there.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct LastSeen {
+    pub(crate) last_seen: Option<Timestamp>,
+    pub(crate) absence: Option<Absence>,
+    pub(crate) owed: Option<Connection>,
+    pub(crate) boot_id: Option<String>,
+    pub(crate) rhythm: Option<Rhythm>,
+}
+
+/// When a device was seen last by any server.
+pub(crate) fn last_seen(conn: &mut DbConn, id: DeviceId) -> QueryResult<LastSeen> {
+    type Columns = (Option<Ms>, Option<String>, Option<String>, Option<Vec<u8>>);
+    let columns = (devices::last_seen, devices::presence, devices::boot_id, devices::rhythm);
+    let found: Option<Columns> = find(conn, devices::table.find(Uid::from(id)).select(columns))?;
+    let (seen, presence, boot_id, rhythm) = found.unwrap_or_default();
+    let (absence, owed) = read_presence(presence.as_deref())?;
+    let rhythm = rhythm.as_deref().and_then(Rhythm::from_slice);
+    Ok(LastSeen { last_seen: seen.map(Into::into), absence, owed, boot_id, rhythm })
+}
+
+/// Writes the last check-ins of many devices.
+pub(crate) fn set_seen(conn: &mut DbConn, seen: &[(DeviceId, Seen)]) -> QueryResult<()> {
+    for (id, seen) in seen {
+        let at = Ms::from(seen.at);
+        let newer = devices::last_seen.is_null().or(devices::last_seen.le(at));
+        let row = diesel::update(devices::table.find(Uid::from(*id)).filter(newer));
+        let presence = devices::presence.eq(write_presence(seen)?);
+        let rhythm = devices::rhythm.eq(Some(seen.rhythm.as_bytes().as_slice()));
+        let values =
+            (devices::last_seen.eq(Some(at)), devices::boot_id.eq(Some(seen.boot_id.as_str())), presence, rhythm);
+        let busy = seen.busy.map(|(at, on)| (devices::busy_at.eq(Ms::from(at)), devices::busy_on.eq(Uid::from(on))));
+        execute(conn, row.set((values, busy)))?;
+    }
+    Ok(())
+}
+
+/// What the column `presence` holds: the last absence, and the connection that is still owed an offer. It is nothing that
+/// the database has to compare.
+#[derive(Serialize, Deserialize)]
+struct PresenceColumn {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    absence: Option<(Option<Timestamp>, Timestamp)>,
+    /// Its first check-in, and the milliseconds that the device had been away before; none is without end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    owed: Option<(Timestamp, Option<u64>)>,
+}
+
+pub(super) fn read_presence(column: Option<&str>) -> QueryResult<(Option<Absence>, Option<Connection>)> {
+    let Some(column) = column.map(from_json::<PresenceColumn>).transpose()? else {
+        return Ok((None, None));
+    };
+    let absence = column.absence.map(|(since, until)| Absence { since, until });
+    let connection =
+        |(at, after): (_, Option<u64>)| Connection { at, after: after.map_or(Duration::MAX, Duration::from_millis) };
+    Ok((absence, column.owed.map(connection)))
+}
+
+fn write_presence(seen: &Seen) -> QueryResult<Option<String>> {
+    let absence = seen.absence.map(|absence| (absence.since, absence.until));
+    let owed = seen.owed.map(|owed| (owed.at, u64::try_from(owed.after.as_millis()).ok()));
+    let any = absence.is_some() || owed.is_some();
+    any.then(|| to_json(&PresenceColumn { absence, owed })).transpose()
+}
