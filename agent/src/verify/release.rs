@@ -1,7 +1,7 @@
 //! Whether a verified release suits this device.
 
 use callboard_proto::{
-    digest::Digest, release::Release, root::Root, signed::Verified, time::Timestamp, version::Version,
+    digest::Digest, head::Head, release::Release, root::Root, signed::Verified, time::Timestamp, version::Version,
 };
 use serde::{Deserialize, Serialize};
 
@@ -21,6 +21,8 @@ pub(crate) struct Device<'a> {
     pub(crate) settings: &'a Settings,
     pub(crate) agent_version: &'a str,
     pub(crate) root: &'a Root,
+    /// The newest one, if there is any.
+    pub(crate) head: Option<&'a Head>,
     pub(crate) now: Timestamp,
 }
 
@@ -34,6 +36,16 @@ pub(crate) struct Standing {
     pub(crate) known_bad: Option<u32>,
 }
 
+/// Whether anything new may be installed as far as the head goes.
+pub(crate) fn stale(root: &Root, head: Option<&Head>, now: Timestamp) -> Result<(), Refusal> {
+    match (&root.roles.head, head) {
+        (None, _) => Ok(()),
+        (Some(_), None) => Err(Refusal::HeadMissing),
+        (Some(_), Some(head)) if now > head.expires => Err(Refusal::HeadExpired(head.expires)),
+        (Some(_), Some(_)) => Ok(()),
+    }
+}
+
 /// Accepts `release` for `device`, or says what speaks against it.
 pub(crate) fn suits(
     release: &Verified<Release>,
@@ -44,6 +56,10 @@ pub(crate) fn suits(
     let settings = device.settings;
     if device.now > device.root.expires {
         return Err(Refusal::RootExpired);
+    }
+    stale(device.root, device.head, device.now)?;
+    if let Some(head) = device.head.filter(|_| device.root.roles.head.is_some()) {
+        head.allows(release, release.digest()).map_err(Refusal::TakenBack)?;
     }
     if !settings.products.contains_key(&release.product) {
         return Err(Refusal::UnknownProduct(release.product.clone()));

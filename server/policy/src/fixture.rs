@@ -81,6 +81,7 @@ pub(crate) fn release(version: &str, counter: u64) -> Release {
         not_after: None,
         requires_agent: None,
         requires_at_least: None,
+        distrust: None,
     }
 }
 

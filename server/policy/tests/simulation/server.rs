@@ -144,6 +144,7 @@ impl Twin {
             not_after: None,
             requires_agent: None,
             requires_at_least: None,
+            distrust: None,
         });
         let freezes = setup.freeze.map(|(from, to, region)| {
             let spec = FreezeSpec {

@@ -371,6 +371,7 @@ fn release(world: &mut World, product: &str, version: &str, facts: &[&str]) {
             let stone = Digest::of(format!("{product} {version}").as_bytes());
             world.ledger.catalog.releases[&stone].counter
         }),
+        distrust: None,
     };
     world.ledger.catalog.releases.insert(release.digest, release);
 }
