@@ -11,8 +11,6 @@ use callboard_proto::{
     check_in::{CheckIn, Facts, Installed, Progress},
     ids::Product,
     instruction::Nonce,
-    root::Root,
-    signed::Verified,
 };
 
 use crate::{
@@ -32,6 +30,8 @@ use crate::{
     products::{ProductRecord, ProductSlots},
     renew::Renewal,
     slots::SlotError,
+    trust::Trust,
+    verify::{self, Refusal},
     words::Attack,
 };
 
@@ -49,7 +49,7 @@ pub(crate) struct Agent {
     pub(crate) client: Client,
     pub(crate) identity: RefCell<Rc<Identity>>,
     pub(crate) renewal: RefCell<Renewal>,
-    pub(crate) root: Verified<Root>,
+    pub(crate) trust: Trust,
     pub(crate) journal: RefCell<Journal>,
     pub(crate) outbox: RefCell<Outbox>,
     pub(crate) products: RefCell<BTreeMap<Product, ProductSlots>>,
@@ -130,6 +130,13 @@ impl Agent {
         }
     }
 
+    /// Counts what was refused, if it is something that an honest server does not send.
+    pub(crate) fn refused(&self, refusal: &Refusal) {
+        if let Some(attack) = refusal.attack() {
+            self.attack(attack);
+        }
+    }
+
     /// The settings of a product and where it lies. Orders are only accepted for configured products, so `None` means
     /// that the configuration was changed while one was carried out.
     pub(crate) fn product(&self, product: &Product) -> Option<(&ProductSettings, ProductDir)> {
@@ -152,6 +159,9 @@ impl Agent {
             bytes_done: self.bytes_done.get(),
             bytes_total: task.order.bytes_total,
         });
+        let (root, head) = (self.trust.root(), self.trust.head());
+        let stale = verify::stale(&root, head.as_ref().map(|head| &***head), self.clock.trusted_now());
+        let stale = stale.err().map(|refusal| refusal.code().as_str().to_owned());
         CheckIn {
             crit: Vec::new(),
             nonce,
@@ -161,9 +171,10 @@ impl Agent {
             facts: self.facts(),
             state: record.state.wire(),
             progress,
-            root_version: self.root.version,
+            root_version: root.version,
+            head_serial: head.as_ref().map(|head| head.serial),
             free_bytes: self.free_bytes(),
-            last_error: record.last_error.or_else(|| self.contact_error.borrow().clone()),
+            last_error: record.last_error.or_else(|| self.contact_error.borrow().clone()).or(stale),
             attacks: self.attacks.borrow().clone(),
             wait_s,
         }

@@ -9,8 +9,8 @@ use callboard_proto::{
     paths,
     problem::Code as Problem,
     release::Release,
-    report::Receipt,
-    signed::{Document, Verified, max_envelope},
+    report::{Failure, Receipt},
+    signed::{Document, Refused, Verified, max_envelope},
     text::Check as _,
 };
 
@@ -21,6 +21,7 @@ use crate::{
     dice::{self, DiceError},
     fs,
     journal::Attempt,
+    trust,
     verify::{self, Asked, Refusal},
     words::{Attack, Code},
 };
@@ -39,8 +40,10 @@ pub(crate) enum CheckInError {
     Dice(#[from] DiceError),
     #[error("say all of this device: {0}")]
     Question(String),
-    #[error("keep the release's document: {0}")]
+    #[error("keep a document: {0}")]
     Storage(std::io::Error),
+    #[error("come to root {wanted}, of which the server tells: it gives none after {have}")]
+    RootMissing { have: u64, wanted: u64 },
 }
 
 impl CheckInError {
@@ -62,6 +65,7 @@ impl CheckInError {
             Self::Dice(_) => Code::NoRandomness.as_str(),
             Self::Question(_) => Code::BadFacts.as_str(),
             Self::Storage(_) => Code::Storage.as_str(),
+            Self::RootMissing { .. } => Code::RootMissing.as_str(),
         }
     }
 }
@@ -72,6 +76,8 @@ pub(crate) struct Answer {
     pub(crate) instruction: Verified<Instruction>,
     /// The release of a new order.
     pub(crate) release: Option<Result<Verified<Release>, Refusal>>,
+    /// Why what is at hand is not to be activated any more.
+    pub(crate) distrust: Option<Failure>,
 }
 
 /// Sends what lies in the outbox.
@@ -99,18 +105,45 @@ pub(crate) async fn check_in(agent: &Agent, wait_s: u32) -> Result<Answer, Check
     let cap = max_envelope(Instruction::MAX_BYTES);
     let wait = Duration::from_secs(wait_s.into());
     let bytes = agent.client.post_and_wait(paths::CHECK_IN, body, cap, Dates::MayBeWrong, wait).await?;
-    let instruction = verify::instruction(&bytes, &agent.root, asked).map_err(|refusal| {
-        count(agent, &refusal);
-        CheckInError::Refused(refusal)
-    })?;
+    let instruction = believed(agent, &bytes, &asked).await?;
     if agent.clock.attest(instruction.server_time) == Attested::BehindFloor {
         agent.attack(Attack::ClockBack);
     }
+    trust::refresh_head(agent, instruction.head_serial).await?;
+    let distrust = trust::distrusted(agent);
     let release = match new_order(agent, &instruction) {
         Some(digest) => Some(release(agent, digest).await?),
         None => None,
     };
-    Ok(Answer { instruction, release })
+    Ok(Answer { instruction, release, distrust })
+}
+
+/// Accepts the answer under the newest root. It is looked for when the answer tells of it, and when the answer is signed by
+/// none of the keys that this device knows: they may have been replaced. An answer by a key that the newer root does not list
+/// is refused.
+async fn believed(agent: &Agent, bytes: &[u8], asked: &Asked) -> Result<Verified<Instruction>, CheckInError> {
+    let root = agent.trust.root();
+    let mut verdict = verify::instruction(bytes, &root, asked);
+    let unknown_key = matches!(verdict, Err(Refusal::Document(Refused::Threshold { .. })));
+    let told = verdict.as_ref().map_or(0, |instruction| instruction.root_version);
+    if unknown_key || told > root.version {
+        match trust::walk(agent).await {
+            Ok(true) => verdict = verify::instruction(bytes, &agent.trust.root(), asked),
+            Ok(false) => {}
+            // The answer says what is wrong with it; that there is no newer root to be had does not.
+            Err(error) if unknown_key => tracing::info!(%error, "failed to look for a newer root"),
+            Err(error) => return Err(error),
+        }
+    }
+    let instruction = verdict.map_err(|refusal| {
+        agent.refused(&refusal);
+        CheckInError::Refused(refusal)
+    })?;
+    let (have, wanted) = (agent.trust.root().version, instruction.root_version);
+    if wanted > have {
+        return Err(CheckInError::RootMissing { have, wanted });
+    }
+    Ok(instruction)
 }
 
 /// The release of an order that is neither being carried out nor over.
@@ -133,31 +166,30 @@ pub(crate) fn attempt(instruction: &Instruction) -> Option<Attempt> {
 /// The release's document: from the state directory, else from the server and then kept. The outer error says that
 /// it could not be had, the inner that it is not to be believed.
 async fn release(agent: &Agent, digest: Digest) -> Result<Result<Verified<Release>, Refusal>, CheckInError> {
-    if let Some(release) = kept_release(agent, digest) {
+    if let Ok(release) = kept_release(agent, digest) {
         return Ok(Ok(release));
     }
     let bytes = agent.client.get(&paths::release(digest), max_envelope(Release::MAX_BYTES), Dates::Matter).await?;
-    match verify::release(&bytes, &agent.root, digest) {
+    match verify::release(&bytes, &agent.trust.root(), digest) {
         Ok(release) => {
             fs::replace(&*agent.fs, &agent.state_dir.release(digest), &bytes).map_err(CheckInError::Storage)?;
             agent.clock.raise_floor(release.issued_at);
             Ok(Ok(release))
         }
         Err(refusal) => {
-            count(agent, &refusal);
+            agent.refused(&refusal);
             Ok(Err(refusal))
         }
     }
 }
 
-/// A release whose document was kept; it is verified again.
-pub(crate) fn kept_release(agent: &Agent, digest: Digest) -> Option<Verified<Release>> {
-    let bytes = agent.fs.read(&agent.state_dir.release(digest), max_envelope(Release::MAX_BYTES)).ok()?;
-    verify::release(&bytes, &agent.root, digest).ok()
-}
-
-fn count(agent: &Agent, refusal: &Refusal) {
-    if let Some(attack) = refusal.attack() {
-        agent.attack(attack);
-    }
+/// A release whose document was kept; it is verified again. Without a refusal there is none, or it is damaged.
+pub(crate) fn kept_release(agent: &Agent, digest: Digest) -> Result<Verified<Release>, Option<Refusal>> {
+    let bytes = agent.fs.read(&agent.state_dir.release(digest), max_envelope(Release::MAX_BYTES));
+    let bytes = bytes.map_err(|_unreadable| None)?;
+    verify::release(&bytes, &agent.trust.root(), digest).map_err(|refusal| match refusal {
+        // Of the right bytes, and not accepted.
+        Refusal::Untrusted(_) => Some(refusal),
+        _ => None,
+    })
 }

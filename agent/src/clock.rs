@@ -66,6 +66,11 @@ impl Clock {
         if server_time < floor { Attested::BehindFloor } else { Attested::Taken }
     }
 
+    /// Believes no answer before this moment any more: its key was dropped.
+    pub(crate) fn forget(&self) {
+        self.attested_ms.store(NONE, Relaxed);
+    }
+
     /// The time that dates are compared with.
     pub(crate) fn trusted_now(&self) -> Timestamp {
         match self.attested_ms.load(Relaxed) {
@@ -120,6 +125,14 @@ mod tests {
         clock.raise_floor(BUILT + DAY * 200);
         let _ = clock.attest(BUILT + DAY * 300);
         assert!(near(clock.trusted_now(), BUILT + DAY * 300), "a sane answer heals it");
+    }
+
+    #[test]
+    fn what_a_dropped_key_said_of_the_time_is_forgotten() {
+        let clock = Clock::new(BUILT);
+        let _ = clock.attest(BUILT + DAY * 40_000);
+        clock.forget();
+        assert!(near(clock.trusted_now(), system().max(BUILT)));
     }
 
     #[test]

@@ -52,6 +52,11 @@ impl StateDir {
         self.0.join("root.json")
     }
 
+    /// The newest head, bytes as received.
+    pub(crate) fn head(&self) -> PathBuf {
+        self.0.join("head.json")
+    }
+
     /// For `status` only; never read by the agent.
     pub(crate) fn status(&self) -> PathBuf {
         self.0.join("status.json")

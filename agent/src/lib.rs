@@ -35,6 +35,7 @@ mod slots;
 mod status;
 #[cfg(test)]
 mod testing;
+mod trust;
 mod verify;
 mod words;
 mod work;

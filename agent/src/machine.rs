@@ -48,6 +48,8 @@ pub(crate) enum Event {
     Cancelled { attempt: Attempt, release: Digest },
     /// An order was answered without beginning it: refused, or installed already.
     Settled { attempt: Attempt, release: Digest, event: report::Event, failure: Option<Failure> },
+    /// The release was revoked, or those who signed it may not sign it any more.
+    Distrusted(Failure),
     /// There is room, and nothing is in the way.
     Prepared,
     /// Every payload is complete and verified.
@@ -207,6 +209,10 @@ fn next(task: &Task, event: Event) -> Next {
             Next::Told(Phase::Cleanup { end: End::Cancelled })
         }
         Event::Cancelled { .. } => Next::Nothing,
+        Event::Distrusted(failure) if task.phase.is_before_switch() => {
+            Next::Told(Phase::Cleanup { end: End::Failed(failure) })
+        }
+        Event::Distrusted(_) => Next::Nothing,
         event => progressed(task, event),
     }
 }

@@ -105,12 +105,22 @@ fn new(
 ) -> Event {
     let record = agent.product_record(&release.product);
     let (installed, now) = (agent.installed(), agent.clock.trusted_now());
-    let device =
-        Device { settings: &agent.settings, agent_version: VERSION, root: &agent.root, installed: &installed, now };
+    let (root, head) = (agent.trust.root(), agent.trust.head());
+    let device = Device {
+        settings: &agent.settings,
+        agent_version: VERSION,
+        root: &root,
+        head: head.as_ref().map(|head| &***head),
+        installed: &installed,
+        now,
+    };
     let standing = record.standing(release.digest(), attempt);
     if let Err(refusal) = verify::suits(release, device, standing, instruction.allow_downgrade) {
-        if let Some(attack) = refusal.attack() {
-            agent.attack(attack);
+        agent.refused(&refusal);
+        if matches!(refusal, Refusal::HeadMissing | Refusal::HeadExpired(_)) {
+            // Nothing is wrong with the order: it is begun when there is a head again.
+            tracing::warn!(reason = %refusal, "an order has to wait");
+            return Event::Withdrawn;
         }
         return refused(attempt, instruction, &refusal);
     }

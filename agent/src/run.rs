@@ -345,6 +345,10 @@ impl Runner {
         let soon = if self.may_wait() && !waited { SOON_S } else { u32::MAX };
         let wait = poll::next(agent.settings.polling, instruction.next_checkin_s.min(soon), dice::roll());
         self.seen.checked_in(&agent, instruction);
+        if let Some(failure) = &answer.distrust {
+            tracing::warn!(code = failure.code, text = failure.text, "what is at hand is dropped");
+            self.apply(Event::Distrusted(failure.clone()));
+        }
         if instruction.action == Action::Download {
             agent.allow(instruction.max_bytes_per_s);
         }

@@ -43,9 +43,14 @@ impl Keys {
 pub(crate) fn signed<T: Document>(document: &T, keys: &[&SigningKey]) -> Vec<u8> {
     let mut envelope = Envelope::unsigned(document).expect("an acceptable document");
     for key in keys {
-        envelope.sign(key);
+        envelope.sign(*key);
     }
     envelope.to_json()
+}
+
+/// The first root as a document.
+pub(crate) fn first_root(keys: &Keys) -> Root {
+    root(keys).into_inner()
 }
 
 /// A root in which each of `keys` has its role alone.
@@ -75,6 +80,7 @@ pub(crate) fn root_envelope(keys: &Keys) -> Vec<u8> {
                 products: Vec::new(),
                 channels: Vec::new(),
             }],
+            head: None,
             online: role(&keys.online),
         },
         servers: Vec::new(),

@@ -5,6 +5,7 @@
 
 use callboard_proto::{
     digest::Digest,
+    head::TakenBack,
     ids::DeviceId,
     instruction::{Instruction, Nonce},
     release::{Release, Requirement},
@@ -14,11 +15,11 @@ use callboard_proto::{
 };
 
 use crate::words::{Attack, Code};
-pub(crate) use release::{Device, Floor, Standing, suits};
+pub(crate) use release::{Device, Floor, Standing, stale, suits};
 
 mod release;
 
-/// The question that an instruction must answer. Used up by one answer.
+/// The question that an instruction must answer. Each is asked once.
 #[derive(Debug)]
 pub(crate) struct Asked {
     pub(crate) device_id: DeviceId,
@@ -31,6 +32,16 @@ pub(crate) struct Asked {
 pub(crate) enum Refusal {
     #[error("{0}")]
     Document(Refused),
+    #[error("root {version} does not follow the trusted one: {source}")]
+    Root { version: u64, source: Refused },
+    #[error("{0}")]
+    Untrusted(Refused),
+    #[error("the root asks for a head, and there is none; nothing new is installed without one")]
+    HeadMissing,
+    #[error("the head has expired at {0}; nothing new is installed under it")]
+    HeadExpired(callboard_proto::time::Timestamp),
+    #[error("{0}")]
+    TakenBack(TakenBack),
     #[error("the instruction is for device {0}, not for this one")]
     WrongDevice(DeviceId),
     #[error("the instruction answers another check-in (replayed, or crossed with another)")]
@@ -69,9 +80,16 @@ impl Refusal {
     /// A stable word for reports and logs.
     pub(crate) const fn code(&self) -> Code {
         match self {
-            Self::Document(Refused::Threshold { .. }) => Code::BadSignature,
+            Self::Document(Refused::Threshold { .. }) | Self::Untrusted(Refused::Threshold { .. }) => {
+                Code::BadSignature
+            }
             Self::Document(Refused::TooLarge { .. }) => Code::Oversize,
-            Self::Document(_) => Code::BadDocument,
+            Self::Document(_) | Self::Untrusted(_) => Code::BadDocument,
+            Self::Root { .. } => Code::BadRoot,
+            Self::HeadMissing => Code::HeadMissing,
+            Self::HeadExpired(_) => Code::HeadExpired,
+            Self::TakenBack(TakenBack::Revoked { .. }) => Code::Revoked,
+            Self::TakenBack(TakenBack::BelowMinimum { .. }) => Code::BelowFloor,
             Self::WrongDevice(_) => Code::WrongDevice,
             Self::Nonce => Code::NonceMismatch,
             Self::Request => Code::RequestMismatch,
@@ -94,10 +112,14 @@ impl Refusal {
     /// The counter of attacks it belongs to, if it cannot be an honest mistake of an operator.
     pub(crate) const fn attack(&self) -> Option<Attack> {
         Some(match self {
-            Self::Document(Refused::Threshold { valid: 0, .. }) => Attack::BadSig,
-            Self::Document(Refused::Threshold { .. }) => Attack::Threshold,
-            Self::Document(Refused::TooLarge { .. }) => Attack::Oversize,
-            Self::Document(_) | Self::Digest { .. } => Attack::BadSig,
+            Self::Document(source) | Self::Untrusted(source) | Self::Root { source, .. } => match source {
+                Refused::Threshold { valid, .. } if *valid > 0 => Attack::Threshold,
+                Refused::TooLarge { .. } => Attack::Oversize,
+                Refused::NotNext { .. } => Attack::Rollback,
+                _ => Attack::BadSig,
+            },
+            Self::Digest { .. } => Attack::BadSig,
+            Self::TakenBack(_) => Attack::Rollback,
             Self::WrongDevice(_) => Attack::WrongDevice,
             Self::Nonce | Self::Request => Attack::NonceMismatch,
             Self::BelowFloor { .. } | Self::Downgrade { .. } | Self::SameCounter => Attack::Rollback,
@@ -115,7 +137,7 @@ fn has(wanted: &Requirement, own: Option<&Version>) -> String {
 }
 
 /// Accepts the answer to `asked`, and nothing else.
-pub(crate) fn instruction(bytes: &[u8], root: &Root, asked: Asked) -> Result<Verified<Instruction>, Refusal> {
+pub(crate) fn instruction(bytes: &[u8], root: &Root, asked: &Asked) -> Result<Verified<Instruction>, Refusal> {
     let envelope = Envelope::parse::<Instruction>(bytes).map_err(Refusal::Document)?;
     let (keys, threshold) = root.online();
     let instruction: Verified<Instruction> = signed::verify(&envelope, &keys, threshold).map_err(Refusal::Document)?;
@@ -137,7 +159,7 @@ pub(crate) fn release(bytes: &[u8], root: &Root, wanted: Digest) -> Result<Verif
     if envelope.digest() != wanted {
         return Err(Refusal::Digest { wanted, found: envelope.digest() });
     }
-    root.verify_release(&envelope).map_err(Refusal::Document)
+    root.verify_release(&envelope).map_err(Refusal::Untrusted)
 }
 
 #[cfg(test)]

@@ -6,7 +6,6 @@ use callboard_proto::{digest::Digest, release::Release, report::Failure, signed:
 
 use crate::{
     agent::Agent,
-    check_in::kept_release,
     clock::boottime,
     dice,
     download::{Download, Host},
@@ -14,6 +13,7 @@ use crate::{
     machine::{Event, Phase, Previous, Task, Work, permanent, transient},
     poll,
     products::ProductRecord,
+    trust,
     words::{Attack, Code},
 };
 
@@ -65,9 +65,7 @@ async fn pause(agent: &Agent, tries: u8) {
 }
 
 fn release(agent: &Agent, task: &Task) -> Result<Verified<Release>, Failure> {
-    let lost =
-        || transient(Code::ReleaseLost, "the release's document is gone from the state directory, or was changed");
-    kept_release(agent, task.order.release).ok_or_else(lost)
+    trust::still_trusted(agent, task.order.release)
 }
 
 fn dirs(agent: &Agent, task: &Task) -> Result<crate::layout::ProductDir, Failure> {
@@ -147,6 +145,8 @@ fn unpack(agent: &Agent, task: &Task) -> Result<Event, Failure> {
 fn inspect(agent: &Agent, task: &Task) -> Result<Event, Failure> {
     let dirs = dirs(agent, task)?;
     let Phase::Pre { tree } = task.phase else { return Err(wrong_phase()) };
+    // The last moment: what was revoked, or is trusted no more, does not run.
+    release(agent, task)?;
     if !install::is_intact(&*agent.fs, &dirs, &task.order.dir, tree, &|| agent.notifier.alive()) {
         tracing::warn!(path = %dirs.version(&task.order.dir).display(), "the staged tree was changed; staging it again");
         return Ok(Event::Damaged);

@@ -16,6 +16,7 @@ mod progress;
 mod registry;
 mod rollout;
 mod simulation;
+mod trust;
 
 use std::collections::BTreeMap;
 
@@ -41,6 +42,7 @@ pub use progress::*;
 pub use registry::*;
 pub use rollout::*;
 pub use simulation::*;
+pub use trust::*;
 
 /// Items of a page unless `limit` says otherwise.
 pub const DEFAULT_PAGE: u32 = 100;
@@ -170,6 +172,9 @@ pub struct Release {
     /// When it was published here.
     #[cfg_attr(feature = "openapi", schema(value_type = String, format = DateTime))]
     pub published_at: Timestamp,
+    /// Why devices would not install it any more: the head takes it back, or the root does not accept it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub distrusted: Option<String>,
 }
 
 /// Body of `POST /rollouts/{rollout}/start`, `pause`, `resume`, `cancel`, `approve` and `skip-soak`.

@@ -48,6 +48,9 @@ pub struct CheckIn {
     pub progress: Option<Progress>,
     /// The root it trusts.
     pub root_version: u64,
+    /// Serial of the newest head it has, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub head_serial: Option<u64>,
     /// Free bytes where releases are staged: the least of all these places. None if it cannot tell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub free_bytes: Option<u64>,
@@ -149,6 +152,7 @@ impl CheckIn {
         "state",
         "progress",
         "root_version",
+        "head_serial",
         "free_bytes",
         "last_error",
         "attacks",

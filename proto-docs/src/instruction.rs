@@ -97,6 +97,9 @@ pub struct Instruction {
     pub next_checkin_s: u32,
     /// Newest root that the server has; 0 without one.
     pub root_version: u64,
+    /// Serial of the newest head that the server has, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub head_serial: Option<u64>,
     /// What the server would like to see in the next check-in. Reserved: servers send none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub want: Vec<String>,
@@ -172,6 +175,7 @@ impl Document for Instruction {
         "max_bytes_per_s",
         "next_checkin_s",
         "root_version",
+        "head_serial",
         "want",
     ];
 

@@ -5,6 +5,7 @@ pub mod admin;
 pub mod check_in;
 pub mod digest;
 pub mod enrol;
+pub mod head;
 pub mod ids;
 pub mod instruction;
 mod parsed;
@@ -36,6 +37,9 @@ pub mod paths {
     pub fn root(version: u64) -> String {
         format!("/v1/trust/root/{version}")
     }
+
+    /// `GET`: the newest head. Needs no client certificate.
+    pub const HEAD: &str = "/v1/trust/head";
 
     /// `GET`: the envelope of one release. Needs no client certificate.
     pub fn release(sha256: crate::digest::Digest) -> String {

@@ -1,16 +1,17 @@
 //! The root document: which keys may sign what.
 
-use std::{collections::BTreeMap, fmt};
+use std::collections::BTreeMap;
 
 use data_encoding::BASE64;
 use ed25519_dalek::VerifyingKey;
-use serde::{Deserialize, Deserializer, Serialize, de};
+use serde::{Deserialize, Serialize};
 
 use crate::{
     digest::Digest,
+    head::Head,
     ids::Product,
     release::Release,
-    signed::{self, Document, Envelope, KeySet, Refused, Verified, key_id},
+    signed::{self, Document, Envelope, KeySet, PublicKey, Refused, Verified},
     time::Timestamp,
 };
 
@@ -29,7 +30,6 @@ pub struct Root {
     /// No new installs under this root from then on.
     pub expires: Timestamp,
     /// All keys, by id.
-    #[serde(deserialize_with = "no_duplicates")]
     pub keys: BTreeMap<Digest, Key>,
     /// Which key may do what.
     pub roles: Roles,
@@ -40,9 +40,9 @@ pub struct Root {
 /// A public key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Key {
-    /// `ed25519`; a key with any other value is kept and never counted.
+    /// `ed25519` or `ecdsa-p256`; a key with any other value is kept and never counted.
     pub alg: String,
-    /// The raw 32 bytes of an Ed25519 public key, in base64.
+    /// In base64: the 32 bytes of an Ed25519 key, or the 65 of an uncompressed point of P-256.
     pub public: String,
 }
 
@@ -53,6 +53,9 @@ pub struct Roles {
     pub root: Role,
     /// Who signs releases, each entry for some products and channels.
     pub release: Vec<ReleaseRole>,
+    /// Who signs heads. Without it devices ask for none, and install without knowing how fresh is fresh.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub head: Option<HeadRole>,
     /// The server's key for instructions; its threshold is 1.
     pub online: Role,
 }
@@ -83,6 +86,17 @@ pub struct ReleaseRole {
     pub channels: Vec<String>,
 }
 
+/// The head role: [`Role`] with an epoch.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeadRole {
+    /// Ids of keys.
+    pub keyids: Vec<Digest>,
+    /// Distinct valid signatures needed.
+    pub threshold: u32,
+    /// A head must carry this epoch. Raised by the root after serials were used up by a thief.
+    pub epoch: u32,
+}
+
 /// A server that devices may check in at.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Server {
@@ -110,8 +124,8 @@ impl Document for Root {
             return Err("version is 0; the first root is 1".to_owned());
         }
         for (id, key) in &self.keys {
-            match key.ed25519() {
-                Some(Ok(public)) if key_id(&public) != *id => {
+            match key.read() {
+                Some(Ok(public)) if public.id() != *id => {
                     return Err(format!("key {id} has another id than its own"));
                 }
                 Some(Err(reason)) => return Err(format!("key {id}: {reason}")),
@@ -123,6 +137,9 @@ impl Document for Root {
         if self.roles.online.threshold != 1 {
             return Err("the online role's threshold is not 1".to_owned());
         }
+        if let Some(role) = &self.roles.head {
+            self.check_role("head", &role.keyids, role.threshold)?;
+        }
         for role in &self.roles.release {
             self.check_role(&format!("release {:?}", role.name), &role.keyids, role.threshold)?;
         }
@@ -131,22 +148,20 @@ impl Document for Root {
 }
 
 impl Key {
-    /// An Ed25519 key as it stands in a root.
-    pub fn from_ed25519(key: &VerifyingKey) -> Self {
-        Self { alg: "ed25519".to_owned(), public: BASE64.encode(key.as_bytes()) }
+    /// A key as it stands in a root.
+    pub fn new(key: &PublicKey) -> Self {
+        Self { alg: key.alg().to_owned(), public: BASE64.encode(&key.raw()) }
     }
 
-    /// The key itself; `None` for another algorithm.
-    fn ed25519(&self) -> Option<Result<VerifyingKey, &'static str>> {
-        if self.alg != "ed25519" {
-            return None;
-        }
-        let bytes = BASE64.decode(self.public.as_bytes()).ok().and_then(|bytes| <[u8; 32]>::try_from(bytes).ok());
-        Some(match bytes.map(|bytes| VerifyingKey::from_bytes(&bytes)) {
-            Some(Ok(key)) if key.is_weak() => Err("is a weak key"),
-            Some(Ok(key)) => Ok(key),
-            _ => Err("public is not the base64 of an Ed25519 key"),
-        })
+    /// An Ed25519 key as it stands in a root.
+    pub fn from_ed25519(key: &VerifyingKey) -> Self {
+        Self::new(&PublicKey::Ed25519(*key))
+    }
+
+    /// The key itself; `None` for an algorithm that this program does not know.
+    pub fn read(&self) -> Option<Result<PublicKey, &'static str>> {
+        let raw = BASE64.decode(self.public.as_bytes());
+        PublicKey::from_raw(&self.alg, raw.as_deref().unwrap_or_default())
     }
 }
 
@@ -158,13 +173,62 @@ impl Root {
     pub fn open_initial(bytes: &[u8]) -> Result<Verified<Self>, Refused> {
         let envelope = Envelope::parse::<Self>(bytes)?;
         let claimed: Self = signed::parse_body(&envelope.payload)?;
-        let role = &claimed.roles.root;
-        signed::verify(&envelope, &claimed.key_set(&role.keyids), to_usize(role.threshold))
+        let (keys, threshold) = claimed.own();
+        signed::verify(&envelope, &keys, threshold)
     }
 
-    /// Keys and threshold of the online role.
+    /// Reads the root that comes after this one: the keys of this root must have signed it, and its own, each to their
+    /// threshold. Whether either has expired does not matter: a device that slept through several roots walks them all.
+    ///
+    /// # Errors
+    /// [`Refused`], with [`Refused::NotNext`] when the version in the body is not this one's plus one.
+    pub fn open_next(&self, bytes: &[u8]) -> Result<Verified<Self>, Refused> {
+        let envelope = Envelope::parse::<Self>(bytes)?;
+        let (keys, threshold) = self.own();
+        let next: Verified<Self> = signed::verify(&envelope, &keys, threshold)?;
+        let wanted = self.version.saturating_add(1);
+        if next.version != wanted {
+            return Err(Refused::NotNext { wanted, found: next.version });
+        }
+        let (keys, threshold) = next.own();
+        signed::verify(&envelope, &keys, threshold)
+    }
+
+    /// Keys and threshold of the root role.
+    pub fn own(&self) -> (KeySet, usize) {
+        (self.key_set(&self.roles.root.keyids), to_usize(self.roles.root.threshold))
+    }
+
+    /// Keys and threshold of a release role.
+    pub fn release(&self, role: &ReleaseRole) -> (KeySet, usize) {
+        (self.key_set(&role.keyids), to_usize(role.threshold))
+    }
+
+    /// Keys and threshold of the head role, if there is one.
+    pub fn head(&self) -> Option<(KeySet, usize)> {
+        self.roles.head.as_ref().map(|role| (self.key_set(&role.keyids), to_usize(role.threshold)))
+    }
+
+    /// Reads a head that the head role signed. Whether it has expired or is older than another one is not looked at.
+    ///
+    /// # Errors
+    /// [`Refused`], with [`Refused::Body`] when there is no head role or the epoch is another one than the role's.
+    pub fn open_head(&self, bytes: &[u8]) -> Result<Verified<Head>, Refused> {
+        let envelope = Envelope::parse::<Head>(bytes)?;
+        let Some((role, (keys, threshold))) = self.roles.head.as_ref().zip(self.head()) else {
+            return Err(Refused::Body(format!("root {} names nobody who may sign a head", self.version)));
+        };
+        let head = signed::verify::<Head>(&envelope, &keys, threshold)?;
+        if head.epoch != role.epoch {
+            return Err(Refused::Body(format!("the head is of epoch {}, the root's is {}", head.epoch, role.epoch)));
+        }
+        Ok(head)
+    }
+
+    /// Keys and threshold of the online role. Only Ed25519 keys count in it.
     pub fn online(&self) -> (KeySet, usize) {
-        (self.key_set(&self.roles.online.keyids), to_usize(self.roles.online.threshold))
+        let keys = self.keys_of(&self.roles.online.keyids).filter(|key| matches!(key, PublicKey::Ed25519(_)));
+        (KeySet::new(keys), to_usize(self.roles.online.threshold))
     }
 
     /// The keys of every release role together: to say who signed, not whether that is enough.
@@ -180,8 +244,8 @@ impl Root {
     pub fn verify_release(&self, envelope: &Envelope) -> Result<Verified<Release>, Refused> {
         let mut closest = Refused::Threshold { valid: 0, threshold: 1 };
         for role in &self.roles.release {
-            let keys = self.key_set(&role.keyids);
-            match signed::verify::<Release>(envelope, &keys, to_usize(role.threshold)) {
+            let (keys, threshold) = self.release(role);
+            match signed::verify::<Release>(envelope, &keys, threshold) {
                 Ok(release) if role.covers(&release) => return Ok(release),
                 Ok(release) => {
                     closest = Refused::Body(format!(
@@ -202,7 +266,12 @@ impl Root {
     }
 
     fn key_set(&self, keyids: &[Digest]) -> KeySet {
-        KeySet::new(keyids.iter().filter_map(|id| self.keys.get(id)?.ed25519()?.ok()))
+        KeySet::new(self.keys_of(keyids))
+    }
+
+    /// Those of the keys that this program can verify signatures of.
+    fn keys_of(&self, keyids: &[Digest]) -> impl Iterator<Item = PublicKey> {
+        keyids.iter().filter_map(|id| self.keys.get(id)?.read()?.ok())
     }
 
     fn check_role(&self, name: &str, keyids: &[Digest], threshold: u32) -> Result<(), String> {
@@ -221,7 +290,8 @@ impl Root {
 }
 
 impl ReleaseRole {
-    fn covers(&self, release: &Release) -> bool {
+    /// Whether the role may sign this release.
+    pub fn covers(&self, release: &Release) -> bool {
         let product = self.products.is_empty() || self.products.contains(&release.product);
         let channels =
             self.channels.is_empty() || release.channels.iter().all(|channel| self.channels.contains(channel));
@@ -233,27 +303,5 @@ fn to_usize(n: u32) -> usize {
     usize::try_from(n).unwrap_or(usize::MAX)
 }
 
-/// serde's maps keep the last of two equal keys; a signed document with such a pair has no single meaning.
-fn no_duplicates<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<Digest, Key>, D::Error> {
-    struct Visitor;
-
-    impl<'de> de::Visitor<'de> for Visitor {
-        type Value = BTreeMap<Digest, Key>;
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("a map of keys by id")
-        }
-
-        fn visit_map<A: de::MapAccess<'de>>(self, mut access: A) -> Result<Self::Value, A::Error> {
-            let mut map = BTreeMap::new();
-            while let Some((id, key)) = access.next_entry()? {
-                if map.insert(id, key).is_some() {
-                    return Err(de::Error::custom(format!("key {id} stands twice")));
-                }
-            }
-            Ok(map)
-        }
-    }
-
-    deserializer.deserialize_map(Visitor)
-}
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,7 @@
 //! The golden examples: each is what its type reads and writes, the signed ones verify, and all tell one story.
 //!
-//! `CALLBOARD_UPDATE=1 cargo test -p callboard-proto --test examples` writes what is computed: the three documents, their
-//! envelopes and the bundle. The keys of the examples are public (bytes of 1, 2 and 3) and must never be trusted.
+//! `CALLBOARD_UPDATE=1 cargo test -p callboard-proto --test examples` writes what is computed: the four documents, their
+//! envelopes and the bundle. The keys of the examples are public (bytes of 1, 2, 3 and 4) and must never be trusted.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "test code")]
 
 use std::{fs, path::PathBuf};
@@ -11,12 +11,13 @@ use callboard_proto::{
     check_in::CheckIn,
     digest::Digest,
     enrol::{Bundle, Enrol, Enrolled, Renew, Renewed},
+    head::{Head, HeadProduct},
     instruction::{Action, ActivateOn, Instruction, Reason},
     payload::{CHUNK_SIZE, Format},
     problem::{Code, Problem},
     release::{Installer, Kind, Payload, Release, Restart},
     report::{Receipt, Reports},
-    root::{Key, ReleaseRole, Role, Roles, Root, Server},
+    root::{HeadRole, Key, ReleaseRole, Role, Roles, Root, Server},
     signed::{Envelope, key_id, verify},
     text::Check as _,
 };
@@ -65,6 +66,7 @@ fn key(n: u8) -> SigningKey {
 const ROOT: u8 = 1;
 const RELEASE: u8 = 2;
 const ONLINE: u8 = 3;
+const HEAD: u8 = 4;
 const URL: &str = "https://updates.example.com:8443";
 
 fn server_ca_pem() -> String {
@@ -72,7 +74,7 @@ fn server_ca_pem() -> String {
 }
 
 fn root() -> Root {
-    let keys = [ROOT, RELEASE, ONLINE].map(|n| key(n).verifying_key());
+    let keys = [ROOT, RELEASE, ONLINE, HEAD].map(|n| key(n).verifying_key());
     let role = |n: u8| Role { keyids: vec![key_id(&key(n).verifying_key())], threshold: 1 };
     let der: String = server_ca_pem().lines().filter(|line| !line.starts_with('-')).collect();
     Root {
@@ -92,6 +94,7 @@ fn root() -> Root {
                 products: vec!["pos-app".parse().unwrap()],
                 channels: vec!["stable".to_owned()],
             }],
+            head: Some(HeadRole { keyids: role(HEAD).keyids, threshold: 1, epoch: 0 }),
             online: role(ONLINE),
         },
         servers: vec![Server { url: URL.to_owned(), ca_der: vec![der] }],
@@ -131,6 +134,24 @@ fn release() -> Release {
     }
 }
 
+fn head() -> Head {
+    Head {
+        v: 1,
+        issued_at: "2026-11-20T10:00:00Z".parse().unwrap(),
+        crit: Vec::new(),
+        serial: 12,
+        epoch: 0,
+        expires: "2026-12-04T10:00:00Z".parse().unwrap(),
+        products: vec![HeadProduct {
+            product: "pos-app".parse().unwrap(),
+            epoch: 0,
+            latest_counter: 42,
+            min_counter: 40,
+            revoked: vec![Digest::of(b"a release that lost receipts")],
+        }],
+    }
+}
+
 /// The answer to `check-in.json`, to the byte.
 fn instruction() -> Instruction {
     let asked: CheckIn = read("check-in.json");
@@ -161,6 +182,7 @@ fn instruction() -> Instruction {
         max_bytes_per_s: Some(125_000),
         next_checkin_s: 300,
         root_version: 1,
+        head_serial: Some(head().serial),
         want: Vec::new(),
     }
 }
@@ -177,6 +199,8 @@ fn documents_and_envelopes_are_what_they_are_computed_from() {
     computed("root.envelope.json", &signed(&root(), ROOT));
     computed("release.json", &release());
     computed("release.envelope.json", &signed(&release(), RELEASE));
+    computed("head.json", &head());
+    computed("head.envelope.json", &signed(&head(), HEAD));
     computed("instruction.json", &instruction());
     computed("instruction.envelope.json", &signed(&instruction(), ONLINE));
     let token = read::<Enrol>("enrol.json").token;
@@ -199,6 +223,7 @@ fn every_example_is_what_its_type_reads_and_writes() {
         round::<Receipt>("receipt.json"),
         round::<Root>("root.json"),
         round::<Release>("release.json"),
+        round::<Head>("head.json"),
         round::<Problem>("problem.json"),
         round::<admin::ImportSites>("import-sites.json"),
         round::<admin::ImportDevices>("import-devices.json"),
@@ -214,7 +239,7 @@ fn every_example_is_what_its_type_reads_and_writes() {
         round::<admin::Explanation>("explanation.json"),
         round::<admin::Event>("event.json"),
     ];
-    known.extend(["root", "release", "instruction"].map(|kind| format!("{kind}.envelope.json")));
+    known.extend(["root", "release", "head", "instruction"].map(|kind| format!("{kind}.envelope.json")));
     known.sort();
     let names = fs::read_dir(path("")).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
     let mut there: Vec<String> = names.filter(|name| name.ends_with(".json")).collect();
@@ -234,6 +259,9 @@ fn a_device_that_has_the_bundle_accepts_the_release_and_the_instruction() {
     let (keys, threshold) = root.online();
     let instruction = verify::<Instruction>(&envelope, &keys, threshold).unwrap();
     assert_eq!(instruction.release_sha256, Some(release.digest()));
+    let head = root.open_head(text("head.envelope.json").as_bytes()).unwrap();
+    assert_eq!(instruction.head_serial, Some(head.serial));
+    assert_eq!(head.allows(&release, release.digest()), Ok(()));
 }
 
 #[test]

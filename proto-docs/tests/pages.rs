@@ -8,6 +8,7 @@ use callboard_proto::{
     check_in::{self, CheckIn},
     digest::Digest,
     enrol::{self, Enrol, Renew},
+    head::Head,
     ids,
     instruction::{Action, Instruction},
     paths, payload,
@@ -115,13 +116,14 @@ fn the_tables_of_fields_are_the_fields() {
     let with_crit = |fields: &[&str]| fields.iter().chain(&["crit"]).map(|field| (*field).to_owned()).collect();
     let (check_in, enrolment, states, signing) =
         (page("check-in.md"), page("enrolment.md"), page("states.md"), page("signing.md"));
-    let documents: [(&str, &str, &[&str]); 6] = [
+    let documents: [(&str, &str, &[&str]); 7] = [
         (&check_in, "## `POST /v1/checkin`", CheckIn::FIELDS),
         (&check_in, "## The instruction", Instruction::FIELDS),
         (&enrolment, "## `POST /v1/enrol`", Enrol::FIELDS),
         (&enrolment, "## `POST /v1/renew`", Renew::FIELDS),
         (&signing, "## Root", Root::FIELDS),
         (&signing, "## Release", Release::FIELDS),
+        (&signing, "## Head", Head::FIELDS),
     ];
     for (page, heading, known) in documents {
         let known: BTreeSet<String> = with_crit(known);
@@ -178,6 +180,7 @@ fn the_table_of_device_paths_is_the_paths() {
         format!("`GET`, `HEAD {}`", named(paths::payload(digest))),
         format!("`GET {}`", paths::ROOT),
         format!("`GET {}`", paths::root(7).replace('7', "{version}")),
+        format!("`GET {}`", paths::HEAD),
         format!("`GET {}`", named(paths::release(digest))),
     ];
     let found = rows(&page("README.md"), "## Paths of the device listener");
@@ -252,6 +255,7 @@ fn sizes_in_the_pages_are_the_constants() {
     for (kind, bytes) in [
         (Root::TYPE, Root::MAX_BYTES),
         (Release::TYPE, Release::MAX_BYTES),
+        (Head::TYPE, Head::MAX_BYTES),
         (Instruction::TYPE, Instruction::MAX_BYTES),
     ] {
         assert!(signing.contains(&format!("| `{kind}` | {} |", kib(bytes))), "{kind}");
@@ -274,4 +278,48 @@ fn every_file_that_a_page_names_is_there() {
             assert!(there, "{} names {name}, which is not there", path.display());
         }
     }
+}
+
+/// Every file of this repository that ends so, but for what was built.
+fn files(dir: &Path, ending: &str, found: &mut Vec<std::path::PathBuf>) {
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap();
+        if path.is_dir() {
+            if name != "target" && !name.starts_with('.') {
+                files(&path, ending, found);
+            }
+        } else if name.ends_with(ending) {
+            found.push(path);
+        }
+    }
+}
+
+#[test]
+fn every_attack_of_the_table_has_a_test_that_exists_or_a_reason() {
+    let mut sources = Vec::new();
+    files(&Path::new(ROOT).join(".."), ".rs", &mut sources);
+    let mut tests = BTreeSet::new();
+    for path in sources {
+        let text = std::fs::read_to_string(&path).unwrap();
+        let names = text.split("#[test]").skip(1).filter_map(|after| after.split("fn ").nth(1)?.split('(').next());
+        tests.extend(names.map(str::to_owned));
+    }
+    assert!(tests.len() > 500, "{} tests", tests.len());
+    let vectors = std::fs::read_dir(Path::new(ROOT).join("vectors")).unwrap();
+    let vectors = vectors.map(|entry| entry.unwrap().path().file_stem().unwrap().to_str().unwrap().to_owned());
+    tests.extend(vectors);
+    let page = page("negative-tests.md");
+    let rows = page.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| Attack |"));
+    let mut attacks = BTreeSet::new();
+    for row in rows {
+        let [_, attack, named, _] = row.split('|').collect::<Vec<_>>()[..] else { panic!("{row}") };
+        assert!(attacks.insert(attack), "{attack} stands twice");
+        assert!(!named.trim().is_empty(), "{attack} has neither a test nor a reason");
+        // Names of fields are words in backticks as well.
+        for word in named.split('`').skip(1).step_by(2).filter(|word| *word != "crit") {
+            assert!(tests.contains(word), "{attack} names {word}, which is neither a test nor a vector");
+        }
+    }
+    assert!(attacks.len() >= 74, "{}", attacks.len());
 }

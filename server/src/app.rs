@@ -41,7 +41,7 @@ use crate::{
     ca::DeviceCa,
     clock::Clock,
     db::{Db, selector::Context},
-    sign::OnlineSigner,
+    sign::OnlineKeys,
     store::Store,
     telemetry::Metrics,
 };
@@ -62,7 +62,7 @@ pub(crate) struct App {
     pub(crate) clock: Clock,
     pub(crate) store: Store,
     pub(crate) device_ca: Arc<DeviceCa>,
-    pub(crate) signer: OnlineSigner,
+    pub(crate) signer: OnlineKeys,
     pub(crate) server_ca_pem: String,
     pub(crate) public_url: String,
     /// When this data directory was put in place, if it is a backup.
@@ -115,10 +115,5 @@ impl App {
     /// The present rollouts and releases.
     pub(crate) fn catalog(&self) -> Arc<Snapshot> {
         self.snapshot.load_full()
-    }
-
-    /// The newest root, if one is published.
-    pub(crate) fn newest_root(&self) -> Option<Arc<trust::PublishedRoot>> {
-        self.snapshot.load().root.clone()
     }
 }

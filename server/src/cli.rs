@@ -23,6 +23,7 @@ mod event;
 mod exit;
 mod flags;
 mod freeze;
+mod head;
 mod hold;
 mod hours;
 mod import;
@@ -30,16 +31,19 @@ mod init;
 mod key;
 mod label;
 mod moment;
+mod online_key;
 mod profile;
 mod release;
 mod rollout;
 mod root;
 pub(crate) mod serve;
 mod show;
+mod signing;
 mod site;
 mod stop;
 mod table;
 mod token;
+mod trust;
 
 /// Updates fleets of devices: the server, and the commands that operate it.
 ///
@@ -76,12 +80,21 @@ enum Command {
         after_help = "Examples:\n  callboard backup --dir /var/lib/callboard-server --to /backup/callboard-2026-11-26"
     )]
     Backup(backup::BackupArgs),
-    /// Keys that sign roots, releases and instructions
+    /// Keys that sign roots, releases, heads and instructions
     #[command(subcommand)]
     Key(key::KeyCommand),
     /// Which keys are trusted for what
     #[command(subcommand)]
     Root(root::RootCommand),
+    /// How fresh is fresh, and what is taken back
+    #[command(subcommand)]
+    Head(head::HeadCommand),
+    /// Who may sign what, and until when
+    #[command(subcommand)]
+    Trust(trust::TrustCommand),
+    /// The server's key for instructions, and its rotation
+    #[command(subcommand)]
+    OnlineKey(online_key::OnlineKeyCommand),
     /// What can be installed
     #[command(subcommand)]
     Release(release::ReleaseCommand),
@@ -160,6 +173,9 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Backup(args) => backup::run(&args, &context),
         Command::Key(command) => key::run(command, context.format),
         Command::Root(command) => root::run(command, &context),
+        Command::Head(command) => head::run(command, &context),
+        Command::Trust(command) => trust::run(&command, &context),
+        Command::OnlineKey(command) => online_key::run(&command, &context),
         Command::Release(command) => release::run(command, &context),
         Command::Device(command) => device::run(command, &context),
         Command::Site(command) => site::run(command, &context),

@@ -53,6 +53,7 @@ pub(crate) fn device_routes(config: &mut ServiceConfig) {
         ))
         .service(only(resource("/v1/trust/root").route(get().to(device::trust::newest_root))))
         .service(only(resource("/v1/trust/root/{version}").route(get().to(device::trust::root))))
+        .service(only(resource("/v1/trust/head").route(get().to(device::trust::head))))
         .service(only(resource("/v1/trust/releases/{sha256}").route(get().to(device::trust::release))))
         .default_service(web::to(not_found));
 }
@@ -121,7 +122,9 @@ fn api_routes(config: &mut ServiceConfig) {
     at("/api-tokens/{token}", vec![delete().to(api_tokens::revoke)]);
     at("/payloads/{sha256}", vec![put().to(payloads::put)]);
     at("/payloads/{sha256}/info", vec![get().to(payloads::info)]);
+    at("/trust", vec![get().to(trust::status)]);
     at("/trust/root", vec![get().to(trust::root), post().to(trust::publish)]);
+    at("/trust/head", vec![get().to(trust::head), post().to(trust::publish_head)]);
     at("/releases", vec![get().to(releases::list), post().to(releases::publish)]);
     at("/releases/{release}", vec![get().to(releases::get)]);
     at("/rollouts", vec![get().to(rollouts::list), post().to(rollouts::create)]);

@@ -53,6 +53,7 @@ pub(crate) struct Metrics {
     devices: Family<StatusLabel, Gauge>,
     assignments: Family<StateLabel, Gauge>,
     remaining: Family<WhatLabel, Gauge>,
+    alarms: Family<WhatLabel, Gauge>,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -107,6 +108,7 @@ impl Metrics {
             devices: Family::default(),
             assignments: Family::default(),
             remaining: Family::default(),
+            alarms: Family::default(),
             registry: Registry::default(),
         };
         registry.register("check_ins", "Check-ins answered, by action", metrics.check_ins.clone());
@@ -127,8 +129,10 @@ impl Metrics {
         registry.register("database_statements", "Statements run, by purpose", metrics.statements.clone());
         registry.register("devices", "Devices in service, by status", metrics.devices.clone());
         registry.register("assignments", "Assignments that are not final, by state", metrics.assignments.clone());
-        let help = "Time until a certificate or the root expires; negative afterwards";
+        let help = "Time until a certificate, the root or the head expires; negative afterwards";
         registry.register_with_unit("expiry_remaining", help, Unit::Seconds, metrics.remaining.clone());
+        let help = "Whether something that expires should be looked after by now: 1 or 0";
+        registry.register("expiry_alarm", help, metrics.alarms.clone());
         Self { registry, ..metrics }
     }
 
@@ -176,14 +180,16 @@ impl Metrics {
         self.renewals.inc();
     }
 
-    /// Everything in the OpenMetrics text format; `remaining` is what expires, with the seconds left.
+    /// Everything in the OpenMetrics text format; `remaining` is what expires, with the seconds left, and
+    /// whether somebody should look after it.
     pub(crate) fn encode(
         &self,
         overview: &Overview,
-        remaining: impl Iterator<Item = (&'static str, i64)>,
+        remaining: impl Iterator<Item = (&'static str, i64, bool)>,
     ) -> Result<String, fmt::Error> {
-        for (what, seconds) in remaining {
+        for (what, seconds, alarming) in remaining {
             self.remaining.get_or_create(&WhatLabel { what }).set(seconds);
+            self.alarms.get_or_create(&WhatLabel { what }).set(i64::from(alarming));
         }
         catch_up(&self.served, self.bytes_served.load(Ordering::Relaxed));
         for purpose in Purpose::ALL {
@@ -252,7 +258,7 @@ mod tests {
         metrics.report(true);
         let one = |key: &str| [(key.to_owned(), 1)].into();
         let overview = Overview { devices: one("online"), assignments: one("staged"), enrolments_waiting: 1 };
-        let text = metrics.encode(&overview, [("root", 1)].into_iter()).expect("text");
+        let text = metrics.encode(&overview, [("root", 1, false)].into_iter()).expect("text");
         let exposed = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
         let exposed: BTreeSet<(String, String)> = exposed
             .map(|(name, kind)| (format!("{name}{}", if kind == "counter" { "_total" } else { "" }), kind.to_owned()))

@@ -148,6 +148,7 @@ impl FakeDevice {
             state: self.state,
             progress: self.progress.clone(),
             root_version: self.root.version,
+            head_serial: None,
             wait_s: self.wait_s,
             free_bytes: self.free_bytes,
             ..example()

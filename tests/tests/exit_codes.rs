@@ -52,6 +52,9 @@ const REMOTE: &[&str] = &[
     "rollout start r",
     "rollout status r",
     "rollout forecast r",
+    "head publish head.json",
+    "head show",
+    "trust status",
     "root publish root.json",
     "root show",
     "site activate A",
@@ -74,12 +77,20 @@ const LOCAL: &[&str] = &[
     "certificate renew --dir data",
     "demo",
     "init --dir new --no-profile",
+    "head new --out new-head.json",
+    "head sign --key a.key head.json",
     "key new --out new.key",
+    "key show a.key.pub",
+    "key sign --key a.key",
+    "online-key finish --dir data",
+    "online-key new --dir data",
     "release build app --product app --version 1 --counter 1 --out new",
     "release sign --key a.key built",
     "rollout schema",
     "root init --root-key a.key --release-key a.key.pub --online-key data/online.key.pub --server-url https://localhost:8443 \
      --server-ca data/server-ca.pem --out new.json",
+    "root rotate root.json --out next.json",
+    "root sign --key data/try-out-keys/root.key root.json",
     "serve --dir data",
 ];
 
@@ -130,6 +141,7 @@ fn prepared() -> TestServer {
     server.cli(words("key new --out a.key")).ok();
     server.cli(words("release build app --product app --version 1 --counter 1 --out built")).ok();
     server.cli(words("release sign --key a.key built")).ok();
+    server.cli(words("head new --key a.key --out head.json")).ok();
     server
 }
 
@@ -211,7 +223,12 @@ fn files_that_are_not_there_are_bad_input_whatever_they_are_for() {
         ("backup --dir nowhere --to copy", "nowhere"),
         ("certificate renew --dir nowhere", "nowhere"),
         ("device import nowhere.csv", "nowhere.csv"),
+        ("head publish nowhere", "nowhere"),
+        ("head sign --key a.key nowhere", "nowhere"),
         ("key new --out no/where", "no/where"),
+        ("key show nowhere", "nowhere"),
+        ("key sign --key nowhere", "nowhere"),
+        ("online-key new --dir nowhere", "nowhere"),
         ("release build nowhere --product app --version 1 --counter 1 --out new", "nowhere"),
         ("release publish nowhere", "nowhere"),
         ("release sign --key nowhere built", "nowhere"),
@@ -219,6 +236,8 @@ fn files_that_are_not_there_are_bad_input_whatever_they_are_for() {
         ("rollout create --file nowhere.toml", "nowhere.toml"),
         ("rollout diff --file nowhere.toml", "nowhere.toml"),
         ("root publish nowhere", "nowhere"),
+        ("root rotate nowhere", "nowhere"),
+        ("root sign --key a.key nowhere", "nowhere"),
         ("serve --dir nowhere", "nowhere"),
         ("site import nowhere.json", "nowhere.json"),
         ("site list --profile no/where", "no/where"),

@@ -77,6 +77,7 @@ mod structure;
 mod texts;
 mod timers;
 mod trading;
+mod trust;
 mod waiting_enrolments;
 
 /// The thin binaries of this package.

@@ -30,6 +30,7 @@ use crate::{
     products::{InstalledRelease, ProductRecord, ProductSlots},
     renew,
     slots::{Found, SlotError},
+    trust::{self, Trust},
     verify::{self, Floor},
     words::Code,
 };
@@ -73,6 +74,10 @@ pub(super) fn open(settings: Settings, fs: Rc<dyn Fs>, identity: Identity) -> Re
     let record = journal.record().clone();
     let clock = Arc::new(Clock::new(record.floor_time));
     clock.raise_floor(root.issued_at);
+    let head = trust::load_head(&*fs, &state_dir, &root);
+    if let Some(head) = &head {
+        clock.raise_floor(head.issued_at);
+    }
     let outbox =
         Outbox::open(&*fs, &state_dir).map_err(|source| StartError::StateDir { path: state_dir.outbox(), source })?;
     let (products, floor_lost) = products(&*fs, &settings, &state_dir, &root, record.state.task())?;
@@ -90,7 +95,7 @@ pub(super) fn open(settings: Settings, fs: Rc<dyn Fs>, identity: Identity) -> Re
         clock,
         identity: RefCell::new(Rc::new(identity)),
         renewal: RefCell::new(renewal),
-        root,
+        trust: Trust::new(root, head),
         journal: RefCell::new(journal),
         outbox: RefCell::new(outbox),
         products: RefCell::new(products),

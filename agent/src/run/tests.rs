@@ -29,6 +29,7 @@ use crate::{
 
 mod damage;
 mod hostile;
+mod trust;
 mod waiting;
 
 const STATE: &str = "/var/lib/callboard";

@@ -1,8 +1,8 @@
 //! Whether a verified release suits this device.
 
 use callboard_proto::{
-    check_in::Installed, digest::Digest, ids::Product, release::Release, root::Root, signed::Verified, time::Timestamp,
-    version::Version,
+    check_in::Installed, digest::Digest, head::Head, ids::Product, release::Release, root::Root, signed::Verified,
+    time::Timestamp, version::Version,
 };
 use serde::{Deserialize, Serialize};
 
@@ -24,6 +24,8 @@ pub(crate) struct Device<'a> {
     pub(crate) root: &'a Root,
     /// What it has of every product.
     pub(crate) installed: &'a [Installed],
+    /// The newest one, if there is any.
+    pub(crate) head: Option<&'a Head>,
     pub(crate) now: Timestamp,
 }
 
@@ -37,6 +39,16 @@ pub(crate) struct Standing {
     pub(crate) known_bad: Option<u32>,
 }
 
+/// Whether anything new may be installed as far as the head goes.
+pub(crate) fn stale(root: &Root, head: Option<&Head>, now: Timestamp) -> Result<(), Refusal> {
+    match (&root.roles.head, head) {
+        (None, _) => Ok(()),
+        (Some(_), None) => Err(Refusal::HeadMissing),
+        (Some(_), Some(head)) if now > head.expires => Err(Refusal::HeadExpired(head.expires)),
+        (Some(_), Some(_)) => Ok(()),
+    }
+}
+
 /// Accepts `release` for `device`, or says what speaks against it.
 pub(crate) fn suits(
     release: &Verified<Release>,
@@ -47,6 +59,10 @@ pub(crate) fn suits(
     let settings = device.settings;
     if device.now > device.root.expires {
         return Err(Refusal::RootExpired);
+    }
+    stale(device.root, device.head, device.now)?;
+    if let Some(head) = device.head.filter(|_| device.root.roles.head.is_some()) {
+        head.allows(release, release.digest()).map_err(Refusal::TakenBack)?;
     }
     if !settings.products.contains_key(&release.product) {
         return Err(Refusal::UnknownProduct(release.product.clone()));

@@ -42,6 +42,7 @@ fn answer() -> Instruction {
         max_bytes_per_s: None,
         next_checkin_s: 300,
         root_version: 1,
+        head_serial: None,
         want: Vec::new(),
     }
 }
@@ -52,14 +53,14 @@ fn signed_by(key: &SigningKey, instruction: &Instruction) -> Vec<u8> {
 
 fn refused(bytes: &[u8]) -> Refusal {
     let root = testing::root(&Keys::fixed());
-    instruction(bytes, &root, asked()).expect_err("refused")
+    instruction(bytes, &root, &asked()).expect_err("refused")
 }
 
 #[test]
 fn the_answer_to_the_own_question_is_accepted() {
     let keys = Keys::fixed();
     let bytes = signed_by(&keys.online, &answer());
-    assert!(instruction(&bytes, &testing::root(&keys), asked()).is_ok());
+    assert!(instruction(&bytes, &testing::root(&keys), &asked()).is_ok());
 }
 
 #[test]
@@ -101,7 +102,7 @@ fn one_flipped_bit_anywhere_is_refused() {
     for at in 0..bytes.len() {
         let mut flipped = bytes.clone();
         flipped[at] ^= 1;
-        match instruction(&flipped, &root, asked()) {
+        match instruction(&flipped, &root, &asked()) {
             Err(_) => {}
             // The key id is a hint that nobody trusts, and field names of JSON may be unknown.
             Ok(accepted) => assert_eq!(accepted.into_inner(), answer(), "byte {at}"),
@@ -160,8 +161,14 @@ fn verdict(change: impl FnOnce(&mut Release), standing: Standing, allow_downgrad
     let settings =
         Settings::parse("hw = 'verifone-m440'\n[products.pos-app]\ndirectory = '/opt/pos'").expect("settings");
     let installed = [other_product("os", "12.4")];
-    let device =
-        Device { settings: &settings, agent_version: "0.1.0", root: &root, installed: &installed, now: testing::NOW };
+    let device = Device {
+        settings: &settings,
+        agent_version: "0.1.0",
+        root: &root,
+        head: None,
+        installed: &installed,
+        now: testing::NOW,
+    };
     match super::release(&bytes, &root, digest) {
         Ok(release) => {
             suits(&release, device, standing, allow_downgrade).map_or_else(|refusal| refusal.code().as_str(), |()| "ok")
@@ -311,6 +318,6 @@ fn nothing_is_installed_under_an_expired_root() {
     let release = release(&bytes, &root, digest).expect("signed");
     let settings = Settings::parse("").expect("settings");
     let now = root.expires + std::time::Duration::from_secs(1);
-    let device = Device { settings: &settings, agent_version: "0.1.0", root: &root, installed: &[], now };
+    let device = Device { settings: &settings, agent_version: "0.1.0", root: &root, head: None, installed: &[], now };
     assert_eq!(suits(&release, device, Standing::default(), false), Err(Refusal::RootExpired));
 }

@@ -130,6 +130,14 @@ CREATE TABLE roots (
     published_at BIGINT NOT NULL
 );
 
+CREATE TABLE heads (
+    epoch BIGINT NOT NULL,
+    serial BIGINT NOT NULL,
+    envelope BYTEA NOT NULL, -- the bytes received
+    published_at BIGINT NOT NULL,
+    PRIMARY KEY (epoch, serial)
+);
+
 CREATE TABLE payloads (
     sha256 BYTEA NOT NULL PRIMARY KEY,
     size BIGINT NOT NULL,

@@ -130,6 +130,14 @@ CREATE TABLE roots (
     published_at INTEGER NOT NULL
 ) STRICT;
 
+CREATE TABLE heads (
+    epoch INTEGER NOT NULL,
+    serial INTEGER NOT NULL,
+    envelope BLOB NOT NULL, -- the bytes received
+    published_at INTEGER NOT NULL,
+    PRIMARY KEY (epoch, serial)
+) STRICT;
+
 CREATE TABLE payloads (
     sha256 BLOB NOT NULL PRIMARY KEY,
     size INTEGER NOT NULL,

@@ -5,7 +5,7 @@ use std::{cmp::Reverse, collections::HashMap};
 use callboard_proto::{digest::Digest, ids::RolloutId, time::Timestamp};
 use chrono_tz::Tz;
 
-use crate::{freeze::Freeze, mixed::Mixed, release::Release, rollout::Rollout, window::Tables};
+use crate::{freeze::Freeze, mixed::Mixed, release::Release, rollout::Rollout, trust::Terms, window::Tables};
 
 /// A snapshot of everything that is not about a single device.
 #[derive(Clone, Debug, Default)]
@@ -19,6 +19,8 @@ pub struct Catalog {
     pub releases: HashMap<Digest, Release, Mixed>,
     /// Freezes that are not over.
     pub freezes: Vec<Freeze>,
+    /// Until when devices install anything new.
+    pub trust: Terms,
 }
 
 impl Catalog {
@@ -26,12 +28,17 @@ impl Catalog {
     pub fn new(generation: u64, mut rollouts: Vec<Rollout>, releases: impl IntoIterator<Item = Release>) -> Self {
         rollouts.sort_by_key(rank);
         let releases = releases.into_iter().map(|release| (release.digest, release)).collect();
-        Self { generation, rollouts, releases, freezes: Vec::new() }
+        Self { generation, rollouts, releases, freezes: Vec::new(), trust: Terms::default() }
     }
 
     /// The same with these freezes.
     pub fn with_freezes(self, freezes: Vec<Freeze>) -> Self {
         Self { freezes, ..self }
+    }
+
+    /// The same under these terms.
+    pub fn with_trust(self, trust: Terms) -> Self {
+        Self { trust, ..self }
     }
 
     /// Works out when windows are open, for devices in these zones and for some time from `now` on, so that decisions can

@@ -6,7 +6,8 @@
 //! 1. What the device says it runs is the truth: an open assignment of a release that it runs is closed, and one that
 //!    succeeded of a release that it runs no more has failed.
 //! 2. A device that is at what was called off is told so, and one that is activating is left alone.
-//! 3. What is withheld from a device wins over every rollout: its site is closed or suspended, one of them is held.
+//! 3. What is withheld from a device wins over every rollout: its site is closed or suspended, one of them is held; or
+//!    from every device: the root or the head has expired.
 //! 4. An assignment of a rollout that was cancelled or has ended is dropped.
 //! 5. Rollouts in the order of the catalog. The first one of a product that is for this device and has begun claims
 //!    it, though it may still be waiting for something, and later ones of that product are superseded until the

@@ -83,6 +83,7 @@ pub(crate) fn release(version: &str, counter: u64) -> Release {
         requires_at_least: None,
         requires: Vec::new(),
         space_bytes: 0,
+        distrust: None,
     }
 }
 

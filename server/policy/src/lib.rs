@@ -30,6 +30,7 @@ pub mod simulate;
 pub mod site;
 pub mod timer;
 pub mod trading;
+pub mod trust;
 pub mod window;
 
 #[cfg(test)]

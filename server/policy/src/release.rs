@@ -9,7 +9,7 @@ use callboard_proto::{
     version::Version,
 };
 
-use crate::{device::Device, selector::Glob};
+use crate::{device::Device, selector::Glob, trust::Distrust};
 
 /// The deciding part of a signed release.
 #[derive(Clone, Debug, PartialEq)]
@@ -41,6 +41,8 @@ pub struct Release {
     pub requires: Vec<Requirement>,
     /// Free bytes that it takes at least.
     pub space_bytes: u64,
+    /// Why devices would not install it any more, though it is published.
+    pub distrust: Option<Distrust>,
 }
 
 impl Release {
@@ -98,6 +100,10 @@ pub enum Misfit {
     Downgrade,
     /// The release may not be installed any more.
     Expired,
+    /// The head takes the release back.
+    Revoked,
+    /// The keys that signed the release may not sign it any more.
+    Untrusted,
     /// It rolled back on this device before.
     RolledBackBefore,
 }
@@ -106,7 +112,9 @@ pub enum Misfit {
 pub fn fit(release: &Release, device: &Device, allow_downgrade: bool, now: Timestamp) -> Fit {
     match fit_reported(release, device, allow_downgrade, now) {
         // These are known without the device's word.
-        Fit::Incompatible(why @ (Misfit::Expired | Misfit::RolledBackBefore)) => Fit::Incompatible(why),
+        Fit::Incompatible(why @ (Misfit::Expired | Misfit::Revoked | Misfit::Untrusted | Misfit::RolledBackBefore)) => {
+            Fit::Incompatible(why)
+        }
         Fit::Incompatible(_) | Fit::Fits if !device.has_reported() => Fit::Unreported,
         fit => fit,
     }
@@ -119,6 +127,11 @@ fn fit_reported(release: &Release, device: &Device, allow_downgrade: bool, now: 
     }
     if release.not_after.is_some_and(|end| now >= end) {
         return Fit::Incompatible(Misfit::Expired);
+    }
+    match release.distrust {
+        Some(Distrust::Revoked) => return Fit::Incompatible(Misfit::Revoked),
+        Some(Distrust::Untrusted) => return Fit::Incompatible(Misfit::Untrusted),
+        None => {}
     }
     if device.bad_releases.contains(&release.digest) {
         return Fit::Incompatible(Misfit::RolledBackBefore);
@@ -160,7 +173,7 @@ fn out_of_order(release: &Release, device: &Device, allow_downgrade: bool) -> Op
 
 impl Misfit {
     /// Every misfit.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::Hardware,
         Self::Channel,
         Self::Agent,
@@ -169,6 +182,8 @@ impl Misfit {
         Self::SteppingStone,
         Self::Downgrade,
         Self::Expired,
+        Self::Revoked,
+        Self::Untrusted,
         Self::RolledBackBefore,
     ];
 
@@ -183,6 +198,8 @@ impl Misfit {
             Self::SteppingStone => "needs_stepping_stone",
             Self::Downgrade => "downgrade",
             Self::Expired => "release_expired",
+            Self::Revoked => "release_revoked",
+            Self::Untrusted => "release_untrusted",
             Self::RolledBackBefore => "rolled_back_before",
         }
     }
@@ -238,6 +255,11 @@ impl Misfit {
             Self::Expired => {
                 let end = release.not_after.map(|end| end.to_string()).unwrap_or_default();
                 format!("the release may not be installed since {end}")
+            }
+            Self::Revoked => format!("{} {} was taken back by the head", release.product, release.version),
+            Self::Untrusted => {
+                let what = format!("{} {}", release.product, release.version);
+                format!("the root does not accept the signatures of {what} any more; sign and publish it anew")
             }
             Self::RolledBackBefore => {
                 let what = format!("{} {}", release.product, release.version);

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use callboard_policy::{release::Misfit, site::Withheld};
+use callboard_policy::{release::Misfit, site::Withheld, trust::Stop};
 use callboard_proto::state::AssignmentState;
 
 const PAGE: &str = include_str!("../../../proto-docs/check-in.md");
@@ -27,9 +27,10 @@ fn every_reason_code_is_in_the_table_and_no_other() {
         assert!(of_verdicts.contains(many), "{many}");
     }
     let withheld = Withheld::ALL.map(Withheld::code);
+    let stops = Stop::CODES;
     let misfits = Misfit::ALL.map(Misfit::code);
     let finished = AssignmentState::ALL.into_iter().filter(|state| state.is_final()).map(AssignmentState::as_str);
     let wanted: BTreeSet<&str> =
-        words.chain(without_a_rollout).chain(misfits).chain(withheld).chain(finished).collect();
+        words.chain(without_a_rollout).chain(misfits).chain(withheld).chain(stops).chain(finished).collect();
     assert_eq!(found, wanted);
 }

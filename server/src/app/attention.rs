@@ -294,7 +294,7 @@ fn never(
     }
     let published =
         db::releases::get(conn, rollout.release)?.ok_or_else(|| Error::not_found("release", rollout.release))?;
-    let release = releases::for_policy(&releases::open(&task.root.root, &published)?);
+    let release = releases::for_policy(&releases::open(&task.root, &published)?);
     let mut new = assignments::granted(rollout.id, &release, phase, &device.device, task.now);
     assignment::happen(&mut new.assignment, new.device, Event::Cancelled, task.now).map_err(assignments::unexpected)?;
     assignments::insert(conn, &new, task.now)?;

@@ -27,6 +27,11 @@ impl App {
     pub(crate) async fn reload_catalog(&self) -> Result<()> {
         let (known, now) = (self.catalog(), self.clock.now());
         let snapshot = self.db.read(move |conn| read(conn, &known, now)).await?;
+        let version = |snapshot: &Snapshot| snapshot.root.as_ref().map(|root| root.root.version);
+        if version(&snapshot) != version(&self.snapshot.load()) {
+            // Another server on the same database may have published it, for keys of this one.
+            self.signer.reload().map_err(|source| Error::Unexpected(source.to_string()))?;
+        }
         self.replace(snapshot);
         Ok(())
     }
@@ -81,15 +86,14 @@ impl App {
 pub(crate) fn read(conn: &mut DbConn, known: &Snapshot, now: Timestamp) -> Result<Snapshot> {
     // First: if something changes meanwhile, the next look at the generation shows it.
     let generation = db::counters::generation(conn)?;
-    let Some((_, envelope)) = db::trust::newest_root(conn)? else {
+    let Some(root) = PublishedRoot::read(conn)? else {
         return Ok(Snapshot { catalog: Catalog::new(generation, Vec::new(), []), ..Snapshot::default() });
     };
-    let root = PublishedRoot::open(envelope)?;
     let records = db::rollouts::active(conn)?;
     let (mut published, mut rollouts) = (Vec::new(), Vec::new());
     for record in records {
         if let Some(release) = db::releases::get(conn, record.release)? {
-            published.push(releases::for_policy(&releases::open(&root.root, &release)?));
+            published.push(releases::for_policy(&releases::open(&root, &release)?));
         }
         let members = match known.catalog.rollout(record.id) {
             Some(before) => before.members.clone(),
@@ -102,7 +106,8 @@ pub(crate) fn read(conn: &mut DbConn, known: &Snapshot, now: Timestamp) -> Resul
     }
     let mut catalog = Catalog::new(generation, rollouts, published).with_freezes(freezes::for_policy(conn)?);
     catalog.foresee(&known.zones, now, &known.catalog);
-    Ok(Snapshot { catalog, zones: known.zones.clone(), root: Some(root) })
+    let catalog = catalog.with_trust(root.terms());
+    Ok(Snapshot { catalog, zones: known.zones.clone(), root: Some(Arc::new(root)) })
 }
 
 /// A stored rollout as decisions need it, but for the phases of its sites. Gates do not ask who its members are.

@@ -89,8 +89,10 @@ pub(crate) async fn answer(app: &App, known: Arc<Known>, question: &mut Question
     }
     known.set_told(Told::of(&instruction));
     app.metrics.check_in(instruction.action, began.elapsed());
-    let signed = app.signer.sign(&instruction);
-    signed.map(Reply::Signed).map_err(|source| Error::Unexpected(format!("sign an instruction: {source}")))
+    let snapshot = app.snapshot.load();
+    let online = |version| snapshot.root.as_ref().map_or(&[][..], |root| root.online_of(version));
+    let signed = app.signer.sign(&instruction, online(question.body.root_version), online(instruction.root_version));
+    signed.map(Reply::Signed).map_err(|source| Error::Unexpected(format!("answer a check-in: {source}")))
 }
 
 /// Keeps what a check-in says of the device, and what is owed to it after that.
@@ -256,6 +258,7 @@ fn instruct(app: &App, device: &Device, decision: &Decision, question: &Question
         max_bytes_per_s: None,
         next_checkin_s: u32::try_from(next.as_secs()).unwrap_or(u32::MAX).max(1),
         root_version: snapshot.root.as_ref().map_or(0, |root| root.root.version),
+        head_serial: snapshot.root.as_ref().and_then(|root| Some(root.head.as_ref()?.head.serial)),
         want: Vec::new(),
     }
 }

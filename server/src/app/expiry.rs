@@ -1,8 +1,9 @@
-//! What ends some day and is not renewed by itself: the listeners' certificates and the root. The log warns in time, and
-//! `/metrics` tells how long is left.
+//! What ends some day and is not renewed by itself: the listeners' certificates, the root, the head. The log warns in time,
+//! and `/metrics` tells how long is left.
 
 use std::time::Duration;
 
+use callboard_policy::trust::{HeadTerms, Stop};
 use callboard_proto::time::Timestamp;
 
 use super::App;
@@ -16,28 +17,54 @@ pub(crate) struct Expiry {
     /// A word for programs.
     pub(crate) what: &'static str,
     pub(crate) at: Timestamp,
+    /// From when on it is said.
+    pub(crate) warn_from: Timestamp,
     /// What then happens, and what helps.
     pub(crate) text: &'static str,
 }
 
+impl Expiry {
+    fn new(what: &'static str, at: Timestamp, text: &'static str) -> Self {
+        Self { what, at, warn_from: at - WARN_BEFORE, text }
+    }
+
+    /// Whether somebody should look after it by now.
+    pub(crate) fn is_alarming(&self, now: Timestamp) -> bool {
+        now >= self.warn_from
+    }
+}
+
 /// When the device listener's certificate ends.
-pub(crate) const fn server_certificate(at: Timestamp) -> Expiry {
+pub(crate) fn server_certificate(at: Timestamp) -> Expiry {
     let text = "from then on devices check in, but fetch nothing and report nothing; \
                 make another with: callboard certificate renew --dir DIR, and restart";
-    Expiry { what: "server_certificate", at, text }
+    Expiry::new("server_certificate", at, text)
 }
 
 /// When the admin listener's certificate ends, where it has one.
-pub(crate) const fn admin_certificate(at: Timestamp) -> Expiry {
+pub(crate) fn admin_certificate(at: Timestamp) -> Expiry {
     let text = "from then on operators' programs refuse the server; replace the file of admin_tls_cert, and restart";
-    Expiry { what: "admin_certificate", at, text }
+    Expiry::new("admin_certificate", at, text)
 }
 
-/// Everything that ends.
+const ROOT: &str =
+    "from then on devices install nothing new; make the next with: callboard root rotate, and publish it";
+const HEAD: &str = "from then on devices install nothing new; make the next with: callboard head new, and publish it";
+
+/// Everything that ends. A head is looked after from half of its life on: a forgotten one stops the fleet. One that is
+/// needed and missing has ended with the root that asks for it.
 pub(crate) fn all(app: &App) -> Vec<Expiry> {
-    let text = "from then on devices install nothing new";
-    let root = app.newest_root().map(|root| Expiry { what: "root", at: root.root.expires, text });
-    app.certificates.iter().copied().chain(root).collect()
+    let published = app.newest_root();
+    let head = published.as_ref().and_then(|published| match published.terms().head {
+        HeadTerms::NotNeeded => None,
+        HeadTerms::Missing => Some(Expiry::new("head", published.root.issued_at, HEAD)),
+        HeadTerms::Until(at) => {
+            let half = published.head.as_ref().map_or(at, |head| head.head.half_life());
+            Some(Expiry { warn_from: half, ..Expiry::new("head", at, HEAD) })
+        }
+    });
+    let root = published.map(|published| Expiry::new("root", published.root.expires, ROOT));
+    app.certificates.iter().copied().chain(root).chain(head).collect()
 }
 
 /// Seconds until `at`; negative afterwards.
@@ -48,12 +75,16 @@ pub(crate) fn seconds_until(at: Timestamp, now: Timestamp) -> i64 {
 /// Warns of everything that ends soon, or has ended.
 pub(crate) fn warn(app: &App) {
     let now = app.clock.now();
-    for Expiry { what, at, text } in all(app).into_iter().filter(|expiry| now + WARN_BEFORE >= expiry.at) {
-        if at <= now {
-            tracing::error!("the {} has expired at {at}: {text}", what.replace('_', " "));
+    let stop = app.newest_root().and_then(|published| published.terms().stop(now));
+    for Expiry { what, at, text, .. } in all(app).into_iter().filter(|expiry| expiry.is_alarming(now)) {
+        let name = what.replace('_', " ");
+        if what == "head" && stop == Some(Stop::HeadMissing) {
+            tracing::error!("there is no head, and the root asks for one: {text}");
+        } else if at <= now {
+            tracing::error!("the {name} has expired at {at}: {text}");
         } else {
             let days = seconds_until(at, now) / 86_400;
-            tracing::warn!("the {} expires at {at}, in {days} days: {text}", what.replace('_', " "));
+            tracing::warn!("the {name} expires at {at}, in {days} days: {text}");
         }
     }
 }

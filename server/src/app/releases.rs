@@ -1,18 +1,20 @@
 //! Releases: published after everything about them has been verified again.
 
-use callboard_policy::{release as policy, selector::Glob};
+use callboard_policy::{release as policy, selector::Glob, trust::Distrust};
 use callboard_proto::{
     admin,
     digest::Digest,
     ids::Product,
     problem::Code,
     release::Release,
-    root::Root,
     signed::{Envelope, Verified},
     version::Version,
 };
 
-use super::{App, Error, Result, trust};
+use super::{
+    App, Error, Result,
+    trust::{self, PublishedRoot},
+};
 use crate::db::{self, DbConn, events::NewEvent, releases::Published};
 
 /// Publishes a release: its signatures, its place in the order and its payloads are checked.
@@ -25,11 +27,15 @@ pub(crate) async fn publish(app: &App, bytes: Vec<u8>) -> Result<(admin::Release
     let release = root.root.verify_release(&envelope).map_err(|source| refused(source.to_string()))?;
     let now = app.clock.now();
     let sha256 = release.digest();
+    if let Some(why) = root.head.as_ref().and_then(|head| head.head.allows(&release, sha256).err()) {
+        return Err(refused(format!("{} {} cannot be published: {why}", release.product, release.version)));
+    }
+    let trusted = root.clone();
     let (published, new) = app
         .db
         .write(move |conn| {
             if let Some(known) = db::releases::get(conn, sha256)? {
-                return Ok((known, false));
+                return Ok((signed_anew(conn, &trusted, known, &bytes)?, false));
             }
             check_order(conn, &release)?;
             for payload in &release.payloads {
@@ -42,7 +48,22 @@ pub(crate) async fn publish(app: &App, bytes: Vec<u8>) -> Result<(admin::Release
             Ok::<_, Error>((Published { sha256, envelope: bytes, published_at: now }, true))
         })
         .await?;
-    Ok((show(&root.root, &published)?, new))
+    if !new {
+        app.refresh_catalog().await?;
+    }
+    Ok((show(&root, &published)?, new))
+}
+
+/// The same release with other signatures: they take the place of those that the root does not accept any more.
+fn signed_anew(conn: &mut DbConn, root: &PublishedRoot, known: Published, bytes: &[u8]) -> Result<Published> {
+    match open(root, &known)?.distrust {
+        Some((Distrust::Untrusted, _)) => {
+            db::releases::set_envelope(conn, known.sha256, bytes)?;
+            db::counters::bump_generation(conn)?;
+            Ok(Published { envelope: bytes.to_vec(), ..known })
+        }
+        _ => Ok(known),
+    }
 }
 
 fn check_order(conn: &mut DbConn, release: &Verified<Release>) -> Result<()> {
@@ -98,23 +119,37 @@ pub(crate) fn resolve(conn: &mut DbConn, reference: &str) -> Result<Published> {
     db::releases::by_version(conn, &product, &version)?.ok_or_else(missing)
 }
 
-/// Opens a stored envelope under the root.
-pub(crate) fn open(root: &Root, published: &Published) -> Result<Verified<Release>> {
+/// A published release, and what speaks against it by now.
+pub(crate) struct Opened {
+    pub(crate) sha256: Digest,
+    pub(crate) release: Release,
+    envelope: Envelope,
+    /// Why devices would not install it, with the details.
+    pub(crate) distrust: Option<(Distrust, String)>,
+}
+
+/// Opens a stored envelope under the newest root and head.
+pub(crate) fn open(root: &PublishedRoot, published: &Published) -> Result<Opened> {
+    let sha256 = published.sha256;
     let unexpected = |source: callboard_proto::signed::Refused| {
-        Error::Unexpected(format!("the stored release {} is not valid: {source}", published.sha256))
+        Error::Unexpected(format!("the stored release {sha256} is not valid: {source}"))
     };
     let envelope = Envelope::parse::<Release>(&published.envelope).map_err(unexpected)?;
-    root.verify_release(&envelope).map_err(unexpected)
+    // It was verified when it was published, by the root of that time.
+    let release: Release = envelope.claim().map_err(unexpected)?;
+    let distrust = match root.root.verify_release(&envelope) {
+        Err(source) => Some((Distrust::Untrusted, format!("root {} does not accept it: {source}", root.root.version))),
+        Ok(_) => {
+            let taken_back = root.head.as_ref().and_then(|head| head.head.allows(&release, sha256).err());
+            taken_back.map(|why| (Distrust::Revoked, why.to_string()))
+        }
+    };
+    Ok(Opened { sha256, release, envelope, distrust })
 }
 
 /// A release as operators see it.
-pub(crate) fn show(root: &Root, published: &Published) -> Result<admin::Release> {
-    let release = open(root, published)?;
-    let envelope =
-        Envelope::parse::<Release>(&published.envelope).map_err(|source| Error::Unexpected(source.to_string()))?;
-    let signed_by = trust::signers(root, &envelope);
-    let sha256 = release.digest();
-    let release = release.into_inner();
+pub(crate) fn show(root: &PublishedRoot, published: &Published) -> Result<admin::Release> {
+    let Opened { sha256, release, envelope, distrust } = open(root, published)?;
     Ok(admin::Release {
         sha256,
         product: release.product,
@@ -128,15 +163,17 @@ pub(crate) fn show(root: &Root, published: &Published) -> Result<admin::Release>
         channels: release.channels,
         hw: release.hw,
         payloads: release.payloads,
-        signed_by,
+        signed_by: trust::signers(&root.root, &envelope),
         published_at: published.published_at,
+        distrusted: distrust.map(|(_, why)| why),
     })
 }
 
 /// The part of a release that decisions are made of.
-pub(crate) fn for_policy(release: &Verified<Release>) -> policy::Release {
+pub(crate) fn for_policy(opened: &Opened) -> policy::Release {
+    let release = &opened.release;
     policy::Release {
-        digest: release.digest(),
+        digest: opened.sha256,
         product: release.product.clone(),
         version: release.version.clone(),
         epoch: release.epoch,
@@ -149,5 +186,6 @@ pub(crate) fn for_policy(release: &Verified<Release>) -> policy::Release {
         requires_at_least: release.requires_at_least,
         requires: release.requires.clone(),
         space_bytes: release.space(),
+        distrust: opened.distrust.as_ref().map(|(why, _)| *why),
     }
 }

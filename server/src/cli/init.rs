@@ -17,8 +17,7 @@ use super::{
     Context,
     exit::{self, BadInput},
     key, profile,
-    root::{self, init::FirstRoot},
-    serve::ONLINE_KEY,
+    root::{self, init::FirstRoot, role::NewRole},
     show,
 };
 use crate::{
@@ -28,6 +27,7 @@ use crate::{
     config::{FILE, Fragment, PublicUrl, Settings},
     db::{self, Db, DbError},
     durable::{self, Access},
+    sign::ONLINE_KEY,
 };
 
 /// Keys for trying out, in the data directory.
@@ -165,19 +165,20 @@ fn try_out_root(dir: &Path, online: &VerifyingKey, url: Option<&PublicUrl>, now:
     fs::create_dir(&keys)?;
     durable::write_new(&keys.join("README"), TRY_OUT_README.as_bytes(), Access::Everyone)?;
     let root_path = keys.join("root.key");
-    key::create(&root_path)?;
+    let root_key = key::create(&root_path)?;
     let release_key = key::create(&keys.join("release.key"))?;
     let first = FirstRoot {
-        root_keys: &[key::read_private(&root_path)?],
+        root_keys: &[root_key.into()],
         threshold: None,
-        release_keys: &[release_key],
-        release_threshold: 1,
+        release_roles: &[NewRole::for_all(vec![release_key.into()], 1)],
+        head_keys: &[],
+        head_threshold: 1,
         online_key: *online,
         server_url: url.map_or("https://localhost:8443", |url| &url.text),
         server_ca: &fs::read(dir.join(ca::SERVER_CA_CERT))?,
         expires: None,
     };
-    let (envelope, _) = root::init::build(&first, now)?;
+    let (envelope, _) = root::init::build(&first, &[key::read_private(&root_path)?], now)?;
     let bytes = envelope.to_json();
     durable::write_new(&dir.join("root.json"), &bytes, Access::Everyone)?;
     Ok(bytes)
@@ -223,16 +224,17 @@ mod tests {
         let keys = dir.path().join(TRY_OUT);
         let public = |name: &str| key::read_public(&keys.join(name)).expect("a public key");
         let first = FirstRoot {
-            root_keys: &[key::read_private(&keys.join("root.key")).expect("a private key")],
+            root_keys: &[public("root.key.pub")],
             threshold: Some(1),
-            release_keys: &[public("release.key.pub")],
-            release_threshold: 1,
+            release_roles: &[NewRole::for_all(vec![public("release.key.pub")], 1)],
+            head_keys: &[],
+            head_threshold: 1,
             online_key: online,
             server_url: "https://updates.example.com:8443",
             server_ca: &fs::read(dir.path().join(ca::SERVER_CA_CERT)).expect("the CA"),
             expires: Some("2028-05-24T02:00:00Z".parse().expect("a time")),
         };
-        assert_eq!(root::init::build(&first, now).expect("a root").1, *root);
+        assert_eq!(root::init::build(&first, &[], now).expect("a root").1, *root);
         assert_eq!(fs::read(dir.path().join("root.json")).expect("written"), bytes);
     }
 }

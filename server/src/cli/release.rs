@@ -27,8 +27,10 @@ pub(crate) enum ReleaseCommand {
     )]
     Build(Box<build::BuildArgs>),
     /// Add a signature to a release; needs the key and nothing else
-    #[command(after_help = "Examples:\n  callboard release sign --key release.key rel-2.4.0")]
-    Sign(sign::SignArgs),
+    #[command(
+        after_help = "Examples:\n  callboard release sign --key release.key rel-2.4.0\n  callboard release sign --key ann.key --root root.json rel-2.4.0\n  callboard release sign --signer 'ssh vault callboard key sign --key release.key' --public-key release.key.pub rel-2.4.0"
+    )]
+    Sign(Box<sign::SignArgs>),
     /// Upload a signed release: payloads that the server does not have, then the release itself
     Publish {
         /// What `release build` made and `release sign` signed
@@ -96,6 +98,7 @@ fn details(release: &Release) -> String {
         ("hardware", release.hw.join(", ")),
         ("signed by", signers.join(", ")),
         ("published", release.published_at.to_string()),
+        ("not installed any more", release.distrusted.clone().unwrap_or_default()),
     ]);
     let rows = release.payloads.iter().map(|payload| {
         [payload.name.clone(), upload::human(payload.size), table::word(&payload.format), payload.sha256.to_string()]

@@ -44,7 +44,7 @@ use crate::{
         listen::{Listener, Times},
     },
     jobs, restored,
-    sign::OnlineSigner,
+    sign::OnlineKeys,
     store::Store,
     telemetry::{self, Metrics},
     tls,
@@ -239,17 +239,17 @@ async fn open(
     let db = Db::open(settings.database.clone()).context("cannot open the database")?;
     let store = Store::prepare(&settings.dir.join("payloads"), settings.max_payload_bytes)
         .context("cannot prepare the payload directory")?;
-    let (key, server_ca) = (settings.dir.join(ONLINE_KEY), settings.dir.join(ca::SERVER_CA_CERT));
-    let signer = OnlineSigner::load(&key).with_context(|| format!("cannot load the online key {}", key.display()))?;
+    let server_ca = settings.dir.join(ca::SERVER_CA_CERT);
+    let signer = OnlineKeys::load(&settings.dir).context("cannot load the online key")?;
     let server_ca_pem = std::fs::read_to_string(&server_ca)
         .with_context(|| format!("cannot read the server CA {}", server_ca.display()))?;
     let now = clock.now();
     let snapshot = db.read(move |conn| catalog::read(conn, &Snapshot::default(), now)).await;
     let snapshot = snapshot.context("cannot read rollouts and releases")?;
     if let Some(root) = &snapshot.root
-        && !root.root.roles.online.keyids.contains(&signer.key_id())
+        && !signer.any_of(&root.root.roles.online.keyids)
     {
-        let key = signer.key_id();
+        let key = signer.ids().iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         anyhow::bail!(
             "the published root does not list this server's online key {key}: devices would refuse every answer"
         );
@@ -284,9 +284,6 @@ async fn open(
         simulating: Simulating::default(),
     })
 }
-
-/// Name of the online key in the data directory.
-pub(crate) const ONLINE_KEY: &str = "online.key";
 
 fn serve_devices(
     settings: &Settings,

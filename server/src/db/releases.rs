@@ -38,6 +38,12 @@ pub(crate) fn get(conn: &mut DbConn, sha256: Digest) -> QueryResult<Option<Publi
     Ok(find::<_, Row>(conn, releases::table.find(Sha(sha256)).select(COLUMNS))?.map(Into::into))
 }
 
+/// Puts another envelope of the same release in the place of the one that is stored.
+pub(crate) fn set_envelope(conn: &mut DbConn, sha256: Digest, envelope: &[u8]) -> QueryResult<()> {
+    let row = diesel::update(releases::table.find(Sha(sha256))).set(releases::envelope.eq(envelope));
+    execute(conn, row).map(drop)
+}
+
 /// One release by product and version.
 pub(crate) fn by_version(conn: &mut DbConn, product: &Product, version: &Version) -> QueryResult<Option<Published>> {
     let query = releases::table

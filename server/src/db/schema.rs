@@ -127,6 +127,15 @@ diesel::table! {
 }
 
 diesel::table! {
+    heads (epoch, serial) {
+        epoch -> BigInt,
+        serial -> BigInt,
+        envelope -> Binary,
+        published_at -> BigInt,
+    }
+}
+
+diesel::table! {
     roots (version) {
         version -> BigInt,
         envelope -> Binary,

@@ -26,7 +26,7 @@ use super::admin::{
         enrolments::list, enrolments::accept, enrolments::reject,
         api_tokens::list, api_tokens::create, api_tokens::revoke,
         payloads::info, payloads::put,
-        trust::root, trust::publish,
+        trust::status, trust::root, trust::publish, trust::head, trust::publish_head,
         releases::list, releases::get, releases::publish,
         rollouts::list, rollouts::get, rollouts::create, rollouts::edit, rollouts::preview_new, rollouts::preview, rollouts::simulate,
         rollouts::start,

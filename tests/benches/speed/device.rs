@@ -169,6 +169,7 @@ fn check_in(facts: Facts) -> CheckIn {
         state: AgentState::Idle,
         progress: None,
         root_version: 1,
+        head_serial: None,
         free_bytes: Some(12_000_000_000),
         last_error: None,
         attacks: [].into(),

@@ -81,6 +81,7 @@ impl Software {
             max_bytes_per_s: None,
             next_checkin_s: FAR,
             root_version: 1,
+            head_serial: None,
             want: Vec::new(),
         };
         testing::signed(&instruction, &[&Keys::fixed().online])

@@ -83,11 +83,12 @@ fn told(runner: &mut Runner, waited: bool) {
         max_bytes_per_s: None,
         next_checkin_s: 300,
         root_version: 1,
+        head_serial: None,
         want: Vec::new(),
     };
     let bytes = testing::signed(&instruction, &[&Keys::fixed().online]);
-    let instruction = verify::instruction(&bytes, &runner.agent.root, asked).expect("an answer");
-    let answer = Some(Ok(Answer { instruction, release: None }));
+    let instruction = verify::instruction(&bytes, &runner.agent.trust.root(), &asked).expect("an answer");
+    let answer = Some(Ok(Answer { instruction, release: None, distrust: None }));
     runner.talked(Talk { asked: boottime(), waited, answer, reported: Ok(()) });
 }
 

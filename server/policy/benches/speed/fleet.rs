@@ -42,6 +42,7 @@ pub(crate) fn release(product: &str, version: &str, counter: u64) -> Release {
         requires_at_least: None,
         requires: Vec::new(),
         space_bytes: 0,
+        distrust: None,
     }
 }
 

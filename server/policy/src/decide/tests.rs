@@ -12,6 +12,7 @@ use crate::{
     guard::{Cap, Caps, Full, Holders, InFlight, Load},
     release::Release,
     rollout::{Membership, Rollout, RolloutState, Spec, WindowSpec},
+    trust::{Distrust, HeadTerms, Terms},
     window::{Gates, Mode},
 };
 
@@ -225,6 +226,38 @@ fn what_fits_no_longer_is_dropped() {
     let why = CancelWhy::NoLongerFits(Misfit::BelowFloor);
     assert_eq!(decision.step, Step::Cancel { assignment: one.id, why });
     assert_eq!(decision.reason.code, "below_floor");
+}
+
+#[test]
+fn what_was_taken_back_is_neither_offered_nor_activated() {
+    for (distrust, misfit) in [(Distrust::Revoked, Misfit::Revoked), (Distrust::Untrusted, Misfit::Untrusted)] {
+        let mut catalog = catalog(vec![running(1, &spec())]);
+        catalog.releases.values_mut().for_each(|release| release.distrust = Some(distrust));
+        let (device, one) = with(AssignmentState::Staged);
+        let why = CancelWhy::NoLongerFits(misfit);
+        assert_eq!(check(&catalog, &device).step, Step::Cancel { assignment: one.id, why });
+        let idle = check(&catalog, &till(1));
+        assert!(!matches!(idle.step, Step::GrantDownload { .. }), "{idle:?}");
+        assert_eq!(idle.reason.code, misfit.code());
+    }
+}
+
+#[test]
+fn nothing_goes_on_while_devices_install_nothing_new() {
+    let ended = at(NOW) - Duration::from_secs(1);
+    for (terms, code) in [
+        (Terms { root_expires: Some(ended), head: HeadTerms::NotNeeded }, "root_expired"),
+        (Terms { root_expires: None, head: HeadTerms::Missing }, "head_missing"),
+        (Terms { root_expires: None, head: HeadTerms::Until(ended) }, "head_expired"),
+    ] {
+        let catalog = catalog(vec![running(1, &spec())]).with_trust(terms);
+        let idle = check(&catalog, &till(1));
+        assert_eq!((idle.step, idle.reason.code.as_str()), (Step::Hold { assignment: None }, code));
+        let (device, one) = with(AssignmentState::Staged);
+        assert_eq!(check(&catalog, &device).step, Step::Hold { assignment: Some(one.id) });
+        let (device, _) = with(AssignmentState::Verifying);
+        assert!(matches!(check(&catalog, &device).step, Step::ContinueActivation { .. }), "what has begun is finished");
+    }
 }
 
 #[test]

@@ -157,6 +157,11 @@ fn before_rollouts<'a>(case: &Case<'a>) -> Option<Choice<'a>> {
         let step = Step::Hold { assignment: kept.map(|one| one.id) };
         return Some(Choice { step, cause: Cause::Other(why.code(), why.text(device)) });
     }
+    if let Some(stop) = case.catalog.trust.stop(case.now) {
+        let kept = device.assignments.iter().find(|one| one.is_on_device());
+        let step = Step::Hold { assignment: kept.map(|one| one.id) };
+        return Some(Choice { step, cause: Cause::Other(stop.code(), stop.text()) });
+    }
     device.assignments.iter().find_map(|assignment| {
         let rollout = case.catalog.rollout(assignment.rollout)?;
         match judge::over(case, rollout, Some(assignment)) {

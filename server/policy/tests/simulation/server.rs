@@ -146,6 +146,7 @@ impl Twin {
             requires_at_least: None,
             requires: Vec::new(),
             space_bytes: 0,
+            distrust: None,
         });
         let freezes = setup.freeze.map(|(from, to, region)| {
             let spec = FreezeSpec {

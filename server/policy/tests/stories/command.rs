@@ -403,6 +403,7 @@ fn release(world: &mut World, product: &str, version: &str, facts: &[&str]) {
         }),
         requires: facts.get("requires").map(|text| required(text)).into_iter().collect(),
         space_bytes: facts.get("space").map_or(0, |text| text.parse().unwrap()),
+        distrust: None,
     };
     world.ledger.catalog.releases.insert(release.digest, release);
 }

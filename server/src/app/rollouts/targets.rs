@@ -7,7 +7,7 @@ use callboard_policy::{
     release::Release,
     rollout::{Plan, SpecError},
 };
-use callboard_proto::{admin::RolloutSpec, digest::Digest, time::Timestamp};
+use callboard_proto::{admin::RolloutSpec, digest::Digest, problem::Code, time::Timestamp};
 
 use super::spec;
 use crate::{
@@ -39,7 +39,12 @@ pub(super) fn root(app: &App) -> Result<std::sync::Arc<PublishedRoot>> {
 /// Checks everything about a rollout that needs no devices; what is wrong is told at once.
 pub(super) fn check(conn: &mut DbConn, root: &PublishedRoot, wire: &RolloutSpec, digest: Digest) -> Result<Checked> {
     let published = db::releases::get(conn, digest)?.ok_or_else(|| Error::not_found("release", digest))?;
-    let release = releases::for_policy(&releases::open(&root.root, &published)?);
+    let opened = releases::open(root, &published)?;
+    if let Some((_, why)) = &opened.distrust {
+        let (product, version) = (&opened.release.product, &opened.release.version);
+        return Err(Error::refused(Code::WrongState, format!("{product} {version} cannot be rolled out: {why}")));
+    }
+    let release = releases::for_policy(&opened);
     let (mut targets, mut faults) = (Vec::new(), Vec::new());
     for (n, rule) in wire.halt.iter().enumerate() {
         let Some(name) = &rule.rollback_to else {
@@ -74,7 +79,11 @@ fn target(
         Err(Error::Refused { detail, .. }) => return Ok(Err(format!("{detail}; name a published one"))),
         Err(error) => return Err(error),
     };
-    let target = releases::for_policy(&releases::open(&root.root, &published)?);
+    let opened = releases::open(root, &published)?;
+    if let Some((_, why)) = &opened.distrust {
+        return Ok(Err(format!("devices would not go back to it: {why}")));
+    }
+    let target = releases::for_policy(&opened);
     Ok(guard::check_target(release, &target).map(|()| target))
 }
 

@@ -29,5 +29,5 @@ fn read(bytes: &[u8]) -> Result<Document, String> {
     if envelope.signatures.is_empty() {
         return Err("nobody has signed it yet: `callboard release sign` does".to_owned());
     }
-    serde_json::from_slice(&envelope.payload).map_err(|error| error.to_string())
+    envelope.claim().map_err(|error| error.to_string())
 }

@@ -24,7 +24,7 @@ pub(crate) async fn metrics(app: Data<App>) -> ApiResult<HttpResponse> {
     let overview = app::overview::overview(&app).await?;
     let now = app.clock.now();
     let expiries = expiry::all(&app).into_iter();
-    let remaining = expiries.map(|expiry| (expiry.what, expiry::seconds_until(expiry.at, now)));
+    let remaining = expiries.map(|one| (one.what, expiry::seconds_until(one.at, now), one.is_alarming(now)));
     let text = app.metrics.encode(&overview, remaining).map_err(|source| Error::Unexpected(source.to_string()))?;
     Ok(HttpResponse::Ok().content_type("application/openmetrics-text; version=1.0.0; charset=utf-8").body(text))
 }

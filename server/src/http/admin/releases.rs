@@ -61,7 +61,7 @@ pub(crate) async fn list(_: Operator, app: Data<App>, query: Query<List>) -> Api
         .await?;
     let page = page::page(found, rows, |release| release.sha256.to_string());
     let shown: Result<Vec<Release>, Error> =
-        page.items.iter().map(|release| app::releases::show(&root.root, release)).collect();
+        page.items.iter().map(|release| app::releases::show(&root, release)).collect();
     Ok(Json(Page { items: shown?, next: page.next }))
 }
 
@@ -71,7 +71,7 @@ pub(crate) async fn list(_: Operator, app: Data<App>, query: Query<List>) -> Api
 pub(crate) async fn get(_: Operator, app: Data<App>, path: Path<String>) -> ApiResult<Json<Release>> {
     let root = app.newest_root().ok_or_else(no_root)?;
     let found = app.db.read(move |conn| app::releases::resolve(conn, &path)).await?;
-    Ok(Json(app::releases::show(&root.root, &found)?))
+    Ok(Json(app::releases::show(&root, &found)?))
 }
 
 /// Publishes a signed release, whose payloads must have been uploaded.

@@ -1,7 +1,13 @@
 //! `/api/v1/trust`.
 
-use actix_web::{HttpResponse, web::Data};
-use callboard_proto::problem::{Code, Problem};
+use actix_web::{
+    HttpResponse,
+    web::{Data, Json},
+};
+use callboard_proto::{
+    admin::Trust,
+    problem::{Code, Problem},
+};
 
 use crate::{
     app::{self, App},
@@ -11,6 +17,12 @@ use crate::{
         problem::{ApiProblem, ApiResult},
     },
 };
+
+/// Keys, thresholds, ends, and what would break when.
+#[utoipa::path(get, path = "/trust", tag = "trust", responses((status = 200, body = Trust)))]
+pub(crate) async fn status(_: Operator, app: Data<App>) -> ApiResult<Json<Trust>> {
+    Ok(Json(app::trust::status::status(&app).await?))
+}
 
 /// The newest root, as it was published.
 #[utoipa::path(get, path = "/trust/root", tag = "trust",
@@ -25,5 +37,23 @@ pub(crate) async fn root(_: Operator, app: Data<App>) -> ApiResult<HttpResponse>
     responses((status = 204), (status = 422, body = Problem), (status = 409, body = Problem)))]
 pub(crate) async fn publish(_: Operator, app: Data<App>, body: Envelope) -> ApiResult<HttpResponse> {
     app::trust::publish_root(&app, body.0).await?;
+    Ok(HttpResponse::NoContent().finish())
+}
+
+/// The newest head, as it was published.
+#[utoipa::path(get, path = "/trust/head", tag = "trust",
+    responses((status = 200, description = "a DSSE envelope", body = Object), (status = 404, body = Problem)))]
+pub(crate) async fn head(_: Operator, app: Data<App>) -> ApiResult<HttpResponse> {
+    let root = app.newest_root();
+    let head = root.as_ref().and_then(|root| root.head.as_ref());
+    let head = head.ok_or_else(|| ApiProblem::new(Code::NotFound, "no head is published"))?;
+    Ok(HttpResponse::Ok().content_type("application/json").body(head.envelope.clone()))
+}
+
+/// Publishes a head.
+#[utoipa::path(post, path = "/trust/head", tag = "trust", request_body(content = Object, description = "a DSSE envelope"),
+    responses((status = 204), (status = 422, body = Problem), (status = 409, body = Problem)))]
+pub(crate) async fn publish_head(_: Operator, app: Data<App>, body: Envelope) -> ApiResult<HttpResponse> {
+    app::trust::head::publish(&app, body.0).await?;
     Ok(HttpResponse::NoContent().finish())
 }

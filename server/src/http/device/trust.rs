@@ -24,6 +24,13 @@ pub(crate) async fn newest_root(app: web::Data<App>) -> ApiResult<HttpResponse> 
     Ok(envelope(app.newest_root().ok_or_else(no_root)?.envelope.clone()))
 }
 
+pub(crate) async fn head(app: web::Data<App>) -> ApiResult<HttpResponse> {
+    let newest = app.newest_root();
+    let head = newest.as_ref().and_then(|root| root.head.as_ref());
+    let head = head.ok_or_else(|| ApiProblem::new(Code::NotFound, "no head is published"))?;
+    Ok(envelope(head.envelope.clone()))
+}
+
 pub(crate) async fn root(app: web::Data<App>, version: web::Path<String>) -> ApiResult<HttpResponse> {
     let version: u64 = params::parse("version", &version)?;
     let found = app.db.read(move |conn| Ok::<_, Error>(db::trust::root(conn, version)?)).await?;

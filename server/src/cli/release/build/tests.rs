@@ -5,7 +5,7 @@ use clap::Parser;
 use ed25519_dalek::SigningKey;
 
 use super::*;
-use crate::cli::{exit, release::sign};
+use crate::cli::{exit, key::PrivateKey, release::sign, signing::Signer};
 
 #[derive(Parser)]
 struct Line {
@@ -143,13 +143,14 @@ fn signatures_add_up_and_none_counts_twice() {
     let (envelope, _) = build(&args(dir.path(), &[]), now()).unwrap();
     let file = dir.path().join("out").join(ENVELOPE);
     let keys = [SigningKey::from_bytes(&[1; 32]), SigningKey::from_bytes(&[2; 32])];
+    let signer = |key: &SigningKey| Signer::Key(PrivateKey::Ed25519(key.clone()));
     for (n, key) in keys.iter().chain(&keys).enumerate() {
-        let (release, signatures) = sign::sign(&file, key).unwrap();
+        let (release, signed) = sign::sign(&file, &signer(key)).unwrap();
         assert_eq!(release.digest(), envelope.digest());
-        assert_eq!(signatures, (n + 1).min(2));
+        assert_eq!(signed.signatures.len(), (n + 1).min(2));
     }
     let once = fs::read(&file).unwrap();
-    sign::sign(&file, &keys[0]).unwrap();
+    sign::sign(&file, &signer(&keys[0])).unwrap();
     assert_eq!(fs::read(&file).unwrap(), once, "signing again changes nothing");
     let signed = Envelope::parse::<Release>(&once).unwrap();
     assert_eq!(signed.signers(&KeySet::new(keys.map(|key| key.verifying_key()))).len(), 2);
@@ -160,7 +161,7 @@ fn signatures_add_up_and_none_counts_twice() {
 fn what_is_not_a_release_is_not_signed() {
     let dir = scene();
     let file = dir.path().join(ENVELOPE);
-    let key = SigningKey::from_bytes(&[1; 32]);
+    let key = Signer::Key(PrivateKey::Ed25519(SigningKey::from_bytes(&[1; 32])));
     let body = br#"{"v":1}"#;
     let forged = Envelope {
         payload_type: "application/vnd.callboard.release.v1+json".to_owned(),
