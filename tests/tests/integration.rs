@@ -47,6 +47,7 @@ mod immediate;
 mod install;
 mod journal;
 mod last_place;
+mod leaving;
 mod long_poll;
 mod on_connect;
 mod operator;

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use callboard_proto::{
-    admin::{Device, DeviceStatus, Event, Overview, Page, Preview, RolloutState, Site, SiteState},
+    admin::{Assignment, Device, DeviceStatus, Event, Overview, Page, Preview, RolloutState, Site, SiteState},
     instruction::Action,
     problem::Code,
+    state::AssignmentState,
 };
 use callboard_tests::{
     device::{FakeDevice, Health},
@@ -150,6 +151,46 @@ fn the_devices_of_a_closed_site_are_in_no_rollout() {
         tell(server, "activate", &json!({}));
         york.settle(Health::Good);
         assert_eq!(york.version_of("pos-app"), Some("2.5.0"));
+    });
+}
+
+#[test]
+fn a_closed_site_that_opens_after_all_goes_on_with_what_it_was_in() {
+    on_both(|server| {
+        let [mut york, mut boston] = shops(server);
+        NewRelease::new("pos-app", "2.5.0", 101).publish(server);
+        server.roll_out(&rollout("base", "pos-app@2.5.0", &json!({ "priority": 1 })));
+        tell(server, "close", &because());
+        assert_eq!(server.rollout("patch").phases[0].counts.cancelled, 1);
+        assert_eq!(york.check_in().reason.code, "site_closed");
+        tell(server, "activate", &json!({}));
+        let counts = server.rollout("patch").phases[0].counts;
+        assert_eq!((counts.cancelled, counts.unreached), (0, 2));
+        york.settle(Health::Good);
+        assert_eq!(york.version_of("pos-app"), Some("2.5.0"));
+        let states: Vec<Assignment> = server.api().list("rollouts/patch/assignments");
+        assert_eq!(states[0].state, AssignmentState::Succeeded, "it had both, one after the other");
+        // What somebody wanted to end stays ended.
+        let cancel = json!({ "devices": ["pos-boston-001"], "reason": "sold" });
+        assert_eq!(boston.obey(Health::Good).action, Action::Download);
+        server.api().post::<Value>("rollouts/patch/devices/cancel", &cancel);
+        for verb in ["close", "activate"] {
+            server.api().try_post(&format!("sites/BOS-001/{verb}"), &because()).ok();
+        }
+        assert_eq!(server.rollout("patch").phases[0].counts.cancelled, 1);
+    });
+}
+
+#[test]
+fn a_till_that_moves_out_of_a_closed_shop_goes_on_with_what_it_was_in() {
+    on_both(|server| {
+        let [mut york, _] = shops(server);
+        tell(server, "close", &because());
+        let mut moved = callboard_tests::world::devices().into_iter().find(|one| one.name == york.name).unwrap();
+        moved.site = Some("BOS-001".parse().unwrap());
+        server.api().try_post("devices/import", &json!({ "devices": [moved] })).ok();
+        york.settle(Health::Good);
+        assert_eq!(york.version_of("pos-app"), Some("2.4.0"));
     });
 }
 

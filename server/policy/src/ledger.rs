@@ -20,7 +20,7 @@ use places::Places;
 use roaring::RoaringBitmap;
 
 use crate::{
-    assignment::{self, Event, IllegalTransition, Terms, Unheard},
+    assignment::{self, Event, IllegalTransition, Terms, Unheard, is_failure},
     bucket::bucket,
     catalog::Catalog,
     decide::{self, Admission, Decision, Step},
@@ -226,15 +226,24 @@ impl Ledger {
         Ok(decision)
     }
 
-    /// The device got a new certificate: it begins anew, and what it had under way is nobody's any more.
+    /// The device got a new certificate: it begins anew. What it had under way is nobody's any more, and what failed on it
+    /// counts no longer.
     ///
     /// # Errors
     /// Never: what is under way may always be left.
     pub fn enrol(&mut self, now: Timestamp, unit: &mut Unit) -> Result<(), IllegalTransition> {
-        let open = |one: &&Assignment| !one.state.is_final() || one.state == AssignmentState::TimedOut;
-        let open: Vec<AssignmentId> = unit.device.assignments.iter().filter(open).map(|one| one.id).collect();
-        for id in open {
-            self.decided(now, unit, id, Event::Left)?;
+        let unsettled = |one: &&Assignment| !one.state.is_final() || is_failure(one.state);
+        let unsettled: Vec<_> =
+            unit.device.assignments.iter().filter(unsettled).map(|one| (one.id, one.rollout, one.state)).collect();
+        for (id, rollout, state) in unsettled {
+            // What became of a rollout that is over stays as it was.
+            let over = self.rollout(rollout).is_none_or(|rollout| !rollout.state.is_active());
+            match state {
+                AssignmentState::Failed | AssignmentState::RolledBack if over => {
+                    self.happen(now, unit, id, Event::Skipped)?;
+                }
+                _ => self.decided(now, unit, id, Event::Left)?,
+            }
         }
         unit.begin_anew(now);
         for standing in self.standings.values_mut() {

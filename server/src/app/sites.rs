@@ -11,7 +11,7 @@ use callboard_proto::{
 };
 use chrono_tz::Tz;
 
-use super::{App, Because, Error, Result, devices, eligibility, rollouts};
+use super::{App, Because, Error, Result, assignments, devices, eligibility, rollouts};
 use crate::db::{self, DbConn, events::NewEvent, sites::Site};
 
 /// What a list may speak of.
@@ -202,6 +202,11 @@ pub(crate) async fn change_state(app: &App, reference: String, to: SiteState, be
         if to == SiteState::Closed {
             for device in db::devices::of_site(conn, site)? {
                 rollouts::members::leave(conn, device, now)?;
+            }
+        }
+        if (site.state, to) == (SiteState::Closed, SiteState::Active) {
+            for device in db::devices::of_site(conn, site)? {
+                assignments::come_back(conn, device, now)?;
             }
         }
         site.suspension = match (site.state, to) {

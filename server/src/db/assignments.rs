@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use callboard_policy::{
+    assignment::is_failure,
     device::{Assignment, Deferral, Device},
     rhythm::Rhythm,
     timer,
@@ -14,14 +15,13 @@ use callboard_proto::{
     time::Timestamp,
 };
 use diesel::{
-    AsChangeset, BoolExpressionMethods as _, ExpressionMethods, Insertable, NullableExpressionMethods as _, QueryDsl,
-    QueryResult, Queryable,
+    AsChangeset, ExpressionMethods, Insertable, NullableExpressionMethods as _, QueryDsl, QueryResult, Queryable,
 };
 use roaring::RoaringBitmap;
 
 use super::{
     conn::{DbConn, execute, find, load},
-    penalties,
+    life, penalties,
     schema::{assignments, devices, releases, rollouts},
     types::{Ms, Sha, Uid, at_place, from_json, parse, place, to_i64, to_json, to_u32, to_u64},
 };
@@ -40,6 +40,8 @@ pub(crate) struct Record {
     pub(crate) failure: Option<Failure>,
     /// Where the device stood when it was granted what it holds, or held last: one that moves keeps its place there.
     pub(crate) granted_site: Option<SiteId>,
+    /// It was cancelled because the device left, not because anybody wanted it.
+    pub(crate) departed: bool,
     pub(crate) updated_at: Timestamp,
     /// When the device is usually there, as far as its timers ask: any time, until one has gone off.
     pub(crate) rhythm: Rhythm,
@@ -64,6 +66,7 @@ struct Row {
     begun: i16,
     lapsed: i16,
     silent: i16,
+    departed: i16,
     deferred: Option<i16>,
     attention_since: Option<Ms>,
     _timer_at: Option<Ms>,
@@ -103,6 +106,7 @@ impl Row {
             seq: to_u32(self.seq),
             failure: self.failure.as_deref().map(from_json).transpose()?,
             granted_site: self.granted_site.as_deref().map(parse).transpose()?,
+            departed: self.departed != 0,
             updated_at: self.updated_at.into(),
             rhythm: Rhythm::ALWAYS,
         })
@@ -117,7 +121,7 @@ pub(super) fn column(state: AssignmentState) -> i16 {
 /// Reads a device's assignments into it, and the releases that rolled back on it. A device that was imaged anew, or has
 /// enrolled anew, has begun a new life.
 pub(super) fn attach(conn: &mut DbConn, device: &mut Device, imaged_at: Option<Timestamp>) -> QueryResult<()> {
-    let since = device.enrolled_at.max(imaged_at).unwrap_or_default();
+    let since = life::since(device.enrolled_at, imaged_at);
     let query = assignments::table
         .inner_join(releases::table)
         .filter(assignments::device_id.eq(Uid::from(device.id)))
@@ -148,14 +152,24 @@ pub(crate) fn of(conn: &mut DbConn, rollout: RolloutId, device: DeviceId) -> Que
     Ok(records(load(conn, query.select((assignments::all_columns, OF_RELEASE)))?)?.pop())
 }
 
-/// What is unfinished on a device, of whichever life: it may still hold something, or say something of it.
-pub(crate) fn unfinished(conn: &mut DbConn, device: DeviceId) -> QueryResult<Vec<Record>> {
-    let open =
-        AssignmentState::ALL.into_iter().filter(|state| !state.is_final() || *state == AssignmentState::TimedOut);
+/// What is unfinished on a device or has failed there, of whichever life: it may still hold something, or count.
+pub(crate) fn unsettled(conn: &mut DbConn, device: DeviceId) -> QueryResult<Vec<Record>> {
+    let unsettled = AssignmentState::ALL.into_iter().filter(|state| !state.is_final() || is_failure(*state));
     let query = assignments::table
         .inner_join(releases::table)
         .filter(assignments::device_id.eq(Uid::from(device)))
-        .filter(assignments::state.eq_any(open.map(column).collect::<Vec<_>>()));
+        .filter(assignments::state.eq_any(unsettled.map(column).collect::<Vec<_>>()));
+    records(load(conn, query.select((assignments::all_columns, OF_RELEASE)))?)
+}
+
+/// What a device that is in service was in when it left.
+pub(crate) fn departed(conn: &mut DbConn, device: DeviceId) -> QueryResult<Vec<Record>> {
+    let query = assignments::table
+        .inner_join(releases::table)
+        .inner_join(devices::table)
+        .filter(devices::decommissioned_at.is_null())
+        .filter(assignments::device_id.eq(Uid::from(device)))
+        .filter(assignments::departed.eq(1));
     records(load(conn, query.select((assignments::all_columns, OF_RELEASE)))?)
 }
 
@@ -224,18 +238,12 @@ pub(crate) fn failures(conn: &mut DbConn, rollout: RolloutId, limit: i64) -> Que
         .inner_join(devices::table)
         .filter(assignments::rollout_id.eq(Uid::from(rollout)))
         .filter(assignments::state.eq_any(states.to_vec()))
-        .filter(own_life().assume_not_null())
+        .filter(life::own_assignment().assume_not_null())
         .order((assignments::updated_at.desc(), assignments::id.desc()))
         .limit(limit)
         .select((assignments::all_columns, OF_RELEASE, devices::name));
     let rows: Vec<(Row, _, String)> = load(conn, query)?;
     rows.into_iter().map(|(row, release, name)| Ok((row.into_record(release)?, name))).collect()
-}
-
-/// Assignments of the life that a device leads now: one that enrolled anew began another one.
-#[diesel::dsl::auto_type(no_type_alias)]
-fn own_life() -> _ {
-    devices::enrolled_at.is_null().or(assignments::created_at.nullable().ge(devices::enrolled_at))
 }
 
 /// Numbers of the devices on which a rollout has succeeded, in the life that they lead now.
@@ -245,7 +253,7 @@ pub(crate) fn got(conn: &mut DbConn, rollout: RolloutId) -> QueryResult<RoaringB
         .filter(assignments::rollout_id.eq(Uid::from(rollout)))
         .filter(assignments::state.eq(column(AssignmentState::Succeeded)))
         .filter(devices::decommissioned_at.is_null())
-        .filter(own_life().assume_not_null())
+        .filter(life::own_assignment().assume_not_null())
         .select(devices::number);
     let numbers: Vec<i64> = load(conn, query)?;
     Ok(numbers.into_iter().map(to_u32).collect())
@@ -264,6 +272,19 @@ pub(crate) fn in_states(
         .inner_join(releases::table)
         .filter(assignments::rollout_id.eq(Uid::from(rollout)))
         .filter(assignments::state.eq_any(states))
+        .filter(assignments::id.gt(Uid::from(after)))
+        .order(assignments::id)
+        .limit(limit);
+    records(load(conn, query.select((assignments::all_columns, OF_RELEASE)))?)
+}
+
+/// A page of a rollout's assignments that are their devices' own, in the order of ids.
+pub(crate) fn own(conn: &mut DbConn, rollout: RolloutId, after: AssignmentId, limit: i64) -> QueryResult<Vec<Record>> {
+    let query = assignments::table
+        .inner_join(releases::table)
+        .inner_join(devices::table)
+        .filter(assignments::rollout_id.eq(Uid::from(rollout)))
+        .filter(life::own_assignment().assume_not_null())
         .filter(assignments::id.gt(Uid::from(after)))
         .order(assignments::id)
         .limit(limit);
@@ -318,7 +339,7 @@ pub(crate) fn failing(
         .inner_join(devices::table)
         .inner_join(rollouts::table)
         .filter(assignments::attention_since.is_not_null())
-        .filter(own_life().assume_not_null())
+        .filter(life::own_assignment().assume_not_null())
         .filter(assignments::id.gt(Uid::from(after)))
         .order(assignments::id)
         .limit(limit)
@@ -387,6 +408,7 @@ struct Values {
     begun: i16,
     lapsed: i16,
     silent: i16,
+    departed: i16,
     deferred: Option<i16>,
     attention_since: Option<Ms>,
     timer_at: Option<Ms>,
@@ -409,6 +431,7 @@ impl Values {
             begun: one.begun.into(),
             lapsed: one.lapsed.into(),
             silent: one.silent.into(),
+            departed: (record.departed && one.state == AssignmentState::Cancelled).into(),
             deferred: one.deferred.map(|why| place(&Deferral::ALL, &why)),
             attention_since: one.attention_since.map(Ms::from),
             // Whoever changes an assignment sets its timer with it.

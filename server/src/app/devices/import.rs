@@ -6,7 +6,7 @@
 
 use std::{collections::BTreeSet, fmt::Write as _};
 
-use callboard_policy::device::Device;
+use callboard_policy::{device::Device, site::SiteState};
 use callboard_proto::{
     admin::{ImportDevice, ImportDevices, Imported, MAX_IMPORT},
     check_in::Installed,
@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use super::{edited, serial};
 use crate::{
-    app::{App, Error, Result, eligibility},
+    app::{App, Error, Result, assignments, eligibility},
     db::{
         self, DbConn,
         devices::{NewDevice, Record},
@@ -43,6 +43,14 @@ struct Update {
     after: Device,
 }
 
+impl Update {
+    /// Whether it moves away from a closed site.
+    fn reopens(&self) -> bool {
+        let closed = |device: &Device| device.site_rules.state == SiteState::Closed;
+        closed(&self.before) && !closed(&self.after)
+    }
+}
+
 /// Takes all devices of the list, or none.
 pub(crate) async fn import(app: &App, import: ImportDevices) -> Result<Imported> {
     check(&import)?;
@@ -58,6 +66,9 @@ pub(crate) async fn import(app: &App, import: ImportDevices) -> Result<Imported>
                 db::devices::insert(conn, &plan.new, now)?;
                 for update in &plan.updated {
                     db::devices::update_imported(conn, update.wanted.id, &update.wanted, now)?;
+                    if update.reopens() {
+                        assignments::come_back(conn, update.wanted.id, now)?;
+                    }
                     changed.push(update.wanted.id);
                 }
                 let text = format!("{created} devices were imported, {updated} changed");
@@ -68,7 +79,10 @@ pub(crate) async fn import(app: &App, import: ImportDevices) -> Result<Imported>
             Ok::<_, Error>((Imported { created, updated, unchanged: plan.unchanged, dry_run, eligible }, changed))
         })
         .await?;
-    changed.into_iter().for_each(|id| app.forget_device(id));
+    if !changed.is_empty() {
+        changed.into_iter().for_each(|id| app.forget_device(id));
+        app.refresh_catalog().await?;
+    }
     Ok(outcome)
 }
 
