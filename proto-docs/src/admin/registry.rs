@@ -315,6 +315,13 @@ pub struct Explanation {
     /// The time it was decided for.
     #[cfg_attr(feature = "openapi", schema(value_type = String, format = DateTime))]
     pub now: Timestamp,
+    /// Its last check-in.
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, format = DateTime))]
+    pub last_seen: Option<Timestamp>,
+    /// When its next check-in is to be expected: as it was told, or when it is usually there again. In the past if it is
+    /// overdue; none if it never checked in, never comes, or is out of service.
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, format = DateTime))]
+    pub expected_at: Option<Timestamp>,
     /// What its next check-in would bring.
     pub next: Reason,
     /// Seconds after it in which the device would be told to ask again; sooner if it waits for answers.

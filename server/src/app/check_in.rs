@@ -78,7 +78,8 @@ pub(crate) async fn answer(app: &App, known: Arc<Known>, question: &mut Question
     if let Some(until) = question.waits(&instruction, decision.next_check_in) {
         return Ok(Reply::Later(until));
     }
-    known.set_told(Told::of(&instruction));
+    let asks_again = now + Duration::from_secs(instruction.next_checkin_s.into());
+    known.set_told(Told::of(&instruction), asks_again);
     app.metrics.check_in(instruction.action, began.elapsed());
     let signed = app.signer.sign(&instruction);
     signed.map(Reply::Signed).map_err(|source| Error::Unexpected(format!("sign an instruction: {source}")))
@@ -101,6 +102,7 @@ fn note(app: &App, known: &Known, body: &CheckIn, before: &LastContact, contact:
         last_error: body.last_error.clone(),
         works_on: contact.works_on,
         told: before.told,
+        asks_again: before.asks_again,
         rhythm: Some(rhythm),
     });
 }

@@ -64,6 +64,8 @@ pub(crate) struct LastContact {
     pub(crate) works_on: Option<AssignmentId>,
     /// What it was told.
     pub(crate) told: Option<Told>,
+    /// And when it is to ask again; a server that has not told it so knows nothing of that.
+    pub(crate) asks_again: Option<Timestamp>,
     /// When it is usually there; `None` before its first check-in. In the database too.
     pub(crate) rhythm: Option<Rhythm>,
 }
@@ -92,8 +94,9 @@ impl Known {
         self.locked().told
     }
 
-    pub(crate) fn set_told(&self, told: Told) {
-        self.locked().told = Some(told);
+    pub(crate) fn set_told(&self, told: Told, asks_again: Timestamp) {
+        let mut contact = self.locked();
+        (contact.told, contact.asks_again) = (Some(told), Some(asks_again));
     }
 
     fn locked(&self) -> MutexGuard<'_, LastContact> {
@@ -134,11 +137,16 @@ pub(crate) async fn last_contact(app: &App, known: &Known, boot_id: &str, now: T
     if !away && own.boot_id.as_deref() == Some(boot_id) {
         return Ok(own);
     }
-    let id = known.record.device.id;
+    last_contact_anywhere(app, known).await
+}
+
+/// What a device said last, to whichever server.
+pub(crate) async fn last_contact_anywhere(app: &App, known: &Known) -> Result<LastContact> {
+    let (own, id) = (known.contact(), known.record.device.id);
     let (last_seen, absence, boot_id, rhythm) =
         app.db.read(move |conn| Ok::<_, Error>(db::devices::last_seen(conn, id)?)).await?;
     let newer = last_seen > own.last_seen;
-    Ok(if newer { LastContact { last_seen, absence, boot_id, rhythm, ..own } } else { own })
+    Ok(if newer { LastContact { last_seen, absence, boot_id, rhythm, asks_again: None, ..own } } else { own })
 }
 
 fn remember(app: &App, mut record: Record, mut contact: LastContact, pace: Arc<DefaultDirectRateLimiter>) -> Known {
