@@ -1,4 +1,4 @@
-//! A device that is scrapped, enrolled anew or imaged anew: what failed on it before says nothing of a release any more.
+//! A device that is scrapped, enrolled anew or imaged anew: what failed on it before says nothing of a release.
 
 use std::time::Duration;
 
@@ -98,7 +98,8 @@ fn a_failure_leaves_the_gate_with_its_device() {
     for how in ALL {
         on_both(|server| {
             let mut tills: [FakeDevice; 4] = fleet(server);
-            let phases = json!([{ "name": "first", "percent": 50, "completed_percent": 100 }, { "name": "all", "percent": 100 }]);
+            let first = json!({ "name": "first", "percent": 50, "completed_percent": 100 });
+            let phases = json!([first, { "name": "all", "percent": 100 }]);
             server.roll_out(&rollout("r", "pos-app@2.0.0", &json!({ "policy": "progressive", "phases": phases })));
             let mut first: Vec<&mut FakeDevice> = tills
                 .iter_mut()
@@ -108,10 +109,14 @@ fn a_failure_leaves_the_gate_with_its_device() {
             assert_eq!(server.rollout("r").state, RolloutState::Paused);
             let again = leave(server, first[0], how);
             server.tell_rollout("r", "resume");
-            first[1].settle(Health::Good);
-            if let Some(mut again) = again {
-                assert_eq!(server.rollout("r").phases[1].opened_at, None, "{how:?}: it is waited for");
-                again.settle(Health::Good);
+            match again {
+                Some(mut again) => {
+                    assert_eq!(again.obey(Health::Good).action, Action::Download, "{how:?}");
+                    first[1].settle(Health::Good);
+                    assert_eq!(server.rollout("r").phases[1].opened_at, None, "{how:?}: it is waited for");
+                    again.settle(Health::Good);
+                }
+                None => drop(first[1].settle(Health::Good)),
             }
             assert!(server.rollout("r").phases[1].opened_at.is_some(), "{how:?}");
         });

@@ -23,7 +23,11 @@ use callboard_proto::{
 use chrono_tz::Tz;
 use governor::{DefaultDirectRateLimiter, RateLimiter};
 
-use super::{ABANDONED_AFTER, App, Error, Result, check_in::Told, eligibility};
+use super::{
+    ABANDONED_AFTER, App, Error, Result,
+    check_in::Told,
+    eligibility::{self, Change},
+};
 mod import;
 mod serial;
 
@@ -247,12 +251,20 @@ fn edited(
         Some(id) => db::sites::get(conn, id)?,
         None => None,
     };
-    let mut labels = site.as_ref().map(|site| site.labels.clone()).unwrap_or_default();
+    standing_at(old.device.clone(), own, site.as_ref())
+}
+
+/// The device as it is with these labels and at this site.
+pub(crate) fn standing_at(
+    device: Device,
+    own: &BTreeMap<String, String>,
+    site: Option<&db::sites::Site>,
+) -> Result<Device> {
+    let mut labels = site.map(|site| site.labels.clone()).unwrap_or_default();
     labels.extend(own.clone());
-    let site_tz = site.as_ref().map(|site| site.tz);
-    let rules = site.as_ref().map(|site| site.rules().map_err(Error::Unexpected)).transpose()?;
-    let site_rules = rules.unwrap_or_default();
-    Ok(Device { labels, site: site.map(|site| site.id), site_tz, site_rules, ..old.device.clone() })
+    let site_tz = site.map(|site| site.tz);
+    let site_rules = site.map(|site| site.rules().map_err(Error::Unexpected)).transpose()?.unwrap_or_default();
+    Ok(Device { labels, site: site.map(|site| site.id.clone()), site_tz, site_rules, ..device })
 }
 
 /// Sets and removes labels of every device that the selector selects.
@@ -266,7 +278,7 @@ pub(crate) async fn edit_labels(app: &App, edit: EditLabels) -> Result<Imported>
         .db
         .write(move |conn| {
             let mut outcome = Imported { created: 0, updated: 0, unchanged: 0, dry_run, eligible: Vec::new() };
-            let (mut pairs, mut edits) = (Vec::new(), Vec::new());
+            let (mut changes, mut edits) = (Vec::new(), Vec::new());
             each(conn, &selector, &context, Whom::InService, |conn, records| {
                 for old in records {
                     let mut own = old.own_labels.clone();
@@ -280,11 +292,11 @@ pub(crate) async fn edit_labels(app: &App, edit: EditLabels) -> Result<Imported>
                     outcome.updated += 1;
                     let after = edited(conn, &old, &own, old.device.site.as_ref())?;
                     edits.push((old.device.id, own));
-                    pairs.push((old.device, after));
+                    changes.push(Change { before: Some(old.device), after });
                 }
                 Ok(())
             })?;
-            outcome.eligible = eligibility::of_devices(&catalog, &pairs, now);
+            outcome.eligible = eligibility::of_devices(conn, &catalog, &changes, now)?;
             if dry_run {
                 return Ok((outcome, Vec::new()));
             }

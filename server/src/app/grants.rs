@@ -10,14 +10,17 @@ use callboard_policy::{
     audience::Exclusion,
     decide::{Admission, Step},
     device::{Assignment, Device},
-    guard::{self, Grant, Limits, Load},
+    guard::{self, Grant, HaltAction, Limits, Load},
     release::{Misfit, Release},
+    rollout::Plan,
 };
 use callboard_proto::{
     ids::{AssignmentId, RolloutId},
     report::{Failure, FailureClass},
     time::Timestamp,
 };
+
+mod stranded;
 
 use super::{
     App, Error, Result,
@@ -43,6 +46,8 @@ struct Terms {
     release: Release,
     limits: Limits,
     grant: Grant,
+    /// If it may have to be taken back.
+    undone: Option<Box<Plan>>,
 }
 
 /// Whether a step was taken.
@@ -64,7 +69,9 @@ pub(crate) async fn take(app: &App, basis: Basis, step: Step, wanted: Option<Wan
         release: release.clone(),
         limits: rollout.plan.limits,
         grant,
+        undone: goes_back(&rollout.plan).then(|| Box::new(rollout.plan.clone())),
     });
+    let root = app.newest_root();
     let above = app.second_person_above;
     app.db
         .write(move |conn| {
@@ -81,11 +88,19 @@ pub(crate) async fn take(app: &App, basis: Basis, step: Step, wanted: Option<Wan
             if let Some(denied) = terms.as_ref().map(|terms| denied(conn, &basis, terms)).transpose()?.flatten() {
                 return Ok(denied);
             }
+            if let (Step::GrantDownload { .. }, Some(terms), Some(root)) = (step, &terms, &root) {
+                stranded::warn(conn, &root.root, &basis, terms)?;
+            }
             let catalog_changed = apply(conn, &basis, step, terms.as_ref())?;
             db::devices::touch(conn, basis.device.id, basis.now)?;
             Ok::<_, Error>(Outcome::Done { catalog_changed })
         })
         .await
+}
+
+/// Whether a halt brings devices back to something older.
+fn goes_back(plan: &Plan) -> bool {
+    plan.halt.iter().any(|rule| matches!(rule.action, HaltAction::RollBackTo(_)))
 }
 
 /// The last place may have been taken since the decision was made.

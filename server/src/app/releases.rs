@@ -123,6 +123,8 @@ pub(crate) fn show(root: &Root, published: &Published) -> Result<admin::Release>
         counter: release.counter,
         min_floor: release.min_floor,
         requires_at_least: release.requires_at_least,
+        requires_agent: release.requires_agent,
+        not_after: release.not_after,
         kind: release.kind,
         channels: release.channels,
         hw: release.hw,

@@ -1,6 +1,6 @@
 //! Assignments: one device in one rollout. Rows are made at the first grant.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use callboard_policy::{
     assignment::is_failure,
@@ -29,6 +29,9 @@ use super::{
 /// What of its release an assignment is read with.
 const OF_RELEASE: (releases::product, releases::epoch, releases::counter) =
     (releases::product, releases::epoch, releases::counter);
+
+/// Devices that one statement asks for: every one is a bind parameter.
+const AT_A_TIME: usize = 1000;
 
 /// An assignment with what only the registry needs.
 #[derive(Clone, Debug)]
@@ -289,6 +292,33 @@ pub(crate) fn own(conn: &mut DbConn, rollout: RolloutId, after: AssignmentId, li
         .order(assignments::id)
         .limit(limit);
     records(load(conn, query.select((assignments::all_columns, OF_RELEASE)))?)
+}
+
+/// How far a device is with a rollout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Standing {
+    pub(crate) state: AssignmentState,
+    /// It was cancelled because the device left.
+    pub(crate) departed: bool,
+}
+
+/// How far those of the devices are with a rollout that have begun with it in the life that they lead now.
+pub(crate) fn standings(conn: &mut DbConn, rollout: RolloutId, numbers: &[u32]) -> QueryResult<HashMap<u32, Standing>> {
+    let mut all = HashMap::new();
+    for numbers in numbers.chunks(AT_A_TIME) {
+        let query = assignments::table
+            .inner_join(devices::table)
+            .filter(assignments::rollout_id.eq(Uid::from(rollout)))
+            .filter(devices::number.eq_any(numbers.iter().copied().map(i64::from).collect::<Vec<_>>()))
+            .filter(life::own_assignment().assume_not_null())
+            .select((devices::number, assignments::state, assignments::departed));
+        let rows: Vec<(i64, i16, i16)> = load(conn, query)?;
+        for (number, state, departed) in rows {
+            let state = at_place(&AssignmentState::ALL, state, "assignment state")?;
+            all.insert(to_u32(number), Standing { state, departed: departed != 0 });
+        }
+    }
+    Ok(all)
 }
 
 /// Numbers of devices whose assignment in a rollout is in one of some states.

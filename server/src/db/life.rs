@@ -1,5 +1,5 @@
-//! The life that a device leads: it begins when the device enrols, and anew when its system was installed anew. Nothing of
-//! what was before is the device's own any more. Here, and nowhere else, is said what is.
+//! The life that a device leads: it begins when the device enrols, and anew when its system was installed anew. Nothing
+//! of what was before is the device's own any more. Here, and nowhere else, is said what is.
 
 use callboard_proto::time::Timestamp;
 use diesel::{BoolExpressionMethods as _, ExpressionMethods as _, NullableExpressionMethods as _};

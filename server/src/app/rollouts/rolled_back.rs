@@ -18,14 +18,14 @@ use crate::{
 const STEP: i64 = 5000;
 
 /// Where a release rolled back.
-pub(super) struct RolledBack {
+pub(crate) struct RolledBack {
     release: Digest,
     devices: HashSet<DeviceId>,
 }
 
 impl RolledBack {
     /// Looks up all devices.
-    pub(super) fn of(conn: &mut DbConn, release: Digest) -> Result<Self> {
+    pub(crate) fn of(conn: &mut DbConn, release: Digest) -> Result<Self> {
         let mut devices = HashSet::new();
         let mut after = Id::from_uuid(Uuid::nil());
         loop {
@@ -38,9 +38,14 @@ impl RolledBack {
         }
     }
 
+    /// Whether it rolled back there.
+    pub(crate) fn has(&self, device: DeviceId) -> bool {
+        self.devices.contains(&device)
+    }
+
     /// Tells a device that was read without it.
     pub(super) fn note(&self, device: &mut Device) {
-        if self.devices.contains(&device.id) {
+        if self.has(device.id) {
             device.bad_releases.push(self.release);
         }
     }
