@@ -12,7 +12,8 @@ usage() {
 usage: install-agent.sh --bundle FILE [options]
        install-agent.sh --root DIR [options]
 
-  --bundle FILE        the enrolment bundle (callboard token create --bundle FILE); not for a device that is enrolled
+  --bundle FILE        the enrolment bundle (callboard token create --bundle FILE); not for a device that is enrolled.
+                       With --root each copy of the image enrols with it at its first start
   --name NAME          the name the device would like to have
   --product NAME=DIR   a product to be updated and its directory; may be repeated; used for a new agent.toml only, but
                        the unit may write there from then on
@@ -23,7 +24,7 @@ usage: install-agent.sh --bundle FILE [options]
   --hw MODEL           the hardware model; used for a new agent.toml only
   --config FILE        an agent.toml to install instead of a generated one; used if there is none yet
   --program FILE       the agent's program (default: callboard-agent beside this script)
-  --root DIR           install below DIR, as into an image: nothing is enrolled or started
+  --root DIR           install below DIR, as into an image: nothing is enrolled or started now
   --no-start           enrol, but do not start the service
   --help               this text
 
@@ -125,6 +126,7 @@ bin=$root/usr/local/bin/callboard-agent
 etc=$root/etc/callboard
 unit=$root/etc/systemd/system/callboard-agent.service
 dropin=$unit.d/directories.conf
+enrol=$root/etc/systemd/system/callboard-enrol.service
 
 # Puts a file in place by one rename: there is never none and never half of it. An earlier one is kept until all is well.
 put() { # FROM TO MODE
@@ -156,7 +158,7 @@ keep() {
 
 # Takes back what `put` has done.
 undo() {
-    for file in "$etc/agent.toml" "$bin" "$unit" "$dropin"; do
+    for file in "$etc/agent.toml" "$bin" "$unit" "$dropin" "$enrol" "$enrol.d/state.conf" "$etc/bundle.json"; do
         if [ -f "$file.old" ]; then
             mv -f "$file.old" "$file"
         elif [ -f "$work/made.$(basename "$file")" ]; then
@@ -166,7 +168,7 @@ undo() {
 }
 
 forget() {
-    rm -f "$bin.old" "$unit.old" "$dropin.old"
+    rm -f "$bin.old" "$unit.old" "$dropin.old" "$enrol.old" "$enrol.d/state.conf.old" "$etc/bundle.json.old"
 }
 
 generated() {
@@ -239,7 +241,12 @@ if [ -f "$here/callboard-agent.service" ]; then
 fi
 
 # Then the enrolment: what is not enrolled is not installed either.
-if [ -n "$root" ]; then
+if [ -n "$root" ] && [ -n "$bundle" ]; then
+    [ -f "$here/callboard-enrol.service" ] || bad 'callboard-enrol.service is missing beside this script'
+    "$program" config check --config "$work/agent.toml" --bundle "$bundle" >/dev/null ||
+        fail 'the bundle cannot be used, see above; nothing was changed'
+    say "each copy of $root enrols with the bundle at its first start"
+elif [ -n "$root" ]; then
     say "nothing is enrolled below $root; on the device itself: callboard-agent enrol --bundle FILE"
 elif known=$("$program" status --config "$work/agent.toml" 2>/dev/null); then
     say "enrolled already: $(printf '%s\n' "$known" | sed -n -e 's/^device  *//p' -e 's/^server  *//p' | paste -s -d ' ' -)"
@@ -260,6 +267,21 @@ fi
 directories >"$work/directories.conf"
 if grep -q = "$work/directories.conf"; then
     put "$work/directories.conf" "$dropin" 0644
+fi
+if [ -n "$root" ] && [ -n "$bundle" ]; then
+    put "$here/callboard-enrol.service" "$enrol" 0644
+    if [ "$state_dir" != /var/lib/callboard ]; then
+        {
+            printf '# Made by install-agent.sh, of agent.toml.\n[Unit]\nRequiresMountsFor=%s\n' "$state_dir"
+            printf '[Service]\nStateDirectory=\nReadWritePaths=%s\n' "$state_dir"
+        } >"$work/state.conf"
+        put "$work/state.conf" "$enrol.d/state.conf" 0644
+    fi
+    put "$bundle" "$etc/bundle.json" 0600
+    mkdir -p "$root/etc/systemd/system/multi-user.target.wants"
+    for name in callboard-enrol callboard-agent; do
+        ln -sf "../$name.service" "$root/etc/systemd/system/multi-user.target.wants/$name.service"
+    done
 fi
 mkdir -p "$state"
 chmod 0700 "$state"

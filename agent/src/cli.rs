@@ -13,7 +13,9 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::config::{DEFAULT_PATH, Settings};
 
+mod doctor;
 mod enrol;
+mod prepare_image;
 mod run;
 mod show;
 
@@ -61,6 +63,30 @@ enum Verb {
         #[arg(long, value_enum, default_value = "text")]
         output: Output,
     },
+    /// Find out what keeps this device from its updates, and what to do about it.
+    ///
+    /// Looks at disk, products, identity, clock, name server, proxy, firewall, TLS and what the server knows of this
+    /// device. Changes nothing and uses no token; a running agent is not disturbed. Exit 1 if something is in the way.
+    Doctor {
+        #[command(flatten)]
+        config: ConfigPath,
+        /// Look at the way to the server of this bundle, before the device is enrolled.
+        #[arg(long, value_name = "FILE")]
+        bundle: Option<PathBuf>,
+        #[arg(long, value_enum, default_value = "text")]
+        output: Output,
+    },
+    /// Forget which device this machine is, before its disk is copied.
+    ///
+    /// Key, certificate, root and reports go; installed releases and their floors stay. Each copy enrols anew, with a key
+    /// of its own. Stop the agent first.
+    PrepareImage {
+        #[command(flatten)]
+        config: ConfigPath,
+        /// Yes, this machine is to be no device any more.
+        #[arg(long)]
+        forget_this_device: bool,
+    },
     /// Work with the configuration.
     Config {
         #[command(subcommand)]
@@ -74,6 +100,9 @@ enum ConfigVerb {
     Check {
         #[command(flatten)]
         config: ConfigPath,
+        /// Whether this enrolment bundle is, too. Nobody is asked, and its token is not used.
+        #[arg(long, value_name = "FILE")]
+        bundle: Option<PathBuf>,
     },
     /// List the directories that the agent writes to: its own, then those of the products.
     Directories {
@@ -119,9 +148,18 @@ pub(crate) fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         }
         Verb::Run { config, once } => settings(&config.path).and_then(|s| run::run(s, once)),
         Verb::Status { config, output } => settings(&config.path).and_then(|s| show::status(&s, output)),
-        Verb::Config { verb: ConfigVerb::Check { config } } => {
-            settings(&config.path).and_then(|s| show::configuration(&s, &config.path))
+        Verb::Doctor { config, bundle, output } => {
+            settings(&config.path).and_then(|s| doctor::doctor(&s, bundle.as_deref(), output))
         }
+        Verb::PrepareImage { config, forget_this_device } => {
+            settings(&config.path).and_then(|s| prepare_image::prepare_image(&s, forget_this_device))
+        }
+        Verb::Config { verb: ConfigVerb::Check { config, bundle } } => settings(&config.path).and_then(|s| {
+            if let Some(bundle) = bundle {
+                enrol::read(&bundle)?;
+            }
+            show::configuration(&s, &config.path)
+        }),
         Verb::Config { verb: ConfigVerb::Directories { config } } => {
             settings(&config.path).and_then(|s| show::directories(&s))
         }

@@ -3,8 +3,13 @@
 //! One connection is kept from check-in over documents to payloads and closed when nothing is left to ask. Every
 //! answer has a size limit and a time limit; redirects and content encodings are errors.
 
-use std::{cell::RefCell, sync::Arc, time::Duration};
+use std::{
+    cell::{Cell, RefCell},
+    sync::Arc,
+    time::Duration,
+};
 
+use callboard_proto::time::Timestamp;
 use http_body_util::{BodyExt, Full};
 use hyper::{
     Method, Request, Response, StatusCode,
@@ -16,6 +21,7 @@ use tokio::time::timeout;
 pub(crate) use connection::Connection;
 pub(crate) use endpoint::Endpoint;
 pub(crate) use error::{ClientError, plain};
+pub(crate) use look::{Seen, look};
 pub(crate) use tls::{Connectors, Credentials, TlsError, belong_together};
 
 use crate::{clock::Clock, config::Network};
@@ -23,7 +29,9 @@ use crate::{clock::Clock, config::Network};
 mod connection;
 mod endpoint;
 mod error;
+mod look;
 mod tls;
+mod way;
 
 /// A problem document is a few hundred bytes.
 const MAX_PROBLEM_BYTES: usize = 16 * 1024;
@@ -43,6 +51,8 @@ pub(crate) struct Client {
     tls: RefCell<Connectors>,
     network: Network,
     idle: RefCell<Option<Connection>>,
+    /// What the server last said the time was. Nobody signed it.
+    date: Cell<Option<Timestamp>>,
 }
 
 /// An answer whose body is still arriving.
@@ -61,8 +71,8 @@ impl Client {
         clock: &Arc<Clock>,
         network: Network,
     ) -> Result<Self, TlsError> {
-        let tls = Connectors::new(ca_pem, credentials, clock)?;
-        Ok(Self { endpoint, tls: RefCell::new(tls), network, idle: RefCell::new(None) })
+        let tls = Connectors::new(&trusted(ca_pem, &network)?, credentials, clock)?;
+        Ok(Self { endpoint, tls: RefCell::new(tls), network, idle: RefCell::new(None), date: Cell::new(None) })
     }
 
     /// `POST` of JSON; the whole body of a successful answer, at most `cap` bytes.
@@ -100,14 +110,19 @@ impl Client {
     }
 
     /// How long a body may make no progress.
-    pub(crate) const fn network(&self) -> Network {
-        self.network
+    pub(crate) const fn network(&self) -> &Network {
+        &self.network
     }
 
     /// Shows another certificate from now on, and over a new connection.
     pub(crate) fn show(&self, tls: Connectors) {
         self.tls.replace(tls);
         self.close();
+    }
+
+    /// What the server said the time was with its last answer. Nobody signed it: for people, not for trust.
+    pub(crate) fn date(&self) -> Option<Timestamp> {
+        self.date.get()
     }
 
     /// Closes the kept connection: idle sockets cost the server more than new handshakes.
@@ -170,12 +185,11 @@ impl Client {
     }
 
     async fn open(&self, dates: Dates) -> Result<Connection, ClientError> {
-        let wait = self.network.connect;
         let tls = self.tls.borrow().clone();
-        match Connection::open(&self.endpoint, &tls.strict, wait).await {
+        match Connection::open(&self.endpoint, &self.network, &tls.strict).await {
             Err(error) if dates == Dates::MayBeWrong && error.is_only_dates() => {
                 tracing::warn!(reason = %error, "asking for the time with the certificate's dates ignored");
-                Ok(Connection::open(&self.endpoint, &tls.recovery, wait).await?.used_once())
+                Ok(Connection::open(&self.endpoint, &self.network, &tls.recovery).await?.used_once())
             }
             other => other,
         }
@@ -190,6 +204,7 @@ impl Client {
     /// Passes on a successful answer that is what it seems to be.
     async fn accept(&self, response: Response<Incoming>) -> Result<Response<Incoming>, ClientError> {
         let status = response.status();
+        self.date.set(error::date(response.headers()));
         if response.headers().contains_key(header::CONTENT_ENCODING) {
             return Err(ClientError::Encoded);
         }
@@ -219,6 +234,14 @@ impl Client {
         timeout(self.network.answer, reading).await.map_err(|_elapsed| ClientError::Slow("body"))??;
         Ok(Bytes::from(bytes))
     }
+}
+
+/// The certificates that may issue the server's: the bundle's, and what the device's owner adds.
+pub(crate) fn trusted(ca_pem: &str, network: &Network) -> Result<String, TlsError> {
+    let Some(path) = &network.extra_ca_file else { return Ok(ca_pem.to_owned()) };
+    let extra = std::fs::read_to_string(path);
+    let extra = extra.map_err(|source| TlsError::ExtraCa { path: path.clone(), source })?;
+    Ok(format!("{ca_pem}\n{extra}"))
 }
 
 #[cfg(test)]

@@ -27,7 +27,8 @@ fn duration(time: rustix::time::Timespec) -> Duration {
     Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
-fn system() -> Timestamp {
+/// What the system clock says, right or wrong.
+pub(crate) fn system() -> Timestamp {
     let time = duration(rustix::time::clock_gettime(rustix::time::ClockId::Realtime));
     Timestamp::from_millis(0) + time
 }

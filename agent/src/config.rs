@@ -16,8 +16,10 @@ use callboard_proto::{
 use serde::Deserialize;
 
 use crate::image;
+pub(crate) use network::{Network, Proxy, Way};
 pub(crate) use product::ProductSettings;
 
+mod network;
 mod product;
 
 /// Where `agent.toml` is looked for without `--config`.
@@ -54,14 +56,6 @@ pub(crate) struct Polling {
     pub(crate) wait_s: u32,
 }
 
-/// When to give up on the network.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Network {
-    pub(crate) connect: Duration,
-    pub(crate) answer: Duration,
-    pub(crate) stall: Duration,
-}
-
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Fragment {
@@ -69,6 +63,7 @@ struct Fragment {
     hw: Option<String>,
     arch: Option<String>,
     serial: Option<String>,
+    serial_file: Option<PathBuf>,
     image_id_file: Option<PathBuf>,
     tz: Option<String>,
     channels: Option<Vec<String>>,
@@ -77,7 +72,7 @@ struct Fragment {
     #[serde(default)]
     polling: PollingFragment,
     #[serde(default)]
-    network: NetworkFragment,
+    network: network::Fragment,
     #[serde(default)]
     products: BTreeMap<Product, product::Fragment>,
 }
@@ -89,14 +84,6 @@ struct PollingFragment {
     max_s: Option<u64>,
     first_max_s: Option<u64>,
     wait_s: Option<u32>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(deny_unknown_fields)]
-struct NetworkFragment {
-    connect_timeout_s: Option<u64>,
-    answer_timeout_s: Option<u64>,
-    stall_timeout_s: Option<u64>,
 }
 
 /// A configuration that cannot be used.
@@ -128,7 +115,7 @@ impl Settings {
             state_dir: absolute("state_dir", fragment.state_dir.unwrap_or_else(|| DEFAULT_STATE_DIR.into()))?,
             hw: short("hw", fragment.hw.unwrap_or_else(|| "generic".to_owned()))?,
             arch: short("arch", fragment.arch.unwrap_or_else(|| std::env::consts::ARCH.to_owned()))?,
-            serial: fragment.serial.map(|serial| short("serial", serial)).transpose()?,
+            serial: serial(fragment.serial, fragment.serial_file)?,
             image_id_file: match fragment.image_id_file.unwrap_or_else(|| image::MACHINE_ID.into()) {
                 none if none.as_os_str().is_empty() => None,
                 path => Some(absolute("image_id_file", path)?),
@@ -160,16 +147,6 @@ impl PollingFragment {
     }
 }
 
-impl NetworkFragment {
-    fn validate(self) -> Result<Network, String> {
-        Ok(Network {
-            connect: seconds("network.connect_timeout_s", self.connect_timeout_s.unwrap_or(20), 1, 600)?,
-            answer: seconds("network.answer_timeout_s", self.answer_timeout_s.unwrap_or(60), 1, 600)?,
-            stall: seconds("network.stall_timeout_s", self.stall_timeout_s.unwrap_or(60), 1, 600)?,
-        })
-    }
-}
-
 fn seconds(key: &str, value: u64, low: u64, high: u64) -> Result<Duration, String> {
     if (low..=high).contains(&value) {
         Ok(Duration::from_secs(value))
@@ -183,6 +160,20 @@ fn short(key: &str, text: String) -> Result<String, String> {
         return Err(format!("{key} must be 1 to {MAX_TEXT} bytes without control characters"));
     }
     Ok(text)
+}
+
+/// The serial number: from a file of this machine, as an image for many machines needs it, else as it is given.
+fn serial(given: Option<String>, file: Option<PathBuf>) -> Result<Option<String>, String> {
+    let Some(file) = file else { return given.map(|serial| short("serial", serial)).transpose() };
+    let file = absolute("serial_file", file)?;
+    match (std::fs::read_to_string(&file), given) {
+        (Ok(text), _) => {
+            let text = text.trim_matches(|c: char| c.is_whitespace() || c == '\0');
+            short("serial_file", text.to_owned()).map(Some)
+        }
+        (Err(_), Some(given)) => short("serial", given).map(Some),
+        (Err(error), None) => Err(format!("serial_file {}: {error}", file.display())),
+    }
 }
 
 fn absolute(key: &str, path: PathBuf) -> Result<PathBuf, String> {
@@ -308,9 +299,11 @@ mod tests {
             (&shown.state_dir, &shown.hw, &shown.channels, &shown.image_id_file),
             (&default.state_dir, &default.hw, &default.channels, &default.image_id_file)
         );
+        let network =
+            |settings: &Settings| Network { way: Way::Straight, extra_ca_file: None, ..settings.network.clone() };
         assert_eq!(
-            format!("{:?} {:?}", shown.polling, shown.network),
-            format!("{:?} {:?}", default.polling, default.network)
+            format!("{:?} {:?}", shown.polling, network(&shown)),
+            format!("{:?} {:?}", default.polling, network(&default))
         );
         let examples = |product: &ProductSettings| ProductSettings {
             service: None,

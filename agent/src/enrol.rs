@@ -148,7 +148,7 @@ pub(crate) async fn enrol(
 async fn ask(settings: &Settings, checked: &Checked, how: &How<'_>, key: &KeyPair) -> Result<Identity, EnrolError> {
     let (bundle, endpoint) = (&checked.bundle, &checked.endpoint);
     let clock = Arc::new(Clock::new(checked.verified.issued_at));
-    let client = Client::new(endpoint.clone(), &bundle.server_ca_pem, None, &clock, settings.network)?;
+    let client = Client::new(endpoint.clone(), &bundle.server_ca_pem, None, &clock, settings.network.clone())?;
     same_root(&client, checked).await?;
     let question = Enrol {
         crit: Vec::new(),
@@ -164,7 +164,7 @@ async fn ask(settings: &Settings, checked: &Checked, how: &How<'_>, key: &KeyPai
     let enrolled: Enrolled = serde_json::from_slice(&bytes).map_err(EnrolError::Answer)?;
     // A certificate for another key would be found out at the first check-in; now somebody is looking.
     let credentials = Credentials::from_pem(&enrolled.certificate_pem, key.serialize_pem().as_bytes())?;
-    Client::new(endpoint.clone(), &bundle.server_ca_pem, Some(credentials), &clock, settings.network)?;
+    Client::new(endpoint.clone(), &bundle.server_ca_pem, Some(credentials), &clock, settings.network.clone())?;
     Ok(Identity {
         device_id: enrolled.device_id,
         name: enrolled.name,

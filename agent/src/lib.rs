@@ -13,6 +13,7 @@ mod client;
 mod clock;
 mod config;
 mod dice;
+mod doctor;
 mod download;
 mod enrol;
 mod fs;

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     agent::Agent,
-    client::{ClientError, Connectors, Credentials, Dates, TlsError, belong_together},
+    client::{ClientError, Connectors, Credentials, Dates, TlsError, belong_together, trusted},
     clock::boottime,
     enrol::{self, EnrolError},
     fs::{self, Fs},
@@ -152,7 +152,11 @@ fn show(agent: &Agent, next_is_shown: bool) -> Result<(), RenewError> {
         (&own.certificate_pem, agent.state_dir.key())
     };
     let credentials = Credentials::from_pem(certificate, &agent.fs.read(&key, MAX_ANSWER_BYTES)?)?;
-    agent.client.show(Connectors::new(&own.server_ca_pem, Some(credentials), &agent.clock)?);
+    agent.client.show(Connectors::new(
+        &trusted(&own.server_ca_pem, agent.client.network())?,
+        Some(credentials),
+        &agent.clock,
+    )?);
     agent.renewal.borrow_mut().next_is_shown = next_is_shown;
     Ok(())
 }

@@ -27,6 +27,7 @@ pub(crate) enum Code {
     TooManyOrders,
     // On the way.
     Unreachable,
+    Proxy,
     Tls,
     Slow,
     Http,
@@ -102,6 +103,7 @@ impl Code {
             Self::KnownBad => "known_bad",
             Self::TooManyOrders => "too_many_orders",
             Self::Unreachable => "unreachable",
+            Self::Proxy => "proxy",
             Self::Tls => "tls",
             Self::Slow => "slow",
             Self::Http => "http",

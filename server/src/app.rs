@@ -6,7 +6,6 @@ use arc_swap::ArcSwap;
 use callboard_proto::ids::DeviceId;
 use governor::Quota;
 use quick_cache::sync::Cache;
-use tokio::sync::Semaphore;
 
 pub(crate) mod api_tokens;
 pub(crate) mod assignments;
@@ -31,6 +30,7 @@ pub(crate) mod renewal;
 pub(crate) mod report;
 pub(crate) mod rollouts;
 pub(crate) mod served;
+pub(crate) mod simulating;
 pub(crate) mod sites;
 pub(crate) mod timers;
 pub(crate) mod tokens;
@@ -50,6 +50,7 @@ use catalog::Snapshot;
 use devices::Known;
 pub(crate) use error::{Error, Result};
 use presence::Presence;
+use simulating::Simulating;
 use waiting::Waiting;
 
 /// Devices kept in memory: one is about 2 KB, so at most some 100 MB.
@@ -66,6 +67,8 @@ pub(crate) struct App {
     pub(crate) signer: OnlineSigner,
     pub(crate) server_ca_pem: String,
     pub(crate) public_url: String,
+    /// When this data directory was put in place, if it is a backup.
+    pub(crate) restored_at: Option<callboard_proto::time::Timestamp>,
     /// The listeners' certificates, as they were loaded.
     pub(crate) certificates: Vec<expiry::Expiry>,
     pub(crate) poll_interval: Duration,
@@ -83,8 +86,7 @@ pub(crate) struct App {
     pub(crate) waiting: Arc<Waiting>,
     pub(crate) snapshot: ArcSwap<Snapshot>,
     pub(crate) devices: Cache<DeviceId, Arc<Known>>,
-    /// One place: a simulation holds a whole fleet in memory and keeps a core busy.
-    pub(crate) simulating: Arc<Semaphore>,
+    pub(crate) simulating: Simulating,
 }
 
 impl App {

@@ -146,6 +146,11 @@ fn keep_earlier(path: &Path, access: Access) -> Result<(), CaError> {
     write(durable::replace, Path::new(&kept), &read(path)?, access)
 }
 
+/// When a device's certificate was issued that ends then.
+pub(crate) fn issued_at(not_after: Timestamp) -> Timestamp {
+    not_after - DEVICE_LIFE
+}
+
 /// From when on a device should renew the certificate that ends then.
 pub(crate) fn renew_at(not_after: Timestamp) -> Timestamp {
     not_after - RENEWED_BEFORE_END

@@ -20,6 +20,7 @@ pub(crate) mod freezes;
 pub(crate) mod hours;
 mod life;
 pub(crate) mod loads;
+pub(crate) mod members;
 pub(crate) mod payloads;
 pub(crate) mod penalties;
 pub(crate) mod phases;

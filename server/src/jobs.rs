@@ -16,6 +16,8 @@ const FLUSH_EVERY: Duration = Duration::from_secs(1);
 /// How far this server may be behind another one on the same database; grants are safe regardless.
 const FOLLOW_EVERY: Duration = Duration::from_millis(500);
 const GATES_EVERY: Duration = Duration::from_secs(5);
+/// What is known of windows reaches farther than this.
+const FORESEE_EVERY: Duration = Duration::from_secs(3600);
 const TIMERS_EVERY: Duration = Duration::from_secs(5);
 /// Between two rounds among the devices that wait: changes that come close together cost one.
 const STIR_EVERY: Duration = Duration::from_millis(100);
@@ -41,6 +43,10 @@ pub(crate) fn start(app: &Arc<App>, retention: Duration) {
         |app| async move { served::flush(&app).await.map_err(Error::from) },
     );
     every(app, GATES_EVERY, "look at gates", |app| async move { advance_by_time(&app).await });
+    every(app, FORESEE_EVERY, "look ahead", |app| async move {
+        app.foresee_on();
+        Ok(())
+    });
     tokio::spawn(ring(app.clone()));
     tokio::spawn(answer_waiting(app.clone()));
     every(app, PURGE_EVERY, "drop old history", move |app| async move { purge(&app, retention).await });

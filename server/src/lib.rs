@@ -11,6 +11,7 @@ mod durable;
 mod http;
 mod jobs;
 mod pack;
+mod restored;
 mod sign;
 mod store;
 mod telemetry;

@@ -14,6 +14,7 @@
 
 pub mod api;
 pub mod clock;
+pub mod connect_proxy;
 pub mod device;
 pub mod http;
 pub mod machine;

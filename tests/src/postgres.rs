@@ -18,7 +18,7 @@ use std::{
 
 use diesel::{Connection as _, PgConnection, connection::SimpleConnection as _};
 
-use crate::wait;
+use super::wait;
 
 /// Names a PostgreSQL that is there already.
 const URL: &str = "CALLBOARD_TEST_POSTGRES";
@@ -47,13 +47,14 @@ pub struct Database {
 /// # Panics
 /// Where there is none and `CI` or `CALLBOARD_TEST_REQUIRE_POSTGRES` is set.
 pub fn database() -> Option<Database> {
-    static COUNT: AtomicU32 = AtomicU32::new(0);
-    let cluster = cluster()?;
-    let name = format!("callboard_{}_{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-    let mut conn = PgConnection::establish(&cluster.admin_url).unwrap();
-    conn.batch_execute(&format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)")).unwrap();
-    conn.batch_execute(&format!("CREATE DATABASE {name}")).unwrap();
-    Some(Database { url: cluster.pattern.replace("{}", &name), name })
+    Some(cluster()?.create("template1"))
+}
+
+impl Database {
+    /// Another one that holds the same. Nobody may be connected to this one meanwhile.
+    pub fn copy(&self) -> Self {
+        cluster().unwrap().create(&self.name)
+    }
 }
 
 impl Drop for Database {
@@ -89,6 +90,15 @@ fn programs() -> Option<PathBuf> {
 }
 
 impl Cluster {
+    fn create(&self, template: &str) -> Database {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("callboard_{}_{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let mut conn = PgConnection::establish(&self.admin_url).unwrap();
+        conn.batch_execute(&format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)")).unwrap();
+        conn.batch_execute(&format!("CREATE DATABASE {name} TEMPLATE {template}")).unwrap();
+        Database { url: self.pattern.replace("{}", &name), name }
+    }
+
     fn given(url: &str) -> Self {
         let (base, query) =
             url.split_once('?').map_or((url, String::new()), |(base, query)| (base, format!("?{query}")));

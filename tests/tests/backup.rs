@@ -1,8 +1,9 @@
 //! Backup and restore: taken while the server runs and devices work, put in place as it is.
 
-use callboard_proto::{admin::Device, problem::Code};
+use callboard_proto::{admin::Device, enrol::Renewed, paths, problem::Code};
 use callboard_tests::{
-    device::{FakeDevice, Health},
+    device::{FakeDevice, Health, Key, with_certificate},
+    http::Request,
     release::NewRelease,
     server::{Engine, TestServer},
     world::rollout,
@@ -12,9 +13,12 @@ use std::{
     fs,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use crate::on_both;
+
+const DAY: Duration = Duration::from_secs(86_400);
 
 /// Takes a backup as an operator does; gives where it is and what was said.
 fn backup(server: &TestServer, name: &str, more: &[&str]) -> (PathBuf, Value) {
@@ -64,6 +68,64 @@ fn a_backup_of_a_running_server_restores_devices_releases_and_rollouts() {
             assert!(note.contains("is not in it: run pg_dump before every backup"), "{note}");
             late.check_in();
         }
+    });
+}
+
+/// The same device with the key of a renewal.
+fn renewed(server: &TestServer, device: &mut FakeDevice) -> FakeDevice {
+    let next = Key::new();
+    let request = Request::post(paths::RENEW).json(&json!({ "csr_pem": next.csr_pem() }));
+    let renewed: Renewed = device.wire.send(&request).json();
+    let mut other = device.twin(server);
+    other.wire = with_certificate(server, &next, &renewed.certificate_pem);
+    (other.key, other.certificate_pem) = (next, renewed.certificate_pem);
+    other
+}
+
+#[test]
+fn certificates_of_after_the_backup_are_taken_and_older_and_foreign_ones_are_not() {
+    on_both(|server| {
+        if server.engine == Engine::Postgres {
+            return; // Its database is not in the backup.
+        }
+        let devices = json!({ "devices": [{ "name": "till-3", "serial": "S3" }] });
+        server.api().post::<Value>("devices/import", &devices);
+        let mut till = FakeDevice::enrol(server, "till-1");
+        let mut scrapped = FakeDevice::enrol(server, "till-2");
+        server.advance(DAY);
+        let mut before = till.twin(server);
+        let mut current = renewed(server, &mut till);
+        current.check_in();
+        let mut scrapped_later = renewed(server, &mut scrapped);
+        server.api().post::<Value>("devices/till-2/decommission", &json!({ "reason": "stolen" }));
+        let (to, _) = backup(server, "backup", &[]);
+        server.advance(DAY);
+        let mut after = renewed(server, &mut current);
+        after.check_in();
+        let mut imported = FakeDevice::enrol_imported(server, "till-3");
+        server.advance(DAY);
+        restore(server, &to);
+        for device in [&mut till, &mut before, &mut current, &mut after, &mut imported, &mut scrapped_later] {
+            device.follow(server);
+        }
+        let refused = |device: &mut FakeDevice| {
+            let body = serde_json::to_vec(&device.next_check_in()).unwrap();
+            device.try_check_in(&body).problem(Code::DeviceRevoked);
+        };
+        refused(&mut before);
+        refused(&mut scrapped_later);
+        after.check_in();
+        imported.check_in();
+        refused(&mut current);
+        after.check_in();
+        assert!(server.api().get::<Device>("devices/till-3").enrolled_at.is_some());
+        // What is issued from now on is known; and a restart is no other restore.
+        server.advance(DAY);
+        let mut next = renewed(server, &mut after);
+        server.stop();
+        server.serve();
+        next.follow(server);
+        next.check_in();
     });
 }
 

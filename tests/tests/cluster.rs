@@ -1,7 +1,7 @@
 //! Two servers on one PostgreSQL: either answers every device, and neither is behind for long.
 
 use callboard_proto::{
-    admin::{Assignment, Device, RolloutState},
+    admin::{Assignment, Device, Event as Logged, RolloutState},
     instruction::Action,
     problem::Code,
     report::Event,
@@ -184,5 +184,67 @@ fn a_device_that_was_at_the_other_server_was_not_away() {
         // Where it was away for everybody, it connects.
         both_advance(first, second, 4000);
         assert_eq!(device.check_in().action, Action::Download);
+    });
+}
+
+#[test]
+fn whom_one_server_excluded_the_other_excludes_no_more_and_takes_back() {
+    on_two(|first, second| {
+        let digest = NewRelease::new("pos-app", "2.0.0", 1).publish(first).sha256;
+        let mut device = till(first, "till-1");
+        moves_to(&mut device, second);
+        device.check_in();
+        first.roll_out(&rollout("r", "pos-app@2.0.0", &json!({ "policy": "on_connect" })));
+        wait::until("the other server has heard of the rollout", || !second.explain(&device).rollouts.is_empty());
+        assert_eq!(device.check_in().reason.code, "waits_for_connect");
+        let excluded = || first.rollout("r").phases[0].counts.excluded;
+        moves_to(&mut device, first);
+        let release = device.fetch_release(digest);
+        device.install(&release);
+        assert_eq!((device.check_in().reason.code.as_str(), excluded()), ("already_installed", 1));
+        moves_to(&mut device, second);
+        assert_eq!((device.check_in().reason.code.as_str(), excluded()), ("already_installed", 1));
+        let log: Vec<Logged> = first.api().list("events");
+        assert_eq!(log.iter().filter(|event| event.kind == "rollout.excluded").count(), 1);
+        // Somebody has put the old one back.
+        let mut device = device.runs("pos-app", "1.0.0");
+        device.boot_id = "boot-2".to_owned();
+        assert_eq!((device.check_in().action, excluded()), (Action::Download, 0));
+    });
+}
+
+#[test]
+fn whom_one_server_brings_back_after_a_halt_the_other_brings_back_too() {
+    on_two(|first, second| {
+        let old = NewRelease::new("pos-app", "1.0.0", 1).publish(first).sha256;
+        NewRelease::new("pos-app", "2.0.0", 2).publish(first);
+        let [mut late, mut bad, mut good] = ["late", "bad", "good"].map(|name| {
+            let mut device = till(first, name);
+            let release = device.fetch_release(old);
+            device.install(&release);
+            device.check_in();
+            device
+        });
+        let rule = json!({ "max_failures": 0, "action": "rollback_to", "rollback_to": "pos-app@1.0.0" });
+        first.roll_out(&rollout("r", "pos-app@2.0.0", &json!({ "halt": [rule] })));
+        good.settle(Health::Good);
+        late.obey(Health::Good);
+        let install = late.check_in();
+        late.report(&install, Event::Activating);
+        bad.settle(Health::Bad);
+        moves_to(&mut late, second);
+        wait::until("the other server has heard of the halt", || {
+            let known = second.explain(&late).rollouts;
+            known.iter().any(|one| one.rollout.as_str() == "r-rollback")
+        });
+        late.check_in();
+        moves_to(&mut late, first);
+        late.activate(&install, Health::Good);
+        moves_to(&mut late, second);
+        wait::until("it is brought back", || late.check_in().release_sha256 == Some(old));
+        // Payloads are where they were uploaded.
+        moves_to(&mut late, first);
+        late.settle(Health::Good);
+        assert_eq!((late.version_of("pos-app"), first.rollout("r-rollback").phases[0].counts.size), (Some("1.0.0"), 2));
     });
 }

@@ -136,6 +136,22 @@ fn failures_in_a_row_are_forgotten_with_a_success_or_a_word_of_an_operator() {
 }
 
 #[test]
+fn a_till_that_was_imaged_anew_and_fails_again_is_not_two_that_fail_in_a_row() {
+    on_both(|server| {
+        let [mut a, mut b] = fleet::<2>(server);
+        server.roll_out(&halting(&json!([{ "consecutive_failures": 2 }])));
+        a.facts.image_id = Some("first".to_owned());
+        a.settle(Health::Bad);
+        a.facts.image_id = Some("second".to_owned());
+        a.settle(Health::Bad);
+        let counts = server.rollout("r").phases[0].counts;
+        assert_eq!((counts.rolled_back, server.rollout("r").state), (1, RolloutState::Running));
+        b.settle(Health::Bad);
+        assert_eq!(server.rollout("r").state, RolloutState::Paused);
+    });
+}
+
+#[test]
 fn silence_halts_when_its_timer_goes_off() {
     on_both(|server| {
         let mut tills = fleet::<3>(server);

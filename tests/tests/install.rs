@@ -11,7 +11,11 @@ use std::{
 use callboard_proto::admin::{Device, Token};
 use callboard_tests::{
     machine::Machine,
+    release::NewRelease,
     server::{Engine, TestServer, tree},
+    till::{QUICK, Till},
+    wait,
+    world::rollout,
 };
 use serde_json::json;
 
@@ -338,6 +342,102 @@ fn into_an_image_the_agent_is_installed_and_nothing_is_enrolled() {
     assert_eq!(fs::read_to_string(image.path().join(DROPIN)).unwrap(), both);
 }
 
+#[test]
+fn copies_of_an_image_with_a_bundle_become_devices_of_their_own() {
+    on_both(|server| {
+        let image = tempfile::tempdir().unwrap();
+        let file = image.path().join("bundle.json");
+        let install = |config: &str| {
+            let toml = image.path().join("wanted.toml");
+            fs::write(&toml, config).unwrap();
+            let mut command = Command::new("sh");
+            command.arg(deploy("install-agent.sh")).args(["--program", BINARIES.agent, "--root"]);
+            command.arg(image.path().join("root")).arg("--bundle").arg(&file).arg("--config").arg(&toml);
+            let output = command.output().unwrap();
+            (output.status.success(), String::from_utf8([output.stdout, output.stderr].concat()).unwrap())
+        };
+        let config = "state_dir = '/data/callboard'\n[products.pos-app]\ndirectory = '/opt/pos-app'\n";
+        fs::write(&file, "{}").unwrap();
+        let (installed, said) = install(config);
+        assert!(
+            !installed && said.contains("not an enrolment bundle") && said.contains("nothing was changed"),
+            "{said}"
+        );
+        assert!(!image.path().join("root/etc/callboard").exists());
+        fs::write(&file, serde_json::to_vec(&server.bundle(&json!({ "max_uses": 2 }))).unwrap()).unwrap();
+        let (installed, said) = install(config);
+        assert!(installed, "{said}");
+        let there = |path: &str| image.path().join("root").join(path);
+        assert_eq!(there("etc/callboard/bundle.json").metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        for unit in ["callboard-enrol", "callboard-agent"] {
+            let wanted = there("etc/systemd/system/multi-user.target.wants").join(format!("{unit}.service"));
+            assert_eq!(fs::read_link(wanted).unwrap(), Path::new(&format!("../{unit}.service")));
+        }
+        let state = fs::read_to_string(there("etc/systemd/system/callboard-enrol.service.d/state.conf")).unwrap();
+        assert!(state.contains("ReadWritePaths=/data/callboard\n"), "{state}");
+        // What the unit does at the first start of each copy.
+        for name in ["till-1", "till-2"] {
+            let till = Till::new(BINARIES.agent, name, QUICK);
+            fs::copy(there("etc/callboard/bundle.json"), till.bundle()).unwrap();
+            till.command(&["enrol", "--bundle", till.bundle().to_str().unwrap(), "--name", name]).ok();
+            till.once().ok();
+        }
+    });
+}
+
+#[test]
+fn a_machine_that_is_to_be_copied_forgets_which_device_it_is_and_keeps_what_it_runs() {
+    on_both(|server| {
+        NewRelease::new("pos-app", "1.1.0", 1).with(|release| release.min_floor = 1).publish(server);
+        let mut till = server.till("till-1");
+        server.roll_out(&rollout("r", "pos-app@1.1.0", &json!({})));
+        till.once().ok();
+        server.outcome("r", &till);
+        assert!(till.command(&["prepare-image"]).refused(2).contains("add --forget-this-device"));
+        till.once().ok();
+        till.switch_on();
+        wait::until("the agent runs", || till.log().contains("started"));
+        let refused = till.command(&["prepare-image", "--forget-this-device"]);
+        assert!(refused.refused(1).contains("another callboard-agent is running on it"), "{}", refused.stderr);
+        till.switch_off();
+        let key = fs::read(till.state_dir().join("device.key")).unwrap();
+        for _ in 0..2 {
+            till.command(&["prepare-image", "--forget-this-device"]).ok();
+        }
+        let left: Vec<String> = fs::read_dir(till.state_dir())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        assert!(left.iter().all(|name| ["lock", "products", "releases"].contains(&name.as_str())), "{left:?}");
+        assert!(till.once().refused(2).contains("this device is not enrolled"));
+        fs::write(till.bundle(), serde_json::to_vec(&server.bundle(&json!({}))).unwrap()).unwrap();
+        till.command(&["enrol", "--bundle", till.bundle().to_str().unwrap(), "--name", "till-2"]).ok();
+        till.once().ok();
+        assert_ne!(fs::read(till.state_dir().join("device.key")).unwrap(), key);
+        let copy: Device = server.api().get("devices/till-2");
+        assert_eq!((copy.installed[0].version.to_string().as_str(), copy.installed[0].floor), ("1.1.0", 1));
+        // The device that it was is another one in the registry.
+        assert_ne!(copy.id, server.registered(&till).id);
+    });
+}
+
+#[test]
+fn the_serial_number_may_stand_in_a_file_of_the_machine() {
+    on_both(|server| {
+        let till = Till::new(BINARIES.agent, "till-1", QUICK);
+        let config = fs::read_to_string(till.config()).unwrap();
+        let file = till.home().join("serial");
+        fs::write(till.config(), format!("serial_file = {file:?}\n{config}")).unwrap();
+        assert!(till.command(&["config", "check"]).refused(2).contains("serial_file "));
+        fs::write(&file, "VF-0001\n").unwrap();
+        fs::write(till.bundle(), serde_json::to_vec(&server.bundle(&json!({}))).unwrap()).unwrap();
+        till.command(&["enrol", "--bundle", till.bundle().to_str().unwrap(), "--name", "till-1"]).ok();
+        assert_eq!(server.registered(&till).serial.as_deref(), Some("VF-0001"));
+        fs::write(&file, "\n").unwrap();
+        assert!(till.command(&["config", "check"]).refused(2).contains("serial_file must be 1 to 128 bytes"));
+    });
+}
+
 /// Runs a tool that finds fault with files; `None` where there is none.
 fn faults(tool: &str, args: &[&str], file: &Path) -> Option<String> {
     match Command::new(tool).args(args).arg(file).output() {
@@ -362,11 +462,12 @@ fn the_installer_is_a_script_for_any_shell() {
 }
 
 #[test]
-fn systemd_understands_both_units() {
+fn systemd_understands_the_units() {
     let dir = tempfile::tempdir().unwrap();
     for (name, installed, program) in [
         ("callboard-server.service", "/usr/local/bin/callboard ", BINARIES.callboard),
         ("callboard-agent.service", "/usr/local/bin/callboard-agent ", BINARIES.agent),
+        ("callboard-enrol.service", "/usr/local/bin/callboard-agent ", BINARIES.agent),
     ] {
         let unit = fs::read_to_string(deploy(name)).unwrap();
         // What it runs is looked for as well, and is not installed here.

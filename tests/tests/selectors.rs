@@ -107,6 +107,7 @@ fn known(shown: &admin::Device, number: u32, sites: &[Site]) -> (Device, Connect
         held: None,
         assignments: Vec::new(),
         bad_releases: Vec::new(),
+        member_of: Vec::new(),
     };
     (device, status)
 }

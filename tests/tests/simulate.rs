@@ -1,13 +1,17 @@
 //! `rollout simulate`: the registry is played through the days ahead, and nothing of it changes.
 
+use std::io::Write as _;
+
 use callboard_proto::{
     admin::{Device, Event, Preview, RolloutState, SimulatedEvent, Simulation},
     problem::Code,
 };
 use callboard_tests::{
     device::{FakeDevice, Health},
+    http::Plain,
     release::NewRelease,
     server::TestServer,
+    wait::until,
     world::rollout,
 };
 use serde_json::{Value, json};
@@ -133,6 +137,58 @@ fn what_cannot_be_simulated_is_explained() {
         refused(&ask(&ended, json!({})), Code::Invalid, "which is past");
         let selector = rollout("r", "pos-app@2.0.0", &json!({ "selector": "region =" }));
         refused(&ask(&selector, json!({})), Code::BadSelector, "column 9");
+    });
+}
+
+/// A simulation in which thousands of devices ask every five minutes for a day and longer, and which goes on for much
+/// longer than it takes to look at the log.
+fn long(server: &TestServer) -> Value {
+    NewRelease::new("pos-app", "2.0.0", 1).publish(server);
+    let devices: Vec<Value> = (0..5000).map(|n| json!({ "name": format!("till-{n}") })).collect();
+    server.api().post::<Value>("devices/import", &json!({ "devices": devices }));
+    server.run_sql(&format!("UPDATE devices SET last_seen = {}", server.clock.now().millis()));
+    let window = json!({ "tz": "UTC", "start": "00:00", "duration_min": 1380, "gates": ["download", "install"] });
+    let spec = rollout("r", "pos-app@2.0.0", &json!({ "audience": "frozen", "windows": [window] }));
+    json!({ "rollout": spec, "assume": { "days": 60, "download_s": 86_400, "failure_percent": 100 } })
+}
+
+#[test]
+fn a_simulation_ends_when_its_client_hangs_up() {
+    on_both(|server| {
+        let (long, api) = (long(server).to_string(), server.api());
+        let mut client = Plain::connect(api.address).unwrap();
+        write!(
+            client,
+            "POST /api/v1/rollouts/simulate HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {}\r\n\
+             content-type: application/json\r\ncontent-length: {}\r\n\r\n{long}",
+            api.token,
+            long.len()
+        )
+        .unwrap();
+        until("the simulation begins", || server.log().contains("simulating"));
+        refused(&api.try_post("rollouts/simulate", &json!({ "rollout": careful() })), Code::Unavailable, "another");
+        drop(client);
+        until("it is given up", || server.log().contains("a simulation was given up"));
+        until("its place is free", || {
+            let answer = api.try_post("rollouts/simulate", &json!({ "rollout": careful(), "assume": { "days": 1 } }));
+            answer.status != 503
+        });
+    });
+}
+
+#[test]
+fn a_server_that_is_stopped_does_not_wait_for_a_simulation() {
+    on_both(|server| {
+        let (long, api) = (long(server), server.api());
+        let answer = std::thread::scope(|scope| {
+            let asked = scope.spawn(|| api.try_post("rollouts/simulate", &long));
+            until("the simulation begins", || server.log().contains("simulating"));
+            server.tell_to_stop();
+            asked.join().unwrap()
+        });
+        refused(&answer, Code::Unavailable, "the server is stopping");
+        server.wait_stopped();
+        assert!(server.log().contains("a simulation was given up"), "{}", server.log());
     });
 }
 

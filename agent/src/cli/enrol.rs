@@ -7,10 +7,17 @@ use callboard_proto::digest::Digest;
 use super::{Failed, runtime, say};
 use crate::{
     config::Settings,
-    enrol::{self, EnrolError, How, MAX_BUNDLE_BYTES, Outcome},
+    enrol::{self, Checked, EnrolError, How, MAX_BUNDLE_BYTES, Outcome},
     fs::{Disk, Fs},
     identity::Identity,
 };
+
+/// Looks a bundle through.
+pub(super) fn read(bundle: &Path) -> Result<Checked, Failed> {
+    let wrong = |reason: String| Failed::Input(format!("{}: {reason}", bundle.display()));
+    let bytes = Disk.read(bundle, MAX_BUNDLE_BYTES).map_err(|error| wrong(error.to_string()))?;
+    enrol::read_bundle(&bytes).map_err(wrong)
+}
 
 pub(super) fn enrol(
     settings: &Settings,
@@ -18,9 +25,7 @@ pub(super) fn enrol(
     name: Option<String>,
     (again, wait): (bool, bool),
 ) -> Result<(), Failed> {
-    let wrong = |reason: String| Failed::Input(format!("{}: {reason}", bundle.display()));
-    let bytes = Disk.read(bundle, MAX_BUNDLE_BYTES).map_err(|error| wrong(error.to_string()))?;
-    let checked = enrol::read_bundle(&bytes).map_err(wrong)?;
+    let checked = read(bundle)?;
     let name = name.map(|name| name.parse()).transpose();
     let name = name.map_err(|error: callboard_proto::ids::BadName| Failed::Input(error.to_string()))?;
     let tell = |key: Digest| {

@@ -9,10 +9,11 @@ use hyper::{
     client::conn::http1::{self, SendRequest},
 };
 use hyper_util::rt::TokioIo;
-use tokio::{net::TcpStream, task::JoinHandle, time::timeout};
+use tokio::{task::JoinHandle, time::timeout};
 use tokio_rustls::TlsConnector;
 
-use super::{ClientError, Endpoint};
+use super::{ClientError, Endpoint, way};
+use crate::config::{Network, Way};
 
 /// Read buffer: larger ones do not make a payload faster, and the agent is to stay small.
 const BUFFER: usize = 64 * 1024;
@@ -26,19 +27,19 @@ pub(crate) struct Connection {
 
 impl Connection {
     /// Connects within `wait`.
-    pub(super) async fn open(endpoint: &Endpoint, tls: &TlsConnector, wait: Duration) -> Result<Self, ClientError> {
-        timeout(wait, Self::connect(endpoint, tls)).await.map_err(|_elapsed| ClientError::Connect {
-            address: endpoint.authority().to_owned(),
-            source: std::io::ErrorKind::TimedOut.into(),
+    pub(super) async fn open(endpoint: &Endpoint, network: &Network, tls: &TlsConnector) -> Result<Self, ClientError> {
+        timeout(network.connect, Self::connect(endpoint, &network.way, tls)).await.map_err(|_elapsed| {
+            ClientError::Connect {
+                address: endpoint.authority().to_owned(),
+                source: std::io::ErrorKind::TimedOut.into(),
+            }
         })?
     }
 
-    async fn connect(endpoint: &Endpoint, tls: &TlsConnector) -> Result<Self, ClientError> {
+    async fn connect(endpoint: &Endpoint, way: &Way, tls: &TlsConnector) -> Result<Self, ClientError> {
         let address = || endpoint.authority().to_owned();
-        let unreachable = |source| ClientError::Connect { address: address(), source };
-        let tcp = TcpStream::connect(endpoint.address()).await.map_err(unreachable)?;
-        tcp.set_nodelay(true).map_err(unreachable)?;
-        let stream = tls.connect(endpoint.name().clone(), tcp).await.map_err(|source| {
+        let stream = way::open(endpoint, way).await?;
+        let stream = tls.connect(endpoint.name().clone(), stream).await.map_err(|source| {
             let inner = source.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()).cloned();
             match inner {
                 Some(source) => ClientError::Tls { address: address(), source },

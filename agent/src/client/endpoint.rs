@@ -28,12 +28,18 @@ impl Endpoint {
     }
 
     /// For the `Host` header.
-    pub(super) fn authority(&self) -> &str {
+    pub(crate) fn authority(&self) -> &str {
         &self.authority
     }
 
     pub(super) fn address(&self) -> (&str, u16) {
         (&self.host, self.port)
+    }
+
+    /// Host and port, as a proxy is told.
+    pub(crate) fn target(&self) -> String {
+        let port = self.port;
+        if self.host.contains(':') { format!("[{}]:{port}", self.host) } else { format!("{}:{port}", self.host) }
     }
 
     /// What the certificate must say.

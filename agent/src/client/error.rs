@@ -2,7 +2,7 @@
 
 use std::{io, time::Duration};
 
-use callboard_proto::{problem::Problem, text::is_command};
+use callboard_proto::{problem::Problem, text::is_command, time::Timestamp};
 use hyper::{
     StatusCode,
     header::{HeaderMap, RETRY_AFTER},
@@ -19,6 +19,8 @@ const MAX_RETRY_AFTER: Duration = Duration::from_secs(86_400);
 pub(crate) enum ClientError {
     #[error("connect to {address}: {source}")]
     Connect { address: String, source: io::Error },
+    #[error("get through proxy {proxy}: {}{reason}", status.map(|status| format!("HTTP status {status}, ")).unwrap_or_default())]
+    Proxy { proxy: String, status: Option<u16>, reason: String },
     #[error("agree with {address} on TLS: {source}")]
     Tls { address: String, source: rustls::Error },
     #[error("get an answer: {0} took too long")]
@@ -65,7 +67,7 @@ impl ClientError {
 
     /// Whether no server was reached at all; says nothing about the server.
     pub(crate) const fn is_unreachable(&self) -> bool {
-        matches!(self, Self::Connect { .. })
+        matches!(self, Self::Connect { .. } | Self::Proxy { .. })
     }
 
     /// When the server wants to be asked again.
@@ -80,6 +82,7 @@ impl ClientError {
     pub(crate) fn code(&self) -> &str {
         match self {
             Self::Connect { .. } => Code::Unreachable.as_str(),
+            Self::Proxy { .. } => Code::Proxy.as_str(),
             Self::Tls { .. } => Code::Tls.as_str(),
             Self::Slow(_) => Code::Slow.as_str(),
             Self::Http(_) | Self::Request(_) => Code::Http.as_str(),
@@ -140,6 +143,12 @@ pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
         }
     };
     Some(wait.clamp(Duration::from_secs(1), MAX_RETRY_AFTER))
+}
+
+/// What an answer says the time was.
+pub(super) fn date(headers: &HeaderMap) -> Option<Timestamp> {
+    let date = chrono::DateTime::parse_from_rfc2822(headers.get(hyper::header::DATE)?.to_str().ok()?).ok()?;
+    Some(Timestamp::from_millis(date.timestamp_millis()))
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! TLS 1.3 by ring, against the CA of the enrolment bundle and nothing else.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
@@ -28,6 +28,8 @@ pub(crate) struct Credentials {
 pub(crate) enum TlsError {
     #[error("read {what}: not PEM of the right kind")]
     Pem { what: &'static str },
+    #[error("read network.extra_ca_file {path}: {source}")]
+    ExtraCa { path: PathBuf, source: std::io::Error },
     #[error("use the server's CA certificate: {0}")]
     Ca(String),
     #[error("use the device's certificate and key: {0}")]

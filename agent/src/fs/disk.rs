@@ -16,6 +16,16 @@ use super::{Fs, Kind, Meta, Mode, Space};
 #[derive(Debug)]
 pub(crate) struct Disk;
 
+/// What `statfs` says of file systems that a restart empties: tmpfs and ramfs.
+const IN_MEMORY: [rustix::fs::FsWord; 2] = [0x0102_1994, 0x8584_58f6];
+
+impl Disk {
+    /// Whether a restart forgets what lies at `path`.
+    pub(crate) fn is_in_memory(&self, path: &Path) -> io::Result<bool> {
+        Ok(IN_MEMORY.contains(&rustix::fs::statfs(path)?.f_type))
+    }
+}
+
 impl Mode {
     const fn bits(self) -> u32 {
         match self {

@@ -129,7 +129,7 @@ fn client(
     let key = identity::key(fs, state_dir, identity);
     let key = key.map_err(|source| StartError::StateDir { path: state_dir.key(), source })?;
     let credentials = Credentials::from_pem(&identity.certificate_pem, &key)?;
-    Ok(Client::new(endpoint, &identity.server_ca_pem, Some(credentials), clock, settings.network)?)
+    Ok(Client::new(endpoint, &identity.server_ca_pem, Some(credentials), clock, settings.network.clone())?)
 }
 
 fn boot_id() -> String {

@@ -24,7 +24,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::{
     client::{Client, Endpoint},
     clock::Clock,
-    config::Network,
+    config::{Network, Way},
 };
 
 /// What the server was asked.
@@ -151,8 +151,13 @@ impl TestServer {
 /// Between the bytes of a trickle: far less than a stall, and far fewer bytes than a line brings.
 const DRIP: Duration = Duration::from_millis(5);
 
-pub(crate) const NETWORK: Network =
-    Network { connect: Duration::from_secs(5), answer: Duration::from_secs(5), stall: Duration::from_millis(300) };
+pub(crate) const NETWORK: Network = Network {
+    connect: Duration::from_secs(5),
+    answer: Duration::from_secs(5),
+    stall: Duration::from_millis(300),
+    way: Way::Straight,
+    extra_ca_file: None,
+};
 
 async fn answer(
     request: Request<Incoming>,

@@ -10,9 +10,10 @@
 //!    canary phase say nothing, so they are not counted in `n`: they are members of the last phase.
 //! 4. Devices that have nothing to get are in the excluded set besides.
 //!
-//! So each device is in exactly one phase.
+//! So each device is in exactly one phase. What happens afterwards (devices that join late, that turn out to need
+//! nothing, that come back) is kept with each device, so that it costs the same in a fleet of any size.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use callboard_proto::ids::{DeviceId, RolloutId, SiteId};
 use roaring::RoaringBitmap;
@@ -59,6 +60,12 @@ pub enum Exclusion {
 }
 
 impl Exclusion {
+    /// The one whose word this is.
+    pub fn from_code(code: &str) -> Option<Self> {
+        let misfits = Misfit::ALL.into_iter().map(Self::DoesNotFit);
+        misfits.chain([Self::AlreadyInstalled, Self::OutOfService]).find(|one| one.code() == code)
+    }
+
     /// A stable word for programs.
     pub const fn code(self) -> &'static str {
         match self {
@@ -78,15 +85,35 @@ pub enum UnitKey {
     Site(SiteId),
 }
 
-/// Membership of a rollout.
+/// Membership of a rollout as its start fixed it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Audience {
     /// Device numbers of each phase.
     pub phases: Vec<RoaringBitmap>,
-    /// Members that do not count.
-    pub excluded: RoaringBitmap,
-    /// The same by why.
-    pub excluded_for: BTreeMap<Exclusion, RoaringBitmap>,
+    /// Members that do not count, by why. Each stands in one of these sets.
+    pub excluded: BTreeMap<Exclusion, RoaringBitmap>,
+}
+
+impl Audience {
+    /// Everybody counts.
+    pub fn of(phases: Vec<RoaringBitmap>) -> Self {
+        Self { phases, excluded: BTreeMap::new() }
+    }
+
+    /// The phase that has `number` as a member.
+    pub fn phase_of(&self, number: u32) -> Option<usize> {
+        self.phases.iter().position(|members| members.contains(number))
+    }
+
+    /// Why `number` does not count, if so.
+    pub fn why_excluded(&self, number: u32) -> Option<Exclusion> {
+        self.excluded.iter().find(|(_, members)| members.contains(number)).map(|(why, _)| *why)
+    }
+
+    /// All members that do not count.
+    pub fn uncounted(&self) -> RoaringBitmap {
+        self.excluded.values().fold(RoaringBitmap::new(), |all, members| all | members)
+    }
 }
 
 impl Candidate {
@@ -130,67 +157,68 @@ impl UnitKey {
     }
 }
 
-/// A unit and what its devices say together.
-#[derive(Default)]
-struct Moving {
-    numbers: Vec<u32>,
-    taken_by: Option<usize>,
-    canary: bool,
-    eligible: bool,
-}
+/// A unit with something to get, as it is ranked: whether it follows the canaries, its bucket, its devices.
+type Ranked<'a> = (bool, Bucket, &'a [Candidate]);
 
 /// Puts every candidate into one phase. The order of the candidates does not matter.
 pub fn assign(rollout: RolloutId, phases: &[Phase], candidates: impl IntoIterator<Item = Candidate>) -> Audience {
-    let mut audience = Audience { phases: vec![RoaringBitmap::new(); phases.len()], ..Audience::default() };
-    let mut units: HashMap<UnitKey, Moving> = HashMap::new();
-    for candidate in candidates {
-        if let Some(why) = candidate.excluded {
-            audience.excluded.insert(candidate.number);
-            audience.excluded_for.entry(why).or_default().insert(candidate.number);
-        }
-        let unit = units.entry(candidate.unit).or_default();
-        unit.numbers.push(candidate.number);
-        unit.taken_by = [unit.taken_by, candidate.taken_by].into_iter().flatten().min();
-        unit.canary |= candidate.canary;
-        unit.eligible |= candidate.excluded.is_none();
-    }
+    let mut candidates: Vec<Candidate> = candidates.into_iter().collect();
+    candidates.sort_unstable_by(|a, b| (&a.unit, a.number).cmp(&(&b.unit, b.number)));
     let canaries_lead = phases.first().is_some_and(|first| matches!(first.share, Share::Percent(_)));
     let last = phases.len().saturating_sub(1);
-    // False sorts first: canaries lead.
-    let mut ranked: Vec<(bool, Bucket, UnitKey, Vec<u32>)> = Vec::new();
-    for (key, unit) in units {
-        let fixed = match (unit.eligible, unit.canary, unit.taken_by) {
-            (false, ..) => Some(last),
-            (true, true, _) if canaries_lead => None,
-            (true, _, taken_by) => taken_by,
+    let mut numbers: Vec<Vec<u32>> = vec![Vec::new(); phases.len()];
+    let mut ranked: Vec<Ranked<'_>> = Vec::new();
+    for unit in candidates.chunk_by(|a, b| a.unit == b.unit) {
+        let canary = unit.iter().any(|one| one.canary);
+        let fixed = match (unit.iter().any(|one| one.excluded.is_none()), canary) {
+            (false, _) => Some(last),
+            (true, true) if canaries_lead => None,
+            (true, _) => unit.iter().filter_map(|one| one.taken_by).min(),
         };
-        match fixed.and_then(|phase| audience.phases.get_mut(phase)) {
-            Some(members) => members.extend(unit.numbers),
-            None => ranked.push((!unit.canary, bucket(rollout, key.as_bytes()), key, unit.numbers)),
+        match (fixed.and_then(|phase| numbers.get_mut(phase)), unit.first()) {
+            (Some(members), _) => members.extend(unit.iter().map(|one| one.number)),
+            // False sorts first: canaries lead.
+            (None, Some(first)) => ranked.push((!canary, bucket(rollout, first.unit.as_bytes()), unit)),
+            (None, None) => {}
         }
     }
-    ranked.sort_unstable();
-    deal(phases, ranked, &mut audience);
-    audience
+    ranked.sort_by(|a, b| (a.0, a.1).cmp(&(b.0, b.1)));
+    deal(phases, &ranked, &mut numbers);
+    let mut excluded: BTreeMap<Exclusion, Vec<u32>> = BTreeMap::new();
+    for one in &candidates {
+        if let Some(why) = one.excluded {
+            excluded.entry(why).or_default().push(one.number);
+        }
+    }
+    Audience {
+        phases: numbers.into_iter().map(set).collect(),
+        excluded: excluded.into_iter().map(|(why, numbers)| (why, set(numbers))).collect(),
+    }
 }
 
 /// Deals ranked units out to the phases that have a percent.
-fn deal(phases: &[Phase], ranked: Vec<(bool, Bucket, UnitKey, Vec<u32>)>, audience: &mut Audience) {
+fn deal(phases: &[Phase], ranked: &[Ranked<'_>], numbers: &mut [Vec<u32>]) {
     let total = u64::try_from(ranked.len()).unwrap_or(u64::MAX);
     let canaries = ranked.iter().filter(|(follows, ..)| !follows).count();
-    let mut units = ranked.into_iter().map(|(.., numbers)| numbers);
+    let mut units = ranked.iter().map(|(.., unit)| unit);
     let mut dealt = 0;
-    for (phase, members) in phases.iter().zip(&mut audience.phases) {
+    for (phase, members) in phases.iter().zip(numbers) {
         let Share::Percent(percent) = phase.share else {
             continue;
         };
         let share = usize::try_from(share_of(total, percent)).unwrap_or(usize::MAX);
         // All canaries are in the first of them, so that this changes nothing for the others.
-        for numbers in units.by_ref().take(share.max(canaries).saturating_sub(dealt)) {
-            members.extend(numbers);
+        for unit in units.by_ref().take(share.max(canaries).saturating_sub(dealt)) {
+            members.extend(unit.iter().map(|one| one.number));
             dealt += 1;
         }
     }
+}
+
+/// Sorted first: of a million numbers in any order each would be looked for a place.
+fn set(mut numbers: Vec<u32>) -> RoaringBitmap {
+    numbers.sort_unstable();
+    numbers.into_iter().collect()
 }
 
 /// Whether there is anybody for whom a rollout could start. A frozen one for nobody would be completed at once, which
@@ -212,9 +240,10 @@ pub fn check_somebody(plan: &Plan, candidates: &[Candidate]) -> Result<(), Strin
 /// Phases that nobody may ever finish: what looks like a mistake when the rollout is made. `away` are the candidates that
 /// were never seen, or not for long.
 pub fn doubts(phases: &[Phase], audience: &Audience, away: &RoaringBitmap) -> Vec<String> {
+    let uncounted = audience.uncounted();
     let gated = phases.split_last().map_or(&[][..], |(_, gated)| gated);
     let waits = gated.iter().zip(&audience.phases).filter_map(|(phase, members)| {
-        let counting = members - &audience.excluded;
+        let counting = members - &uncounted;
         (!counting.is_empty() && counting.is_subset(away)).then(|| {
             format!(
                 "none of the {} devices of phase {} has been seen lately, and the next phase waits for them; label devices \

@@ -3,8 +3,9 @@
 use std::{cmp::Reverse, collections::HashMap};
 
 use callboard_proto::{digest::Digest, ids::RolloutId, time::Timestamp};
+use chrono_tz::Tz;
 
-use crate::{freeze::Freeze, release::Release, rollout::Rollout};
+use crate::{freeze::Freeze, mixed::Mixed, release::Release, rollout::Rollout, window::Tables};
 
 /// A snapshot of everything that is not about a single device.
 #[derive(Clone, Debug, Default)]
@@ -15,7 +16,7 @@ pub struct Catalog {
     /// are to consider them.
     pub rollouts: Vec<Rollout>,
     /// The releases of these rollouts.
-    pub releases: HashMap<Digest, Release>,
+    pub releases: HashMap<Digest, Release, Mixed>,
     /// Freezes that are not over.
     pub freezes: Vec<Freeze>,
 }
@@ -31,6 +32,18 @@ impl Catalog {
     /// The same with these freezes.
     pub fn with_freezes(self, freezes: Vec<Freeze>) -> Self {
         Self { freezes, ..self }
+    }
+
+    /// Works out when windows are open, for devices in these zones and for some time from `now` on, so that decisions can
+    /// look it up. For other zones and other times they find out by themselves. What `before` has of the same rollouts is
+    /// not worked out again.
+    pub fn foresee(&mut self, zones: &[Tz], now: Timestamp, before: &Self) {
+        for rollout in self.rollouts.iter_mut().filter(|rollout| !rollout.plan.windows.is_empty()) {
+            let plan = &rollout.plan;
+            let known = before.rollout(rollout.id).filter(|known| known.plan.windows == plan.windows);
+            let zones: Vec<Tz> = zones.iter().copied().chain([plan.default_tz]).collect();
+            rollout.tables = Tables::of(&plan.windows, &zones, now, known.map(|known| &known.tables));
+        }
     }
 
     /// Adds a rollout where it belongs.

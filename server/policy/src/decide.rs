@@ -116,7 +116,7 @@ pub enum Step {
         rollout: RolloutId,
         /// In which phase.
         phase: usize,
-        /// What this means for the membership sets.
+        /// What this means for the device's membership.
         admission: Admission,
     },
     /// Answer `download` again.
@@ -177,7 +177,7 @@ pub enum Step {
         /// `None` if nothing defers it any more.
         why: Option<Deferral>,
     },
-    /// Put the member into the rollout's excluded set, so that no gate waits for it; then answer `none`.
+    /// Let the member count no longer, so that no gate waits for it; then answer `none`.
     Exclude {
         /// Of which rollout.
         rollout: RolloutId,
@@ -234,13 +234,13 @@ impl CancelWhy {
 
 /// Decides what `device` is to do. Rollouts that are not in `loads` are taken to have a place under their caps.
 pub fn decide(now: Timestamp, catalog: &Catalog, device: &Device, contact: &Contact, loads: &Loads) -> Decision {
-    walk::walk(&Case { now, catalog, device, contact, loads }, None)
+    walk::walk(&Case::of(now, catalog, device, contact, loads), None)
 }
 
 /// Decides the same, and tells what became of every rollout.
 pub fn explain(now: Timestamp, catalog: &Catalog, device: &Device, contact: &Contact, loads: &Loads) -> Decision {
     let mut considered = Vec::with_capacity(catalog.rollouts.len());
-    let decision = walk::walk(&Case { now, catalog, device, contact, loads }, Some(&mut considered));
+    let decision = walk::walk(&Case::of(now, catalog, device, contact, loads), Some(&mut considered));
     Decision { considered, ..decision }
 }
 

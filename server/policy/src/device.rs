@@ -15,6 +15,7 @@ use callboard_proto::{
 use chrono_tz::Tz;
 
 use crate::{
+    audience::Exclusion,
     release::Release,
     site::{self, SiteRules, Suspension},
     window::Span,
@@ -65,6 +66,20 @@ pub struct Device {
     pub assignments: Vec<Assignment>,
     /// Releases that rolled back on it. An explicit retry takes the release off this list.
     pub bad_releases: Vec<Digest>,
+    /// What its membership has come to in rollouts that it joined late, and in those that have excluded it or taken it
+    /// back since they started. In all others, what was fixed at their start holds.
+    pub member_of: Vec<Member>,
+}
+
+/// A device's place in a rollout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// Which rollout.
+    pub rollout: RolloutId,
+    /// Index of the device's phase.
+    pub phase: usize,
+    /// Why it does not count, if so.
+    pub excluded: Option<Exclusion>,
 }
 
 /// Why and until when a device is left as it is.
@@ -288,6 +303,14 @@ impl Device {
     /// Its assignment in `rollout`.
     pub fn assignment(&self, rollout: RolloutId) -> Option<&Assignment> {
         self.assignments.iter().find(|one| one.rollout == rollout)
+    }
+
+    /// Writes down what its membership in a rollout has come to.
+    pub fn set_member(&mut self, member: Member) {
+        match self.member_of.iter_mut().find(|one| one.rollout == member.rollout) {
+            Some(known) => *known = member,
+            None => self.member_of.push(member),
+        }
     }
 
     /// The hold in force at `now`.

@@ -52,6 +52,7 @@ pub(crate) fn till(n: u32) -> Device {
         held: None,
         assignments: Vec::new(),
         bad_releases: Vec::new(),
+        member_of: Vec::new(),
     }
 }
 

@@ -21,12 +21,14 @@ use roaring::RoaringBitmap;
 
 use crate::{
     assignment::{self, Event, IllegalTransition, Terms, Unheard, is_failure},
+    audience::Exclusion,
     bucket::bucket,
     catalog::Catalog,
     decide::{self, Admission, Decision, Step},
-    device::{self, Absence, Assignment, Connectivity, Contact, DEFAULT_ABANDONED_AFTER, Device},
+    device::{self, Absence, Assignment, Connectivity, Contact, DEFAULT_ABANDONED_AFTER, Device, Member},
     gate::{Advance, PhaseCounts, PhaseTimes},
     guard::{Grant, Load, Loads, Offers, Streak},
+    release::Misfit,
     rhythm::Rhythm,
     rollout::Rollout,
     selector::Seen,
@@ -318,7 +320,7 @@ impl Ledger {
             | Step::ContinueActivation { .. }
             | Step::Recall { .. } => Ok(()),
             Step::GrantDownload { rollout, phase, admission } => {
-                self.admit(rollout, phase, admission, unit.device.number);
+                self.admit(unit, rollout, phase, admission);
                 self.grant_download(now, unit, rollout, phase)
             }
             Step::GrantActivation { assignment, .. } => self.decided(now, unit, assignment, Event::ActivationGranted),
@@ -334,35 +336,29 @@ impl Ledger {
                 self.change(unit, assignment, |one| one.deferred = why);
                 Ok(())
             }
-            Step::Exclude { rollout, phase, .. } => {
+            Step::Exclude { rollout, phase, misfit } => {
                 self.forget_former(unit, rollout);
-                self.exclude(rollout, phase, unit.device.number);
+                self.exclude(unit, rollout, phase, misfit);
                 self.advance(now, rollout);
                 Ok(())
             }
         }
     }
 
-    fn admit(&mut self, rollout: RolloutId, phase: usize, admission: Admission, number: u32) {
-        let Some((rollout, standing)) = self.both(rollout) else {
+    fn admit(&mut self, unit: &mut Unit, rollout: RolloutId, phase: usize, admission: Admission) {
+        if admission == Admission::Member {
             return;
-        };
-        let admitted = match admission {
-            Admission::Member => false,
-            Admission::Joins => rollout.members.get_mut(phase).is_some_and(|members| members.insert(number)),
-            Admission::Returns => rollout.excluded.remove(number),
-        };
-        if let Some(counts) = standing.counts.get_mut(phase).filter(|_| admitted) {
+        }
+        unit.device.set_member(Member { rollout, phase, excluded: None });
+        if let Some(counts) = self.standings.get_mut(&rollout).and_then(|standing| standing.counts.get_mut(phase)) {
             counts.size += 1;
         }
     }
 
-    fn exclude(&mut self, rollout: RolloutId, phase: usize, number: u32) {
-        let Some((rollout, standing)) = self.both(rollout) else {
-            return;
-        };
-        let excluded = rollout.excluded.insert(number);
-        if let Some(counts) = standing.counts.get_mut(phase).filter(|_| excluded) {
+    fn exclude(&mut self, unit: &mut Unit, rollout: RolloutId, phase: usize, misfit: Option<Misfit>) {
+        let why = misfit.map_or(Exclusion::AlreadyInstalled, Exclusion::DoesNotFit);
+        unit.device.set_member(Member { rollout, phase, excluded: Some(why) });
+        if let Some(counts) = self.standings.get_mut(&rollout).and_then(|standing| standing.counts.get_mut(phase)) {
             counts.size = counts.size.saturating_sub(1);
         }
     }
@@ -404,7 +400,9 @@ impl Ledger {
             return;
         };
         let old = unit.former.remove(place);
-        if let Some(counts) = self.standings.get_mut(&id).and_then(|standing| standing.counts.get_mut(old.phase)) {
+        let Some(standing) = self.standings.get_mut(&id) else { return };
+        standing.streak.forget(old.id);
+        if let Some(counts) = standing.counts.get_mut(old.phase) {
             counts.recount(Some(&old), None);
         }
     }
@@ -462,7 +460,7 @@ impl Ledger {
             self.news.push(News::Ended(rollout, device, after));
         }
         if before != after && after == AssignmentState::Succeeded {
-            self.undo_too(rollout, number);
+            self.undo_too(rollout, &mut unit.device);
         }
         if after == AssignmentState::RolledBack && !unit.device.bad_releases.contains(&release) {
             unit.device.bad_releases.push(release);

@@ -19,6 +19,7 @@ pub mod freeze;
 pub mod gate;
 pub mod guard;
 pub mod ledger;
+pub mod mixed;
 pub mod openings;
 pub mod preview;
 pub mod release;

@@ -7,7 +7,7 @@ use chrono_tz::Tz;
 
 use crate::{
     trading::{Trading, TradingHours},
-    window::{self, Span, Window, WindowState, Zone},
+    window::{Restricting, Span, WindowState},
 };
 
 /// Steps from one obstacle to the next before giving up: two months of nights that are all forbidden. What comes later
@@ -18,7 +18,7 @@ const MAX_STEPS: usize = 128;
 #[derive(Clone, Debug, Default)]
 pub struct Openings<'a> {
     /// Only inside these; none means always.
-    pub windows: Vec<(&'a Window, Zone)>,
+    pub windows: Restricting<'a>,
     /// Not while the site trades.
     pub trading: Option<(&'a TradingHours, Tz)>,
     /// Not in these.
@@ -74,7 +74,7 @@ impl Openings<'_> {
     }
 
     fn without_windows(&self) -> Self {
-        Self { windows: Vec::new(), ..self.clone() }
+        Self { windows: Restricting::default(), ..self.clone() }
     }
 
     /// The end of the stretch that holds `at`, or when to look again.
@@ -88,7 +88,7 @@ impl Openings<'_> {
             Some(Trading::Closed { opens, .. }) => opens,
             None => None,
         };
-        let closes = match window::state_at(at, &self.windows, needed) {
+        let closes = match self.windows.at(at, needed) {
             Some(WindowState::Closed { opens, .. }) => return Err(opens.map(|span| span.start)),
             Some(WindowState::Open { until, .. }) => Some(until),
             None => None,
@@ -98,7 +98,7 @@ impl Openings<'_> {
 
     /// Since when nothing has been in the way, if nothing is at `at`; `None` if nothing ever was, as far back as one looks.
     pub fn began(&self, at: Timestamp) -> Option<Timestamp> {
-        let window = window::began(at, &self.windows);
+        let window = self.windows.began(at);
         let closed = match self.trading.map(|(hours, tz)| hours.at(at, tz)) {
             Some(Trading::Closed { since, .. }) => since,
             _ => None,
@@ -126,10 +126,8 @@ mod tests {
     use crate::{
         fixture::at,
         trading::HoursSpec,
-        window::{Gates, Mode, Start, WindowTz, ZoneSource, week},
+        window::{Clock, Gate, Gates, Mode, Start, Window, WindowTz, week},
     };
-
-    const UTC: Zone = Zone { tz: Tz::UTC, source: ZoneSource::Window, mismatch: None };
 
     fn window(time: &str, minutes: u64) -> Window {
         let at = NaiveTime::parse_from_str(time, "%H:%M").expect("a time of day");
@@ -159,7 +157,7 @@ mod tests {
         needed_min: u64,
     ) -> String {
         let openings = Openings {
-            windows: windows.iter().map(|window| (window, UTC)).collect(),
+            windows: Restricting::of(windows, Gate::Install, Clock::site(Tz::UTC), Tz::UTC),
             trading: hours.map(|hours| (hours, Tz::UTC)),
             freezes: freezes.to_vec(),
         };
@@ -216,7 +214,7 @@ mod tests {
     fn from_the_deadline_on_windows_do_not_count_and_trading_hours_do() {
         let (night, day) = ([window("02:00", 120)], hours("08:00", "20:00"));
         let openings = Openings {
-            windows: night.iter().map(|window| (window, UTC)).collect(),
+            windows: Restricting::of(&night, Gate::Install, Clock::site(Tz::UTC), Tz::UTC),
             trading: Some((&day, Tz::UTC)),
             freezes: Vec::new(),
         };

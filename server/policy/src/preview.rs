@@ -117,8 +117,8 @@ pub fn preview(
         }
     }
     preview.phases = phases(plan, &preview.audience, &matching);
-    let counting =
-        matching.iter().map(|(device, _)| *device).filter(|one| !preview.audience.excluded.contains(one.number));
+    let uncounted = preview.audience.uncounted();
+    let counting = matching.iter().map(|(device, _)| *device).filter(|one| !uncounted.contains(one.number));
     preview.openings = openings::openings(now, Rollout::draft(id, plan.clone()), counting, others);
     preview
 }
@@ -126,10 +126,11 @@ pub fn preview(
 fn phases(plan: &Plan, audience: &Audience, matching: &[(&Device, Seen)]) -> Vec<PhasePreview> {
     let by_number: HashMap<u32, (&Device, &Seen)> =
         matching.iter().map(|(device, seen)| (device.number, (*device, seen))).collect();
+    let uncounted = audience.uncounted();
     let named = plan.phases.iter().zip(&audience.phases);
     named
         .map(|(phase, members)| {
-            let counting = members - &audience.excluded;
+            let counting = members - &uncounted;
             let found: Vec<_> = counting.iter().filter_map(|number| by_number.get(&number)).collect();
             PhasePreview {
                 name: phase.name.clone(),
@@ -189,11 +190,10 @@ fn is_for(other: &Rollout, theirs: &Release, device: &Device, seen: &Seen) -> bo
     }
     match device.assignment(other.id) {
         Some(_) => true,
-        None if other.excluded.contains(device.number) => false,
-        None => {
-            let live = other.plan.audience == Membership::Live;
-            other.phase_of(device.number).is_some() || (live && other.plan.selector.matches(device, seen))
-        }
+        None => match other.member(device) {
+            Some(member) => member.excluded.is_none(),
+            None => other.plan.audience == Membership::Live && other.plan.selector.matches(device, seen),
+        },
     }
 }
 

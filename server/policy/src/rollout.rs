@@ -6,7 +6,7 @@
 mod spec;
 mod undo;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use callboard_proto::{
     digest::Digest,
@@ -15,15 +15,15 @@ use callboard_proto::{
     time::Timestamp,
 };
 use chrono_tz::Tz;
-use roaring::RoaringBitmap;
 pub use spec::{HaltKind, HaltSpec, PhaseSpec, PolicyKind, Spec, SpecError, WindowSpec};
 pub use undo::undo_name;
 
 use crate::{
-    device::Device,
+    audience::Audience,
+    device::{Device, Member},
     guard::{HaltRule, Limits},
     selector::Selector,
-    window::{self, Gate, Window, Zone},
+    window::{Clock, Gate, Restricting, Tables, Window, Zone},
 };
 
 /// Lowest to highest priority is 0 to this.
@@ -52,10 +52,11 @@ pub struct Rollout {
     pub started_at: Option<Timestamp>,
     /// The last open phase; the ones before it are open too.
     pub open_phase: usize,
-    /// Device numbers of each phase, as [`crate::audience::assign`] gave them and late joiners extended them.
-    pub members: Vec<RoaringBitmap>,
-    /// Members that do not count: they have the release already, or cannot take it.
-    pub excluded: RoaringBitmap,
+    /// Who was in which phase when it started. It never changes; [`Rollout::member`] knows what came later.
+    pub members: Arc<Audience>,
+    /// When its windows are open, as far as that was worked out beforehand ([`crate::catalog::Catalog::foresee`]). Without
+    /// them answers are the same, and take longer.
+    pub tables: Arc<Tables>,
 }
 
 /// What a rollout is to do, checked.
@@ -240,8 +241,8 @@ impl Rollout {
             countersigned: false,
             started_at: None,
             open_phase: 0,
-            members: Vec::new(),
-            excluded: RoaringBitmap::new(),
+            members: Arc::default(),
+            tables: Arc::default(),
         }
     }
 
@@ -255,9 +256,13 @@ impl Rollout {
         self.plan.security && self.countersigned
     }
 
-    /// The phase that has `number` as a member.
-    pub fn phase_of(&self, number: u32) -> Option<usize> {
-        self.members.iter().position(|members| members.contains(number))
+    /// The place that `device` has in it; `None` if it is no member.
+    pub fn member(&self, device: &Device) -> Option<Member> {
+        let since = device.member_of.iter().find(|one| one.rollout == self.id).copied();
+        since.or_else(|| {
+            let phase = self.members.phase_of(device.number)?;
+            Some(Member { rollout: self.id, phase, excluded: self.members.why_excluded(device.number) })
+        })
     }
 }
 
@@ -277,8 +282,7 @@ impl Plan {
 
     /// The windows that restrict `gate`, each with the zone it follows.
     pub fn windows_for(&self, gate: Gate, device: &Device, now: Timestamp) -> Vec<(&Window, Zone)> {
-        let restricting = self.windows.iter().filter(|window| window.gates.restrict(gate));
-        restricting.map(|window| (window, window::zone_of(window.tz, device, self.default_tz, now))).collect()
+        Restricting::of(&self.windows, gate, Clock::of(device, now), self.default_tz).listed()
     }
 }
 

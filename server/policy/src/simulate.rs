@@ -12,6 +12,8 @@
 //! * A download takes its time while the device is there, and so does an install with its trial; some roll back.
 //! * People approve at once what waits for approval, a second person too, and do nothing else.
 //! * Nothing happens on a device that is away, but for installs on shutdown and on boot where the rollout has them.
+//! * A device that is there checks in on its own beat, and besides when it was told to. Only one that waits for its turn
+//!   under a pace, or under a cap over all sites, keeps to its beat: there are many others who could take that turn.
 //!
 //! The same seed gives the same course.
 
@@ -75,6 +77,9 @@ pub enum SimulateError {
     /// It cannot be started.
     #[error("{0}")]
     Start(String),
+    /// Nobody asks for it any more.
+    #[error("nobody asks for the simulation any more")]
+    GivenUp,
     /// Too much happens.
     #[error("{played} check-ins were played and it is only {at}; look less far ahead, or at fewer devices")]
     TooMuch {
@@ -91,17 +96,19 @@ pub enum SimulateError {
     Unheard(#[from] Unheard),
 }
 
-/// Starts a rollout on `ledger`, which holds what else is under way, and plays `fleet` through what follows.
+/// Starts a rollout on `ledger`, which holds what else is under way, and plays `fleet` through what follows. `given_up` is
+/// asked again and again, and ends it.
 ///
 /// # Errors
-/// The rollout cannot be started.
+/// The rollout cannot be started, too much happens, or it was given up.
 pub fn simulate(
     subject: Subject,
     ledger: Ledger,
     fleet: Vec<Unit>,
     assumptions: &Assumptions,
+    given_up: &dyn Fn() -> bool,
 ) -> Result<Timeline, SimulateError> {
-    engine::Engine::new(subject, ledger, fleet, assumptions)?.run()
+    engine::Engine::new(subject, ledger, fleet, assumptions)?.run(given_up)
 }
 
 #[cfg(test)]

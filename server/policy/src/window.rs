@@ -6,8 +6,10 @@
 //! * Windows may cross midnight and the end of the week. Windows that overlap or touch are one.
 
 mod cron;
+mod restricting;
 pub(crate) mod spans;
 pub(crate) mod start;
+mod table;
 pub(crate) mod week;
 mod zone;
 
@@ -17,14 +19,17 @@ use callboard_proto::time::Timestamp;
 use chrono::{NaiveTime, Weekday};
 use chrono_tz::Tz;
 pub use cron::{CronStart, NotCron};
+pub use restricting::Restricting;
 pub use spans::Span;
-pub use zone::{Zone, ZoneSource, zone_of};
+use table::Table;
+pub use table::Tables;
+pub use zone::{Clock, Zone, ZoneSource, zone_of};
 
 /// Longest window: a week is always open.
 pub const MAX_WINDOW: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// One recurring window.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Window {
     /// Whose clock it follows.
     pub tz: WindowTz,
@@ -48,7 +53,7 @@ pub enum WindowTz {
 }
 
 /// When a window opens.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Start {
     /// On these days of the week at this time.
     Weekly {
@@ -131,11 +136,6 @@ pub fn state_at(now: Timestamp, windows: &[(&Window, Zone)], needed: Duration) -
     let next = spans::next_long_enough(now, windows, needed);
     let zone = next.map_or(first.1, |(_, zone)| zone);
     Some(WindowState::Closed { opens: next.map(|(span, _)| span), zone })
-}
-
-/// When the stretch began that is open at `now`.
-pub(crate) fn began(now: Timestamp, windows: &[(&Window, Zone)]) -> Option<Timestamp> {
-    spans::around(now, windows).map(|span| span.start)
 }
 
 /// The last time that ended at or before `now`, and whose clock it ended by.

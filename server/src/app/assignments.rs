@@ -90,6 +90,12 @@ pub(crate) fn insert(conn: &mut DbConn, record: &Record, now: Timestamp) -> Resu
 /// Forgets an assignment of a device's former life.
 pub(crate) fn forget(conn: &mut DbConn, record: &Record, now: Timestamp) -> Result<()> {
     db::counts::change(conn, Some(&record.assignment), None, now)?;
+    if is_failure(record.assignment.state)
+        && let Some((_, mut streak)) = db::rollouts::streak(conn, record.assignment.rollout)?
+        && streak.forget(record.assignment.id)
+    {
+        db::rollouts::set_streak(conn, record.assignment.rollout, &streak)?;
+    }
     Ok(db::assignments::delete(conn, record.assignment.id)?)
 }
 
@@ -140,7 +146,7 @@ pub(crate) fn come_back(conn: &mut DbConn, device: DeviceId, now: Timestamp) -> 
 }
 
 fn is_active(conn: &mut DbConn, rollout: RolloutId) -> Result<bool> {
-    Ok(db::rollouts::lean(conn, rollout)?.is_some_and(|record| record.state.is_active()))
+    Ok(db::rollouts::get(conn, rollout)?.is_some_and(|record| record.state.is_active()))
 }
 
 /// Whether an assignment has come to an end that it had not before.

@@ -8,6 +8,8 @@ use std::sync::Arc;
 
 use callboard_policy::{
     assignment::{self, Event, IllegalTransition},
+    audience::Audience,
+    device::Member,
     rollout::{Membership, RolloutState},
     selector::Selector,
 };
@@ -21,7 +23,7 @@ use callboard_proto::{
 use uuid::Uuid;
 
 use super::{
-    App, Because, Error, Result, assignments, devices, presence, releases,
+    App, Because, Error, Result, assignments, catalog, devices, presence, releases,
     rollouts::{self, advance::advance, spec},
     trust::PublishedRoot,
 };
@@ -87,6 +89,8 @@ struct Done {
     changed: Vec<DeviceId>,
     /// Where to go on.
     after: Option<After>,
+    /// Who was in the rollout when it started, once somebody has asked.
+    members: Option<Arc<Audience>>,
 }
 
 /// Where a selector has got to: it goes through a rollout's assignments, and to try again through the devices besides on
@@ -225,7 +229,7 @@ fn penalised(conn: &mut DbConn, task: &Task, selector: &Selector, context: &Cont
         };
         let seen = rollouts::seen(&device, context);
         let live = plan.audience == Membership::Live && plan.selector.matches(&device.device, &seen);
-        let member = live || rollout.phases.iter().any(|phase| phase.members.contains(device.device.number));
+        let member = live || member(conn, &rollout, &device, &mut done)?.is_some();
         if member && selector.matches(&device.device, &seen) {
             let _ = one(conn, task, &rollout, &device, &mut done)?;
         }
@@ -281,7 +285,7 @@ fn one(
         Some(mut record) => existing(conn, task, &mut record)?
             .map_err(|illegal| format!("it is {}: {}", illegal.state.as_str(), illegal.refusal)),
         None if penalised => Ok(()),
-        None if task.deed == Deed::Cancel => never(conn, task, rollout, device)?,
+        None if task.deed == Deed::Cancel => never(conn, task, rollout, device, done)?,
         None => Err(format!("rollout {} has not tried it", rollout.spec.name)),
     };
     if outcome.is_ok() {
@@ -315,10 +319,10 @@ fn never(
     task: &Task,
     rollout: &db::rollouts::Record,
     device: &Record,
+    done: &mut Done,
 ) -> Result<std::result::Result<(), String>> {
-    let number = device.device.number;
-    let phase = rollout.phases.iter().position(|phase| phase.members.contains(number));
-    let Some(phase) = phase.filter(|_| !rollout.excluded.contains(number)) else {
+    let member = member(conn, rollout, device, done)?;
+    let Some(Member { phase, .. }) = member.filter(|member| member.excluded.is_none()) else {
         return Ok(Err(format!("rollout {} brings it nothing", rollout.spec.name)));
     };
     if let Some(former) = db::assignments::of(conn, rollout.id, device.device.id)? {
@@ -333,10 +337,23 @@ fn never(
     Ok(Ok(()))
 }
 
+/// The device's place in the rollout.
+fn member(
+    conn: &mut DbConn,
+    rollout: &db::rollouts::Record,
+    device: &Record,
+    done: &mut Done,
+) -> Result<Option<Member>> {
+    let members = match &done.members {
+        Some(members) => members.clone(),
+        None => done.members.insert(Arc::new(db::phases::audience(conn, rollout.id)?)).clone(),
+    };
+    Ok(catalog::active(rollout.clone(), members)?.member(&device.device))
+}
+
 /// A frozen rollout had completed because nothing was left to be done; now there is.
 fn reopen(conn: &mut DbConn, task: &Task, id: RolloutId) -> Result<bool> {
-    let Some(mut record) = db::rollouts::lean(conn, id)?.filter(|record| record.state == RolloutState::Completed)
-    else {
+    let Some(mut record) = db::rollouts::get(conn, id)?.filter(|record| record.state == RolloutState::Completed) else {
         return Ok(false);
     };
     // A live one ends at its end, which `open` has looked at.

@@ -2,22 +2,27 @@
 
 use std::sync::Arc;
 
-use callboard_policy::{catalog::Catalog, rollout::Rollout};
+use callboard_policy::{audience::Audience, catalog::Catalog, rollout::Rollout};
+use callboard_proto::time::Timestamp;
+use chrono_tz::Tz;
 
 use super::{App, Error, Result, freezes, releases, rollouts::spec, trust::PublishedRoot};
 use crate::db::{self, DbConn, rollouts::Record};
 
 /// The active rollouts and their releases, the freezes, and the root under which releases were verified.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Snapshot {
     pub(crate) catalog: Catalog,
+    /// Zones of devices that have checked in: for these it was worked out when windows are open.
+    pub(crate) zones: Vec<Tz>,
     pub(crate) root: Option<Arc<PublishedRoot>>,
 }
 
 impl App {
     /// Reads the catalog anew.
     pub(crate) async fn reload_catalog(&self) -> Result<()> {
-        let snapshot = self.db.read(read).await?;
+        let (known, now) = (self.catalog(), self.clock.now());
+        let snapshot = self.db.read(move |conn| read(conn, &known, now)).await?;
         self.replace(snapshot);
         Ok(())
     }
@@ -33,6 +38,28 @@ impl App {
         Ok(stale)
     }
 
+    /// Works out when windows are open for devices in this zone, unless that is known; for as long as it will be known.
+    pub(crate) fn foresee(&self, tz: Tz) {
+        if !self.snapshot.load().zones.contains(&tz) {
+            self.look_ahead(Some(tz));
+        }
+    }
+
+    /// Works it out anew for all zones before what is known is over.
+    pub(crate) fn foresee_on(&self) {
+        self.look_ahead(None);
+    }
+
+    fn look_ahead(&self, new: Option<Tz>) {
+        let now = self.clock.now();
+        self.snapshot.rcu(|old| {
+            let mut snapshot = Snapshot::clone(old);
+            snapshot.zones.extend(new.filter(|tz| !old.zones.contains(tz)));
+            snapshot.catalog.foresee(&snapshot.zones, now, &old.catalog);
+            snapshot
+        });
+    }
+
     fn replace(&self, snapshot: Snapshot) {
         let snapshot = Arc::new(snapshot);
         // Of two readers that overtake each other, the one with the newer generation wins.
@@ -45,28 +72,34 @@ impl App {
     }
 }
 
-/// Reads everything that the catalog is made of.
-pub(crate) fn read(conn: &mut DbConn) -> Result<Snapshot> {
+/// Reads everything that the catalog is made of. Who was in a rollout when it started never changes, so that of those in
+/// `known` it is not read again.
+pub(crate) fn read(conn: &mut DbConn, known: &Snapshot, now: Timestamp) -> Result<Snapshot> {
     // First: if something changes meanwhile, the next look at the generation shows it.
     let generation = db::counters::generation(conn)?;
     let Some((_, envelope)) = db::trust::newest_root(conn)? else {
-        return Ok(Snapshot { catalog: Catalog::new(generation, Vec::new(), []), root: None });
+        return Ok(Snapshot { catalog: Catalog::new(generation, Vec::new(), []), ..Snapshot::default() });
     };
     let root = PublishedRoot::open(envelope)?;
     let records = db::rollouts::active(conn)?;
-    let mut known = Vec::new();
-    for record in &records {
-        if let Some(published) = db::releases::get(conn, record.release)? {
-            known.push(releases::for_policy(&releases::open(&root.root, &published)?));
+    let (mut published, mut rollouts) = (Vec::new(), Vec::new());
+    for record in records {
+        if let Some(release) = db::releases::get(conn, record.release)? {
+            published.push(releases::for_policy(&releases::open(&root.root, &release)?));
         }
+        let members = match known.catalog.rollout(record.id) {
+            Some(before) => before.members.clone(),
+            None => Arc::new(db::phases::audience(conn, record.id)?),
+        };
+        rollouts.push(active(record, members)?);
     }
-    let rollouts = records.into_iter().map(active).collect::<Result<Vec<_>>>()?;
-    let catalog = Catalog::new(generation, rollouts, known).with_freezes(freezes::for_policy(conn)?);
-    Ok(Snapshot { catalog, root: Some(root) })
+    let mut catalog = Catalog::new(generation, rollouts, published).with_freezes(freezes::for_policy(conn)?);
+    catalog.foresee(&known.zones, now, &known.catalog);
+    Ok(Snapshot { catalog, zones: known.zones.clone(), root: Some(root) })
 }
 
-/// A stored rollout as decisions need it.
-pub(crate) fn active(record: Record) -> Result<Rollout> {
+/// A stored rollout as decisions need it. Gates do not ask who its members are.
+pub(crate) fn active(record: Record, members: Arc<Audience>) -> Result<Rollout> {
     let plan = spec::plan(&record.spec, record.release)?;
     Ok(Rollout {
         state: record.state,
@@ -74,8 +107,7 @@ pub(crate) fn active(record: Record) -> Result<Rollout> {
         countersigned: record.countersigned.is_some(),
         started_at: record.started_at,
         open_phase: record.open_phase,
-        members: record.phases.into_iter().map(|phase| phase.members).collect(),
-        excluded: record.excluded,
+        members,
         ..Rollout::draft(record.id, plan)
     })
 }

@@ -17,6 +17,7 @@ use callboard_policy::{
     device::{self, Absence, Contact, Device},
     guard::Loads,
     rhythm::Rhythm,
+    window::Clock,
 };
 use callboard_proto::{
     check_in::{CheckIn, Facts},
@@ -64,6 +65,9 @@ pub(crate) async fn answer(app: &App, known: Arc<Known>, question: &mut Question
     } else {
         learn(app, &known, body.facts.clone(), now).await?
     };
+    if let Some(tz) = Clock::of(&known.record.device, now).own() {
+        app.foresee(tz);
+    }
     let (known, mut decision) = settle(app, known, &contact, now).await?;
     let rate = bandwidth::allot(app, &app.catalog().catalog, &known.record.device, &mut decision, true, now).await?;
     // Only now: a check-in that was not answered has not used up the offer of a new connection. Only once: after a wait

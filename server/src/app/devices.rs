@@ -342,7 +342,7 @@ pub(crate) async fn decommission(app: &App, reference: String, reason: String) -
     let now = app.clock.now();
     change(app, reference, move |conn, id| {
         db::devices::decommission(conn, id, now)?;
-        super::rollouts::members::leave(conn, id, now)?;
+        super::rollouts::members::leave(conn, &[id], now)?;
         Ok(NewEvent::device("device.decommissioned", id, reason))
     })
     .await

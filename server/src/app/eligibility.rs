@@ -119,7 +119,7 @@ impl Case<'_> {
             Some(Standing { state, departed: false }) => !state.is_final() || *state == AssignmentState::TimedOut,
             Some(Standing { departed: true, .. }) | None => match self.rollout.plan.audience {
                 Membership::Live => self.rollout.plan.selector.matches(device, &self.seen),
-                Membership::Frozen => self.rollout.phase_of(device.number).is_some(),
+                Membership::Frozen => self.rollout.member(device).is_some(),
             },
         }
     }

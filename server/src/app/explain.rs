@@ -96,7 +96,7 @@ async fn say_what_phases_wait_for(app: &App, decision: &mut Decision, now: Times
             continue;
         };
         let id = one.rollout;
-        let record = app.db.read(move |conn| Ok::<_, Error>(db::rollouts::lean(conn, id)?)).await?;
+        let record = app.db.read(move |conn| Ok::<_, Error>(db::rollouts::get(conn, id)?)).await?;
         if let Some(waits_for) = record.and_then(|record| rollouts::waits_for(&record, now)) {
             let told = decision.reason == one.reason;
             one.reason.text = format!("{}; {}", one.reason.text, waits_for.text);

@@ -9,7 +9,7 @@ use callboard_policy::{
     assignment::{self, Event},
     audience::Exclusion,
     decide::{Admission, Step},
-    device::{Assignment, Device},
+    device::{Assignment, Device, Member},
     guard::{self, Grant, HaltAction, Limits, Load},
     release::{Misfit, Release},
     rollout::Plan,
@@ -128,7 +128,7 @@ fn apply(conn: &mut DbConn, basis: &Basis, step: Step, terms: Option<&Terms>) ->
                 let (offers, _) = db::loads::offers(conn, rollout)?;
                 db::rollouts::set_offers(conn, rollout, offers.one_more(basis.now))?;
             }
-            Ok(admission != Admission::Member)
+            Ok(false)
         }
         Step::GrantActivation { assignment, .. } => decided(conn, basis, assignment, Event::ActivationGranted),
         Step::Cancel { assignment, why } => decided(conn, basis, assignment, why.event()),
@@ -146,15 +146,15 @@ fn apply(conn: &mut DbConn, basis: &Basis, step: Step, terms: Option<&Terms>) ->
         Step::Exclude { rollout, phase, misfit } => {
             let exclusion = misfit.map_or(Exclusion::AlreadyInstalled, Exclusion::DoesNotFit);
             forget_former(conn, basis, rollout)?;
-            members::exclude(conn, rollout, phase, basis.device.number, Some(exclusion))?;
+            let is = Member { rollout, phase, excluded: Some(exclusion) };
+            members::exclude(conn, basis.device.number, None, &is)?;
             let why = misfit.map_or("it has the release already", Misfit::code);
             let event = NewEvent {
                 rollout: Some(rollout),
                 ..NewEvent::device("rollout.excluded", basis.device.id, format!("does not count: {why}"))
             };
             db::events::insert(conn, basis.now, &event)?;
-            advance(conn, rollout, basis.now)?;
-            Ok(true)
+            advance(conn, rollout, basis.now)
         }
     }
 }
@@ -163,7 +163,9 @@ fn admit(conn: &mut DbConn, basis: &Basis, rollout: RolloutId, phase: usize, adm
     match admission {
         Admission::Member => Ok(()),
         Admission::Joins => members::join(conn, rollout, phase, basis.device.number),
-        Admission::Returns => members::exclude(conn, rollout, phase, basis.device.number, None),
+        Admission::Returns { was } => {
+            members::exclude(conn, basis.device.number, Some(was), &Member { rollout, phase, excluded: None })
+        }
     }
 }
 

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use callboard_proto::{
     digest::Digest,
     enrol::{Renew, Renewed},
+    ids::DeviceId,
     problem::Code,
+    time::Timestamp,
 };
 
 use super::{
@@ -15,7 +17,7 @@ use super::{
 };
 use crate::{
     ca,
-    db::{self, events::NewEvent, renewals::Renewal},
+    db::{self, DbConn, events::NewEvent, renewals::Renewal},
 };
 
 /// Issues a certificate for a new key of this device. The same key gives the same certificate again until it is used.
@@ -52,24 +54,40 @@ pub(crate) async fn renew(app: &App, known: &Known, body: Renew) -> Result<Renew
 }
 
 /// A device shows a key that is not its current one: if it is that of its renewal, it is from now on, and the one before
-/// is refused. Gives the device as it is known then.
-pub(crate) async fn adopt(app: &App, known: &Arc<Known>, spki: Digest) -> Result<Option<Arc<Known>>> {
+/// is refused. The same if its certificate, which ends at `not_after`, was issued after the backup from which this registry
+/// was restored. Gives the device as it is known then.
+pub(crate) async fn adopt(
+    app: &App,
+    known: &Arc<Known>,
+    spki: Digest,
+    not_after: Timestamp,
+) -> Result<Option<Arc<Known>>> {
     if known.is_stranger(spki) {
         return Ok(None);
     }
     let (id, now) = (known.record.device.id, app.clock.now());
     let next = app.db.read(move |conn| Ok::<_, Error>(db::renewals::of(conn, id)?)).await?;
-    if next.is_none_or(|renewal| renewal.spki != spki) {
+    let issued = ca::issued_at(not_after);
+    let lost = app.restored_at.is_some_and(|at| issued <= at);
+    if !lost && next.is_none_or(|renewal| renewal.spki != spki) {
         return another_server(app, known, spki).await;
     }
     let adopted = app
         .db
         .write(move |conn| {
-            let Some(renewal) = db::renewals::of(conn, id)?.filter(|renewal| renewal.spki == spki) else {
-                return Ok(false);
+            let text = match db::renewals::of(conn, id)?.filter(|renewal| renewal.spki == spki) {
+                Some(renewal) => {
+                    db::devices::set_key(conn, id, spki, Some(&renewal.certificate), now)?;
+                    "its certificate was renewed; the key before is refused from now on"
+                }
+                None if lost && follows(conn, id, issued)? => {
+                    db::devices::set_key(conn, id, spki, None, now)?;
+                    db::devices::set_enrolled(conn, id, issued)?;
+                    "its certificate was issued after the backup that this server was restored from; the key before is \
+                     refused from now on"
+                }
+                None => return Ok(false),
             };
-            db::devices::set_renewed(conn, id, &renewal, now)?;
-            let text = "its certificate was renewed; the key before is refused from now on";
             db::events::insert(conn, now, &NewEvent::device("device.renewed", id, text))?;
             Ok::<_, Error>(true)
         })
@@ -79,6 +97,19 @@ pub(crate) async fn adopt(app: &App, known: &Arc<Known>, spki: Digest) -> Result
     }
     app.metrics.renewed();
     Ok(Some(devices::reread(app, known).await?))
+}
+
+/// Whether a certificate that was issued then is newer than the one that the registry knows of an enrolled device.
+fn follows(conn: &mut DbConn, id: DeviceId, issued: Timestamp) -> Result<bool> {
+    let Some(record) = db::devices::get(conn, id)?.filter(|record| !record.device.decommissioned) else {
+        return Ok(false);
+    };
+    let Some(known) = &record.certificate else {
+        // It was imported before the backup, and enrolled after it; or it came in by this way already.
+        return Ok(record.spki.is_none());
+    };
+    let known = ca::not_after(known).map_err(|source| Error::Unexpected(source.to_string()))?;
+    Ok(issued > ca::issued_at(known))
 }
 
 /// Whether another server, or another request, adopted the key since this one last looked.

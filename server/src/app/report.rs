@@ -90,7 +90,7 @@ fn one(
     let Some(mut record) = found.filter(|record| record.device == device) else {
         return Ok(Err((Code::NotYourAssignment, format!("assignment {} is not this device's", report.assignment_id))));
     };
-    let terms = db::rollouts::lean(conn, record.assignment.rollout)?.map_or(
+    let terms = db::rollouts::get(conn, record.assignment.rollout)?.map_or(
         Terms { max_attempts: 1, offline_activation: false },
         |rollout| Terms {
             max_attempts: rollout.spec.max_attempts,

@@ -27,7 +27,6 @@ use callboard_proto::{
     problem::Code,
     time::Timestamp,
 };
-use roaring::RoaringBitmap;
 use uuid::Uuid;
 
 use super::{App, Because, Error, Result, devices::each, releases, trust::PublishedRoot};
@@ -80,8 +79,6 @@ pub(crate) async fn create(app: &App, wanted: RolloutSpec, operator: String) -> 
                 created_by: operator,
                 edited_by: None,
                 countersigned: None,
-                excluded: RoaringBitmap::new(),
-                excluded_for: Vec::new(),
                 phases: Vec::new(),
             };
             db::rollouts::insert(conn, &record)?;
@@ -188,7 +185,7 @@ pub(crate) async fn change_state(
 /// A rollout whose gate can no longer be met, or that a halt rule holds, would pause again at the next report.
 fn refuse_to_pause_again(conn: &mut DbConn, id: RolloutId, now: Timestamp, acknowledged: bool) -> Result<()> {
     advance::advance(conn, id, now)?;
-    let Some(record) = db::rollouts::lean(conn, id)?.filter(|record| record.state == RolloutState::Paused) else {
+    let Some(record) = db::rollouts::get(conn, id)?.filter(|record| record.state == RolloutState::Paused) else {
         return Ok(());
     };
     let count = |of: fn(&Counts) -> u32| record.phases.iter().map(|phase| of(&phase.counts)).any(|n| n > 0);

@@ -205,9 +205,8 @@ pub(crate) async fn change_state(app: &App, reference: String, to: SiteState, be
             return Err(Error::refused(Code::WrongState, detail));
         }
         if to == SiteState::Closed {
-            for device in db::devices::of_site(conn, site)? {
-                rollouts::members::leave(conn, device, now)?;
-            }
+            let devices = db::devices::of_site(conn, site)?;
+            rollouts::members::leave(conn, &devices, now)?;
         }
         *site = in_state(site.clone(), to, reason, now);
         Ok(changed_state(site, &because))

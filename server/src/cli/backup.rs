@@ -20,7 +20,7 @@ use super::{
 use crate::{
     config::{Fragment, Settings},
     db::{self, DbUrl},
-    durable, store,
+    durable, restored, store,
 };
 
 /// Name of the database in a data directory, and in every backup.
@@ -91,6 +91,7 @@ fn copy(args: &BackupArgs, settings: &Settings, to: &Path) -> anyhow::Result<Bac
         name != PAYLOADS && name != "run" && !name.starts_with(DATABASE) && !name.starts_with(".new-")
     };
     tree(dir, to, &another, &mut Copied::default())?;
+    restored::mark(to).context("cannot mark the copy as a backup")?;
     let database = matches!(settings.database, DbUrl::Sqlite(_));
     Ok(Backup { to: to.to_owned(), database, payloads: payloads.files, payload_bytes: payloads.bytes, note })
 }

@@ -23,11 +23,13 @@ mod worlds;
 use super::exit::BadInput;
 use crate::{
     app::{
-        App, catalog,
+        App,
+        catalog::{self, Snapshot},
         expiry::{self, Expiry},
         presence,
         presence::Presence,
         served::{self, Served},
+        simulating::Simulating,
         waiting::Waiting,
     },
     ca::{self, DeviceCa},
@@ -41,7 +43,7 @@ use crate::{
         limits::EnrolLimit,
         listen::{Listener, Times},
     },
-    jobs,
+    jobs, restored,
     sign::OnlineSigner,
     store::Store,
     telemetry::{self, Metrics},
@@ -204,6 +206,7 @@ impl Running {
     /// Stops accepting, answers what is in flight, writes what is only in memory.
     pub(crate) async fn stop(self) -> anyhow::Result<()> {
         self.app.waiting.stop();
+        self.app.simulating.stop();
         let [devices, admin] = &self.handles;
         tokio::join!(devices.stop(true), admin.stop(true));
         let flushed = presence::flush(&self.app).await.and(served::flush(&self.app).await);
@@ -240,7 +243,9 @@ async fn open(
     let signer = OnlineSigner::load(&key).with_context(|| format!("cannot load the online key {}", key.display()))?;
     let server_ca_pem = std::fs::read_to_string(&server_ca)
         .with_context(|| format!("cannot read the server CA {}", server_ca.display()))?;
-    let snapshot = db.read(catalog::read).await.context("cannot read rollouts and releases")?;
+    let now = clock.now();
+    let snapshot = db.read(move |conn| catalog::read(conn, &Snapshot::default(), now)).await;
+    let snapshot = snapshot.context("cannot read rollouts and releases")?;
     if let Some(root) = &snapshot.root
         && !root.root.roles.online.keyids.contains(&signer.key_id())
     {
@@ -248,6 +253,10 @@ async fn open(
         anyhow::bail!(
             "the published root does not list this server's online key {key}: devices would refuse every answer"
         );
+    }
+    let restored_at = restored::at(&settings.dir, clock.now()).context("cannot read restored.json")?;
+    if let Some(at) = restored_at {
+        tracing::info!(%at, "this is a restored backup; device certificates that were issued after it are taken");
     }
     let metrics = Metrics::new();
     Ok(App {
@@ -258,6 +267,7 @@ async fn open(
         signer,
         server_ca_pem,
         public_url,
+        restored_at,
         certificates,
         poll_interval: settings.poll_interval,
         second_person_above: settings.second_person_above,
@@ -270,7 +280,7 @@ async fn open(
         served: Served::default(),
         snapshot: arc_swap::ArcSwap::from_pointee(snapshot),
         devices: quick_cache::sync::Cache::new(crate::app::CACHED_DEVICES),
-        simulating: Arc::new(tokio::sync::Semaphore::new(1)),
+        simulating: Simulating::default(),
     })
 }
 
@@ -289,7 +299,7 @@ fn serve_devices(
     let limit = web::Data::new(EnrolLimit::new());
     let workers = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
     let times = Times { request: app.request_timeout, stall: settings.stall_timeout };
-    let server = Listener { socket, tls: Some(tls), workers, times }.serve(move || {
+    let server = Listener { socket, tls: Some(tls), workers, times, allow_half_closed: true }.serve(move || {
         Actix::new()
             .app_data(data.clone())
             .app_data(transfers.clone())
@@ -308,7 +318,7 @@ fn serve_admin(
 ) -> anyhow::Result<ServerHandle> {
     let data = web::Data::from(app.clone());
     let times = Times { request: app.operators_request_timeout(), stall: settings.stall_timeout };
-    let server = Listener { socket, tls, workers: ADMIN_WORKERS, times }.serve(move || {
+    let server = Listener { socket, tls, workers: ADMIN_WORKERS, times, allow_half_closed: false }.serve(move || {
         Actix::new().app_data(data.clone()).wrap(middleware::NormalizePath::trim()).configure(http::admin_routes)
     });
     Ok(spawn(server.context("cannot listen for operators")?))

@@ -1,4 +1,4 @@
-//! Named counters that several servers share: the generation, the next device number, changed devices.
+//! Named counters that several servers share: the generation, the next device number, departures, changed devices.
 
 use callboard_proto::{ids::DeviceId, time::Timestamp};
 use diesel::{ExpressionMethods, QueryDsl, QueryResult};
@@ -17,6 +17,16 @@ pub(crate) fn generation(conn: &mut DbConn) -> QueryResult<u64> {
 /// Says that rollouts, releases or sites have changed; grants decided before are void.
 pub(crate) fn bump_generation(conn: &mut DbConn) -> QueryResult<()> {
     add(conn, "generation", 1).map(drop)
+}
+
+/// How often devices left for good.
+pub(crate) fn departures(conn: &mut DbConn) -> QueryResult<u64> {
+    value(conn, "departures")
+}
+
+/// Says that devices have left.
+pub(crate) fn count_departure(conn: &mut DbConn) -> QueryResult<()> {
+    add(conn, "departures", 1).map(drop)
 }
 
 /// Reserves `n` dense device numbers; returns the first.

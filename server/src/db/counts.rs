@@ -1,7 +1,7 @@
 //! How the devices of a phase stand: a row of counters that changes in the transaction that changes an assignment, so
 //! that nobody counts rows.
 
-use callboard_policy::{device::Assignment, gate::PhaseCounts};
+use callboard_policy::{audience::Exclusion, device::Assignment, gate::PhaseCounts};
 use callboard_proto::{
     admin::{Counts, Deferred},
     ids::RolloutId,
@@ -11,7 +11,7 @@ use diesel::{ExpressionMethods, QueryDsl, QueryResult, Queryable};
 
 use super::{
     conn::{DbConn, execute, load},
-    hours,
+    exclusions, hours,
     schema::counts,
     types::{Ms, Uid, to_i64, to_u32, to_u64},
 };
@@ -110,7 +110,7 @@ pub(super) fn rollouts_at_work(conn: &mut DbConn) -> QueryResult<Vec<RolloutId>>
 }
 
 /// Writes the counters of a phase of which nobody was reached.
-pub(super) fn insert(conn: &mut DbConn, id: RolloutId, idx: usize, size: u32, excluded: u32) -> QueryResult<()> {
+pub(super) fn insert(conn: &mut DbConn, id: RolloutId, idx: usize, size: u64, excluded: u64) -> QueryResult<()> {
     let row = (
         (counts::rollout_id.eq(Uid::from(id)), counts::idx.eq(to_i64(idx))),
         (counts::size.eq(to_i64(size)), counts::excluded.eq(to_i64(excluded))),
@@ -129,10 +129,28 @@ pub(super) fn insert(conn: &mut DbConn, id: RolloutId, idx: usize, size: u32, ex
     execute(conn, diesel::insert_into(counts::table).values(row)).map(drop)
 }
 
-/// Writes how many members a phase has, and how many of them do not count.
-pub(super) fn resize(conn: &mut DbConn, id: RolloutId, idx: usize, size: u64, excluded: u32) -> QueryResult<()> {
+/// Counts members that have joined a phase.
+pub(crate) fn join(conn: &mut DbConn, id: RolloutId, idx: usize, more: i64) -> QueryResult<()> {
     let row = diesel::update(counts::table.find((Uid::from(id), to_i64(idx))));
-    execute(conn, row.set((counts::size.eq(to_i64(size)), counts::excluded.eq(to_i64(excluded))))).map(drop)
+    execute(conn, row.set(counts::size.eq(counts::size + more))).map(drop)
+}
+
+/// Counts a member that is excluded for another reason than before, or for none.
+pub(crate) fn exclude(
+    conn: &mut DbConn,
+    id: RolloutId,
+    idx: usize,
+    was: Option<Exclusion>,
+    is: Option<Exclusion>,
+) -> QueryResult<()> {
+    for (why, more) in [(was, -1), (is, 1)] {
+        if let Some(why) = why {
+            exclusions::count(conn, id, idx, why, more)?;
+        }
+    }
+    let more = i64::from(is.is_some()) - i64::from(was.is_some());
+    let row = diesel::update(counts::table.find((Uid::from(id), to_i64(idx))));
+    execute(conn, row.set(counts::excluded.eq(counts::excluded + more))).map(drop)
 }
 
 /// Every failure so far was noticed by an operator.

@@ -22,8 +22,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     assignments,
     conn::{DbConn, execute, find, load},
-    counters,
-    renewals::{self, Renewal},
+    counters, members, renewals,
     schema::{devices, sites},
     sites::{Row as SiteRow, Site},
     types::{Ms, Sha, Uid, from_json, parse, to_i64, to_json, to_u32},
@@ -152,6 +151,7 @@ impl Row {
             held: self.hold_reason.map(|reason| Hold { reason, until: self.hold_until.map(Into::into) }),
             assignments: Vec::new(),
             bad_releases: Vec::new(),
+            member_of: Vec::new(),
         };
         Ok(Record {
             device,
@@ -216,7 +216,13 @@ fn load_by(conn: &mut DbConn, by: By) -> QueryResult<Vec<Record>> {
         By::Numbers(numbers) => load(conn, query.filter(devices::number.eq_any(numbers))),
     }?;
     let record = |(row, site): (Row, Option<SiteRow>)| row.into_record(site.map(SiteRow::into_site).transpose()?);
-    rows.into_iter().map(record).collect()
+    let mut records = rows.into_iter().map(record).collect::<QueryResult<Vec<_>>>()?;
+    let numbers: Vec<i64> = records.iter().map(|record| i64::from(record.device.number)).collect();
+    let mut since = members::of(conn, &numbers)?;
+    for Record { device, .. } in &mut records {
+        device.member_of = since.remove(&device.number).unwrap_or_default();
+    }
+    Ok(records)
 }
 
 fn one(conn: &mut DbConn, by: By) -> QueryResult<Option<Record>> {
@@ -344,14 +350,25 @@ pub(crate) fn set_credential(
     touch(conn, id, now)
 }
 
-/// The device uses the key of its renewal: nothing else about it changes.
-pub(crate) fn set_renewed(conn: &mut DbConn, id: DeviceId, renewal: &Renewal, now: Timestamp) -> QueryResult<()> {
+/// The device uses another key, whose certificate may not be at hand: nothing else about it changes.
+pub(crate) fn set_key(
+    conn: &mut DbConn,
+    id: DeviceId,
+    spki: Digest,
+    certificate: Option<&str>,
+    now: Timestamp,
+) -> QueryResult<()> {
     let row = diesel::update(devices::table.find(Uid::from(id)));
-    let values =
-        (devices::spki.eq(Some(Sha(renewal.spki))), devices::certificate.eq(Some(renewal.certificate.as_str())));
+    let values = (devices::spki.eq(Some(Sha(spki))), devices::certificate.eq(certificate));
     execute(conn, row.set(values))?;
     renewals::end(conn, id)?;
     touch(conn, id, now)
+}
+
+/// Writes since when a device is enrolled, where nothing says it.
+pub(crate) fn set_enrolled(conn: &mut DbConn, id: DeviceId, at: Timestamp) -> QueryResult<()> {
+    let row = diesel::update(devices::table.find(Uid::from(id)).filter(devices::enrolled_at.is_null()));
+    execute(conn, row.set(devices::enrolled_at.eq(Some(Ms::from(at))))).map(drop)
 }
 
 /// Writes what a device reports about itself.

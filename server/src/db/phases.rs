@@ -1,6 +1,12 @@
-//! Phases of rollouts. Who is in a phase is one compressed set; how its devices stand is in [`counts`].
+//! Phases of rollouts. Who is in a phase from the start on is one compressed set; how its devices stand is in [`counts`].
 
-use callboard_policy::{gate::PhaseTimes, guard::Streak};
+use std::collections::BTreeMap;
+
+use callboard_policy::{
+    audience::{Audience, Exclusion},
+    gate::PhaseTimes,
+    guard::Streak,
+};
 use callboard_proto::{admin::Counts, ids::RolloutId, time::Timestamp};
 use diesel::{ExpressionMethods, QueryDsl, QueryResult, Queryable};
 use roaring::RoaringBitmap;
@@ -9,7 +15,7 @@ use super::{
     assignments,
     conn::{DbConn, execute, load},
     counts::{self, Activity},
-    rollouts,
+    exclusions, rollouts,
     schema::phases,
     types::{Ms, Uid, from_set, to_i64, to_set},
 };
@@ -18,7 +24,6 @@ use super::{
 #[derive(Clone, Debug)]
 pub(crate) struct Phase {
     pub(crate) name: String,
-    pub(crate) members: RoaringBitmap,
     pub(crate) opened_at: Option<Timestamp>,
     /// Since when its gate is met.
     pub(crate) met_at: Option<Timestamp>,
@@ -27,6 +32,8 @@ pub(crate) struct Phase {
     /// Who approved it, and when.
     pub(crate) approval: Option<Approval>,
     pub(crate) counts: Counts,
+    /// How many members are excluded for which reason.
+    pub(crate) excluded: BTreeMap<String, u32>,
     pub(crate) activity: Activity,
 }
 
@@ -44,20 +51,6 @@ impl Approval {
 }
 
 impl Phase {
-    /// A phase of which nobody was reached.
-    pub(crate) fn new(name: String, members: RoaringBitmap, opened_at: Option<Timestamp>, counts: Counts) -> Self {
-        Self {
-            name,
-            members,
-            opened_at,
-            met_at: None,
-            soak_skipped_at: None,
-            approval: None,
-            counts,
-            activity: Activity::default(),
-        }
-    }
-
     /// As gates look at it.
     pub(crate) fn times(&self) -> PhaseTimes {
         PhaseTimes {
@@ -80,22 +73,22 @@ struct Row {
 }
 
 impl Row {
-    fn into_phase(self, members: RoaringBitmap, (counts, activity): (Counts, Activity)) -> Phase {
+    fn into_phase(self, (counts, activity): (Counts, Activity)) -> Phase {
         Phase {
             name: self.name,
-            members,
             opened_at: self.opened_at.map(Into::into),
             met_at: self.met_at.map(Into::into),
             soak_skipped_at: self.soak_skipped_at.map(Into::into),
             approval: Approval::of(self.approved_at, self.approved_by),
             counts,
+            excluded: BTreeMap::new(),
             activity,
         }
     }
 }
 
-/// The phases of one rollout, with their members if asked for.
-pub(super) fn load_all(conn: &mut DbConn, id: Uid, with_members: bool) -> QueryResult<Vec<Phase>> {
+/// The phases of one rollout.
+pub(super) fn of(conn: &mut DbConn, id: Uid) -> QueryResult<Vec<Phase>> {
     let columns = (
         phases::name,
         phases::opened_at,
@@ -106,24 +99,88 @@ pub(super) fn load_all(conn: &mut DbConn, id: Uid, with_members: bool) -> QueryR
     );
     let query = phases::table.filter(phases::rollout_id.eq(id)).order(phases::idx);
     let rows: Vec<Row> = load(conn, query.select(columns))?;
-    let members: Vec<Vec<u8>> = if with_members { load(conn, query.select(phases::members))? } else { Vec::new() };
-    let mut members = members.into_iter();
-    let set = |bytes: Option<Vec<u8>>| bytes.map_or_else(|| Ok(RoaringBitmap::new()), |bytes| from_set(&bytes));
     let counts = counts::of(conn, id)?;
-    rows.into_iter().zip(counts).map(|(row, counts)| Ok(row.into_phase(set(members.next())?, counts))).collect()
+    let mut phases: Vec<Phase> = rows.into_iter().zip(counts).map(|(row, counts)| row.into_phase(counts)).collect();
+    for (idx, why, devices) in exclusions::counts(conn, id)? {
+        if let Some(phase) = usize::try_from(idx).ok().and_then(|idx| phases.get_mut(idx)) {
+            phase.excluded.insert(why, devices);
+        }
+    }
+    Ok(phases)
 }
 
-/// Writes a phase with its members, all of them unreached.
-pub(crate) fn insert(conn: &mut DbConn, id: RolloutId, idx: usize, phase: &Phase) -> QueryResult<()> {
-    let row = (
-        phases::rollout_id.eq(Uid::from(id)),
-        phases::idx.eq(to_i64(idx)),
-        phases::name.eq(&phase.name),
-        phases::members.eq(to_set(&phase.members)?),
-        phases::opened_at.eq(phase.opened_at.map(Ms::from)),
-    );
-    execute(conn, diesel::insert_into(phases::table).values(row))?;
-    counts::insert(conn, id, idx, phase.counts.size, phase.counts.excluded)
+/// Who was in which phase of a rollout when it started.
+pub(crate) fn audience(conn: &mut DbConn, id: RolloutId) -> QueryResult<Audience> {
+    let query = phases::table.filter(phases::rollout_id.eq(Uid::from(id))).order(phases::idx).select(phases::members);
+    let members: Vec<Vec<u8>> = load(conn, query)?;
+    let phases = members.iter().map(|bytes| from_set(bytes)).collect::<QueryResult<_>>()?;
+    Ok(Audience { phases, excluded: exclusions::of(conn, id)? })
+}
+
+/// What a start writes of an audience, worked out beforehand: a set of a million takes its time.
+#[derive(Debug)]
+pub(crate) struct Stored {
+    phases: Vec<StoredPhase>,
+    excluded: Vec<(Exclusion, Vec<u8>)>,
+    /// Everybody, and those who do not count.
+    pub(crate) devices: u64,
+    pub(crate) uncounted: u64,
+}
+
+#[derive(Debug)]
+struct StoredPhase {
+    members: Vec<u8>,
+    size: u64,
+    excluded: Vec<(Exclusion, u64)>,
+}
+
+impl Stored {
+    pub(crate) fn of(audience: &Audience) -> QueryResult<Self> {
+        let phase = |members: &RoaringBitmap| {
+            let excluded = audience.excluded.iter().map(|(why, set)| (*why, members.intersection_len(set)));
+            let excluded = excluded.filter(|(_, n)| *n > 0).collect();
+            Ok(StoredPhase { members: to_set(members)?, size: members.len(), excluded })
+        };
+        Ok(Self {
+            phases: audience.phases.iter().map(phase).collect::<QueryResult<_>>()?,
+            excluded: audience
+                .excluded
+                .iter()
+                .map(|(why, set)| Ok((*why, to_set(set)?)))
+                .collect::<QueryResult<_>>()?,
+            devices: audience.phases.iter().map(RoaringBitmap::len).sum(),
+            uncounted: audience.excluded.values().map(RoaringBitmap::len).sum(),
+        })
+    }
+}
+
+/// Writes the phases of a rollout that starts, the first one open and all of their members unreached.
+pub(crate) fn insert<'a>(
+    conn: &mut DbConn,
+    id: RolloutId,
+    names: impl IntoIterator<Item = &'a str>,
+    stored: &Stored,
+    now: Timestamp,
+) -> QueryResult<()> {
+    for (idx, (name, phase)) in names.into_iter().zip(&stored.phases).enumerate() {
+        let row = (
+            phases::rollout_id.eq(Uid::from(id)),
+            phases::idx.eq(to_i64(idx)),
+            phases::name.eq(name),
+            phases::members.eq(phase.members.as_slice()),
+            phases::opened_at.eq((idx == 0).then(|| Ms::from(now))),
+        );
+        execute(conn, diesel::insert_into(phases::table).values(row))?;
+        let excluded = phase.excluded.iter().map(|(_, n)| *n).sum();
+        counts::insert(conn, id, idx, phase.size, excluded)?;
+        for (why, n) in &phase.excluded {
+            exclusions::count(conn, id, idx, *why, to_i64(*n))?;
+        }
+    }
+    for (why, members) in &stored.excluded {
+        exclusions::insert(conn, id, *why, members)?;
+    }
+    Ok(())
 }
 
 /// Opens a phase.
@@ -149,17 +206,4 @@ pub(crate) fn acknowledge_failures(conn: &mut DbConn, id: RolloutId) -> QueryRes
     assignments::acknowledge_failures(conn, id)?;
     rollouts::set_streak(conn, id, &Streak::default())?;
     counts::acknowledge_failures(conn, id)
-}
-
-/// Writes the members of a phase after somebody joined late, or left.
-pub(crate) fn set_members(
-    conn: &mut DbConn,
-    id: RolloutId,
-    idx: usize,
-    members: &RoaringBitmap,
-    excluded: u32,
-) -> QueryResult<()> {
-    let phase = diesel::update(phases::table.find((Uid::from(id), to_i64(idx))));
-    execute(conn, phase.set(phases::members.eq(to_set(members)?)))?;
-    counts::resize(conn, id, idx, members.len(), excluded)
 }

@@ -1,4 +1,5 @@
-//! Rollouts. How they stand is in their phases.
+//! Rollouts. How they stand is in their phases. Sets of devices, which are large in large fleets, are read by
+//! [`phases::audience`] alone.
 
 use callboard_policy::{
     guard::{Offers, Streak},
@@ -11,15 +12,13 @@ use callboard_proto::{
     time::Timestamp,
 };
 use diesel::{ExpressionMethods, QueryDsl, QueryResult, Queryable};
-use roaring::RoaringBitmap;
 
 use super::{
     conn::{DbConn, execute, find, load},
     counts,
-    exclusions::{self, Exclusions},
     phases::{self, Approval, Phase},
     schema::rollouts,
-    types::{Ms, Sha, Uid, at_place, from_json, from_set, parse, place, to_i64, to_json, to_set},
+    types::{Ms, Sha, Uid, at_place, from_json, parse, place, to_i64, to_json},
 };
 
 /// A rollout as it is stored.
@@ -43,13 +42,9 @@ pub(crate) struct Record {
     pub(crate) edited_by: Option<String>,
     /// The second person who approved it as it is.
     pub(crate) countersigned: Option<Approval>,
-    pub(crate) excluded: RoaringBitmap,
-    /// The same by why.
-    pub(crate) excluded_for: Exclusions,
     pub(crate) phases: Vec<Phase>,
 }
 
-/// Everything but the set of the excluded, which is large in large fleets.
 impl Record {
     /// Its devices, the excluded ones among them.
     pub(crate) fn size(&self) -> u64 {
@@ -99,11 +94,7 @@ fn columns() -> _ {
 }
 
 impl Row {
-    fn into_record(
-        self,
-        (excluded, excluded_for): (RoaringBitmap, Exclusions),
-        phases: Vec<Phase>,
-    ) -> QueryResult<Record> {
+    fn into_record(self, phases: Vec<Phase>) -> QueryResult<Record> {
         Ok(Record {
             id: self.id.id(),
             release: self.release.0,
@@ -119,8 +110,6 @@ impl Row {
             created_by: self.created_by,
             edited_by: self.edited_by,
             countersigned: Approval::of(self.countersigned_at, self.countersigned_by),
-            excluded,
-            excluded_for,
             phases,
         })
     }
@@ -130,38 +119,24 @@ fn column(state: RolloutState) -> i16 {
     place(&RolloutState::ALL, &state)
 }
 
-fn with_phases(conn: &mut DbConn, rows: Vec<(Row, Vec<u8>)>) -> QueryResult<Vec<Record>> {
+fn with_phases(conn: &mut DbConn, rows: Vec<Row>) -> QueryResult<Vec<Record>> {
     let mut records = Vec::with_capacity(rows.len());
-    for (row, excluded) in rows {
-        let phases = phases::load_all(conn, row.id, true)?;
-        let excluded_for = exclusions::of(conn, row.id.id())?;
-        records.push(row.into_record((from_set(&excluded)?, excluded_for), phases)?);
+    for row in rows {
+        let phases = phases::of(conn, row.id)?;
+        records.push(row.into_record(phases)?);
     }
     Ok(records)
 }
 
 /// One rollout.
 pub(crate) fn get(conn: &mut DbConn, id: RolloutId) -> QueryResult<Option<Record>> {
-    let row = find(conn, rollouts::table.find(Uid::from(id)).select((columns(), rollouts::excluded)))?;
+    let row = find(conn, rollouts::table.find(Uid::from(id)).select(columns()))?;
     Ok(with_phases(conn, row.into_iter().collect())?.pop())
-}
-
-/// One rollout with its counters but without its sets, which are large in large fleets.
-pub(crate) fn lean(conn: &mut DbConn, id: RolloutId) -> QueryResult<Option<Record>> {
-    let row: Option<Row> = find(conn, rollouts::table.find(Uid::from(id)).select(columns()))?;
-    let Some(row) = row else {
-        return Ok(None);
-    };
-    let phases = phases::load_all(conn, row.id, false)?;
-    row.into_record(Default::default(), phases).map(Some)
 }
 
 /// One rollout by its name.
 pub(crate) fn by_name(conn: &mut DbConn, name: &RolloutName) -> QueryResult<Option<Record>> {
-    let row = find(
-        conn,
-        rollouts::table.filter(rollouts::name.eq(name.to_string())).select((columns(), rollouts::excluded)),
-    )?;
+    let row = find(conn, rollouts::table.filter(rollouts::name.eq(name.to_string())).select(columns()))?;
     Ok(with_phases(conn, row.into_iter().collect())?.pop())
 }
 
@@ -175,8 +150,7 @@ pub(crate) fn exists(conn: &mut DbConn, name: &RolloutName) -> QueryResult<bool>
 /// Running and paused rollouts, and cancelled ones that devices must still be told of.
 pub(crate) fn active(conn: &mut DbConn) -> QueryResult<Vec<Record>> {
     let states = [RolloutState::Running, RolloutState::Paused].map(column).to_vec();
-    let rows =
-        load(conn, rollouts::table.filter(rollouts::state.eq_any(states)).select((columns(), rollouts::excluded)))?;
+    let rows = load(conn, rollouts::table.filter(rollouts::state.eq_any(states)).select(columns()))?;
     let mut records = with_phases(conn, rows)?;
     let open = counts::rollouts_at_work(conn)?;
     for id in open.into_iter().filter(|id| !records.iter().any(|record| record.id == *id)).collect::<Vec<_>>() {
@@ -194,7 +168,7 @@ pub(crate) fn list(
 ) -> QueryResult<Vec<Record>> {
     // Ids are UUIDs of version 7, so they sort by time.
     let query = rollouts::table.filter(rollouts::id.lt(Uid::from(before))).order(rollouts::id.desc()).limit(limit);
-    let query = query.select((columns(), rollouts::excluded));
+    let query = query.select(columns());
     let rows = match state {
         Some(state) => load(conn, query.filter(rollouts::state.eq(column(state))))?,
         None => load(conn, query)?,
@@ -212,7 +186,6 @@ pub(crate) fn insert(conn: &mut DbConn, record: &Record) -> QueryResult<()> {
         rollouts::state.eq(column(record.state)),
         rollouts::created_at.eq(Ms::from(record.created_at)),
         rollouts::open_phase.eq(0_i64),
-        rollouts::excluded.eq(to_set(&record.excluded)?),
         rollouts::streak.eq(to_json(&record.streak.0)?),
         (rollouts::offer_minute.eq(0_i64), rollouts::offers.eq(0_i64)),
         rollouts::undoes.eq(record.takes_back.as_ref().map(RolloutName::as_str)),
@@ -244,12 +217,6 @@ pub(crate) fn rewrite(conn: &mut DbConn, record: &Record) -> QueryResult<()> {
     );
     execute(conn, diesel::update(rollouts::table.find(Uid::from(record.id))).set(values))?;
     update(conn, record)
-}
-
-/// Writes who is excluded.
-pub(crate) fn set_excluded(conn: &mut DbConn, id: RolloutId, excluded: &RoaringBitmap) -> QueryResult<()> {
-    let row = diesel::update(rollouts::table.find(Uid::from(id)));
-    execute(conn, row.set(rollouts::excluded.eq(to_set(excluded)?))).map(drop)
 }
 
 /// The failures since the last success of a rollout, and its name.

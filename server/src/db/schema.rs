@@ -168,7 +168,6 @@ diesel::table! {
         started_at -> Nullable<BigInt>,
         ended_at -> Nullable<BigInt>,
         open_phase -> BigInt,
-        excluded -> Binary,
         streak -> Text,
         offer_minute -> BigInt,
         offers -> BigInt,
@@ -208,6 +207,24 @@ diesel::table! {
         soak_skipped_at -> Nullable<BigInt>,
         approved_at -> Nullable<BigInt>,
         approved_by -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
+    members (rollout_id, number) {
+        rollout_id -> Binary,
+        number -> BigInt,
+        phase -> BigInt,
+        excluded -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
+    excluded (rollout_id, idx, why) {
+        rollout_id -> Binary,
+        idx -> BigInt,
+        why -> Text,
+        devices -> BigInt,
     }
 }
 

@@ -197,7 +197,7 @@ impl PeerIdentity {
         if known.record.spki == Some(self.spki) || known.record.device.decommissioned {
             return Ok(known);
         }
-        Ok(app::renewal::adopt(app, &known, self.spki).await?.unwrap_or(known))
+        Ok(app::renewal::adopt(app, &known, self.spki, self.not_after).await?.unwrap_or(known))
     }
 }
 

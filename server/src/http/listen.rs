@@ -45,6 +45,9 @@ pub(crate) struct Listener {
     pub(crate) tls: Option<rustls::ServerConfig>,
     pub(crate) workers: usize,
     pub(crate) times: Times,
+    /// A client that says nothing more may still wait for its answer. Otherwise it has hung up, and what is worked out
+    /// for it is given up.
+    pub(crate) allow_half_closed: bool,
 }
 
 /// How long a connection waits for the other side.
@@ -77,7 +80,7 @@ impl Listener {
         S::Service: 'static,
         B: MessageBody + 'static,
     {
-        let Self { socket, tls, workers, times } = self;
+        let Self { socket, tls, workers, times, allow_half_closed } = self;
         let name = socket.local_addr()?.to_string();
         max_concurrent_tls_connect(CONNECTIONS);
         let builder = Server::build()
@@ -113,6 +116,7 @@ impl Listener {
                             .client_request_timeout(REQUEST_HEAD)
                             .client_disconnect_timeout(LINGER)
                             .keep_alive(KEEP_ALIVE)
+                            .h1_allow_half_closed(allow_half_closed)
                             .on_connect_ext(|io: &Patient<TlsStream<TcpStream>>, data: &mut Extensions| {
                                 data.insert(io.progress());
                                 note_peer(io.inner(), data);
@@ -133,6 +137,7 @@ impl Listener {
                         .client_request_timeout(REQUEST_HEAD)
                         .client_disconnect_timeout(LINGER)
                         .keep_alive(KEEP_ALIVE)
+                        .h1_allow_half_closed(allow_half_closed)
                         .on_connect_ext(|io: &Patient<TcpStream>, data: &mut Extensions| {
                             data.insert(io.progress());
                         })

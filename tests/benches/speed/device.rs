@@ -7,6 +7,7 @@ use callboard_proto::{
     check_in::{CheckIn, Facts, Installed, MAX_WAIT_S},
     enrol::{Enrol, Enrolled},
     instruction::Nonce,
+    paths,
     state::AgentState,
 };
 use rustls::ClientConfig;
@@ -26,6 +27,8 @@ const TOGETHER: usize = 64;
 pub(crate) struct Device {
     identity: Identity,
     server_ca: Arc<str>,
+    /// What it says when nothing is new.
+    said: CheckIn,
     request: Vec<u8>,
     /// The same check-in, with as long a wait as there is.
     pub(crate) waiting: Vec<u8>,
@@ -36,6 +39,13 @@ impl Device {
     /// Its TLS settings, without any session yet.
     pub(crate) fn tls(&self, resume: bool) -> anyhow::Result<Arc<ClientConfig>> {
         client::tls(&self.server_ca, Some(&self.identity), resume)
+    }
+
+    /// A check-in that says something else than the others.
+    pub(crate) fn saying(&self, change: impl FnOnce(&mut CheckIn)) -> anyhow::Result<Vec<u8>> {
+        let mut check_in = self.said.clone();
+        change(&mut check_in);
+        Ok(client::post(paths::CHECK_IN, &serde_json::to_vec(&check_in)?))
     }
 
     pub(crate) fn requests(&self) -> CheckIns {
@@ -114,13 +124,13 @@ async fn one(
     ensure!(answer.status == 200, "enrolment was refused: {text}");
     let enrolled: Enrolled = serde_json::from_str(&text)?;
     let check_in = check_in(facts);
-    let request = client::post("/v1/checkin", &serde_json::to_vec(&check_in)?);
-    let waiting = CheckIn { wait_s: MAX_WAIT_S, ..check_in };
-    let waiting = client::post("/v1/checkin", &serde_json::to_vec(&waiting)?);
+    let request = client::post(paths::CHECK_IN, &serde_json::to_vec(&check_in)?);
+    let waiting = CheckIn { wait_s: MAX_WAIT_S, ..check_in.clone() };
+    let waiting = client::post(paths::CHECK_IN, &serde_json::to_vec(&waiting)?);
     let nonce = b"\"nonce\":\"";
     let nonce_at = request.windows(nonce.len()).position(|some| some == nonce).context("no nonce")? + nonce.len();
     let identity = Identity { certificate_pem: enrolled.certificate_pem, key_pem: key.serialize_pem() };
-    Ok(Arc::new(Device { identity, server_ca, request, waiting, nonce_at }))
+    Ok(Arc::new(Device { identity, server_ca, said: check_in, request, waiting, nonce_at }))
 }
 
 /// A till with two products and a few attributes.

@@ -29,7 +29,7 @@ impl Target {
 
     /// Runs what `workers` do and says what it cost the server. The load never sleeps meanwhile: a server that is
     /// slower than it would pay for waking it with every answer, and a faster one would not.
-    async fn sample(&self, mut workers: JoinSet<anyhow::Result<u64>>) -> anyhow::Result<Sample> {
+    pub(crate) async fn sample(&self, mut workers: JoinSet<anyhow::Result<u64>>) -> anyhow::Result<Sample> {
         let mut awake: JoinSet<()> = JoinSet::new();
         awake.spawn(async {
             loop {

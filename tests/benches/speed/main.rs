@@ -1,7 +1,7 @@
 //! How fast and how large: ratios against peers in the same run. Nothing here fails for being slow.
 //!
-//! `cargo bench -p callboard-tests [-- SECTION ...] [--rounds N]`; sections: check-ins, connections, payloads, cold,
-//! memory, agent. Servers take turns (A B A B), a ratio is the median of the rounds' ratios, and costs are processor
+//! `cargo bench -p callboard-tests [-- SECTION ...] [--rounds N]`; sections: check-ins, connections, reports, starts,
+//! payloads, cold, memory, agent. Servers take turns (A B A B), a ratio is the median of the rounds' ratios, and costs are processor
 //! seconds of the server's process, so that the load generator's own speed does not count.
 
 #![allow(
@@ -18,6 +18,7 @@ mod bare;
 mod check_ins;
 mod client;
 mod device;
+mod fleet;
 mod load;
 mod measure;
 mod memory;
@@ -25,6 +26,8 @@ mod nginx;
 mod payloads;
 mod process;
 mod product;
+mod reports;
+mod starts;
 
 use process::{Processors, Role};
 
@@ -37,9 +40,11 @@ pub(crate) struct Bench {
 
 type Section = (&'static str, fn(&Bench) -> anyhow::Result<()>);
 
-const SECTIONS: [Section; 6] = [
+const SECTIONS: [Section; 8] = [
     ("check-ins", check_ins::keep_alive),
     ("connections", check_ins::connections),
+    ("reports", reports::reports),
+    ("starts", starts::starts),
     ("payloads", payloads::hot),
     ("cold", payloads::cold),
     ("memory", memory::server),

@@ -10,10 +10,14 @@ use std::{
 
 use anyhow::{Context as _, ensure};
 use callboard_proto::{
-    admin::{ImportDevice, ImportDevices, MAX_IMPORT, TokenCreated},
+    admin::{ImportDevice, ImportDevices, MAX_IMPORT, Release, Rollout, TokenCreated},
     digest::Digest,
     enrol::Bundle,
+    root::Root,
+    signed::Verified,
 };
+use callboard_tests::release::NewRelease;
+use ed25519_dalek::{SigningKey, pkcs8::DecodePrivateKey as _};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -30,6 +34,14 @@ pub(crate) struct Product {
 
 impl Product {
     pub(crate) fn start(processors: &Processors) -> anyhow::Result<Self> {
+        Self::start_on(processors, |_| Ok(()))
+    }
+
+    /// The same, with a database into which `fill` has put something.
+    pub(crate) fn start_on(
+        processors: &Processors,
+        fill: impl FnOnce(&Path) -> anyhow::Result<()>,
+    ) -> anyhow::Result<Self> {
         let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
         let data = dir.path().join("data");
         let init = Command::new(binary()).arg("init").arg("--dir").arg(&data).env("HOME", dir.path()).output()?;
@@ -37,6 +49,7 @@ impl Product {
         let said = String::from_utf8(init.stdout)?;
         let token = said.lines().find(|line| line.starts_with("admin token")).and_then(|line| line.rsplit(' ').next());
         let token = token.context("init printed no token")?.to_owned();
+        fill(&data.join("callboard.db"))?;
         let mut process = Process::start(
             Command::new(binary())
                 .args(["serve", "--device-listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--dir"])
@@ -101,6 +114,31 @@ impl Product {
             .send(bytes)?;
         let file = find(&self.data().join("payloads"), &digest).context("the payload has no file")?;
         Ok((format!("/v1/payloads/{digest}"), file))
+    }
+
+    /// Publishes a release, signed by the key for trying out.
+    pub(crate) fn publish(&self, release: &NewRelease) -> anyhow::Result<Digest> {
+        self.upload(&release.payload)?;
+        let key = fs::read_to_string(self.data().join("try-out-keys/release.key"))?;
+        let envelope = release.signed_by(&SigningKey::from_pkcs8_pem(&key).context("the key is none")?);
+        let envelope: Value = serde_json::from_slice(&envelope.to_json())?;
+        let published: Release = self.post("/api/v1/releases", &envelope)?;
+        Ok(published.sha256)
+    }
+
+    /// The root by which devices verify what they are told.
+    pub(crate) fn root(&self) -> anyhow::Result<Verified<Root>> {
+        Ok(Root::open_initial(&fs::read(self.data().join("root.json"))?)?)
+    }
+
+    /// Makes a draft.
+    pub(crate) fn draft(&self, spec: &Value) -> anyhow::Result<()> {
+        self.post("/api/v1/rollouts", spec).map(|_: Value| ())
+    }
+
+    /// `start` or `cancel`.
+    pub(crate) fn tell_rollout(&self, name: &str, verb: &str) -> anyhow::Result<Rollout> {
+        self.post(&format!("/api/v1/rollouts/{name}/{verb}"), &json!({ "reason": "a benchmark" }))
     }
 
     /// Statements that the server has run since its start, by purpose.

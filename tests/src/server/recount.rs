@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use callboard_proto::state::AssignmentState as S;
 use diesel::{
     QueryableByName, RunQueryDsl as _, sql_query,
-    sql_types::{BigInt, Binary, Text},
+    sql_types::{BigInt, Binary, Nullable, Text},
 };
 use roaring::RoaringBitmap;
 
@@ -20,13 +20,13 @@ struct Off {
 }
 
 #[derive(QueryableByName)]
-struct Sets {
+struct Phase {
     #[diesel(sql_type = Text)]
-    name: String,
+    rollout: String,
+    #[diesel(sql_type = BigInt)]
+    idx: i64,
     #[diesel(sql_type = Binary)]
     members: Vec<u8>,
-    #[diesel(sql_type = Binary)]
-    without: Vec<u8>,
     #[diesel(sql_type = BigInt)]
     size: i64,
     #[diesel(sql_type = BigInt)]
@@ -36,10 +36,40 @@ struct Sets {
 #[derive(QueryableByName)]
 struct Excluded {
     #[diesel(sql_type = Text)]
-    name: String,
+    rollout: String,
+    #[diesel(sql_type = Text)]
+    why: String,
     #[diesel(sql_type = Binary)]
     members: Vec<u8>,
 }
+
+/// What a membership has come to.
+#[derive(QueryableByName)]
+struct Since {
+    #[diesel(sql_type = Text)]
+    rollout: String,
+    #[diesel(sql_type = BigInt)]
+    number: i64,
+    #[diesel(sql_type = BigInt)]
+    phase: i64,
+    #[diesel(sql_type = Nullable<Text>)]
+    excluded: Option<String>,
+}
+
+#[derive(QueryableByName)]
+struct Counted {
+    #[diesel(sql_type = Text)]
+    rollout: String,
+    #[diesel(sql_type = BigInt)]
+    idx: i64,
+    #[diesel(sql_type = Text)]
+    why: String,
+    #[diesel(sql_type = BigInt)]
+    devices: i64,
+}
+
+/// A member: of which phase, and why it does not count.
+type Member = (i64, Option<String>);
 
 /// Each counter, and the assignments that it counts. States are numbers in the database.
 fn counters() -> Vec<(&'static str, String)> {
@@ -91,48 +121,72 @@ impl TestServer {
         for one in off {
             assert_eq!(one.off, 0, "{:?}: {} is off", self.engine, one.what);
         }
-        self.recount_sets();
-        self.recount_exclusions();
+        self.recount_members();
     }
 
-    /// Who is excluded is excluded for one reason.
+    /// Sizes are what the sets of the start and the rows since then give.
     #[track_caller]
-    fn recount_exclusions(&self) {
-        let get = |query: &str| -> Vec<Excluded> {
-            match self.engine {
-                Engine::Sqlite => sql_query(query).get_results(&mut self.sqlite()).unwrap(),
-                Engine::Postgres => sql_query(query).get_results(&mut self.postgres()).unwrap(),
-            }
-        };
+    fn recount_members(&self) {
+        let phases: Vec<Phase> = self.rows(
+            "SELECT r.name AS rollout, p.idx, p.members, c.size, c.excluded FROM phases p \
+             JOIN rollouts r ON r.id = p.rollout_id JOIN counts c ON c.rollout_id = p.rollout_id AND c.idx = p.idx",
+        );
+        let members = self.members(&phases);
+        let counted: Vec<Counted> = self.rows(
+            "SELECT r.name AS rollout, e.idx, e.why, e.devices FROM excluded e JOIN rollouts r ON r.id = e.rollout_id",
+        );
+        for Phase { rollout, idx, size, excluded, .. } in &phases {
+            let own: Vec<&Member> = members[rollout].values().filter(|(phase, _)| phase == idx).collect();
+            let mut whys: BTreeMap<&str, i64> = BTreeMap::new();
+            own.iter().filter_map(|(_, why)| why.as_deref()).for_each(|why| *whys.entry(why).or_default() += 1);
+            let at = format!("{:?}: phase {idx} of {rollout}", self.engine);
+            assert_eq!((*size, *excluded), (own.len() as i64, whys.values().sum()), "{at}");
+            let of_phase = counted.iter().filter(|one| one.rollout == *rollout && one.idx == *idx && one.devices != 0);
+            let stored: BTreeMap<&str, i64> = of_phase.map(|one| (one.why.as_str(), one.devices)).collect();
+            assert_eq!(stored, whys, "{at}: who is excluded");
+        }
+    }
+
+    /// The members of each rollout by their numbers.
+    #[track_caller]
+    fn members(&self, phases: &[Phase]) -> BTreeMap<String, BTreeMap<u32, Member>> {
         let read = |bytes: &[u8]| RoaringBitmap::deserialize_from(bytes).unwrap();
-        let by_why = "SELECT r.name, e.members FROM exclusions e JOIN rollouts r ON r.id = e.rollout_id";
-        let mut sums: BTreeMap<String, RoaringBitmap> = BTreeMap::new();
-        for one in get(by_why) {
-            let (members, sum) = (read(&one.members), sums.entry(one.name).or_default());
-            assert!(sum.is_disjoint(&members), "{:?}: a device is excluded twice", self.engine);
-            *sum |= members;
+        let mut members: BTreeMap<String, BTreeMap<u32, Member>> = BTreeMap::new();
+        for Phase { rollout, idx, members: set, .. } in phases {
+            let of_rollout = members.entry(rollout.clone()).or_default();
+            for number in read(set) {
+                assert_eq!(of_rollout.insert(number, (*idx, None)), None, "{rollout}: {number} is in two phases");
+            }
         }
-        for one in get("SELECT name, excluded AS members FROM rollouts") {
-            let sum = sums.remove(&one.name).unwrap_or_default();
-            assert_eq!(sum, read(&one.members), "{:?}: who is excluded from {}", self.engine, one.name);
+        let sets: Vec<Excluded> = self.rows(
+            "SELECT r.name AS rollout, e.why, e.members FROM exclusions e JOIN rollouts r ON r.id = e.rollout_id",
+        );
+        for Excluded { rollout, why, members: set } in sets {
+            for number in read(&set) {
+                let member = members.get_mut(&rollout).and_then(|members| members.get_mut(&number)).unwrap();
+                assert_eq!(member.1.replace(why.clone()), None, "{rollout}: {number} is excluded twice");
+            }
         }
+        let since: Vec<Since> = self.rows(
+            "SELECT r.name AS rollout, m.number, m.phase, m.excluded FROM members m \
+             JOIN rollouts r ON r.id = m.rollout_id",
+        );
+        for Since { rollout, number, phase, excluded } in since {
+            let of_rollout = members.get_mut(&rollout).unwrap();
+            if let Some((before, _)) = of_rollout.insert(number.try_into().unwrap(), (phase, excluded)) {
+                assert_eq!(before, phase, "{rollout}: {number} has changed its phase");
+            }
+        }
+        members
     }
 
-    #[track_caller]
-    fn recount_sets(&self) {
-        let query = "SELECT p.name, p.members, r.excluded AS without, c.size, c.excluded FROM phases p \
-                     JOIN rollouts r ON r.id = p.rollout_id \
-                     JOIN counts c ON c.rollout_id = p.rollout_id AND c.idx = p.idx";
-        let sets: Vec<Sets> = match self.engine {
+    fn rows<T: QueryableByName<diesel::sqlite::Sqlite> + QueryableByName<diesel::pg::Pg> + 'static>(
+        &self,
+        query: &str,
+    ) -> Vec<T> {
+        match self.engine {
             Engine::Sqlite => sql_query(query).get_results(&mut self.sqlite()).unwrap(),
             Engine::Postgres => sql_query(query).get_results(&mut self.postgres()).unwrap(),
-        };
-        for phase in sets {
-            let read = |bytes: &[u8]| RoaringBitmap::deserialize_from(bytes).unwrap();
-            let (members, without) = (read(&phase.members), read(&phase.without));
-            let counted = (members.len(), members.intersection_len(&without));
-            let stored = (phase.size.unsigned_abs(), phase.excluded.unsigned_abs());
-            assert_eq!(stored, counted, "{:?}: size of phase {}", self.engine, phase.name);
         }
     }
 }

@@ -94,6 +94,7 @@ pub(crate) fn till(number: u32, trading: &TradingHours) -> Device {
         held: None,
         assignments: Vec::new(),
         bad_releases: Vec::new(),
+        member_of: Vec::new(),
     }
 }
 

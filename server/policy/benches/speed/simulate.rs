@@ -45,7 +45,7 @@ fn one(name: &str, spec: &Spec, offline: u32, devices: u32) {
     };
     let fleet = fleet(devices, now);
     let began = Instant::now();
-    let timeline = simulate(subject, Ledger::new(Catalog::default(), POLL), fleet, &assumptions).unwrap();
+    let timeline = simulate(subject, Ledger::new(Catalog::default(), POLL), fleet, &assumptions, &|| false).unwrap();
     let took = began.elapsed().as_secs_f64();
     let done: u64 = timeline.phases.iter().map(|phase| phase.succeeded).sum();
     let (played, state) = (timeline.played, timeline.state.as_str());

@@ -18,7 +18,7 @@ use crate::{
     rollout::{Plan, Policy, Rollout},
     selector::Seen,
     trading::Trading,
-    window::{self, Gate, Mode, Span, Window, WindowState, WindowTz, Zone},
+    window::{Gate, Restricting, Span, WindowState, WindowTz, Zone},
 };
 
 /// A right is given for times that begin within a week: what comes later may still be changed by people. Where nothing
@@ -53,7 +53,7 @@ pub(super) fn admitted(case: &Case<'_>, rollout: &Rollout, gate: Gate) -> Result
     if let Some(opens) = (gate == Gate::Download).then(|| stopped(case)).flatten() {
         return Err(Verdict::NoBandwidth { opens });
     }
-    let (closes, grounds) = match window::state_at(case.now, &openings.windows, needed) {
+    let (closes, grounds) = match openings.windows.at(case.now, needed) {
         None => (None, exempt),
         Some(WindowState::Open { until, zone }) => (Some(until), Grounds::Window { until, zone }),
         Some(WindowState::Closed { zone, .. }) => return Err(Verdict::WindowClosed { gate, opens: opens(), zone }),
@@ -96,7 +96,7 @@ fn freezes(case: &Case<'_>, rollout: &Rollout, tz: Tz) -> impl Iterator<Item = (
 
 /// The device's own zone.
 fn zone(case: &Case<'_>, rollout: &Rollout) -> Zone {
-    window::zone_of(WindowTz::Site, case.device, rollout.plan.default_tz, case.now)
+    case.clock.zone(WindowTz::Site, rollout.plan.default_tz)
 }
 
 fn trading(case: &Case<'_>, rollout: &Rollout, begins: Option<Timestamp>, opens: Option<Span>) -> Verdict {
@@ -115,31 +115,30 @@ fn needed(plan: &Plan, gate: Gate) -> Duration {
 /// passed, or the device slept through one in best-effort mode. Trading hours and freezes do even then.
 fn openings<'a>(case: &Case<'a>, rollout: &'a Rollout, gate: Gate) -> (Openings<'a>, Grounds) {
     let plan = &rollout.plan;
-    let mut windows = plan.windows_for(gate, case.device, case.now);
-    let exempt = match plan.deadline.filter(|deadline| case.now >= *deadline && !windows.is_empty()) {
+    let windows = Restricting::of(&plan.windows, gate, case.clock, plan.default_tz).with(&rollout.tables);
+    let mut openings = Openings { windows, ..Openings::default() };
+    let exempt = match plan.deadline.filter(|deadline| case.now >= *deadline && !openings.windows.is_empty()) {
         Some(deadline) => Grounds::Overdue { deadline },
-        None => missed(case, rollout, &windows, needed(plan, gate)),
+        None => missed(case, rollout, &openings.windows, needed(plan, gate)),
     };
     if exempt != Grounds::Unrestricted {
-        windows.clear();
+        openings = Openings::default();
     }
     let hours = &case.device.site_rules.trading;
     let trading = case.device.site_tz.filter(|_| gate == Gate::Install && !plan.during_trading && !hours.is_empty());
-    let freezes = freezes(case, rollout, zone(case, rollout).tz).map(|(_, span)| span).collect();
-    (Openings { windows, trading: trading.map(|tz| (hours, tz)), freezes }, exempt)
+    openings.trading = trading.map(|tz| (hours, tz));
+    openings.freezes = freezes(case, rollout, zone(case, rollout).tz).map(|(_, span)| span).collect();
+    (openings, exempt)
 }
 
 /// Whether the windows are closed now, but the device was away for all of the last one in best-effort mode.
-fn missed(case: &Case<'_>, rollout: &Rollout, windows: &[(&Window, Zone)], needed: Duration) -> Grounds {
-    let closed = || matches!(window::state_at(case.now, windows, needed), Some(WindowState::Closed { .. }));
-    let lenient: Vec<(&Window, Zone)> =
-        windows.iter().filter(|(window, _)| window.mode == Mode::BestEffort).copied().collect();
-    match window::last_closed(case.now, &lenient) {
-        Some((span, zone))
-            if rollout.begins_at().is_some_and(|begins| begins < span.end)
-                && case.contact.absence.is_some_and(|absence| absence.covers(span))
-                && closed() =>
-        {
+fn missed(case: &Case<'_>, rollout: &Rollout, windows: &Restricting<'_>, needed: Duration) -> Grounds {
+    let (Some(absence), Some(begins)) = (case.contact.absence, rollout.begins_at()) else {
+        return Grounds::Unrestricted;
+    };
+    let closed = || matches!(windows.at(case.now, needed), Some(WindowState::Closed { .. }));
+    match windows.lenient_before(case.now) {
+        Some((span, zone)) if begins < span.end && absence.covers(span) && closed() => {
             Grounds::MissedWindow { span, zone }
         }
         _ => Grounds::Unrestricted,
@@ -173,7 +172,7 @@ pub(super) fn stretches(
     let poll_interval = Duration::from_secs(300);
     let contact = Contact { last_seen: None, absence: None, boot_changed: false, poll_interval, works_on: None };
     let loads = Loads::default();
-    let case = Case { now: from, catalog, device, contact: &contact, loads: &loads };
+    let case = Case::of(from, catalog, device, &contact, &loads);
     let openings = openings(&case, rollout, Gate::Install).0;
     let plan = &rollout.plan;
     let to = plan.ends_at.map_or(to, |ends| ends.min(to));
@@ -208,10 +207,10 @@ pub(super) fn activation_ends(case: &Case<'_>, rollout: &Rollout) -> Option<Time
 /// When the last stretch ended in which an activation could begin, or ends that is too short now.
 fn passed(case: &Case<'_>, rollout: &Rollout) -> Option<Timestamp> {
     let (openings, _) = openings(case, rollout, Gate::Install);
-    let closed = match window::state_at(case.now, &openings.windows, Duration::ZERO) {
+    let closed = match openings.windows.at(case.now, Duration::ZERO) {
         None => None,
         Some(WindowState::Open { until, .. }) => Some(until),
-        Some(WindowState::Closed { .. }) => window::last_closed(case.now, &openings.windows).map(|(span, _)| span.end),
+        Some(WindowState::Closed { .. }) => openings.windows.before(case.now).map(|(span, _)| span.end),
     };
     let traded = match openings.trading.map(|(hours, tz)| hours.at(case.now, tz)) {
         None => None,

@@ -17,7 +17,7 @@ use crate::{
     rollout::{Membership, Rollout, RolloutState},
     selector::Seen,
     site::Withheld,
-    window::Gate,
+    window::{Clock, Gate},
 };
 
 /// Everything a judgement looks at.
@@ -27,6 +27,19 @@ pub(super) struct Case<'a> {
     pub(super) device: &'a Device,
     pub(super) contact: &'a Contact,
     pub(super) loads: &'a Loads,
+    pub(super) clock: Clock,
+}
+
+impl<'a> Case<'a> {
+    pub(super) fn of(
+        now: Timestamp,
+        catalog: &'a Catalog,
+        device: &'a Device,
+        contact: &'a Contact,
+        loads: &'a Loads,
+    ) -> Self {
+        Self { now, catalog, device, contact, loads, clock: Clock::of(device, now) }
+    }
 }
 
 /// Products that a rollout has claimed on this device, in the order of the walk.
@@ -117,10 +130,9 @@ fn place(case: &Case<'_>, rollout: &Rollout, assignment: Option<&Assignment>) ->
     if let Some(assignment) = assignment {
         return Some(Place { phase: assignment.phase, admission: Admission::Member });
     }
-    let number = case.device.number;
-    if let Some(phase) = rollout.phase_of(number) {
-        let excluded = rollout.excluded.contains(number);
-        return Some(Place { phase, admission: if excluded { Admission::Returns } else { Admission::Member } });
+    if let Some(member) = rollout.member(case.device) {
+        let admission = member.excluded.map_or(Admission::Member, |was| Admission::Returns { was });
+        return Some(Place { phase: member.phase, admission });
     }
     // Whoever checks in is online; selectors that could tell the difference are not allowed in live audiences.
     let seen = Seen { last_seen: case.contact.last_seen, status: Connectivity::Online, now: case.now };
@@ -188,8 +200,12 @@ fn next(case: &Case<'_>, rollout: &Rollout, place: &Place, assignment: Option<&A
             Err(closed) => closed,
         },
         AssignmentState::Staged => match admitted(case, rollout, Gate::Install) {
+            // Whoever does not have it any more fetches it again: nobody tells it to install, so it would wait for ever.
             Ok(Admitted { grounds, .. }) if rollout.plan.activate_on != ActivateOn::Now => {
-                Verdict::Waits { on: rollout.plan.activate_on, grounds }
+                match case.contact.works_on == Some(assignment.id) {
+                    true => Verdict::Waits { on: rollout.plan.activate_on, grounds },
+                    false => Verdict::Downloading { assignment: assignment.id },
+                }
             }
             Ok(Admitted { until, grounds }) => denied(case, rollout, Grant::Activation).unwrap_or_else(|| {
                 let not_after = until.map(|until| until - rollout.plan.expected_install);

@@ -40,5 +40,5 @@ fn reaches(rollout: &Rollout, device: &Device, now: Timestamp) -> bool {
     let seen = Seen { last_seen: Some(now), status: Connectivity::Online, now };
     let joins = || rollout.plan.audience == Membership::Live && rollout.plan.selector.matches(device, &seen);
     let active = matches!(rollout.state, RolloutState::Running | RolloutState::Paused);
-    active && (rollout.phase_of(device.number).is_some() || joins())
+    active && (rollout.member(device).is_some() || joins())
 }

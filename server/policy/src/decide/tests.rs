@@ -1,10 +1,13 @@
 //! What the stories in `tests/scripts` do not tell.
 
+use std::sync::Arc;
+
 use callboard_proto::state::AssignmentState;
 
 use super::*;
 use crate::{
-    device::Assignment,
+    audience::{Audience, Exclusion},
+    device::{Assignment, Member},
     fixture::{assignment, at, contact, installed, release, rollout_id, spec, till},
     guard::{Cap, Caps, Full, Holders, InFlight, Load},
     release::Release,
@@ -17,7 +20,7 @@ const NOW: &str = "2026-11-23T12:00:00Z";
 fn running(n: u8, spec: &Spec) -> Rollout {
     let started_at = Some(at("2026-11-20T00:00:00Z") + Duration::from_secs(u64::from(n)));
     let plan = spec.plan().expect("a plan");
-    let members = vec![[1].into_iter().collect(); plan.phases.len()];
+    let members = Arc::new(Audience::of(vec![[1].into_iter().collect(); plan.phases.len()]));
     Rollout { state: RolloutState::Running, started_at, members, ..Rollout::draft(rollout_id(n), plan) }
 }
 
@@ -55,7 +58,7 @@ fn an_idle_device_comes_back_after_its_interval() {
 #[test]
 fn devices_are_not_told_about_rollouts_that_are_not_theirs() {
     let mut other = running(1, &frozen(&release("2.2.0", 22)));
-    other.members = vec![[2].into_iter().collect()];
+    other.members = Arc::new(Audience::of(vec![[2].into_iter().collect()]));
     assert_eq!(check(&catalog(vec![other.clone()]), &till(1)).reason.code, "nothing_pending");
     let explained = explain(at(NOW), &catalog(vec![other]), &till(1), &contact(at(NOW)), &Loads::default());
     assert_eq!(explained.considered[0].verdict, Verdict::NotInAudience);
@@ -73,7 +76,7 @@ fn a_decommissioned_device_gets_nothing() {
 #[test]
 fn who_is_no_member_joins_a_live_rollout_in_the_last_open_phase() {
     let mut live = running(1, &spec());
-    live.members = vec![[2].into_iter().collect()];
+    live.members = Arc::new(Audience::of(vec![[2].into_iter().collect()]));
     live.open_phase = 0;
     let step = check(&catalog(vec![live]), &till(1)).step;
     assert_eq!(step, Step::GrantDownload { rollout: rollout_id(1), phase: 0, admission: Admission::Joins });
@@ -82,9 +85,17 @@ fn who_is_no_member_joins_a_live_rollout_in_the_last_open_phase() {
 #[test]
 fn an_excluded_member_returns_when_the_release_fits_after_all() {
     let mut rollout = running(1, &frozen(&release("2.2.0", 22)));
-    rollout.excluded.insert(1);
-    let step = check(&catalog(vec![rollout]), &till(1)).step;
-    assert_eq!(step, Step::GrantDownload { rollout: rollout_id(1), phase: 0, admission: Admission::Returns });
+    let was = Exclusion::DoesNotFit(Misfit::Agent);
+    Arc::make_mut(&mut rollout.members).excluded.insert(was, [1].into_iter().collect());
+    let (rollout, returns) = (catalog(vec![rollout]), Admission::Returns { was });
+    let step = |device: &Device| check(&rollout, device).step;
+    let offer = |admission| Step::GrantDownload { rollout: rollout_id(1), phase: 0, admission };
+    assert_eq!(step(&till(1)), offer(returns));
+    let mut device = till(1);
+    device.set_member(Member { rollout: rollout_id(1), phase: 0, excluded: None });
+    assert_eq!(step(&device), offer(Admission::Member), "it has returned already");
+    device.set_member(Member { rollout: rollout_id(1), phase: 0, excluded: Some(Exclusion::AlreadyInstalled) });
+    assert_eq!(step(&device), offer(Admission::Returns { was: Exclusion::AlreadyInstalled }), "and was excluded again");
 }
 
 #[test]
@@ -94,7 +105,15 @@ fn a_member_with_nothing_to_get_is_excluded_once() {
     let decision = check(&catalog(vec![rollout.clone()]), &device);
     assert_eq!(decision.step, Step::Exclude { rollout: rollout_id(1), phase: 0, misfit: None });
     assert_eq!(decision.next_check_in, SOON);
-    rollout.excluded.insert(1);
+    let at_start = Audience {
+        excluded: [(Exclusion::AlreadyInstalled, [1].into_iter().collect())].into(),
+        ..Audience::clone(&rollout.members)
+    };
+    let mut since = device.clone();
+    since.set_member(Member { rollout: rollout_id(1), phase: 0, excluded: Some(Exclusion::AlreadyInstalled) });
+    let decision = check(&catalog(vec![rollout.clone()]), &since);
+    assert_eq!((decision.step, decision.reason.code.as_str()), (Step::Nothing, "already_installed"));
+    rollout.members = Arc::new(at_start);
     let decision = check(&catalog(vec![rollout]), &device);
     assert_eq!((decision.step, decision.reason.code.as_str()), (Step::Nothing, "already_installed"));
 }
@@ -341,4 +360,18 @@ fn a_device_that_is_still_at_what_was_called_off_is_told_so() {
         assert_eq!((recalled.step, recalled.reason.code.as_str()), (Step::Recall { assignment: one.id }, "cancelled"));
         assert_eq!(told(None).step, Step::Nothing, "it has dropped it");
     }
+}
+
+#[test]
+fn a_device_that_has_lost_what_it_was_to_install_at_closing_time_fetches_it_again() {
+    let spec = Spec { offline_activation: true, activate_on: ActivateOn::Shutdown, ..frozen(&release("2.2.0", 22)) };
+    let catalog = catalog(vec![running(1, &spec)]);
+    let (device, staged) = with(AssignmentState::Staged);
+    let now = at(NOW);
+    let told = |works_on| {
+        let contact = Contact { works_on, ..contact(now) };
+        decide(now, &catalog, &device, &contact, &Loads::default()).step
+    };
+    assert_eq!(told(Some(staged.id)), Step::Hold { assignment: Some(staged.id) });
+    assert_eq!(told(None), Step::ContinueDownload { assignment: staged.id });
 }

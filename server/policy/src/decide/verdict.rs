@@ -11,6 +11,7 @@ use callboard_proto::{
 
 use super::CancelWhy;
 use crate::{
+    audience::Exclusion,
     device::Deferral,
     guard::{Full, Grant, Paced},
     release::Misfit,
@@ -153,15 +154,18 @@ pub enum Verdict {
     },
 }
 
-/// What a grant means for the membership sets.
+/// What a grant means for the device's membership.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Admission {
     /// Nothing: it is a member.
     Member,
     /// It joins a live rollout: add it to the phase.
     Joins,
-    /// It was excluded and can take the release now: take it off the excluded set.
-    Returns,
+    /// It was excluded and can take the release now: from now on it counts.
+    Returns {
+        /// Why it was excluded.
+        was: Exclusion,
+    },
 }
 
 /// Why something may be done now, as far as windows have to do with it.

@@ -49,7 +49,7 @@ pub(super) fn walk(case: &Case<'_>, mut considered: Option<&mut Vec<Considered>>
         }
         chosen = active(case, rollout, verdict);
         if chosen.is_none() {
-            wait = wait.min(until_it_changes(case, rollout, &verdict));
+            wait = until_it_changes(case, rollout, &verdict, wait);
             // Devices are not told about rollouts that are not theirs.
             if verdict.concerns_device() {
                 passive = better(passive, quiet(case, rollout, verdict));
@@ -219,9 +219,8 @@ fn defer(assignment: &Assignment, verdict: Verdict) -> Option<Step> {
 }
 
 fn exclusion(device: &Device, rollout: &Rollout, misfit: Option<Misfit>) -> Option<Step> {
-    let phase = rollout.phase_of(device.number)?;
-    let known = rollout.excluded.contains(device.number);
-    (!known).then_some(Step::Exclude { rollout: rollout.id, phase, misfit })
+    let member = rollout.member(device).filter(|member| member.excluded.is_none())?;
+    Some(Step::Exclude { rollout: rollout.id, phase: member.phase, misfit })
 }
 
 /// Of two choices that do not touch the device: bookkeeping first, then the one that says more, then the earlier.
@@ -238,17 +237,23 @@ fn better<'a>(old: Option<Choice<'a>>, new: Choice<'a>) -> Option<Choice<'a>> {
     }
 }
 
-/// Until the device may be told something else.
-fn until_it_changes(case: &Case<'_>, rollout: &Rollout, verdict: &Verdict) -> Duration {
-    match verdict {
+/// Until the device may be told something else, if that is before `wait` is over.
+fn until_it_changes(case: &Case<'_>, rollout: &Rollout, verdict: &Verdict, wait: Duration) -> Duration {
+    let change = match verdict {
         Verdict::Full(full) if full.at_site => SITE_RETRY,
         // Many devices wait for each minute.
         Verdict::Paced(paced) => {
             let spread = bucket::bucket(rollout.id, case.device.id.as_bytes()).spread(MAX_SPREAD);
             paced.until.since(case.now).saturating_add(spread).max(SOON)
         }
-        _ => verdict.changes_at().map_or(Duration::MAX, |span| until(case, rollout, span)),
-    }
+        _ => match verdict.changes_at() {
+            // Its share of the spread comes on top, and need not be known.
+            Some(span) if span.start.since(case.now) >= wait => wait,
+            Some(span) => until(case, rollout, span),
+            None => wait,
+        },
+    };
+    change.min(wait)
 }
 
 /// Until a change that many devices wait for: each comes a little later than the one before.

@@ -86,6 +86,13 @@ impl Streak {
         self.0.len() != before
     }
 
+    /// The device has begun anew, and what it did before counts no longer; says whether that changed anything.
+    pub fn forget(&mut self, former: AssignmentId) -> bool {
+        let before = self.0.len();
+        self.0.retain(|one| *one != former);
+        self.0.len() != before
+    }
+
     fn len(&self) -> u64 {
         u64::try_from(self.0.len()).unwrap_or(u64::MAX)
     }

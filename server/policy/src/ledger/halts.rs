@@ -1,5 +1,7 @@
 //! Rollouts that take a release back: made by a halt, for the devices that got it.
 
+use std::sync::Arc;
+
 use callboard_proto::{
     ids::RolloutId,
     state::AssignmentState::{self, Succeeded},
@@ -8,8 +10,9 @@ use callboard_proto::{
 
 use super::{Ledger, News, Standing};
 use crate::{
+    audience::Audience,
     bucket::bucket,
-    device::Assignment,
+    device::{Assignment, Device, Member},
     gate::{PhaseCounts, PhaseTimes},
     release::Release,
     rollout::{Rollout, RolloutState, undo_name},
@@ -46,18 +49,23 @@ impl Ledger {
         rollout.state = RolloutState::Cancelled;
         rollout.state_reason = Some(format!("{why}; rollout {} brings {to} to the devices that got it", plan.name));
         standing.undone_by = Some(linked);
-        let runs = standing.runs.clone();
-        let counts = vec![PhaseCounts { size: runs.len(), ..PhaseCounts::default() }];
+        let members = Audience::of(vec![standing.runs.clone()]);
+        let counts = vec![PhaseCounts { size: standing.runs.len(), ..PhaseCounts::default() }];
         let times = PhaseTimes::opened(now);
         self.standings.insert(linked, Standing { counts, times, ..Standing::default() });
         let state = RolloutState::Running;
-        self.catalog.add(Rollout { state, started_at: Some(now), members: vec![runs], ..Rollout::draft(linked, plan) });
+        self.catalog.add(Rollout {
+            state,
+            started_at: Some(now),
+            members: Arc::new(members),
+            ..Rollout::draft(linked, plan)
+        });
         self.news.push(News::Started(linked));
         self.advance(now, linked);
     }
 
     /// A device got the release of a rollout that is being taken back: it goes back too.
-    pub(super) fn undo_too(&mut self, id: RolloutId, number: u32) {
+    pub(super) fn undo_too(&mut self, id: RolloutId, device: &mut Device) {
         let Some(linked) = self.standings.get(&id).and_then(|standing| standing.undone_by) else {
             return;
         };
@@ -70,9 +78,11 @@ impl Ledger {
         let Some((rollout, standing)) = self.both(linked) else {
             return;
         };
-        let new = rollout.members.first_mut().is_some_and(|members| members.insert(number));
-        if let Some(counts) = standing.counts.first_mut().filter(|_| new) {
-            counts.size += 1;
+        if rollout.member(device).is_none() {
+            device.set_member(Member { rollout: linked, phase: 0, excluded: None });
+            if let Some(counts) = standing.counts.first_mut() {
+                counts.size += 1;
+            }
         }
     }
 }

@@ -1,5 +1,7 @@
 //! What happens to rollouts themselves: started, told something by an operator, moved on by their gates.
 
+use std::sync::Arc;
+
 use callboard_proto::{ids::RolloutId, time::Timestamp};
 
 use super::{Ledger, News, Standing, Unit};
@@ -53,12 +55,13 @@ impl Ledger {
             return Err(why);
         }
         let audience = audience::assign(id, &rollout.plan.phases, candidates);
-        let size = |members: &roaring::RoaringBitmap| members.len() - members.intersection_len(&audience.excluded);
+        let uncounted = audience.uncounted();
+        let size = |members: &roaring::RoaringBitmap| members.len() - members.intersection_len(&uncounted);
         let counts =
             audience.phases.iter().map(|members| PhaseCounts { size: size(members), ..PhaseCounts::default() });
         let times = PhaseTimes::opened(now);
         self.standings.insert(id, Standing { counts: counts.collect(), times, ..Standing::default() });
-        (rollout.members, rollout.excluded) = (audience.phases, audience.excluded);
+        rollout.members = Arc::new(audience);
         (rollout.state, rollout.started_at) = (RolloutState::Running, Some(now));
         self.catalog.add(rollout);
         self.news.push(News::Started(id));

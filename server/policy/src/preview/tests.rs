@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use super::*;
 use crate::{
@@ -59,8 +59,7 @@ fn preview_and_reality_agree() {
     let rollout = Rollout {
         state: RolloutState::Running,
         started_at: Some(now),
-        members: preview.audience.phases.clone(),
-        excluded: preview.audience.excluded.clone(),
+        members: Arc::new(preview.audience.clone()),
         ..Rollout::draft(rollout_id(1), spec.plan().expect("a plan"))
     };
     let catalog = Catalog::new(1, vec![rollout], [release("2.2.0", 22)]);
@@ -79,7 +78,7 @@ fn preview_and_reality_agree() {
 fn conflicts_say_who_would_come_first() {
     let other = |n, priority| {
         let plan = Spec { priority, release: release("2.3.0", 23).digest, ..spec() }.plan().expect("a plan");
-        let members = vec![[1, 2].into_iter().collect()];
+        let members = Arc::new(Audience::of(vec![[1, 2].into_iter().collect()]));
         let started_at = Some(at("2026-11-20T00:00:00Z"));
         Rollout { state: RolloutState::Paused, started_at, members, ..Rollout::draft(rollout_id(n), plan) }
     };

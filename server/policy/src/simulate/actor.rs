@@ -10,7 +10,7 @@ use callboard_proto::{
     time::Timestamp,
 };
 
-use super::{Assumptions, dice::roll, habits::Habits, waits::PlaceKey};
+use super::{Assumptions, dice::roll, engine::MOMENT, habits::Habits, waits::PlaceKey};
 use crate::{
     device::{Absence, Assignment, Connectivity},
     ledger::Unit,
@@ -36,6 +36,19 @@ pub(super) struct Actor {
     pub(super) stamp: u32,
     /// The place that became free, and for which it comes.
     pub(super) woken_by: Option<PlaceKey>,
+    /// What it was told at its last check-in about the next one, where that comes before its beat.
+    pub(super) told: Option<Told>,
+}
+
+/// When a device was told to come back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Told {
+    /// At the check-in of this time.
+    pub(super) since: Timestamp,
+    /// After so much time.
+    pub(super) after: Duration,
+    /// It will be told the same then, and after each of its beats, unless something has changed.
+    pub(super) again: bool,
 }
 
 /// What a device does next.
@@ -84,6 +97,7 @@ impl Actor {
             due: None,
             stamp: 0,
             woken_by: None,
+            told: None,
             unit,
         };
         actor.task = actor.unit.device.assignments.iter().find_map(|one| actor.found(one, assume));
@@ -125,9 +139,56 @@ impl Actor {
         if self.gone { None } else { self.habits.next(from) }
     }
 
+    /// Its next check-in from `from` on, on its beat or because it was told to come then.
+    pub(super) fn visit_from(&self, from: Timestamp) -> Option<Timestamp> {
+        let beat = self.check_in_from(from)?;
+        Some(self.told_from(from).map_or(beat, |told| told.min(beat)))
+    }
+
+    /// Its last check-in before `until`, if it is not before `first`.
+    pub(super) fn visit_before(&self, until: Timestamp, first: Timestamp) -> Option<Timestamp> {
+        let beat = self.habits.last(until, first);
+        beat.max(self.told_before(until, beat).filter(|told| *told >= first))
+    }
+
+    /// The first time from `from` on for which it was told to come, if it is there without a break until then.
+    fn told_from(&self, from: Timestamp) -> Option<Timestamp> {
+        let told = self.told.filter(|_| !self.gone)?;
+        let base =
+            if told.again { self.habits.last(from + MOMENT, told.since).unwrap_or(told.since) } else { told.since };
+        let times = if told.again { from.since(base).as_nanos().div_ceil(told.after.as_nanos().max(1)) } else { 1 };
+        let at = base + told.after * u32::try_from(times.max(1)).ok()?;
+        (at >= from && self.habits.stays(base, at)).then_some(at)
+    }
+
+    /// The last time before `until` for which it was told to come. `beat` is its last beat before that.
+    fn told_before(&self, until: Timestamp, beat: Option<Timestamp>) -> Option<Timestamp> {
+        let told = self.told.filter(|told| !self.gone && told.again)?;
+        let base = beat.filter(|beat| *beat >= told.since).unwrap_or(told.since);
+        let reach = until.since(base + MOMENT).min(self.poll_interval());
+        let most = reach.as_nanos() / told.after.as_nanos().max(1);
+        let times = (1..=u32::try_from(most).ok()?).rev();
+        times.map(|times| base + told.after * times).find(|at| self.habits.stays(base, *at))
+    }
+
+    /// When it checks in next if `until` is when something changes for it: when it was told to, or else at its last
+    /// check-in before that, where it is told when to come, or at the first one after it.
+    pub(super) fn knock(&self, now: Timestamp, until: Option<Timestamp>) -> Option<Timestamp> {
+        let told = self.told_from(now + MOMENT).filter(|_| self.told.is_some_and(|told| !told.again));
+        let until = until.and_then(|until| {
+            let eve = self.visit_before(until, now + MOMENT).filter(|eve| until.since(*eve) < self.poll_interval());
+            eve.or_else(|| self.visit_from(until.max(now)))
+        });
+        [told, until].into_iter().flatten().min()
+    }
+
+    fn poll_interval(&self) -> Duration {
+        Duration::from_millis(self.habits.poll_ms.unsigned_abs())
+    }
+
     /// Brings up to date what is known of its presence, as if it had made every check-in since `first`.
     pub(super) fn catch_up(&mut self, now: Timestamp, first: Timestamp, interval: Duration) {
-        let seen = self.habits.last(now, first);
+        let seen = self.visit_before(now, first);
         let came = self.habits.came(now, first);
         if came > first && seen.is_some_and(|seen| seen >= came) {
             let back = self.habits.next(came).unwrap_or(now);

@@ -83,7 +83,7 @@ impl Engine {
         Ok(engine)
     }
 
-    pub(super) fn run(mut self) -> Result<Timeline, SimulateError> {
+    pub(super) fn run(mut self, given_up: &dyn Fn() -> bool) -> Result<Timeline, SimulateError> {
         let ends = self.from + self.assume.time;
         loop {
             let next = self.queue.peek().map(|Reverse((at, _))| *at);
@@ -94,6 +94,9 @@ impl Engine {
             };
             if self.record.played > self.assume.most_played {
                 return Err(SimulateError::TooMuch { played: self.record.played, at });
+            }
+            if given_up() {
+                return Err(SimulateError::GivenUp);
             }
             self.record.until(at, &self.ledger);
             self.now = self.now.max(at);
@@ -106,7 +109,7 @@ impl Engine {
                 self.happen(device, at)?;
             }
         }
-        Ok(self.record.end(ends, &self.ledger, &self.actors))
+        self.record.end(ends, &self.ledger, &self.actors, given_up)
     }
 
     /// Another minute has begun: as many devices come as it has offers for.
@@ -171,7 +174,7 @@ impl Engine {
     fn ring(&mut self, device: usize) -> Result<(), SimulateError> {
         let (now, Some(actor)) = (self.now, self.actors.get_mut(device)) else { return Ok(()) };
         self.ledger.ring(now, &mut actor.unit)?;
-        let back = actor.check_in_from(now + MOMENT);
+        let back = actor.visit_from(now + MOMENT);
         self.settle();
         self.plan(device, back);
         Ok(())
@@ -200,7 +203,7 @@ impl Engine {
             });
             heard.map_or((ring, Next::Ring), |at| (at, Next::CheckIn))
         });
-        let beat = actor.check_in_from(now + MOMENT).filter(|_| self.every_check_in);
+        let beat = actor.visit_from(now + MOMENT).filter(|_| self.every_check_in);
         let knock = [knock, beat].into_iter().flatten().min().map(|at| (at, Next::CheckIn));
         let next = [done, ring, knock].into_iter().flatten().min_by_key(|(at, _)| *at);
         self.set(device, next);
@@ -282,13 +285,13 @@ impl Engine {
     /// Its members have something to do.
     fn started(&mut self, id: RolloutId) {
         let Some(members) = self.ledger.rollout(id).map(|rollout| rollout.members.clone()) else { return };
-        self.wake_those(|actor| members.iter().any(|members| members.contains(actor.unit.device.number)));
+        self.wake_those(|actor| members.phase_of(actor.unit.device.number).is_some());
     }
 
     fn wake_those(&mut self, which: impl Fn(&Actor) -> bool) {
         for device in 0..self.actors.len() {
             let actor = self.actors.get(device).filter(|actor| which(actor));
-            if let Some(at) = actor.and_then(|actor| actor.check_in_from(self.now + MOMENT)) {
+            if let Some(at) = actor.and_then(|actor| actor.visit_from(self.now + MOMENT)) {
                 self.wake(device, at);
             }
         }
@@ -296,7 +299,7 @@ impl Engine {
 
     fn wake_all(&mut self, wait: &Wait) {
         for device in self.waits.all(wait, &self.actors) {
-            if let Some(at) = self.actors.get(device).and_then(|actor| actor.check_in_from(self.now + MOMENT)) {
+            if let Some(at) = self.actors.get(device).and_then(|actor| actor.visit_from(self.now + MOMENT)) {
                 self.wake(device, at);
             }
         }

@@ -82,6 +82,11 @@ impl Habits {
         gone.map_or(first, |gone| Timestamp::from_millis((gone + 1) * HOUR_MS))
     }
 
+    /// Whether it is there without a break from `from`, when it is, to `to`.
+    pub(super) fn stays(&self, from: Timestamp, to: Timestamp) -> bool {
+        (hour(from)..=hour(to)).all(|hour| self.there(hour))
+    }
+
     /// When it goes, at `from` or later; `None` if it stays.
     pub(super) fn goes(&self, from: Timestamp) -> Option<Timestamp> {
         let first = hour(from);

@@ -4,6 +4,7 @@ use callboard_proto::state::AssignmentState;
 
 use super::*;
 use crate::{
+    bandwidth::{Bandwidth, LimitSpec},
     catalog::Catalog,
     device::Device,
     fixture::{at, phase, release, rollout_id, spec, till},
@@ -70,7 +71,7 @@ fn engine(spec: &Spec, fleet: Vec<Unit>, assume: &Assumptions) -> engine::Engine
 }
 
 fn run(spec: &Spec, fleet: Vec<Unit>, assume: &Assumptions) -> Timeline {
-    engine(spec, fleet, assume).run().expect("a course")
+    engine(spec, fleet, assume).run(&|| false).expect("a course")
 }
 
 fn say(timeline: &Timeline) -> String {
@@ -115,7 +116,7 @@ fn failures_pause_it() {
 #[test]
 fn it_does_not_go_on_for_ever() {
     let assume = Assumptions { most_played: 50, ..assumptions() };
-    let error = engine(&progressive(), tills(40), &assume).run().expect_err("too much");
+    let error = engine(&progressive(), tills(40), &assume).run(&|| false).expect_err("too much");
     let said =
         "51 check-ins were played and it is only 2026-11-23T13:21:30.617Z; look less far ahead, or at fewer devices";
     assert_eq!(error.to_string(), said);
@@ -162,7 +163,7 @@ fn a_halt_rule_takes_the_release_back() {
     let failures = Chance::from_millionths(100_000);
     let mut engine = engine(&spec, tills(60), &Assumptions { failures, ..assumptions() });
     engine.ledger.catalog.releases.insert(release("2.1.0", 21).digest, release("2.1.0", 21));
-    let timeline = engine.run().expect("a course");
+    let timeline = engine.run(&|| false).expect("a course");
     let last = timeline.marks.last().expect("marks");
     assert_eq!((last.what, timeline.state), (What::TakenBack, RolloutState::Cancelled), "{}", say(&timeline));
 }
@@ -198,6 +199,70 @@ fn windows_trading_hours_and_nights_are_kept() {
     assert_eq!(timeline.hours.iter().find(busy), None, "installed while the shop traded");
 }
 
+/// Until one in the afternoon the line is for other things.
+fn nothing_until_one() -> Bandwidth {
+    let spec =
+        LimitSpec { days: Vec::new(), from: Some("07:00".to_owned()), to: Some("13:00".to_owned()), bytes_per_s: 0 };
+    Bandwidth::read(&[spec]).expect("limits")
+}
+
+#[test]
+fn a_device_comes_back_when_it_was_told_to() {
+    let busy = |spec: &Spec, fleet: Vec<Unit>| {
+        let timeline = run(spec, fleet, &assumptions());
+        let installs = timeline.hours.iter().filter(|hour| hour.installs > 0);
+        installs.map(|hour| format!("{} in the hour to {}", hour.installs, hour.until)).collect::<Vec<_>>()
+    };
+    // A window that is shorter than the time between two check-ins.
+    let brief = WindowSpec { duration_min: 2, ..night(Mode::Hard) };
+    let scheduled = Spec { policy: PolicyKind::Scheduled, windows: vec![brief], ..spec() };
+    assert_eq!(busy(&scheduled, tills(40)), ["40 in the hour to 2026-11-24T08:00:00Z"]);
+    // Downloads that the site allows from one o'clock on, at six in the evening here.
+    let mut fleet = tills(40);
+    fleet.iter_mut().for_each(|unit| unit.device.site_rules.bandwidth = nothing_until_one());
+    assert_eq!(busy(&spec(), fleet), ["40 in the hour to 2026-11-23T19:00:00Z"]);
+}
+
+#[test]
+fn whoever_waits_for_a_place_at_its_site_asks_every_minute() {
+    let one_by_one =
+        Caps { activations: Cap { max_in_flight: None, max_in_flight_per_site: Some(1) }, ..Caps::default() };
+    let assume = Assumptions { download: MINUTE, ..assumptions() };
+    let timeline =
+        run(&Spec { caps: one_by_one, audience: crate::rollout::Membership::Frozen, ..spec() }, tills(8), &assume);
+    let ends = timeline.marks.last().expect("marks");
+    assert_eq!(ends.what, What::Completed, "{}", say(&timeline));
+    // Eight installs of five minutes, and at most one minute between two of them.
+    let took = ends.at.since(at(START));
+    assert!((40 * MINUTE..=(1 + 5 + 8 * 6) * MINUTE).contains(&took), "{took:?}");
+}
+
+#[test]
+fn nobody_plays_on_when_nobody_asks_any_more() {
+    let (spec, fleet, assume) = mixed(3);
+    let asked = std::cell::Cell::new(0);
+    let ends_after = |most: u32| {
+        asked.set(0);
+        let given_up = || {
+            asked.set(asked.get() + 1);
+            asked.get() > most
+        };
+        let error = engine(&spec, fleet.clone(), &assume).run(&given_up).expect_err("it is given up");
+        assert!(matches!(error, SimulateError::GivenUp), "{error}");
+        assert_eq!(asked.get(), most + 1, "it asked once more");
+    };
+    [0, 1, 100].into_iter().for_each(ends_after);
+    // Also while the check-ins of all hours are counted.
+    let times = std::cell::Cell::new(0);
+    engine(&spec, fleet.clone(), &assume)
+        .run(&|| {
+            times.set(times.get() + 1);
+            false
+        })
+        .expect("a course");
+    ends_after(times.get() - 1);
+}
+
 /// Fleets and rollouts in which devices wait for everything that there is.
 fn mixed(seed: u64) -> (Spec, Vec<Unit>, Assumptions) {
     let roll = |what| dice::roll(seed, what);
@@ -209,9 +274,17 @@ fn mixed(seed: u64) -> (Spec, Vec<Unit>, Assumptions) {
         downloads: Cap { max_in_flight: cap(2, 4), max_in_flight_per_site: cap(3, 1) },
         activations: Cap { max_in_flight: cap(4, 4), max_in_flight_per_site: cap(5, 1) },
     };
-    let windows = if pick(6, 2) == 0 { vec![night(mode)] } else { Vec::new() };
+    // Shorter than it takes to ask again, and for downloads too. In best-effort mode whoever was let in outside of it, and
+    // found no place, would not know of the next one before it is there.
+    let gates = Gates { download: pick(10, 2) == 0, install: true };
+    let brief = WindowSpec { duration_min: 3, gates, ..night(Mode::Hard) };
+    let (windows, expected_install_min) = match pick(6, 4) {
+        0 => (vec![brief], 0),
+        1 => (vec![night(mode)], 15),
+        _ => (Vec::new(), 15),
+    };
     let pace = (pick(9, 3) == 0).then_some(Pace { max_offers_per_minute: 1, doubles_every: Some(8) });
-    let spec = Spec { caps, windows, pace, expected_install_min: 15, ..progressive() };
+    let spec = Spec { caps, windows, pace, expected_install_min, ..progressive() };
     let mut fleet = tills(60);
     for (n, unit) in (0..).zip(&mut fleet) {
         unit.device.site = Some(format!("S-{}", n % 4).parse().expect("a name"));
@@ -222,6 +295,9 @@ fn mixed(seed: u64) -> (Spec, Vec<Unit>, Assumptions) {
         }
         if n % 17 == 0 {
             unit.last_seen = None;
+        }
+        if n % 4 == 2 && pick(11, 2) == 0 {
+            unit.device.site_rules.bandwidth = nothing_until_one();
         }
         if n % 4 == 1 {
             let hours = HoursSpec { days: Vec::new(), opens: "07:00".to_owned(), closes: "21:00".to_owned() };
@@ -251,12 +327,12 @@ fn course(timeline: &Timeline) -> Vec<String> {
 
 #[test]
 fn playing_every_check_in_gives_the_same_course() {
-    for seed in 0..16 {
+    for seed in 0..24 {
         let (spec, fleet, assume) = mixed(seed);
         let skipping = run(&spec, fleet.clone(), &assume);
         let mut every = engine(&spec, fleet, &assume);
         every.every_check_in = true;
-        let every = every.run().expect("a course");
+        let every = every.run(&|| false).expect("a course");
         assert!(skipping.played * 4 < every.played, "{} of {} check-ins were played", skipping.played, every.played);
         let (skipping, every) = (course(&skipping), course(&every));
         // Nothing happens after the last event.

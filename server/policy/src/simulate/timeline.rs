@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use callboard_proto::{ids::RolloutId, time::Timestamp};
 
-use super::{actor::Actor, engine::HOUR};
+use super::{SimulateError, actor::Actor, engine::HOUR};
 use crate::{
     gate::PhaseCounts,
     ledger::{Ledger, Standing},
@@ -150,11 +150,17 @@ impl Recorder {
     }
 
     /// Closes the books.
-    pub(super) fn end(mut self, to: Timestamp, ledger: &Ledger, actors: &[Actor]) -> Timeline {
+    pub(super) fn end(
+        mut self,
+        to: Timestamp,
+        ledger: &Ledger,
+        actors: &[Actor],
+        given_up: &dyn Fn() -> bool,
+    ) -> Result<Timeline, SimulateError> {
         self.end_hour(ledger);
-        self.count_check_ins(actors);
+        self.count_check_ins(actors, given_up)?;
         let rollout = ledger.rollout(self.id);
-        Timeline {
+        Ok(Timeline {
             from: self.from,
             to,
             state: rollout.map_or(RolloutState::Draft, |rollout| rollout.state),
@@ -165,18 +171,22 @@ impl Recorder {
             played: self.played,
             marks: self.marks,
             hours: self.hours,
-        }
+        })
     }
 
     /// Every device that is there checks in on its beat, whether that was played or not.
-    fn count_check_ins(&mut self, actors: &[Actor]) {
+    fn count_check_ins(&mut self, actors: &[Actor], given_up: &dyn Fn() -> bool) -> Result<(), SimulateError> {
         for hour in &mut self.hours {
+            if given_up() {
+                return Err(SimulateError::GivenUp);
+            }
             let began = hour.until - HOUR;
             let there = actors.iter().filter(|actor| !actor.gone && actor.habits.is_there(began));
             let beats = there.map(|actor| HOUR_MS.unsigned_abs() / actor.habits.poll_ms.unsigned_abs().max(1));
             let part = hour.until.since(began.max(self.from));
             hour.check_ins = share(beats.sum(), part);
         }
+        Ok(())
     }
 }
 

@@ -1,5 +1,7 @@
 //! One check-in of a simulated device, and what it waits for afterwards.
 
+use std::time::Duration;
+
 use callboard_proto::{
     ids::{AssignmentId, RolloutId},
     report::Event as Reported,
@@ -8,15 +10,15 @@ use callboard_proto::{
 
 use super::{
     SimulateError,
-    actor::{Actor, Next, Stage, Task},
+    actor::{Actor, Next, Stage, Task, Told},
     engine::{Engine, HOUR, MOMENT},
     waits::{PlaceKey, Wait},
 };
 use crate::{
     catalog::Catalog,
-    decide::{self, Considered, Decision, Step, Verdict},
+    decide::{self, Considered, Decision, SITE_RETRY, Step, Verdict},
     device::{Contact, Device},
-    guard::Grant,
+    guard::{Full, Grant},
     rollout::Rollout,
     window::{Gate, Mode},
 };
@@ -44,6 +46,7 @@ impl Engine {
         actor.stamp = actor.stamp.wrapping_add(1);
         let woken_by = actor.woken_by.take();
         actor.catch_up(now, self.from, self.ledger.poll_interval);
+        actor.told = None;
         let works_on = actor.task.map(|task| task.assignment);
         let contact = self.ledger.contact(now, &actor.unit, false, works_on);
         let decision = self.ledger.check_in(now, &mut actor.unit, false, works_on)?;
@@ -57,7 +60,7 @@ impl Engine {
             for wait in waiting.waits {
                 self.waits.add(wait, device, actor);
             }
-            knock = waiting.until.and_then(|at| actor.check_in_from(at.max(now)));
+            knock = actor.knock(now, waiting.until);
             // It did not take the place for which it came, nor is it still taken: the next one may.
             if let Some(key) = woken_by.filter(|_| !again) {
                 self.wake_one(&key);
@@ -93,6 +96,7 @@ impl Engine {
             Step::ContinueActivation { assignment, .. } => self.install(device, assignment)?,
             Step::Cancel { .. } | Step::Recall { .. } => {
                 actor.task = None;
+                actor.told = Some(Told { since: now, after: decision.next_check_in, again: false });
                 return Ok(Some(Waiting { until: Some(now + decision.next_check_in), ..Waiting::default() }));
             }
             _ => {
@@ -101,8 +105,9 @@ impl Engine {
                 }
                 let loads = self.ledger.loads(&actor.unit.device);
                 let catalog = &self.ledger.catalog;
-                let told = decide::explain(now, catalog, &actor.unit.device, contact, &loads);
-                return Ok(Some(waiting(catalog, actor, &told.considered, now)));
+                let explained = decide::explain(now, catalog, &actor.unit.device, contact, &loads);
+                actor.told = told(now, decision, catalog, &explained.considered, self.ledger.poll_interval);
+                return Ok(Some(waiting(catalog, actor, &explained.considered, now)));
             }
         }
         Ok(None)
@@ -124,7 +129,9 @@ impl Engine {
         let catalog = &self.ledger.catalog;
         let plan = &catalog.rollout(one.rollout)?.plan;
         let begins = catalog.rollouts.iter().any(|other| other.begins_at().is_some_and(|at| at > now));
-        let closes = plan.ends_at.is_some() || plan.windows.iter().any(|window| window.gates.restrict(Gate::Download));
+        let closes = plan.ends_at.is_some()
+            || plan.windows.iter().any(|window| window.gates.restrict(Gate::Download))
+            || !actor.unit.device.site_rules.bandwidth.is_empty();
         let asks = begins || closes || !catalog.freezes.is_empty();
         asks.then(|| Waiting { until: Some(now + MOMENT), ..Waiting::default() })
     }
@@ -166,6 +173,29 @@ impl Engine {
     }
 }
 
+/// When a device was told to come back that has nothing to do now, if that is before its beat.
+fn told(
+    now: Timestamp,
+    decision: &Decision,
+    catalog: &Catalog,
+    considered: &[Considered],
+    poll_interval: Duration,
+) -> Option<Told> {
+    let at_site = |one: &Considered| matches!(one.verdict, Verdict::Full(full) if full.at_site);
+    // Others could take the place as well, and of them there are many.
+    let among_many = |one: &Considered| match one.verdict {
+        Verdict::Paced(_) => true,
+        Verdict::Full(Full { grant, at_site: true, .. }) => {
+            catalog.rollout(one.rollout).is_some_and(|one| one.plan.limits.caps.of(grant).max_in_flight.is_some())
+        }
+        _ => false,
+    };
+    let after = decision.next_check_in;
+    let again = after == SITE_RETRY && considered.iter().any(at_site);
+    let early = after < poll_interval;
+    (early && !considered.iter().any(among_many)).then_some(Told { since: now, after, again })
+}
+
 /// What a device waits for that has nothing to do now.
 fn waiting(catalog: &Catalog, actor: &Actor, considered: &[Considered], now: Timestamp) -> Waiting {
     let mut found = Waiting::default();
@@ -204,7 +234,10 @@ fn wait_for(
         }
         Verdict::InSession | Verdict::Waits { .. } => found.until(actor.habits.comes_back(now)),
         Verdict::Withheld(_) => found.until(hold_ends(device, now)),
-        Verdict::WindowClosed { .. } | Verdict::Frozen { .. } | Verdict::Trading { .. } => {
+        Verdict::WindowClosed { .. }
+        | Verdict::Frozen { .. }
+        | Verdict::Trading { .. }
+        | Verdict::NoBandwidth { .. } => {
             // What is not in sight is looked for again tomorrow.
             found.until(Some(verdict.changes_at().map_or(now + 24 * HOUR, |span| span.start)));
             found.until(plan.deadline.filter(|deadline| *deadline > now));

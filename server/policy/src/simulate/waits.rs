@@ -44,6 +44,9 @@ struct Entry {
     stamp: u32,
 }
 
+/// Devices of one site among whom it is looked for the one that comes next; of more, anyone on its beat will do.
+const NEIGHBOURS: usize = 500;
+
 /// Who waits for a place. Whoever checks in first gets it: of those that are there, the next one on its beat.
 #[derive(Debug, Default)]
 struct Queue {
@@ -73,7 +76,12 @@ impl Waits {
 
     /// Who takes a place that becomes free at `now`, and when.
     pub(super) fn one(&mut self, key: &PlaceKey, now: Timestamp, actors: &[Actor]) -> Option<(usize, Timestamp)> {
-        self.places.get_mut(key)?.one(now, actors)
+        let queue = self.places.get_mut(key)?;
+        if key.site.is_some() && queue.there.len() <= NEIGHBOURS {
+            queue.soonest(now, actors)
+        } else {
+            queue.one(now, actors)
+        }
     }
 }
 
@@ -84,6 +92,17 @@ impl Entry {
 }
 
 impl Queue {
+    /// Of a few that wait for a place at their site, and were told to ask again and again, the first one to do so.
+    fn soonest(&mut self, now: Timestamp, actors: &[Actor]) -> Option<(usize, Timestamp)> {
+        self.there.retain(|(_, entry)| entry.is_valid(actors));
+        let comes = |(offset, entry): &(i64, Entry)| {
+            Some((actors.get(entry.device)?.visit_from(now)?, entry.device, (*offset, *entry)))
+        };
+        let (at, device, entry) = self.there.iter().filter_map(comes).min()?;
+        self.there.remove(&entry);
+        Some((device, at))
+    }
+
     fn one(&mut self, now: Timestamp, actors: &[Actor]) -> Option<(usize, Timestamp)> {
         while let Some((at, entry)) = self.away.first().copied().filter(|(at, _)| *at <= now) {
             self.away.remove(&(at, entry));

@@ -37,16 +37,46 @@ pub enum ZoneSource {
 
 /// The zone that `window` follows on `device` at `now`.
 pub fn zone_of(window: WindowTz, device: &Device, default: Tz, now: Timestamp) -> Zone {
-    let (tz, source) = match window {
-        WindowTz::Zone(tz) => (tz, ZoneSource::Window),
-        WindowTz::Site => of_device(device).unwrap_or((default, ZoneSource::Default)),
-    };
-    let offset = |tz: Tz| tz.offset_from_utc_datetime(&now.utc().naive_utc()).fix();
-    let mismatch = match (device.site_tz, device.tz) {
-        (Some(site), Some(own)) if offset(site) != offset(own) => Some(own),
-        _ => None,
-    };
-    Zone { tz, source, mismatch }
+    Clock::of(device, now).zone(window, default)
+}
+
+/// What is known of a device's zone at one moment, found once for all windows.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Clock {
+    own: Option<(Tz, ZoneSource)>,
+    mismatch: Option<Tz>,
+}
+
+impl Clock {
+    /// One that shows the time of `tz`, whatever the device.
+    #[cfg(test)]
+    pub(crate) const fn site(tz: Tz) -> Self {
+        Self { own: Some((tz, ZoneSource::Site)), mismatch: None }
+    }
+
+    /// The clock of `device` at `now`.
+    pub fn of(device: &Device, now: Timestamp) -> Self {
+        let offset = |tz: Tz| tz.offset_from_utc_datetime(&now.utc().naive_utc()).fix();
+        let mismatch = match (device.site_tz, device.tz) {
+            (Some(site), Some(own)) if site != own && offset(site) != offset(own) => Some(own),
+            _ => None,
+        };
+        Self { own: of_device(device), mismatch }
+    }
+
+    /// The zone of the device itself, if anybody knows it.
+    pub fn own(&self) -> Option<Tz> {
+        self.own.map(|(tz, _)| tz)
+    }
+
+    /// The zone that `window` follows by this clock; `default` if nobody knows better.
+    pub fn zone(&self, window: WindowTz, default: Tz) -> Zone {
+        let (tz, source) = match window {
+            WindowTz::Zone(tz) => (tz, ZoneSource::Window),
+            WindowTz::Site => self.own.unwrap_or((default, ZoneSource::Default)),
+        };
+        Zone { tz, source, mismatch: self.mismatch }
+    }
 }
 
 fn of_device(device: &Device) -> Option<(Tz, ZoneSource)> {

@@ -2,7 +2,7 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeMap, BinaryHeap},
+    collections::{BTreeMap, BTreeSet, BinaryHeap},
     time::Duration,
 };
 
@@ -21,11 +21,12 @@ use chrono::{Datelike, Timelike};
 use super::{
     oracle::Oracle,
     server::{POLL_S, Says, Server, Told, Word},
-    setup::{Dice, Kind, Setup, mixed},
+    setup::{Alone, Dice, Kind, Setup, mixed},
 };
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
+const MOMENT: Duration = Duration::from_millis(1);
 
 /// A fleet, its server, and somebody who watches.
 pub(crate) struct World<S> {
@@ -38,7 +39,29 @@ pub(crate) struct World<S> {
     oracle: Oracle,
     /// From now on everybody does well, and operators too.
     calm: bool,
+    /// Until when the downloads of each site have been worked out.
+    lines: Vec<Timestamp>,
+    /// Who stands at each site.
+    stand: Vec<BTreeSet<usize>>,
     pub(crate) steps: u64,
+    pub(crate) seen: Seen,
+}
+
+/// What happened at least once, so that tests can tell whether they saw what they are about.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Seen {
+    /// Downloads that were cut off by the power switch.
+    pub(crate) cut: u64,
+    /// Devices that moved in the middle of something.
+    pub(crate) moved: u64,
+    /// Installs that nobody had been asked about.
+    pub(crate) alone: u64,
+}
+
+impl Seen {
+    pub(crate) fn plus(self, other: Self) -> Self {
+        Self { cut: self.cut + other.cut, moved: self.moved + other.moved, alone: self.alone + other.alone }
+    }
 }
 
 /// Version, counter and digest of what runs.
@@ -56,6 +79,21 @@ struct Actor {
     /// Nothing is heard of it until then.
     silent: Option<Timestamp>,
     held: bool,
+    right: Option<Right>,
+    /// Until when it has been worked out whether it did.
+    lived: Option<Timestamp>,
+}
+
+/// It may install without asking.
+#[derive(Clone, Copy)]
+struct Right {
+    /// What it has of this assignment, in this attempt.
+    of: (AssignmentId, u32),
+    from: Timestamp,
+    to: Timestamp,
+    on: Alone,
+    /// Where it stood when it was told.
+    site: usize,
 }
 
 #[derive(Clone, Copy)]
@@ -65,7 +103,18 @@ struct Task {
     release: Digest,
     stage: AssignmentState,
     done_at: Timestamp,
+    /// What is still to be fetched over a shared line.
+    left: Option<u64>,
 }
+
+/// So many quarters of an hour later, on the quarter: whether a device is there changes only then, whatever its zone.
+fn quarter(at: Timestamp, n: i64) -> Timestamp {
+    const QUARTER_MS: i64 = 900_000;
+    Timestamp::from_millis((at.millis() / QUARTER_MS + n) * QUARTER_MS)
+}
+
+/// A download over a shared line is done when it is done.
+const SOME_TIME: Timestamp = Timestamp::from_millis(i64::MAX);
 
 impl Actor {
     fn new() -> Self {
@@ -79,7 +128,17 @@ impl Actor {
             said: BTreeMap::new(),
             silent: None,
             held: false,
+            right: None,
+            lived: None,
         }
+    }
+}
+
+impl Actor {
+    /// What it has ready and may install without asking.
+    fn may_install(&self) -> Option<(Task, Right)> {
+        let task = self.task.filter(|task| task.stage == AssignmentState::Staged)?;
+        Some((task, self.right.filter(|right| right.of == (task.id, task.attempt))?))
     }
 }
 
@@ -94,7 +153,13 @@ impl<S: Server> World<S> {
         let oracle = Oracle::new(&setup);
         let actors = setup.devices.iter().map(|_| Actor::new()).collect();
         let now = setup.start;
-        Self { setup, server, now, dice, actors, queue: BinaryHeap::new(), oracle, calm: false, steps: 0 }
+        let lines = vec![now; setup.sites.len()];
+        let mut stand = vec![BTreeSet::new(); setup.sites.len()];
+        for (device, unit) in setup.devices.iter().enumerate() {
+            stand[unit.site].insert(device);
+        }
+        let (queue, seen) = (BinaryHeap::new(), Seen::default());
+        Self { setup, server, now, dice, actors, queue, oracle, calm: false, lines, stand, steps: 0, seen }
     }
 
     /// Lives through so much time, with rollouts that start on the way.
@@ -127,6 +192,9 @@ impl<S: Server> World<S> {
 
     /// Everything goes well from now on; whatever began comes to an end.
     pub(crate) fn calm_down(&mut self, days: u32) {
+        for site in 0..self.setup.sites.len() {
+            self.fetch(site);
+        }
         self.calm = true;
         for device in 0..self.actors.len() {
             self.hold(device, false);
@@ -188,6 +256,11 @@ impl<S: Server> World<S> {
         if self.dice.percent(2) {
             self.server.restart(self.now);
         }
+        if self.setup.moves && !self.calm && self.dice.percent(1) {
+            self.move_away(device);
+        }
+        self.fetch(self.setup.devices[device].site);
+        self.act_alone(device);
         let next = if self.is_there(device, self.now) { self.visit(device) } else { HOUR };
         // Devices do not march in step.
         let next = self.now + next + Duration::from_millis(self.dice.roll(60_000));
@@ -211,23 +284,118 @@ impl<S: Server> World<S> {
         if self.calm {
             return true;
         }
-        let (shop, kind) = (self.setup.shop(device), self.setup.devices[device].kind);
         if self.actors[device].silent.is_some_and(|until| at < until) {
             return false;
         }
         let hour = at.millis() / 3_600_000;
         let stretch = |hours: i64| mixed(self.setup.seed ^ ((device as u64) << 32) ^ (hour / hours) as u64) % 100;
-        match kind {
+        match self.setup.devices[device].kind {
             Kind::Vehicle => stretch(3) < 60,
             Kind::Sensor => stretch(1) < 30,
             Kind::Signage => stretch(1) < 95,
-            Kind::Till => {
-                let face = at.utc().with_timezone(&shop.tz);
-                let (opens, closes) = shop.trades.unwrap_or((8, 20));
-                let on = (opens.saturating_sub(1)..=closes).contains(&face.hour());
-                on && face.weekday() != chrono::Weekday::Sun && stretch(1) < 90
+            Kind::Till => self.is_on(device, at) && stretch(1) < 90,
+        }
+    }
+
+    /// Whether somebody has switched it on: tills an hour before the shop opens, and not on Sundays.
+    fn is_on(&self, device: usize, at: Timestamp) -> bool {
+        if self.setup.devices[device].kind != Kind::Till || self.calm {
+            return true;
+        }
+        let shop = self.setup.shop(device);
+        let face = at.utc().with_timezone(&shop.tz);
+        let (opens, closes) = shop.trades.unwrap_or((8, 20));
+        (opens.saturating_sub(1)..=closes).contains(&face.hour()) && face.weekday() != chrono::Weekday::Sun
+    }
+
+    fn move_away(&mut self, device: usize) {
+        // What it has fetched by now it has fetched at the old place.
+        let left = self.setup.devices[device].site;
+        self.fetch(left);
+        let site = self.dice.roll(self.setup.sites.len() as u64) as usize;
+        self.fetch(site);
+        self.stand[left].remove(&device);
+        self.stand[site].insert(device);
+        self.setup.devices[device].site = site;
+        if let Some(task) = &mut self.actors[device].task {
+            self.seen.moved += u64::from(site != left);
+            if task.left.is_some() && self.setup.sites[site].line.is_none() {
+                (task.left, task.done_at) = (None, self.now + 20 * MINUTE);
             }
         }
+        self.server.move_to(self.now, device, site);
+        self.oracle.moved(device, site);
+    }
+
+    /// What has come over the line of a site by now: all who are there and download share it evenly. Who is switched off
+    /// keeps what it has.
+    fn fetch(&mut self, site: usize) {
+        let Some(line) = self.setup.sites[site].line else { return };
+        let mut from = std::mem::replace(&mut self.lines[site], self.now);
+        let fetches = |actor: &Actor| actor.task.and_then(|task| task.left).is_some_and(|left| left > 0);
+        while from < self.now {
+            let all: Vec<usize> =
+                self.stand[site].iter().copied().filter(|device| fetches(&self.actors[*device])).collect();
+            if all.is_empty() {
+                return;
+            }
+            let ends = quarter(from, 1).min(self.now);
+            let there: Vec<usize> = all.iter().copied().filter(|device| self.is_there(*device, from)).collect();
+            self.seen.cut +=
+                all.iter().filter(|one| self.is_on(**one, from) && !self.is_on(**one, ends)).count() as u64;
+            let share = u128::from(line) / there.len().max(1) as u128;
+            let left = |device: &usize| self.actors[*device].task.and_then(|task| task.left).unwrap_or_default();
+            let least = there.iter().map(left).min().unwrap_or(u64::MAX);
+            let first = Duration::from_millis((u128::from(least) * 1000).div_ceil(share.max(1)).max(1) as u64);
+            let ends = ends.min(from + first);
+            let bytes = (share * ends.since(from).as_millis()).div_ceil(1000) as u64;
+            for device in there {
+                if let Some(task) = &mut self.actors[device].task {
+                    task.left = task.left.map(|left| left.saturating_sub(bytes));
+                    task.done_at = if task.left == Some(0) { ends } else { task.done_at };
+                }
+            }
+            from = ends;
+        }
+    }
+
+    /// A device that may install without asking does so, when it is cut off, switched off or switched on.
+    fn act_alone(&mut self, device: usize) {
+        let now = self.now;
+        let lived = self.actors[device].lived.replace(now).unwrap_or(now);
+        let actor = &self.actors[device];
+        let Some((task, Right { from, to, on, site, .. })) = actor.may_install() else { return };
+        let quarters = (1..).map(|n| quarter(lived, n));
+        let times = std::iter::once(lived.max(from)).chain(quarters).take_while(|at| *at <= now);
+        let was_on = |at: Timestamp| self.is_on(device, at - MOMENT);
+        let uses = |at: &Timestamp| match on {
+            Alone::CutOff => self.is_on(device, *at) && !self.is_there(device, *at),
+            Alone::Shutdown => was_on(*at) && !self.is_on(device, *at),
+            Alone::Boot => !was_on(*at) && self.is_on(device, *at),
+        };
+        if let Some(at) = times.filter(|at| from <= *at && *at <= to).find(uses) {
+            // The end of a right is the end of what it was given for.
+            self.install_alone(device, at.min(to - MOMENT), task, site);
+        }
+    }
+
+    /// It has been switched off and on again.
+    fn restart(&mut self, device: usize) {
+        self.actors[device].boot += 1;
+        let Some((task, Right { from, to, on, site, .. })) = self.actors[device].may_install() else { return };
+        if on != Alone::CutOff && from <= self.now && self.now <= to {
+            self.install_alone(device, self.now.min(to - MOMENT), task, site);
+        }
+    }
+
+    fn install_alone(&mut self, device: usize, at: Timestamp, task: Task, site: usize) {
+        self.seen.alone += 1;
+        self.oracle.acted_alone(device, at, task.release, site);
+        // What it finds when it is switched on again is tried out then.
+        let done_at = at + MINUTE * (2 + self.dice.roll(15) as u32);
+        self.actors[device].task = Some(Task { stage: AssignmentState::Verifying, done_at, ..task });
+        self.say(device, Reported::Activating, None);
+        self.say(device, Reported::Verifying, None);
     }
 
     /// A device that is there gets on with its task, says what there is to say, and asks.
@@ -240,17 +408,18 @@ impl<S: Server> World<S> {
             self.server.enrol(self.now, device);
             self.oracle.enrolled(self.now, device, &mut self.server);
         }
-        let (now, actor) = (self.now, &mut self.actors[device]);
+        let (now, actor) = (self.now, &self.actors[device]);
         let away = actor.seen.is_none_or(|seen| now.since(seen) > 2 * HOUR);
         let boots = match (away, self.setup.devices[device].kind) {
             (true, Kind::Till) => 100,
-            // Some policies wait for a device to come up.
-            _ if self.calm => 15,
+            // Some rollouts and policies wait for a device to come up.
+            _ if self.calm && actor.may_install().is_some() => 60,
+            _ if self.calm => 40,
             (true, _) => 20,
             (false, _) => 0,
         };
         if self.dice.percent(boots) {
-            actor.boot += 1;
+            self.restart(device);
         }
         self.get_on(device);
         self.deliver(device);
@@ -268,12 +437,20 @@ impl<S: Server> World<S> {
         self.oracle.comes(self.now, device, &says.installed, &mut self.server);
         let told = self.server.check_in(self.now, device, &says);
         self.oracle.answered(self.now, device, &told, &self.setup, &mut self.server);
-        self.actors[device].seen = Some(self.now);
+        let site = self.setup.devices[device].site;
+        let actor = &mut self.actors[device];
+        let of = told.assignment.zip(told.attempt);
+        actor.right = of.zip(told.right).map(|(of, (from, to, on))| Right { of, from, to, on, site });
+        actor.seen = Some(self.now);
         self.obey(device, &told);
         self.deliver(device);
         let task = self.actors[device].task.filter(|task| task.done_at > self.now);
         match task {
-            Some(task) if self.dice.percent(80) => task.done_at.since(self.now).max(MINUTE),
+            // As often as it has to, or its place goes to another.
+            Some(task) if task.left.is_some() && self.dice.percent(80) => {
+                Duration::from_secs(300 + self.dice.roll(1200))
+            }
+            Some(task) if task.left.is_none() && self.dice.percent(80) => task.done_at.since(self.now).max(MINUTE),
             _ if self.calm => Duration::from_secs(1800 + self.dice.roll(1800)),
             _ if self.dice.percent(30) => Duration::from_secs(told.next_s.min(POLL_S)),
             _ => Duration::from_secs(1200 + self.dice.roll(4 * 3600)),
@@ -294,8 +471,12 @@ impl<S: Server> World<S> {
                 let (Some((id, attempt)), Some(release)) = (told.assignment.zip(told.attempt), told.release) else {
                     panic!("a download of nothing: {told:?}")
                 };
-                let done_at = now + MINUTE * (1 + self.dice.roll(40) as u32);
-                actor.task = Some(Task { id, attempt, release, stage: AssignmentState::Downloading, done_at });
+                let line = self.setup.sites[self.setup.devices[device].site].line;
+                let bytes = self.setup.releases.iter().find(|one| one.digest == release).map(|one| one.bytes);
+                let left = line.and(bytes).filter(|_| !self.calm);
+                let takes = MINUTE * (1 + self.dice.roll(40) as u32);
+                let done_at = if left.is_some() { SOME_TIME } else { now + takes };
+                actor.task = Some(Task { id, attempt, release, stage: AssignmentState::Downloading, done_at, left });
                 if self.dice.percent(30) {
                     self.say(device, Reported::Downloading, None);
                 }
@@ -310,7 +491,8 @@ impl<S: Server> World<S> {
                 self.say(device, Reported::Activating, None);
                 self.say(device, Reported::Verifying, None);
             }
-            (Action::Cancel, Some(_)) => {
+            // Whoever has begun to install finishes.
+            (Action::Cancel, Some(task)) if task.stage != AssignmentState::Verifying => {
                 self.say(device, Reported::Cancelled, None);
                 self.actors[device].task = None;
             }
@@ -335,7 +517,7 @@ impl<S: Server> World<S> {
                 self.actors[device].task = None;
             }
             (AssignmentState::Downloading, _) => {
-                task.stage = AssignmentState::Staged;
+                (task.stage, task.left) = (AssignmentState::Staged, None);
                 self.actors[device].task = Some(task);
                 self.say(device, Reported::Staged, None);
             }

@@ -7,6 +7,7 @@ use std::{collections::BTreeMap, time::Duration};
 use callboard_policy::{gate::PhaseCounts, rollout::RolloutState};
 use callboard_proto::{
     check_in::Installed,
+    digest::Digest,
     instruction::Action,
     report::{Event as Reported, Report},
     state::AssignmentState as State,
@@ -35,6 +36,10 @@ pub(crate) struct Oracle {
     /// Since when the gate of the open phase is met.
     met: Vec<Option<Timestamp>>,
     opened: Vec<Timestamp>,
+    /// When each rollout was started.
+    started: Vec<Option<Timestamp>>,
+    /// Who is in the audience of each rollout, and stays in it.
+    members: Vec<Vec<bool>>,
     paused_by_hand: Vec<bool>,
     looks: u64,
 }
@@ -53,6 +58,8 @@ impl Oracle {
             away: vec![None; devices],
             met: vec![None; rollouts],
             opened: vec![setup.start; rollouts],
+            started: vec![None; rollouts],
+            members: vec![vec![false; devices]; rollouts],
             paused_by_hand: vec![false; rollouts],
             looks: 0,
         }
@@ -62,6 +69,31 @@ impl Oracle {
         self.held[device] = held;
     }
 
+    pub(crate) fn moved(&mut self, device: usize, site: usize) {
+        self.setup.devices[device].site = site;
+    }
+
+    /// A device installed without asking. It was told at its last check-in, at which it stood at `site`, that it might.
+    pub(crate) fn acted_alone(&mut self, device: usize, at: Timestamp, release: Digest, site: usize) {
+        let release = self.setup.releases.iter().position(|one| one.digest == release).unwrap();
+        let roll = self.setup.rollouts.iter().find(|roll| roll.release == release).unwrap();
+        let shop = &self.setup.sites[site];
+        let told = self.seen[device].unwrap();
+        assert!(roll.alone.is_some(), "seed {}: {} must ask", self.setup.seed, roll.name);
+        let exempt = roll.window.is_some_and(|night| self.missed(device, told, night, shop));
+        if !exempt {
+            self.check_window(
+                device,
+                at,
+                roll.window,
+                roll.expected_install_min,
+                shop,
+                "an install that nobody asked about",
+            );
+        }
+        self.check_time(device, at, roll, shop);
+    }
+
     pub(crate) fn told(&mut self, now: Timestamp, rollout: usize, word: Word, server: &mut impl Server) {
         if word == Word::Start {
             self.opened[rollout] = now;
@@ -69,6 +101,20 @@ impl Oracle {
         let running = self.stands[rollout].state == RolloutState::Running;
         self.paused_by_hand[rollout] = word == Word::Pause && (running || self.paused_by_hand[rollout]);
         self.look(now, None, server);
+        if word == Word::Start && self.started[rollout].is_none() && self.stands[rollout].state != RolloutState::Draft {
+            self.started[rollout] = Some(now);
+            let matches = |device| self.matches(device, rollout);
+            self.members[rollout] = (0..self.setup.devices.len()).map(matches).collect();
+        }
+    }
+
+    fn matches(&self, device: usize, rollout: usize) -> bool {
+        self.setup.rollouts[rollout].region.is_none_or(|region| region == self.setup.shop(device).region)
+    }
+
+    /// Whether a device is, or would be by asking now, in the audience.
+    fn is_member(&self, device: usize, rollout: usize) -> bool {
+        self.members[rollout][device] || (!self.setup.rollouts[rollout].frozen && self.matches(device, rollout))
     }
 
     pub(crate) fn passed(&mut self, now: Timestamp, server: &mut impl Server) {
@@ -147,8 +193,10 @@ impl Oracle {
             assert_eq!(stands[row.rollout].state, RolloutState::Running, "{what}: it does not run");
             assert!(row.phase <= stands[row.rollout].open_phase, "{what}: phase {} is not open", row.phase);
             assert!(!self.held[device], "{what}: it is held");
-            self.check_audience(device, roll, &what);
-            assert!(!frozen(setup, device, now), "{what}: a freeze is in force");
+            self.check_audience(device, row.rollout, &what);
+            self.members[row.rollout][device] = true;
+            self.check_order(device, row.rollout, (&before, &stands), &what);
+            assert!(!frozen(setup, setup.shop(device), now), "{what}: a freeze is in force");
             let other = |one: &&Row| one.whole.id != row.whole.id;
             let busy = |one: &Row| matches!(one.state, State::Activating | State::Verifying);
             assert!(!after.iter().filter(other).any(busy), "{what}: it is installing already");
@@ -163,28 +211,51 @@ impl Oracle {
             let roll = &setup.rollouts[row.rollout];
             let minutes = roll.expected_install_min;
             self.check_window(device, now, roll.window, minutes, setup.shop(device), "an install");
-            for minute in 0..=minutes.saturating_sub(1) {
-                let at = now + MINUTE * minute;
-                let trades = !roll.during_trading && trades(setup.shop(device), at);
-                assert!(
-                    !trades,
-                    "seed {}, {}: installs at {now}, and the shop trades at {at}",
-                    setup.seed,
-                    self.name(device)
-                );
-                assert!(!frozen(setup, device, at), "seed {}: a freeze begins at {at}", setup.seed);
-            }
+            self.check_time(device, now, roll, setup.shop(device));
             assert_eq!(told.action, Action::Install);
         }
     }
 
-    fn check_audience(&self, device: usize, roll: &Roll, what: &str) {
-        let (unit, shop, release) =
-            (&self.setup.devices[device], self.setup.shop(device), &self.setup.releases[roll.release]);
-        assert!(roll.region.is_none_or(|region| region == shop.region), "{what}: it is not for {}", shop.region);
+    /// Nothing is installed in trading hours or in a freeze, and nothing that would last into them.
+    fn check_time(&self, device: usize, now: Timestamp, roll: &Roll, shop: &Shop) {
+        let (seed, name) = (self.setup.seed, self.name(device));
+        for minute in 0..=roll.expected_install_min.saturating_sub(1) {
+            let at = now + MINUTE * minute;
+            let trades = !roll.during_trading && trades(shop, at);
+            assert!(!trades, "seed {seed}, {name}: installs at {now}, and the shop trades at {at}");
+            assert!(!frozen(&self.setup, shop, at), "seed {seed}, {name}: installs at {now}, a freeze begins at {at}");
+        }
+    }
+
+    fn check_audience(&self, device: usize, rollout: usize, what: &str) {
+        let roll = &self.setup.rollouts[rollout];
+        let (unit, release) = (&self.setup.devices[device], &self.setup.releases[roll.release]);
+        assert!(self.is_member(device, rollout), "{what}: it is not for {}", self.setup.shop(device).region);
         assert!(release.hw == "*" || unit.hw.starts_with("verifone-"), "{what}: it does not run on {}", unit.hw);
         let installed = self.installed[device].iter().find(|one| one.product.as_str() == release.product);
         assert!(installed.is_none_or(|one| one.counter <= release.counter), "{what}: {installed:?} is newer");
+    }
+
+    /// Nothing is granted while another rollout of the same product comes first: one of a higher priority, or as high and
+    /// started later, that is under way and can still bring the device something.
+    fn check_order(&self, device: usize, granted: usize, (before, stands): (&[Row], &[Stand]), what: &str) {
+        let rank = |rollout: usize| (self.setup.rollouts[rollout].priority, self.started[rollout]);
+        let brings = |rollout: usize| &self.setup.releases[self.setup.rollouts[rollout].release];
+        for other in (0..self.setup.rollouts.len()).filter(|other| *other != granted && rank(*other) > rank(granted)) {
+            let release = brings(other);
+            let installed = self.installed[device].iter().find(|one| one.product.as_str() == release.product);
+            let fits = release.hw == "*" || self.setup.devices[device].hw.starts_with("verifone-");
+            let newer = installed.is_none_or(|one| one.counter < release.counter);
+            let mut rows = before.iter().filter(|row| row.rollout == other);
+            let through = rows.any(|row| row.state.is_final() && row.state != State::TimedOut);
+            let under_way = matches!(stands[other].state, RolloutState::Running | RolloutState::Paused);
+            let first = under_way && fits && newer && !through && self.is_member(device, other);
+            assert!(
+                !first || release.product != brings(granted).product,
+                "{what}: {} comes first",
+                self.setup.rollouts[other].name
+            );
+        }
     }
 
     fn check_window(&self, device: usize, now: Timestamp, night: Option<Night>, minutes: u32, shop: &Shop, what: &str) {
@@ -193,16 +264,21 @@ impl Oracle {
         let needed = now + MINUTE * minutes;
         // Nights that touch are one.
         let open = spans.iter().any(|(start, end)| *start <= now && now < *end && needed <= *end);
-        let missed = night.best_effort
-            && spans.iter().rfind(|(_, end)| *end <= now).is_some_and(|(start, end)| {
-                self.away[device].is_some_and(|(since, back)| since.is_none_or(|since| since < *start) && *end <= back)
-            });
+        let missed = self.missed(device, now, night, shop);
         let (seed, name, away) = (self.setup.seed, self.name(device), self.away[device]);
         assert!(
             open || missed,
             "seed {seed}, {name}: {what} at {now} ({}) outside of {night:?}; it was away {away:?}",
             shop.tz
         );
+    }
+
+    /// Whether a device was away for the whole of the last night, where that lets it in.
+    fn missed(&self, device: usize, now: Timestamp, night: Night, shop: &Shop) -> bool {
+        night.best_effort
+            && nights(night, shop, now).iter().rfind(|(_, end)| *end <= now).is_some_and(|(start, end)| {
+                self.away[device].is_some_and(|(since, back)| since.is_none_or(|since| since < *start) && *end <= back)
+            })
     }
 
     /// Looks at everything, or at what one device and the rollouts show.
@@ -331,9 +407,14 @@ impl Oracle {
             }
         }
         for (rollout, stand) in server.stands().iter().enumerate() {
-            // One that is for nobody was not started, and one may wait for an operator's word about a device.
-            let waits =
-                self.rows.iter().flatten().any(|row| row.rollout == rollout && row.whole.attention_since.is_some());
+            // One that is for nobody was not started, and one may wait for an operator's word about a device, in it or in
+            // another one that comes first there.
+            let product = |rollout: usize| setup.releases[setup.rollouts[rollout].release].product;
+            let asks = |device: usize, row: &Row| {
+                let first = product(row.rollout) == product(rollout) && self.members[rollout][device];
+                row.whole.attention_since.is_some() && (row.rollout == rollout || first)
+            };
+            let waits = self.rows.iter().enumerate().any(|(device, rows)| rows.iter().any(|row| asks(device, row)));
             let over = waits || !matches!(stand.state, RolloutState::Running | RolloutState::Paused);
             assert!(
                 over || !setup.rollouts[rollout].frozen,
@@ -380,8 +461,7 @@ fn trades(shop: &Shop, at: Timestamp) -> bool {
 }
 
 /// The freeze, by the calendar on the shop's wall.
-fn frozen(setup: &Setup, device: usize, at: Timestamp) -> bool {
-    let shop = setup.shop(device);
+fn frozen(setup: &Setup, shop: &Shop, at: Timestamp) -> bool {
     let day = at.utc().with_timezone(&shop.tz).date_naive();
     setup.freeze.is_some_and(|(from, to, region)| region == shop.region && from <= day && day <= to)
 }

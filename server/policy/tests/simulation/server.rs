@@ -1,6 +1,9 @@
 //! What a world needs of a server, and the one in memory.
 
-use std::collections::BTreeMap;
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet, BinaryHeap},
+};
 
 use callboard_policy::{
     assignment::Unheard,
@@ -32,7 +35,7 @@ use callboard_proto::{
     time::Timestamp,
 };
 
-use super::setup::{Offers, Part, Roll, Setup};
+use super::setup::{Alone, Offers, Part, Roll, Setup};
 
 pub(crate) const POLL_S: u64 = 300;
 pub(crate) const AGENT: &str = "0.3.0";
@@ -56,6 +59,16 @@ pub(crate) struct Told {
     /// Not to be begun after.
     pub(crate) not_after: Option<Timestamp>,
     pub(crate) assignment: Option<AssignmentId>,
+    /// It may install without asking between these two.
+    pub(crate) right: Option<(Timestamp, Timestamp, Alone)>,
+}
+
+pub(crate) fn alone_on(on: ActivateOn) -> Alone {
+    match on {
+        ActivateOn::Now => Alone::CutOff,
+        ActivateOn::Shutdown => Alone::Shutdown,
+        ActivateOn::Boot => Alone::Boot,
+    }
 }
 
 /// What became of a device in a rollout.
@@ -92,6 +105,8 @@ pub(crate) trait Server {
     /// Says whether it was done.
     fn tell(&mut self, now: Timestamp, rollout: usize, word: Word) -> bool;
     fn hold(&mut self, now: Timestamp, device: usize, held: bool);
+    /// The device stands at this site from now on.
+    fn move_to(&mut self, now: Timestamp, device: usize, site: usize);
     /// The device gets a new certificate: another life.
     fn enrol(&mut self, now: Timestamp, device: usize);
     fn check_in(&mut self, now: Timestamp, device: usize, says: &Says) -> Told;
@@ -111,6 +126,8 @@ pub(crate) struct Twin {
     pub(crate) ledger: Ledger,
     pub(crate) units: Vec<Unit>,
     boots: Vec<Option<u32>>,
+    /// When the silence of devices may lead to something.
+    rings: BinaryHeap<Reverse<(Timestamp, usize)>>,
 }
 
 impl Twin {
@@ -145,7 +162,12 @@ impl Twin {
         }
         let units = (0..setup.devices.len()).map(|n| Unit::new(device(setup, n), None)).collect();
         let boots = vec![None; setup.devices.len()];
-        Self { setup: setup.clone(), ledger, units, boots }
+        Self { setup: setup.clone(), ledger, units, boots, rings: BinaryHeap::new() }
+    }
+
+    /// Takes note of when the silence of a device leads to something, after anything that happened to it.
+    fn listen(&mut self, device: usize) {
+        self.rings.extend(self.ledger.next_ring(&self.units[device]).map(|at| Reverse((at, device))));
     }
 
     fn index(&self, one: &Assignment) -> usize {
@@ -181,6 +203,7 @@ fn device(setup: &Setup, n: usize) -> Device {
         held: None,
         assignments: Vec::new(),
         bad_releases: Vec::new(),
+        member_of: Vec::new(),
     }
 }
 
@@ -222,8 +245,12 @@ fn spec(setup: &Setup, roll: &Roll) -> Spec {
         allow_downgrade: false,
         expected_install_min: roll.expected_install_min,
         during_trading: roll.during_trading,
-        offline_activation: false,
-        activate_on: ActivateOn::Now,
+        offline_activation: roll.alone.is_some(),
+        activate_on: match roll.alone {
+            None | Some(Alone::CutOff) => ActivateOn::Now,
+            Some(Alone::Shutdown) => ActivateOn::Shutdown,
+            Some(Alone::Boot) => ActivateOn::Boot,
+        },
         deadline: None,
         ends_at: None,
         default_tz: None,
@@ -266,6 +293,14 @@ impl Server for Twin {
         self.units[device].device.held = held.then(|| Hold { reason: "a test".to_owned(), until: None });
     }
 
+    fn move_to(&mut self, _now: Timestamp, device: usize, site: usize) {
+        self.setup.devices[device].site = site;
+        let there = self::device(&self.setup, device);
+        let moved = &mut self.units[device].device;
+        (moved.site, moved.site_tz, moved.site_rules) = (there.site, there.site_tz, there.site_rules);
+        moved.labels = there.labels;
+    }
+
     fn enrol(&mut self, now: Timestamp, device: usize) {
         self.ledger.enrol(now, &mut self.units[device]).unwrap();
     }
@@ -283,6 +318,7 @@ impl Server for Twin {
         self.boots[device] = Some(says.boot);
         let works_on = says.works_on.map(|(id, ..)| id);
         let decision = self.ledger.check_in(now, unit, booted, works_on).unwrap();
+        self.listen(device);
         let unit = &self.units[device];
         let (action, id) = match decision.step {
             Step::GrantDownload { rollout, .. } => {
@@ -312,6 +348,7 @@ impl Server for Twin {
                 _ => None,
             },
             assignment: id,
+            right: decision.right.map(|right| (right.not_before, right.not_after, alone_on(right.on))),
         }
     }
 
@@ -322,12 +359,19 @@ impl Server for Twin {
             assert!(!matches!(heard, Err(Unheard::OtherRelease(other)) if other != report.release_sha256));
             taken.push(heard.is_ok());
         }
+        self.listen(device);
         taken
     }
 
     fn pass(&mut self, now: Timestamp) {
-        for unit in &mut self.units {
-            self.ledger.ring(now, unit).unwrap();
+        let mut due = BTreeSet::new();
+        while let Some(Reverse((_, device))) = self.rings.peek().filter(|Reverse((at, _))| *at <= now).copied() {
+            self.rings.pop();
+            due.insert(device);
+        }
+        for device in due {
+            self.ledger.ring(now, &mut self.units[device]).unwrap();
+            self.listen(device);
         }
         self.ledger.look(now);
         self.ledger.news.clear();

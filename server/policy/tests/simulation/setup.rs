@@ -85,6 +85,8 @@ pub(crate) struct Setup {
     pub(crate) rollouts: Vec<Roll>,
     /// From and to, for sites of this region.
     pub(crate) freeze: Option<(NaiveDate, NaiveDate, &'static str)>,
+    /// Now and then a device moves to another site.
+    pub(crate) moves: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -94,7 +96,12 @@ pub(crate) struct Shop {
     pub(crate) region: &'static str,
     /// Full hours of its day.
     pub(crate) trades: Option<(u32, u32)>,
+    /// Bytes a second of its line, which all downloads share.
+    pub(crate) line: Option<u64>,
 }
+
+/// 10 Mbit/s.
+pub(crate) const LINE: u64 = 1_250_000;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -124,6 +131,19 @@ pub(crate) struct Rel {
     pub(crate) counter: u64,
     pub(crate) hw: &'static str,
     pub(crate) digest: Digest,
+    /// Of its payload, where a line is shared.
+    pub(crate) bytes: u64,
+}
+
+/// When devices may install without asking.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Alone {
+    /// When they cannot ask.
+    CutOff,
+    /// When they are switched off.
+    Shutdown,
+    /// When they have been switched on.
+    Boot,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -156,6 +176,7 @@ pub(crate) struct Roll {
     pub(crate) pace: Option<u32>,
     /// One failure more cancels it.
     pub(crate) max_failures: Option<u32>,
+    pub(crate) alone: Option<Alone>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -192,7 +213,7 @@ impl Setup {
         let devices = (0..devices).map(|n| unit(n, shops, &mut dice)).collect();
         let release = |product, version, counter, hw| {
             let digest = Digest::of(format!("{product} {version}").as_bytes());
-            Rel { product, version, counter, hw, digest }
+            Rel { product, version, counter, hw, digest, bytes: 600_000_000 }
         };
         let releases = vec![
             release("pos-app", "2.0", 20, "*"),
@@ -200,11 +221,31 @@ impl Setup {
             release("os", "2", 2, "*"),
         ];
         let names = ["first", "second", "third"];
-        let rollouts = (0..1 + dice.roll(3) as usize).map(|n| roll(names[n], n, seed, &mut dice)).collect();
+        let mut rollouts: Vec<Roll> =
+            (0..1 + dice.roll(3) as usize).map(|n| roll(names[n], n, seed, &mut dice)).collect();
+        if let Some(second) = rollouts.get_mut(1).filter(|_| dice.percent(30)) {
+            second.make_urgent();
+        }
         let start: Timestamp = start.parse().unwrap();
         let day = start.utc().date_naive();
         let freeze = dice.percent(30).then(|| (day.succ_opt().unwrap(), day.succ_opt().unwrap(), "east"));
-        Self { seed, start, healthy: dice.percent(30), sites, devices, releases, rollouts, freeze }
+        let (healthy, moves) = (dice.percent(30), dice.percent(30));
+        Self { seed, start, healthy, sites, devices, releases, rollouts, freeze, moves }
+    }
+
+    /// One shop with so many tills on one line, which nobody switches on at night.
+    pub(crate) fn shop_of_tills(seed: u64, tills: usize) -> Self {
+        let mut setup = Self::draw(seed, tills);
+        setup.sites.truncate(1);
+        (setup.sites[0].trades, setup.sites[0].line) = (Some((8, 18)), Some(LINE));
+        setup.devices.iter_mut().for_each(|till| (till.kind, till.site) = (Kind::Till, 0));
+        (setup.moves, setup.freeze) = (false, None);
+        // Whatever is to be done can be done while the tills are on.
+        setup.rollouts.truncate(1);
+        let first = &mut setup.rollouts[0];
+        (first.offers, first.window, first.region, first.during_trading) = (Offers::Immediate, None, None, true);
+        (first.phases, first.by_site, first.alone) = (Vec::new(), false, None);
+        setup
     }
 
     pub(crate) fn shop(&self, device: usize) -> &Shop {
@@ -212,9 +253,19 @@ impl Setup {
     }
 }
 
+impl Roll {
+    /// It is for everybody at once, and comes before everything else.
+    fn make_urgent(&mut self) {
+        (self.priority, self.offers, self.window, self.region) = (1000, Offers::Immediate, None, None);
+        (self.phases, self.caps, self.pace, self.alone) = (Vec::new(), [None; 4], None, None);
+        (self.during_trading, self.by_site) = (true, false);
+    }
+}
+
 fn shop(n: usize, dice: &mut Dice) -> Shop {
     let trades = dice.percent(60).then(|| (7 + dice.roll(3) as u32, 18 + dice.roll(4) as u32));
-    Shop { id: format!("S-{n}"), tz: dice.one_of(&ZONES), region: dice.one_of(&["east", "west"]), trades }
+    let line = dice.percent(30).then_some(LINE);
+    Shop { id: format!("S-{n}"), tz: dice.one_of(&ZONES), region: dice.one_of(&["east", "west"]), trades, line }
 }
 
 fn unit(n: usize, shops: usize, dice: &mut Dice) -> Unit {
@@ -255,7 +306,12 @@ fn roll(name: &'static str, n: usize, seed: u64, dice: &mut Dice) -> Roll {
         _ => Vec::new(),
     };
     let mut cap = |percent, least, range| dice.percent(percent).then(|| least + dice.roll(range) as u32);
-    let caps = [cap(40, 3, 4), cap(30, 1, 2), cap(40, 3, 4), cap(30, 1, 2)];
+    let mut caps = [cap(40, 3, 4), cap(30, 1, 2), cap(40, 3, 4), cap(30, 1, 2)];
+    let alone = dice.percent(30).then(|| dice.one_of(&[Alone::CutOff, Alone::Shutdown, Alone::Boot]));
+    if alone.is_some() {
+        // Whoever does not ask is not counted beforehand.
+        (caps[2], caps[3]) = (None, None);
+    }
     Roll {
         id: id(&format!("{name} {seed}")),
         name,
@@ -273,5 +329,6 @@ fn roll(name: &'static str, n: usize, seed: u64, dice: &mut Dice) -> Roll {
         by_site: dice.percent(25),
         pace: dice.percent(20).then_some(1),
         max_failures: dice.percent(20).then(|| dice.roll(3) as u32),
+        alone,
     }
 }

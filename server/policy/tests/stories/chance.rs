@@ -87,7 +87,9 @@ fn check_grant(world: &World, name: &str, decision: &Decision) {
         Step::GrantDownload { rollout, phase, admission } => {
             let running = of(rollout);
             assert!(phase <= running.open_phase, "{name}: phase {phase} is not open");
-            let member = running.members[phase].contains(device.number);
+            let member = running.member(device);
+            assert!(member.is_none_or(|member| member.phase == phase), "{name}");
+            let member = member.is_some();
             assert_eq!(member, admission != Admission::Joins, "{name}");
             assert!(member || running.plan.audience == Membership::Live, "{name} is outside of the audience");
             running
@@ -157,8 +159,11 @@ fn check_counts(world: &World) {
     for rollout in world.ledger.rollouts() {
         let standing = world.ledger.standing(rollout.id);
         for (phase, counts) in standing.iter().flat_map(|standing| standing.counts.iter().enumerate()) {
-            let members = &rollout.members[phase] - &rollout.excluded;
-            let mut recount = PhaseCounts { size: members.len(), ..PhaseCounts::default() };
+            let counts_in = |device: &Device| {
+                rollout.member(device).is_some_and(|one| one.phase == phase && one.excluded.is_none())
+            };
+            let members = world.actors.values().filter(|actor| counts_in(&actor.unit.device)).count();
+            let mut recount = PhaseCounts { size: members as u64, ..PhaseCounts::default() };
             let all = world.actors.values().flat_map(|actor| &actor.unit.device.assignments);
             for one in all.filter(|one| one.rollout == rollout.id && one.phase == phase) {
                 recount.recount(None, Some(one));

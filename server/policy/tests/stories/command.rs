@@ -309,6 +309,7 @@ fn device(world: &mut World, name: &str, facts: &[&str]) {
         held: None,
         assignments: vec![],
         bad_releases: vec![],
+        member_of: Vec::new(),
     };
     let mut last_seen = Some(world.now);
     for fact in facts.iter().filter(|fact| fact.contains('=')) {

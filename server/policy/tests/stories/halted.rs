@@ -129,7 +129,8 @@ proptest! {
         prop_assert_eq!(world.ledger.rollouts().any(|one| one.plan.name.as_str() == "bad-rollback"), halted);
         if halted {
             let back = world.rollout("bad-rollback");
-            let members: BTreeSet<u32> = back.members[0].iter().collect();
+            let devices = world.actors.values().map(|actor| &actor.unit.device);
+            let members: BTreeSet<u32> = devices.filter(|one| back.member(one).is_some()).map(|one| one.number).collect();
             prop_assert_eq!(&members, &got, "{:?}", back.state_reason);
             prop_assert_eq!(back.state, RolloutState::Completed);
             for (name, actor) in &world.actors {

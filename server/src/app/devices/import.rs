@@ -216,6 +216,7 @@ fn made(conn: &mut DbConn, new: &NewDevice) -> Result<Change> {
         held: None,
         assignments: Vec::new(),
         bad_releases: Vec::new(),
+        member_of: Vec::new(),
     };
     Ok(Change { before: None, after: standing_at(device, &new.labels, site.as_ref())? })
 }

@@ -2,6 +2,8 @@
 //!
 //! Runs in the transaction in which it happened, so that no grant can slip in between.
 
+use std::sync::Arc;
+
 use callboard_policy::{
     gate::{self, Advance, PhaseTimes},
     guard::HALTED,
@@ -22,7 +24,7 @@ use crate::{
 
 /// Looks at the gates of a rollout; says whether the catalog has changed.
 pub(crate) fn advance(conn: &mut DbConn, id: RolloutId, now: Timestamp) -> Result<bool> {
-    let Some(mut record) = db::rollouts::lean(conn, id)? else {
+    let Some(mut record) = db::rollouts::get(conn, id)? else {
         return Ok(false);
     };
     let mut changed = false;
@@ -39,7 +41,7 @@ pub(crate) fn advance(conn: &mut DbConn, id: RolloutId, now: Timestamp) -> Resul
 fn step(conn: &mut DbConn, record: &mut Record, now: Timestamp) -> Result<bool> {
     let counts = all_counts(record);
     let times = record.phases.get(record.open_phase).map(Phase::times).unwrap_or_default();
-    let rollout = catalog::active(record.clone())?;
+    let rollout = catalog::active(record.clone(), Arc::default())?;
     let event = match gate::advance(&rollout, &counts, &record.streak, times, now) {
         Advance::Stay(_) => return Ok(false),
         Advance::Meet(reason) => {

@@ -1,5 +1,7 @@
 //! What operators do to the open phase: approve it, end its soak, open the next one whatever the gate says.
 
+use std::sync::Arc;
+
 use callboard_policy::gate::{self, Deed, Word};
 use callboard_proto::problem::Code;
 
@@ -65,7 +67,7 @@ async fn by_hand(
             let word = word(&record)?;
             let counts = all_counts(&record);
             let times = record.phases.get(record.open_phase).map(Phase::times).unwrap_or_default();
-            let done = gate::by_hand(&catalog::active(record.clone())?, &counts, times, now, word);
+            let done = gate::by_hand(&catalog::active(record.clone(), Arc::default())?, &counts, times, now, word);
             let text = match done.map_err(|why| Error::refused(Code::WrongState, why))? {
                 Deed::Nothing => return Ok(record),
                 Deed::Note(times) => {

@@ -67,7 +67,7 @@ pub(super) fn check(record: &Record, devices: u64, above: Option<u64>) -> Result
 /// Pauses a live rollout that would have more devices with one that wants to join than it may have without a second
 /// person's approval; says whether it did.
 pub(crate) fn outgrows(conn: &mut DbConn, id: RolloutId, above: u64, now: Timestamp) -> Result<bool> {
-    let Some(mut record) = db::rollouts::lean(conn, id)? else {
+    let Some(mut record) = db::rollouts::get(conn, id)? else {
         return Ok(false);
     };
     let size = record.size();

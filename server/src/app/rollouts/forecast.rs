@@ -5,7 +5,7 @@ use callboard_policy::{
     decide::stretches,
     forecast::{self, Basis, Forecast, Gates, LOOK_AHEAD, LOOK_BACK, Left},
     rhythm::Rhythm,
-    rollout::RolloutState,
+    rollout::{Rollout, RolloutState},
 };
 use callboard_proto::{
     admin::{self, Counts},
@@ -73,7 +73,7 @@ fn sample(
         usize::try_from(part).unwrap_or(0).max(usize::from(of > 0))
     };
     let mut numbers = begun(conn, record.id, part(open))?;
-    numbers.extend(evenly(untouched(conn, record)?, part(unreached)));
+    numbers.extend(evenly(untouched(conn, rollout)?, part(unreached)));
     let devices = db::devices::numbered(conn, numbers)?;
     let left = |one: db::devices::Record| Left {
         open: stretches(catalog, rollout, &one.device, now - LOOK_BACK, now + LOOK_AHEAD),
@@ -89,12 +89,14 @@ fn begun(conn: &mut DbConn, rollout: RolloutId, limit: usize) -> Result<Vec<i64>
 }
 
 /// Numbers of members without an assignment, from all over the rollout.
-fn untouched(conn: &mut DbConn, record: &Record) -> Result<Vec<i64>> {
+fn untouched(conn: &mut DbConn, rollout: &Rollout) -> Result<Vec<i64>> {
     let mut members = RoaringBitmap::new();
-    for phase in &record.phases {
-        members |= &phase.members;
+    for phase in &rollout.members.phases {
+        members |= phase;
     }
-    members -= &record.excluded;
+    members -= rollout.members.uncounted();
+    let most = usize::try_from(LOOKED_THROUGH).unwrap_or(usize::MAX);
+    members.extend(db::members::counting(conn, rollout.id, most)?);
     let n = u32::try_from(members.len()).unwrap_or(u32::MAX);
     let looked: Vec<u32> = if n <= LOOKED_THROUGH {
         members.iter().collect()
@@ -102,7 +104,8 @@ fn untouched(conn: &mut DbConn, record: &Record) -> Result<Vec<i64>> {
         let rank = |k: u32| u64::from(k) * u64::from(n) / u64::from(LOOKED_THROUGH);
         (0..LOOKED_THROUGH).filter_map(|k| members.select(u32::try_from(rank(k)).ok()?)).collect()
     };
-    Ok(db::assignments::without(conn, record.id, looked.into_iter().map(i64::from).collect())?)
+    let looked = db::members::not_excluded(conn, rollout.id, looked.into_iter().map(i64::from).collect())?;
+    Ok(db::assignments::without(conn, rollout.id, looked)?)
 }
 
 /// `n` of them, from all over the list.

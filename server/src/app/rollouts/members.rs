@@ -1,6 +1,12 @@
-//! Who is in a rollout: late joiners, those who turn out to need nothing, those who leave.
+//! Who is in a rollout: late joiners, those who turn out to need nothing, those who leave. Each is a row beside the sets
+//! that the start wrote, and no change of the catalog: whoever decides about the device knows its rows.
 
-use callboard_policy::audience::Exclusion;
+use std::sync::Arc;
+
+use callboard_policy::{
+    audience::Exclusion,
+    device::{Device, Member},
+};
 use callboard_proto::{
     ids::{DeviceId, RolloutId},
     time::Timestamp,
@@ -8,66 +14,48 @@ use callboard_proto::{
 
 use super::advance::advance;
 use crate::{
-    app::{Error, Result, assignments},
+    app::{Result, assignments, catalog},
     db::{self, DbConn},
 };
 
 /// Adds a late joiner to a phase.
-pub(crate) fn join(conn: &mut DbConn, id: RolloutId, phase: usize, number: u32) -> Result<()> {
-    let record = db::rollouts::get(conn, id)?.ok_or_else(|| Error::not_found("rollout", id))?;
-    let Some(stored) = record.phases.get(phase) else {
-        return Err(Error::Unexpected(format!("rollout {id} has no phase {phase}")));
-    };
-    let mut members = stored.members.clone();
-    if members.insert(number) {
-        db::phases::set_members(conn, id, phase, &members, stored.counts.excluded)?;
-    }
-    Ok(())
+pub(crate) fn join(conn: &mut DbConn, rollout: RolloutId, phase: usize, number: u32) -> Result<()> {
+    db::members::put(conn, number, &Member { rollout, phase, excluded: None })?;
+    Ok(db::counts::join(conn, rollout, phase, 1)?)
 }
 
-/// Lets a member count no longer and says why, or count again.
-pub(crate) fn exclude(
-    conn: &mut DbConn,
-    id: RolloutId,
-    phase: usize,
-    number: u32,
-    why: Option<Exclusion>,
-) -> Result<()> {
-    let record = db::rollouts::get(conn, id)?.ok_or_else(|| Error::not_found("rollout", id))?;
-    let Some(stored) = record.phases.get(phase) else {
-        return Err(Error::Unexpected(format!("rollout {id} has no phase {phase}")));
-    };
-    let mut set = record.excluded.clone();
-    let excluded = why.is_some();
-    let changed = if excluded { set.insert(number) } else { set.remove(number) };
-    db::exclusions::put(conn, id, number, why.map(Exclusion::code))?;
-    if !changed {
-        return Ok(());
-    }
-    let mut members = stored.members.clone();
-    // A device that joined in the same moment may be missing.
-    members.insert(number);
-    let delta = if excluded { stored.counts.excluded + 1 } else { stored.counts.excluded.saturating_sub(1) };
-    db::phases::set_members(conn, id, phase, &members, delta)?;
-    db::rollouts::set_excluded(conn, id, &set)?;
-    Ok(db::counters::bump_generation(conn)?)
+/// Lets a member count no longer and says why, or count again. `was` is what it was excluded for before.
+pub(crate) fn exclude(conn: &mut DbConn, number: u32, was: Option<Exclusion>, is: &Member) -> Result<()> {
+    db::members::put(conn, number, is)?;
+    Ok(db::counts::exclude(conn, is.rollout, is.phase, was, is.excluded)?)
 }
 
-/// Takes a decommissioned device out of every active rollout.
-pub(crate) fn leave(conn: &mut DbConn, device: DeviceId, now: Timestamp) -> Result<()> {
-    let Some(known) = db::devices::get(conn, device)? else {
-        return Ok(());
-    };
-    assignments::leave(conn, device, now)?;
+/// Takes devices that are out of service out of every active rollout. Their revisions rise with whatever took them out.
+pub(crate) fn leave(conn: &mut DbConn, devices: &[DeviceId], now: Timestamp) -> Result<()> {
+    let mut left: Vec<Device> = Vec::new();
+    for id in devices {
+        assignments::leave(conn, *id, now)?;
+        left.extend(db::devices::get(conn, *id)?.map(|record| record.device));
+    }
     for record in db::rollouts::active(conn)? {
-        let number = known.device.number;
-        let Some(phase) = record.phases.iter().position(|phase| phase.members.contains(number)) else {
-            continue;
-        };
-        if db::assignments::of(conn, record.id, device)?.is_none() {
-            exclude(conn, record.id, phase, number, Some(Exclusion::OutOfService))?;
-            advance(conn, record.id, now)?;
+        let id = record.id;
+        let members = Arc::new(db::phases::audience(conn, id)?);
+        let rollout = catalog::active(record, members)?;
+        let mut any = false;
+        for device in &left {
+            let Some(member) = rollout.member(device) else {
+                continue;
+            };
+            if db::assignments::of(conn, id, device.id)?.is_none() {
+                let is = Member { excluded: Some(Exclusion::OutOfService), ..member };
+                exclude(conn, device.number, member.excluded, &is)?;
+                any = true;
+            }
+        }
+        if any {
+            advance(conn, id, now)?;
         }
     }
+    db::counters::count_departure(conn)?;
     Ok(db::counters::bump_generation(conn)?)
 }

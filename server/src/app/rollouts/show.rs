@@ -1,7 +1,5 @@
 //! Rollouts and assignments as operators see them.
 
-use std::collections::BTreeMap;
-
 use callboard_policy::{
     gate::{self, PhaseCounts},
     rollout::Plan,
@@ -17,7 +15,6 @@ use crate::{
     app::App,
     db::{
         self,
-        exclusions::Exclusions,
         phases::{Approval, Phase},
         rollouts::Record,
     },
@@ -60,9 +57,7 @@ pub(crate) fn show(app: &App, record: Record) -> admin::Rollout {
     let now = app.clock.now();
     let waits_for = waits_for(&record, now);
     let open = record.open_phase;
-    let excluded_for = record.excluded_for;
     let show_phase = |(idx, phase): (usize, Phase)| admin::PhaseProgress {
-        excluded: excluded(&phase, &excluded_for),
         name: phase.name,
         opened_at: phase.opened_at,
         gate: waits_for.clone().filter(|_| idx == open),
@@ -70,6 +65,7 @@ pub(crate) fn show(app: &App, record: Record) -> admin::Rollout {
         soak_skipped_at: phase.soak_skipped_at,
         approved: phase.approval.map(approved),
         counts: phase.counts,
+        excluded: phase.excluded,
         bytes_served: phase.activity.bytes_served,
         first_event_at: phase.activity.first_at,
         last_event_at: phase.activity.last_at,
@@ -91,14 +87,6 @@ pub(crate) fn show(app: &App, record: Record) -> admin::Rollout {
         phases,
         warnings: Vec::new(),
     }
-}
-
-/// How many members of a phase are excluded for which reason.
-fn excluded(phase: &Phase, excluded_for: &Exclusions) -> BTreeMap<String, u32> {
-    let counted = excluded_for.iter().map(|(why, members)| {
-        (why.clone(), u32::try_from(phase.members.intersection_len(members)).unwrap_or(u32::MAX))
-    });
-    counted.filter(|(_, n)| *n > 0).collect()
 }
 
 fn approved(approval: Approval) -> admin::Approved {

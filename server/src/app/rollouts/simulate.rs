@@ -25,7 +25,13 @@ use super::{
     targets::{self, Checked},
 };
 use crate::{
-    app::{App, Error, Result, catalog, devices::each, releases},
+    app::{
+        App, Error, Result,
+        catalog::{self, Snapshot},
+        devices::each,
+        releases,
+        simulating::Place,
+    },
     db::{
         self, DbConn,
         phases::Phase,
@@ -51,29 +57,28 @@ struct Setting {
 pub(crate) async fn simulate(app: &App, wanted: Simulate) -> Result<Simulation> {
     let Simulate { rollout, assume } = wanted;
     let busy = "another simulation is running, and there is place for one; try again when it is done";
-    let place = app.simulating.clone().try_acquire_owned().map_err(|_full| Error::refused(Code::Unavailable, busy))?;
+    // Dropped with this request, and then nobody plays on.
+    let (place, _asked) = app.simulating.enter().ok_or_else(|| Error::refused(Code::Unavailable, busy))?;
     let (context, poll_interval) = (app.selector_context(), app.poll_interval);
     let root = targets::root(app)?;
     // Who is there counts.
     crate::app::presence::flush(app).await?;
-    let setting = app
+    let (setting, place) = app
         .db
         .read(move |conn| {
             let release = releases::resolve(conn, &rollout.release)?.sha256;
             let checked = targets::check(conn, &root, &rollout, release)?;
             check_times(&checked.plan, context.now)?;
-            read(conn, checked, &assume, &context, poll_interval)
+            let setting = read(conn, checked, &assume, (&context, poll_interval), &place)?;
+            Ok::<_, Error>((setting, place))
         })
         .await?;
-    let played = tokio::task::spawn_blocking(move || {
-        // Kept until it is over, also if nobody waits for it any more.
-        let _place = place;
-        play(setting, assume)
-    });
+    tracing::info!(devices = setting.fleet.len(), days = assume.days, "simulating");
+    let played = tokio::task::spawn_blocking(move || play(setting, assume, &place));
     played.await.unwrap_or_else(|source| Err(Error::Unexpected(format!("simulate a rollout: {source}"))))
 }
 
-fn play(setting: Setting, assume: Assume) -> Result<Simulation> {
+fn play(setting: Setting, assume: Assume, place: &Place) -> Result<Simulation> {
     let phases: Vec<String> = setting.subject.plan.phases.iter().map(|phase| phase.name.clone()).collect();
     let release = setting.subject.release.digest;
     let assumptions = Assumptions {
@@ -85,14 +90,27 @@ fn play(setting: Setting, assume: Assume) -> Result<Simulation> {
         seed: assume.seed.into(),
         most_played: MAX_PLAYED,
     };
-    match simulate::simulate(setting.subject, setting.ledger, setting.fleet, &assumptions) {
+    let given_up = || place.is_given_up();
+    match simulate::simulate(setting.subject, setting.ledger, setting.fleet, &assumptions, &given_up) {
         Ok(timeline) => Ok(show(timeline, release, assume, phases)),
         Err(SimulateError::Start(why)) => Err(Error::invalid(why)),
+        Err(SimulateError::GivenUp) => Err(give_up()),
         Err(why @ SimulateError::TooMuch { .. }) => Err(Error::invalid(why.to_string())),
         Err(why @ (SimulateError::Illegal(_) | SimulateError::Unheard(_))) => {
             Err(Error::Unexpected(format!("simulate a rollout: {why}")))
         }
     }
+}
+
+/// Whether it is still asked for.
+fn asked(place: &Place) -> Result<()> {
+    if place.is_given_up() { Err(give_up()) } else { Ok(()) }
+}
+
+/// For a client that is still there: if it is not, nobody reads this but the log.
+fn give_up() -> Error {
+    tracing::info!("a simulation was given up");
+    Error::refused(Code::Unavailable, "the server is stopping; simulate again when it is back")
 }
 
 fn chance(percent: f64) -> Chance {
@@ -106,10 +124,10 @@ fn read(
     conn: &mut DbConn,
     checked: Checked,
     assume: &Assume,
-    context: &Context,
-    poll_interval: Duration,
+    (context, poll_interval): (&Context, Duration),
+    place: &Place,
 ) -> Result<Setting> {
-    let mut ledger = Ledger::new(catalog::read(conn)?.catalog, poll_interval);
+    let mut ledger = Ledger::new(catalog::read(conn, &Snapshot::default(), context.now)?.catalog, poll_interval);
     let targets = checked.releases().map(|release| (release.digest, release.clone()));
     ledger.catalog.releases.extend(targets.collect::<Vec<_>>());
     let (plan, release) = (checked.plan, checked.release);
@@ -117,7 +135,7 @@ fn read(
         let times = record.phases.get(record.open_phase).map(Phase::times).unwrap_or_default();
         ledger.set_standing(record.id, all_counts(&record), times);
     }
-    let fleet = fleet(conn, &ledger, release.digest, context)?;
+    let fleet = fleet(conn, &ledger, release.digest, context, place)?;
     // The seed stands for the id that a real rollout would get, and so decides who is a canary.
     let seed = Digest::of(&assume.seed.to_be_bytes());
     let id = seed.as_bytes().get(..16).and_then(RolloutId::from_slice);
@@ -126,7 +144,7 @@ fn read(
 }
 
 /// All devices that a rollout could be for, with what they have under way.
-fn fleet(conn: &mut DbConn, ledger: &Ledger, release: Digest, context: &Context) -> Result<Vec<Unit>> {
+fn fleet(conn: &mut DbConn, ledger: &Ledger, release: Digest, context: &Context, place: &Place) -> Result<Vec<Unit>> {
     let all = Selector::parse("all").map_err(|error| Error::Unexpected(format!("parse a selector: {error}")))?;
     let mut fleet: HashMap<DeviceId, Unit> = HashMap::new();
     each(conn, &all, context, Whom::AtOpenSites, |_, records| {
@@ -138,6 +156,7 @@ fn fleet(conn: &mut DbConn, ledger: &Ledger, release: Digest, context: &Context)
             (id, unit)
         });
         fleet.extend(units);
+        asked(place)?;
         if fleet.len() > MAX_DEVICES {
             let detail = format!("the registry has more than {MAX_DEVICES} devices, which are too many to simulate");
             return Err(Error::invalid(detail));
@@ -145,7 +164,7 @@ fn fleet(conn: &mut DbConn, ledger: &Ledger, release: Digest, context: &Context)
         Ok(())
     })?;
     for rollout in &ledger.catalog.rollouts {
-        attach_assignments(conn, rollout.id, &mut fleet)?;
+        attach_assignments(conn, rollout.id, &mut fleet, place)?;
     }
     let releases = ledger.catalog.releases.keys().copied().filter(|one| *one != release);
     for release in releases.chain([release]).collect::<Vec<_>>() {
@@ -157,11 +176,17 @@ fn fleet(conn: &mut DbConn, ledger: &Ledger, release: Digest, context: &Context)
     Ok(fleet)
 }
 
-fn attach_assignments(conn: &mut DbConn, rollout: RolloutId, fleet: &mut HashMap<DeviceId, Unit>) -> Result<()> {
+fn attach_assignments(
+    conn: &mut DbConn,
+    rollout: RolloutId,
+    fleet: &mut HashMap<DeviceId, Unit>,
+    place: &Place,
+) -> Result<()> {
     let mut after = AssignmentId::from_uuid(Uuid::nil());
     loop {
         let page = db::assignments::own(conn, rollout, after, STEP)?;
         let Some(last) = page.last() else { return Ok(()) };
+        asked(place)?;
         after = last.assignment.id;
         for record in page {
             let Some(unit) = fleet.get_mut(&record.device) else { continue };

@@ -3,19 +3,22 @@
 //! Their members are exactly the devices that got the release: those on which it has succeeded, and each further one in
 //! the moment in which it succeeds there, because it was in the middle of it or could not be told any more.
 
-use callboard_policy::rollout::{RolloutState, undo_name};
+use callboard_policy::{
+    audience::Audience,
+    device::Device,
+    rollout::{RolloutState, undo_name},
+};
 use callboard_proto::{
-    admin::{Audience, Counts, Policy, RolloutSpec, Unit},
+    admin::{self, Policy, RolloutSpec, Unit},
     ids::{DeviceId, RolloutId, RolloutName},
     time::Timestamp,
 };
-use roaring::RoaringBitmap;
 use uuid::Uuid;
 
 use super::{advance::advance, members};
 use crate::{
     app::{Error, Result, releases},
-    db::{self, DbConn, events::NewEvent, phases::Phase, rollouts::Record},
+    db::{self, DbConn, events::NewEvent, phases::Stored, rollouts::Record},
 };
 
 /// Rollouts of one name that take something back, at most: each was made by a rollout of its own.
@@ -41,16 +44,14 @@ pub(super) fn begin(conn: &mut DbConn, bad: &Record, to: &str, now: Timestamp) -
         created_by: format!("halt of {}", bad.spec.name),
         edited_by: None,
         countersigned: None,
-        excluded: RoaringBitmap::new(),
-        excluded_for: Vec::new(),
         phases: Vec::new(),
     };
     db::rollouts::insert(conn, &record)?;
     db::rollouts::update(conn, &record)?;
-    let size = u32::try_from(members.len()).unwrap_or(u32::MAX);
-    let counts = Counts { size, ..Counts::default() };
-    db::phases::insert(conn, record.id, 0, &Phase::new("all".to_owned(), members, Some(now), counts))?;
-    let text = format!("started for {size} devices, to take back what rollout {} brought them", bad.spec.name);
+    let members = Stored::of(&Audience::of(vec![members]))?;
+    db::phases::insert(conn, record.id, ["all"], &members, now)?;
+    let text =
+        format!("started for {} devices, to take back what rollout {} brought them", members.devices, bad.spec.name);
     db::events::insert(conn, now, &NewEvent::rollout("rollout.started", record.id, text))?;
     advance(conn, record.id, now)?;
     Ok(name)
@@ -62,7 +63,7 @@ fn spec(bad: &RolloutSpec, name: RolloutName, to: &str) -> RolloutSpec {
         name,
         release: to.to_owned(),
         selector: None,
-        audience: Audience::Frozen,
+        audience: admin::Audience::Frozen,
         unit: Unit::Device,
         policy: Policy::Immediate,
         start_at: None,
@@ -92,21 +93,30 @@ pub(crate) fn join(conn: &mut DbConn, bad: &RolloutName, device: DeviceId, now: 
     let Some(id) = db::rollouts::taking_back(conn, bad)? else {
         return Ok(false);
     };
-    let (Some(mut record), Some(device)) = (db::rollouts::lean(conn, id)?, db::devices::get(conn, device)?) else {
+    let (Some(mut record), Some(device)) = (db::rollouts::get(conn, id)?, db::devices::get(conn, device)?) else {
         return Ok(false);
     };
     if record.state == RolloutState::Cancelled {
         return Ok(false);
     }
-    members::join(conn, id, 0, device.device.number)?;
+    if !is_member(conn, id, &device.device)? {
+        members::join(conn, id, 0, device.device.number)?;
+    }
     if record.state == RolloutState::Completed {
         (record.state, record.state_reason, record.ended_at) = (RolloutState::Running, None, None);
         db::rollouts::update(conn, &record)?;
         let text = format!("it had completed, and runs again for {}", device.device.name);
         db::events::insert(conn, now, &NewEvent::rollout("rollout.reopened", id, text))?;
+        db::counters::bump_generation(conn)?;
+        return Ok(true);
     }
-    db::counters::bump_generation(conn)?;
-    Ok(true)
+    Ok(false)
+}
+
+/// Whether it was there when the rollout began, or has joined since.
+fn is_member(conn: &mut DbConn, id: RolloutId, device: &Device) -> Result<bool> {
+    let joined = device.member_of.iter().any(|one| one.rollout == id);
+    Ok(joined || db::phases::audience(conn, id)?.phase_of(device.number).is_some())
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Small worlds through the real use cases and a real database, beside the server in memory, which has to answer the
-//! same; or through two servers on one database, of which one is behind; or with servers that are killed.
+//! same; or through two servers on one database, of which one is behind, on SQLite and on PostgreSQL; or with servers that
+//! are killed.
 //!
 //! The worlds, and whoever watches over them, are those of `policy/tests/simulation`. A failing seed is printed, and
 //! `SEED=n cargo test -p callboard-server worlds` plays it again. `SEEDS=20000 DEVICES=8 HOURS=96` make a longer run.
@@ -11,6 +12,7 @@
     clippy::panic,
     clippy::print_stderr,
     dead_code,
+    unreachable_pub,
     reason = "test code, a part of which other tests use"
 )]
 
@@ -19,12 +21,16 @@ mod fleet;
 #[path = "../../../policy/tests/simulation/oracle.rs"]
 mod oracle;
 mod pair;
+#[path = "../../../../tests/src/postgres.rs"]
+mod postgres;
 mod real;
 #[path = "../../../policy/tests/simulation/server.rs"]
 mod server;
 #[path = "../../../policy/tests/simulation/setup.rs"]
 mod setup;
 mod template;
+#[path = "../../../../tests/src/wait.rs"]
+mod wait;
 
 use std::time::Duration;
 
@@ -52,14 +58,22 @@ fn live<S: Server>(setup: Setup, server: S) {
     }
 }
 
-fn play(seed: u64, template: &Template) {
+/// Through what a world goes.
+#[derive(Clone, Copy)]
+enum Through {
+    Both,
+    TwoServers,
+    OneThatIsKilled,
+}
+
+fn play(seed: u64, through: Through, template: &Template) {
     let played = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         let mut setup = Setup::draw(seed, number("DEVICES").map_or(4, |devices| usize::try_from(devices).unwrap()));
         template.name_releases(&mut setup);
-        match seed % 4 {
-            0 | 1 => live(setup.clone(), Pair::new(&setup, template)),
-            2 => live(setup.clone(), Real::new(&setup, template, 2)),
-            _ => live(setup.clone(), Real::new(&setup, template, 1)),
+        match through {
+            Through::Both => live(setup.clone(), Pair::new(&setup, template)),
+            Through::TwoServers => live(setup.clone(), Real::new(&setup, template, 2)),
+            Through::OneThatIsKilled => live(setup.clone(), Real::new(&setup, template, 1)),
         }
     }));
     if let Err(panic) = played {
@@ -69,33 +83,46 @@ fn play(seed: u64, template: &Template) {
 }
 
 /// Every test is a part of the seeds, so that all cores work.
-fn part(of: u64) {
+fn part(of: u64, through: Through) {
     let template = Template::make();
     match number("SEED") {
-        Some(seed) if seed % 4 == of => play(seed, &template),
+        Some(seed) if seed % 4 == of => play(seed, through, &template),
         Some(_) => {}
         None => {
-            (0..number("SEEDS").unwrap_or(SEEDS)).filter(|seed| seed % 4 == of).for_each(|seed| play(seed, &template))
+            let seeds = (0..number("SEEDS").unwrap_or(SEEDS)).filter(|seed| seed % 4 == of);
+            seeds.for_each(|seed| play(seed, through, &template));
         }
     }
 }
 
 #[test]
 fn the_database_answers_as_the_server_in_memory() {
-    part(0);
+    part(0, Through::Both);
 }
 
 #[test]
 fn the_database_answers_as_the_server_in_memory_in_other_worlds() {
-    part(1);
+    part(1, Through::Both);
 }
 
 #[test]
 fn two_servers_on_one_database_keep_every_promise() {
-    part(2);
+    part(2, Through::TwoServers);
+}
+
+#[test]
+fn two_servers_on_one_postgresql_keep_every_promise() {
+    // Its transactions take longer.
+    const ONE_IN: u64 = 40;
+    let Some(template) = Template::make_on_postgres() else { return };
+    let seeds = match number("SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..number("SEEDS").unwrap_or(SEEDS) / ONE_IN,
+    };
+    seeds.for_each(|seed| play(seed, Through::TwoServers, &template));
 }
 
 #[test]
 fn servers_that_are_killed_keep_every_promise() {
-    part(3);
+    part(3, Through::OneThatIsKilled);
 }

@@ -93,6 +93,15 @@ fn a_streak_is_of_devices_and_ends_with_a_success() {
 }
 
 #[test]
+fn a_device_that_begins_anew_is_not_counted_twice() {
+    let mut streak = Streak((1..4).filter_map(|n| AssignmentId::from_slice(&[n; 16])).collect());
+    let [_, second, _] = streak.0[..] else { panic!("three") };
+    assert!(streak.forget(second));
+    assert!(!streak.forget(second));
+    assert_eq!((streak.0.len(), streak.0.contains(&second)), (2, false));
+}
+
+#[test]
 fn a_release_can_be_taken_back_to_an_older_one_that_devices_still_accept() {
     let new = Release { min_floor: 20, ..release("2.2.0", 22) };
     let check = |target: &Release| check_target(&new, target).err().unwrap_or_default();

@@ -29,6 +29,8 @@ const LABEL_LINES: usize = 3;
 
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(86_400);
+/// Days with their names that have room side by side.
+const MOST_TICKS: u32 = 20;
 
 /// Times along the picture.
 struct Axis {
@@ -50,14 +52,16 @@ impl Axis {
         LEFT + (RIGHT - LEFT) * part.min(1.0)
     }
 
-    /// Midnights, or hours where the picture is short.
+    /// Midnights, or hours where the picture is short, or some of the weeks where it is long: never more than fit.
     fn ticks(&self) -> Vec<(Timestamp, String)> {
         let length = self.to.since(self.from);
         let (step, format) = match length {
             _ if length <= 12 * HOUR => (HOUR, "%H:%M"),
             _ if length <= 3 * DAY => (6 * HOUR, "%b %d %H:%M"),
-            _ if length <= 20 * DAY => (DAY, "%b %d"),
-            _ => (7 * DAY, "%b %d"),
+            _ if length <= MOST_TICKS * DAY => (DAY, "%b %d"),
+            _ if length <= MOST_TICKS * 7 * DAY => (7 * DAY, "%b %d"),
+            // Nobody simulates so long, but an answer may say so.
+            _ => (length / MOST_TICKS, "%Y-%m-%d"),
         };
         let step_ms = i64::try_from(step.as_millis()).unwrap_or(i64::MAX);
         let mut at = Timestamp::from_millis((self.from.millis().div_euclid(step_ms) + 1) * step_ms);
@@ -309,6 +313,21 @@ mod tests {
         let scale = Scale::of(u32::MAX, (0.0, 100.0));
         assert!(scale.y(u32::MAX).is_finite() && scale.step > 0);
         assert_eq!(text("a\u{ffff}<b>\u{fffe}&"), "a\u{fffd}&lt;b&gt;\u{fffd}&amp;");
+    }
+
+    #[test]
+    fn there_is_room_for_the_times_however_long_it_takes() {
+        let check = |from: &str, to: &str| {
+            let axis = Axis { from: from.parse().expect("a time"), to: to.parse().expect("a time") };
+            let ticks = axis.ticks();
+            assert!((4..=20).contains(&ticks.len()), "{from} to {to}: {ticks:?}");
+            let spaced = ticks.windows(2).all(|two| axis.x(two[1].0) - axis.x(two[0].0) > 25.0);
+            assert!(spaced, "{from} to {to}: {ticks:?}");
+        };
+        for to in ["2026-11-23T05:00:00Z", "2026-11-25T00:00:00Z", "2026-12-12T00:00:00Z", "2027-01-22T00:00:00Z"] {
+            check("2026-11-23T00:00:00Z", to);
+        }
+        check("0000-01-01T00:00:00Z", "9999-12-31T23:00:00Z");
     }
 
     #[test]

@@ -58,6 +58,11 @@ impl Server for Pair {
         self.real.hold(now, device, held);
     }
 
+    fn move_to(&mut self, now: Timestamp, device: usize, site: usize) {
+        self.twin.move_to(now, device, site);
+        self.real.move_to(now, device, site);
+    }
+
     fn enrol(&mut self, now: Timestamp, device: usize) {
         self.twin.enrol(now, device);
         self.real.enrol(now, device);

@@ -8,20 +8,19 @@ use callboard_proto::{
     check_in::{CheckIn, Facts, Progress},
     digest::Digest,
     ids::{AssignmentId, DeviceId, Id},
-    instruction::Instruction,
+    instruction::{Action, Instruction},
     report::Report,
     signed::Envelope,
     state::{AgentState, AssignmentState},
     time::Timestamp,
 };
-use roaring::RoaringBitmap;
 use serde_json::json;
 use uuid::Uuid;
 
 use super::{
-    server::{AGENT, POLL_S, Row, Says, Server, Stand, Told, Word},
-    setup::{Dice, Offers, Part, Roll, Setup},
-    template::{Template, memory},
+    server::{AGENT, POLL_S, Row, Says, Server, Stand, Told, Word, alone_on},
+    setup::{Alone, Dice, Offers, Part, Roll, Setup},
+    template::{Copy, Template},
 };
 use crate::{
     app::{
@@ -47,13 +46,13 @@ pub(super) struct Real {
     /// What was read last, and what it was read after.
     read: Option<State>,
     seq: u64,
-    dir: tempfile::TempDir,
+    copy: Copy,
 }
 
 /// Everything about assignments and rollouts.
 struct State {
-    /// Commits before it was read: while there is no other one, it stays like this.
-    commits: u32,
+    /// Commits before it was read: while there is no other one, it stays like this. Unknown to PostgreSQL.
+    commits: Option<u32>,
     rows: Vec<Vec<Row>>,
     stands: Vec<Stand>,
 }
@@ -66,9 +65,9 @@ impl Drop for Real {
 
 impl Real {
     pub(super) fn new(setup: &Setup, template: &Template, servers: usize) -> Self {
-        let dir = tempfile::tempdir_in(memory()).unwrap();
         let mut settings = template.settings();
-        settings.database = template.copy(dir.path());
+        let copy = template.copy();
+        settings.database = copy.url();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let mut real = Self {
             setup: setup.clone(),
@@ -80,7 +79,7 @@ impl Real {
             hears_since: setup.start,
             read: None,
             seq: 0,
-            dir,
+            copy,
         };
         real.apps = (0..servers).map(|_| real.open()).collect();
         real.make();
@@ -139,8 +138,6 @@ impl Real {
                     created_by: "test".to_owned(),
                     edited_by: None,
                     countersigned: None,
-                    excluded: RoaringBitmap::new(),
-                    excluded_for: db::exclusions::Exclusions::default(),
                     phases: Vec::new(),
                 };
                 db::rollouts::insert(conn, &record)?;
@@ -172,23 +169,15 @@ impl Real {
     }
 
     fn read(&mut self) -> (&[Vec<Row>], &[Stand]) {
-        let commits = self.commits();
-        if self.read.as_ref().is_none_or(|read| read.commits != commits) {
+        let commits = self.copy.commits();
+        if self.read.as_ref().is_none_or(|read| commits.is_none() || read.commits != commits) {
             self.read = Some(self.look(commits));
         }
         let State { rows, stands, .. } = self.read.as_ref().unwrap();
         (rows, stands)
     }
 
-    /// SQLite counts commits in the third word of the index of its log.
-    fn commits(&self) -> u32 {
-        let mut words = [0; 12];
-        let mut file = std::fs::File::open(self.dir.path().join("world.db-shm")).unwrap();
-        std::io::Read::read_exact(&mut file, &mut words).unwrap();
-        u32::from_ne_bytes([words[8], words[9], words[10], words[11]])
-    }
-
-    fn look(&self, commits: u32) -> State {
+    fn look(&self, commits: Option<u32>) -> State {
         let setup = self.setup.clone();
         let read = self.runtime.block_on(self.apps[0].db.read(move |conn| {
             let mut rows = vec![Vec::new(); setup.devices.len()];
@@ -251,6 +240,16 @@ impl Server for Real {
         let (at, name) = (self.app(), self.setup.devices[device].name.clone());
         self.runtime.block_on(devices::hold(&self.apps[at], name, hold)).unwrap();
         // An operator's word counts from its answer on, at every server within half a second.
+        self.follow();
+    }
+
+    fn move_to(&mut self, now: Timestamp, device: usize, site: usize) {
+        self.clock.set(now);
+        self.setup.devices[device].site = site;
+        let moved = json!({ "name": self.setup.devices[device].name, "site": self.setup.shop(device).id });
+        let import = serde_json::from_value(json!({ "devices": [moved] })).unwrap();
+        let at = self.app();
+        self.runtime.block_on(devices::import(&self.apps[at], import)).unwrap();
         self.follow();
     }
 
@@ -329,8 +328,13 @@ impl Server for Real {
             release: told.release_sha256,
             attempt: told.attempt,
             next_s: u64::from(told.next_checkin_s).clamp(1, POLL_S),
-            not_after: told.not_after,
+            not_after: told.not_after.filter(|_| told.action == Action::Install),
             assignment: told.assignment_id,
+            right: told
+                .not_before
+                .zip(told.not_after)
+                .filter(|_| told.offline_activation)
+                .map(|(from, to)| (from, to, alone_on(told.activate_on))),
         }
     }
 
@@ -423,6 +427,12 @@ fn spec(setup: &Setup, roll: &Roll) -> RolloutSpec {
         "expected_install_min": roll.expected_install_min,
         "during_trading": roll.during_trading,
         "max_attempts": roll.max_attempts,
+        "offline_activation": roll.alone.is_some(),
+        "activate_on": match roll.alone {
+            None | Some(Alone::CutOff) => "now",
+            Some(Alone::Shutdown) => "shutdown",
+            Some(Alone::Boot) => "boot",
+        },
         "pace": roll.pace.map(|rate| json!({ "max_offers_per_minute": rate })),
         "halt": roll.max_failures.iter().map(|max| json!({ "max_failures": max, "action": "cancel" })).collect::<Vec<_>>(),
     });

@@ -1,6 +1,10 @@
 //! A data directory with a root and releases, made once; every world gets a copy of its database.
 
-use std::path::{Path, PathBuf};
+use std::{
+    io::Read as _,
+    path::{Path, PathBuf},
+    sync::Mutex,
+};
 
 use callboard_proto::{
     digest::Digest,
@@ -9,7 +13,10 @@ use callboard_proto::{
     signed::Envelope,
 };
 
-use super::setup::Setup;
+use super::{
+    postgres::{self, Database},
+    setup::Setup,
+};
 use crate::{
     cli::{key, run_args},
     config::{Fragment, Settings},
@@ -17,8 +24,33 @@ use crate::{
 };
 
 pub(super) struct Template {
-    pub(super) dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
     releases: Vec<Digest>,
+    /// Where worlds live on PostgreSQL: what they are copied from.
+    postgres: Option<Mutex<Database>>,
+}
+
+/// The database of one world.
+pub(super) enum Copy {
+    Sqlite(tempfile::TempDir),
+    Postgres(Database),
+}
+
+impl Copy {
+    pub(super) fn url(&self) -> DbUrl {
+        match self {
+            Self::Sqlite(dir) => DbUrl::Sqlite(dir.path().join("world.db").to_str().unwrap().to_owned()),
+            Self::Postgres(database) => DbUrl::parse(&database.url).unwrap(),
+        }
+    }
+
+    /// SQLite counts commits in the third word of the index of its log.
+    pub(super) fn commits(&self) -> Option<u32> {
+        let Self::Sqlite(dir) = self else { return None };
+        let mut words = [0; 12];
+        std::fs::File::open(dir.path().join("world.db-shm")).unwrap().read_exact(&mut words).unwrap();
+        Some(u32::from_ne_bytes([words[8], words[9], words[10], words[11]]))
+    }
 }
 
 /// Where files are memory, if there is such a place.
@@ -28,13 +60,23 @@ pub(super) fn memory() -> PathBuf {
 }
 
 impl Template {
+    /// For worlds on SQLite.
     pub(super) fn make() -> Self {
+        Self::make_on(None)
+    }
+
+    /// For worlds on PostgreSQL, if there is one.
+    pub(super) fn make_on_postgres() -> Option<Self> {
+        Some(Self::make_on(Some(postgres::database()?)))
+    }
+
+    fn make_on(postgres: Option<Database>) -> Self {
         let dir = tempfile::tempdir_in(memory()).unwrap();
         let data = dir.path().join("data");
         let args = ["init", "--no-profile", "--fixed-clock", "2026-10-01T00:00:00Z", "--dir"];
         let args = args.iter().map(Into::into).chain([data.clone().into_os_string()]);
         run_args(args).unwrap();
-        let mut template = Self { dir, releases: Vec::new() };
+        let mut template = Self { dir, releases: Vec::new(), postgres: postgres.map(Mutex::new) };
         template.releases = template.publish();
         template
     }
@@ -45,10 +87,15 @@ impl Template {
     }
 
     /// A database of its own for one world.
-    pub(super) fn copy(&self, to: &Path) -> DbUrl {
-        let file = to.join("world.db");
-        std::fs::copy(self.dir.path().join("data/callboard.db"), &file).unwrap();
-        DbUrl::Sqlite(file.to_str().unwrap().to_owned())
+    pub(super) fn copy(&self) -> Copy {
+        match &self.postgres {
+            None => {
+                let dir = tempfile::tempdir_in(memory()).unwrap();
+                std::fs::copy(self.dir.path().join("data/callboard.db"), dir.path().join("world.db")).unwrap();
+                Copy::Sqlite(dir)
+            }
+            Some(template) => Copy::Postgres(template.lock().unwrap().copy()),
+        }
     }
 
     pub(super) fn name_releases(&self, setup: &mut Setup) {
@@ -61,8 +108,21 @@ impl Template {
         let root = Root::open_initial(&std::fs::read(data.join("root.json")).unwrap()).unwrap();
         let now = "2026-10-01T00:00:00Z".parse().unwrap();
         let mut digests = Vec::new();
-        let db = Db::open(self.settings().database).unwrap();
+        let url = match &self.postgres {
+            None => self.settings().database,
+            Some(template) => DbUrl::parse(&template.lock().unwrap().url).unwrap(),
+        };
+        let db = Db::open(url).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        if self.postgres.is_some() {
+            // As `init` has done for the other one.
+            let bytes = std::fs::read(data.join("root.json")).unwrap();
+            let stored = runtime.block_on(db.write(move |conn| {
+                db::trust::insert_root(conn, 1, &bytes, now)?;
+                Ok::<_, DbError>(())
+            }));
+            stored.unwrap();
+        }
         for one in Setup::draw(0, 5).releases {
             let document = Release {
                 v: 1,
