@@ -81,11 +81,11 @@ pub struct Imported {
     pub unchanged: u64,
     /// Whether nothing was written.
     pub dry_run: bool,
-    /// Running rollouts for which the change makes devices eligible.
+    /// Active rollouts for which the change makes devices eligible.
     pub eligible: Vec<Eligible>,
 }
 
-/// Devices that an edit makes eligible for a running rollout.
+/// Devices that an edit makes eligible for an active rollout: nothing but time, pace or a gate keeps it from them then.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
@@ -158,6 +158,12 @@ pub struct Release {
     pub requires_at_least: Option<u64>,
     /// Other products that must be there before.
     pub requires: Vec<Requirement>,
+    /// The oldest agent that can install it.
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
+    pub requires_agent: Option<Version>,
+    /// From then on no device takes it.
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, format = DateTime))]
+    pub not_after: Option<Timestamp>,
     /// Why it exists.
     pub kind: Kind,
     /// Channels it is meant for.

@@ -18,6 +18,7 @@ pub(crate) mod events;
 pub(crate) mod exclusions;
 pub(crate) mod freezes;
 pub(crate) mod hours;
+mod life;
 pub(crate) mod loads;
 pub(crate) mod members;
 pub(crate) mod payloads;

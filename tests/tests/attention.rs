@@ -159,6 +159,30 @@ fn a_penalty_holds_in_every_rollout_until_somebody_asks_for_another_try() {
 }
 
 #[test]
+fn a_selector_reaches_those_who_are_kept_from_a_new_rollout_by_what_rolled_back_before() {
+    on_both(|server| {
+        let [mut first, mut second, mut third] = tills(server, &json!({}));
+        first.settle(Health::Bad);
+        second.settle(Health::Bad);
+        third.settle(Health::Good);
+        server.tell_rollout("r", "cancel");
+        let more = json!({ "audience": "frozen", "selector": "not name = till-1" });
+        let again = server.roll_out(&rollout("again", "pos-app@2.0.0", &more));
+        assert_eq!((again.phases[0].counts.size, again.phases[0].counts.excluded), (2, 2));
+        let retry = |rollout: &str| -> Dealt {
+            let body = json!({ "selector": "region = northeast", "reason": "the drawers were replaced" });
+            server.api().post(&format!("rollouts/{rollout}/devices/retry"), &body)
+        };
+        // It is over already, as it had nobody; a live one has, too.
+        server.roll_out(&rollout("base", "pos-app@2.0.0", &json!({ "selector": "not name = till-1" })));
+        assert_eq!(names(&retry("base")), ["till-0"], "till-1 is not in it, and till-2 runs it");
+        assert_eq!(retry("base").total, 0, "once is enough");
+        first.settle(Health::Good);
+        assert_eq!((first.version_of("pos-app"), second.check_in().action), (Some("2.0.0"), Action::None));
+    });
+}
+
+#[test]
 fn who_is_skipped_stays_a_failure_that_gates_look_past() {
     on_both(|server| {
         let phases = json!([{ "name": "first", "percent": 50 }, { "name": "all", "percent": 100 }]);

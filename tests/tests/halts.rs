@@ -3,6 +3,7 @@
 
 use callboard_proto::{
     admin::{Event as Logged, Rollout, RolloutState},
+    check_in::Installed,
     instruction::Action,
     problem::Code,
     report::Event,
@@ -80,6 +81,29 @@ fn after_the_failure_that_is_too_much_nothing_is_granted_and_everybody_is_told_w
         staged.settle(Health::Good);
         new.settle(Health::Good);
         assert_eq!(server.rollout("r").phases[0].counts.succeeded, 2);
+    });
+}
+
+#[test]
+fn a_late_joiner_that_could_not_go_back_is_named_before_anything_halts() {
+    on_both(|server| {
+        let [mut member] = fleet(server);
+        let rule = json!({ "max_failures": 0, "action": "rollback_to", "rollback_to": "pos-app@1.0.0" });
+        server.roll_out(&halting(&json!([rule])));
+        member.settle(Health::Good);
+        assert_eq!(log_of(server, "rollout.stranded"), Vec::<String>::new());
+        let mut late = FakeDevice::enrol(server, "late");
+        late.set_installed(Installed {
+            product: "pos-app".parse().unwrap(),
+            version: "1.5.0".parse().unwrap(),
+            release: None,
+            epoch: 0,
+            counter: 1,
+            floor: 2,
+        });
+        assert_eq!(late.check_in().action, Action::Download);
+        let [said] = log_of(server, "rollout.stranded").try_into().unwrap();
+        assert!(said.starts_with("a halt could not bring it back to pos-app@1.0.0: "), "{said}");
     });
 }
 

@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 
 use callboard_proto::{
-    admin::{DeviceStatus, Explanation, Imported, RolloutState},
+    admin::{ComesFirst, DeviceStatus, Explanation, Imported, Preview, RolloutState},
     instruction::Action,
+    report::{Event, FailureClass},
 };
 use callboard_tests::{
     device::{FakeDevice, Health},
@@ -172,10 +173,21 @@ fn a_preview_shows_rollouts_that_are_in_the_way() {
         }
         server.roll_out(&rollout("east", "pos-app@2.4.0", &json!({ "selector": "region = northeast" })));
         let preview = server.preview(&rollout("all", "pos-app@2.5.0", &json!({})));
-        let conflicts: Vec<(&str, u64)> =
-            preview.conflicts.iter().map(|one| (one.rollout.as_str(), one.devices)).collect();
-        assert_eq!(conflicts, [("east", 3)]);
-        assert_eq!(preview.devices, 10);
+        let conflicts = |preview: &Preview| -> Vec<(String, u32, ComesFirst)> {
+            preview.conflicts.iter().map(|one| (one.rollout.to_string(), one.devices, one.comes_first)).collect()
+        };
+        assert_eq!(conflicts(&preview), [("east".to_owned(), 3, ComesFirst::This)]);
+        assert_eq!((preview.devices, preview.phases[0].online), (10, 6));
+        let later = server.preview(&rollout("all", "pos-app@2.5.0", &json!({ "priority": 499 })));
+        assert_eq!(conflicts(&later), [("east".to_owned(), 3, ComesFirst::Other)]);
+        let shown = server.cli(["rollout", "preview", "--release", "pos-app@2.5.0", "--policy", "immediate"]);
+        assert!(shown.ok().stdout.contains("COMES FIRST"), "{}", shown.stdout);
+        assert!(shown.stdout.contains("this one"), "{}", shown.stdout);
+        // Who is through with the other rollout is not in common, whatever came of it.
+        let offer = devices[0].check_in();
+        assert_eq!(offer.action, Action::Download);
+        devices[0].report_failure(&offer, Event::Failed, FailureClass::Permanent, "no_space");
+        assert_eq!(server.preview(&rollout("all", "pos-app@2.5.0", &json!({}))).conflicts[0].devices, 2);
         drop(who_runs(&mut devices, "2.4.0"));
         assert_eq!(server.preview(&rollout("all", "pos-app@2.5.0", &json!({}))).conflicts, Vec::new());
     });

@@ -1,7 +1,7 @@
 //! The progressive policy: phases of exact size, opened by success, and stopped by failure.
 
 use callboard_proto::{
-    admin::{Device, Event, Imported, RolloutState},
+    admin::{Device, Event, Imported, Preview, RolloutState},
     instruction::Action,
     problem::Code,
 };
@@ -41,6 +41,23 @@ fn spec(more: &Value) -> Value {
 fn offered(devices: &mut [FakeDevice]) -> Vec<usize> {
     let told = devices.iter_mut().map(|device| device.check_in().action);
     told.enumerate().filter(|(_, action)| *action == Action::Download).map(|(n, _)| n).collect()
+}
+
+#[test]
+fn the_preview_of_a_draft_and_its_start_agree_about_who_is_in_which_phase() {
+    on_both(|server| {
+        let mut devices = ten(server);
+        let wanted = spec(&json!({ "audience": "frozen" }));
+        server.api().post::<Value>("rollouts", &wanted);
+        let draft: Preview = server.api().get("rollouts/r/preview");
+        assert_eq!(draft.phases.iter().map(|phase| phase.online).collect::<Vec<_>>(), [1, 4, 5]);
+        server.tell_rollout("r", "start");
+        let canaries: Vec<_> = offered(&mut devices).into_iter().map(|n| devices[n].name.clone()).collect();
+        assert_eq!(canaries, draft.phases[0].devices);
+        // Of one that was started it is what would be, and says so.
+        let running: Preview = server.api().get("rollouts/r/preview");
+        assert!(running.warnings[0].starts_with("rollout r is running: this is what would come of it"), "{running:?}");
+    });
 }
 
 #[test]

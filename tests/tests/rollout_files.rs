@@ -42,6 +42,25 @@ fn every_example_makes_a_rollout_that_comes_back_as_the_same_file() {
 }
 
 #[test]
+fn what_the_server_does_not_like_is_told_with_its_line() {
+    on_both(|server| {
+        NewRelease::new("pos-app", "2.4.0", 42).publish(server);
+        let file = server.home().join("careful.toml");
+        let head =
+            "name = \"careful\"\nrelease = \"pos-app@2.4.0\"\npolicy = \"progressive\"\nselector = \"regoin ==\"\n";
+        let phases = "\n[[phases]]\nname = \"half\"\npercent = 50\n\n[[phases]]\nname = \"all\"\npercent = 40\n";
+        fs::write(&file, format!("{head}{phases}")).unwrap();
+        let path = file.to_str().unwrap();
+        for verb in [vec!["create"], vec!["preview"], vec!["simulate"]] {
+            let said = server.cli([&["rollout"], verb.as_slice(), &["-f", path]].concat()).refused(2).to_owned();
+            assert!(said.contains(&format!("{path}: ")), "{verb:?}: {said}");
+            assert!(said.contains("line 4: selector: column 9"), "{verb:?}: {said}");
+            assert!(said.contains("; line 12: phases[1].percent: "), "{verb:?}: {said}");
+        }
+    });
+}
+
+#[test]
 fn a_rollout_is_the_same_by_the_version_and_by_the_digest_of_its_release() {
     on_both(|server| {
         let release = NewRelease::new("pos-app", "2.4.0", 42).publish(server);

@@ -3,9 +3,12 @@
 use std::time::Duration;
 
 use callboard_proto::{
-    admin::{Device, DeviceStatus, Event, Overview, Page, Preview, RolloutState, Site, SiteState},
+    admin::{
+        Assignment, Device, DeviceStatus, Event, Overview, Page, Preview, RolloutState, Site, SiteActivated, SiteState,
+    },
     instruction::Action,
     problem::Code,
+    state::AssignmentState,
 };
 use callboard_tests::{
     device::{FakeDevice, Health},
@@ -33,6 +36,10 @@ fn shops(server: &TestServer) -> [FakeDevice; 2] {
 
 fn tell(server: &TestServer, verb: &str, body: &Value) -> Site {
     server.api().post(&format!("sites/NYC-001/{verb}"), body)
+}
+
+fn activate(server: &TestServer, site: &str) -> SiteActivated {
+    server.api().post(&format!("sites/{site}/activate"), &json!({}))
 }
 
 fn because() -> Value {
@@ -93,7 +100,7 @@ fn a_suspension_wins_over_every_rollout_but_not_over_a_switch_that_has_begun() {
         let told = boston.check_in();
         assert_eq!((told.action, told.reason.code.as_str()), (Action::Hold, "site_suspended"));
         insta::assert_snapshot!(told.reason.text, @"its site BOS-001 is suspended: the roof leaks");
-        let back: Site = server.api().post("sites/BOS-001/activate", &json!({}));
+        let back = activate(server, "BOS-001").site;
         assert_eq!((back.state, back.state_reason), (SiteState::Active, None));
         boston.settle(Health::Good);
         assert_eq!(server.rollout("patch").state, RolloutState::Completed);
@@ -122,7 +129,7 @@ fn nobody_is_abandoned_while_a_site_is_suspended() {
         assert_eq!([status("pos-nyc-001"), status("pos-boston-001")], [DeviceStatus::Offline, DeviceStatus::Abandoned]);
         assert_eq!(abandoned(), ["pos-boston-001"]);
         // Ten days had passed before; the clock goes on now.
-        tell(server, "activate", &json!({}));
+        activate(server, "NYC-001");
         server.advance(DAY * 20 - Duration::from_secs(1));
         assert_eq!((status("pos-nyc-001"), abandoned().len()), (DeviceStatus::Offline, 1));
         server.advance(Duration::from_secs(1));
@@ -164,9 +171,49 @@ fn the_devices_of_a_closed_site_are_in_no_rollout() {
         let suspended = server.api().try_post("sites/NYC-001/suspend", &because());
         refused(&suspended, Code::WrongState, "site NYC-001 is closed; activate it first");
         // It opens again: a live rollout takes its devices in.
-        tell(server, "activate", &json!({}));
+        activate(server, "NYC-001");
         york.settle(Health::Good);
         assert_eq!(york.version_of("pos-app"), Some("2.5.0"));
+    });
+}
+
+#[test]
+fn a_closed_site_that_opens_after_all_goes_on_with_what_it_was_in() {
+    on_both(|server| {
+        let [mut york, mut boston] = shops(server);
+        NewRelease::new("pos-app", "2.5.0", 101).publish(server);
+        server.roll_out(&rollout("base", "pos-app@2.5.0", &json!({ "priority": 1 })));
+        tell(server, "close", &because());
+        assert_eq!(server.rollout("patch").phases[0].counts.cancelled, 1);
+        assert_eq!(york.check_in().reason.code, "site_closed");
+        activate(server, "NYC-001");
+        let counts = server.rollout("patch").phases[0].counts;
+        assert_eq!((counts.cancelled, counts.unreached), (0, 2));
+        york.settle(Health::Good);
+        assert_eq!(york.version_of("pos-app"), Some("2.5.0"));
+        let states: Vec<Assignment> = server.api().list("rollouts/patch/assignments");
+        assert_eq!(states[0].state, AssignmentState::Succeeded, "it had both, one after the other");
+        // What somebody wanted to end stays ended.
+        let cancel = json!({ "devices": ["pos-boston-001"], "reason": "sold" });
+        assert_eq!(boston.obey(Health::Good).action, Action::Download);
+        server.api().post::<Value>("rollouts/patch/devices/cancel", &cancel);
+        for verb in ["close", "activate"] {
+            server.api().try_post(&format!("sites/BOS-001/{verb}"), &because()).ok();
+        }
+        assert_eq!(server.rollout("patch").phases[0].counts.cancelled, 1);
+    });
+}
+
+#[test]
+fn a_till_that_moves_out_of_a_closed_shop_goes_on_with_what_it_was_in() {
+    on_both(|server| {
+        let [mut york, _] = shops(server);
+        tell(server, "close", &because());
+        let mut moved = callboard_tests::world::devices().into_iter().find(|one| one.name == york.name).unwrap();
+        moved.site = Some("BOS-001".parse().unwrap());
+        server.api().try_post("devices/import", &json!({ "devices": [moved] })).ok();
+        york.settle(Health::Good);
+        assert_eq!(york.version_of("pos-app"), Some("2.4.0"));
     });
 }
 

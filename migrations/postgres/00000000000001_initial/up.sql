@@ -249,6 +249,7 @@ CREATE TABLE assignments (
     begun SMALLINT NOT NULL, -- 1 when the device has said that it switches
     lapsed SMALLINT NOT NULL, -- 1 when its last grant lapsed
     silent SMALLINT NOT NULL, -- 1 when it has begun and was not heard of for long
+    departed SMALLINT NOT NULL, -- 1 when it was cancelled because the device left
     deferred SMALLINT, -- why it waits; order of policy's Deferral
     attention_since BIGINT, -- of a failure that nobody has dealt with
     timer_at BIGINT, -- when silence leads to something; none if no timer runs

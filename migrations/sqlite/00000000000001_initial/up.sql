@@ -249,6 +249,7 @@ CREATE TABLE assignments (
     begun INTEGER NOT NULL, -- 1 when the device has said that it switches
     lapsed INTEGER NOT NULL, -- 1 when its last grant lapsed
     silent INTEGER NOT NULL, -- 1 when it has begun and was not heard of for long
+    departed INTEGER NOT NULL, -- 1 when it was cancelled because the device left
     deferred INTEGER, -- why it waits; order of policy's Deferral
     attention_since INTEGER, -- of a failure that nobody has dealt with
     timer_at INTEGER, -- when silence leads to something; none if no timer runs

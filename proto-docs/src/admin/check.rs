@@ -3,9 +3,9 @@
 //! Selectors are checked by their parser, which knows the column, and names by their types.
 
 use super::{
-    AcceptEnrolment, BandwidthLimit, Because, ChangeSite, Decommission, DevicesOfRollout, EditLabels, EditRollout,
-    Hold, ImportDevice, ImportDevices, ImportSite, ImportSites, Labels, NewApiToken, NewFreeze, NewToken, OpenPhase,
-    RolloutSpec, SetBandwidth, SetSerial, SetTradingHours, TradingHours, Window,
+    AcceptEnrolment, ActivateSite, BandwidthLimit, Because, ChangeSite, Decommission, DevicesOfRollout, EditLabels,
+    EditRollout, Hold, ImportDevice, ImportDevices, ImportSite, ImportSites, Labels, NewApiToken, NewFreeze, NewToken,
+    OpenPhase, RolloutSpec, SetBandwidth, SetSerial, SetTradingHours, TradingHours, Window,
 };
 use crate::text::{self, Check, MAX_TEXT};
 
@@ -143,6 +143,12 @@ impl Check for SetTradingHours {
 impl Check for SetBandwidth {
     fn check(&self) -> Result<(), String> {
         bandwidth(&self.bandwidth)
+    }
+}
+
+impl Check for ActivateSite {
+    fn check(&self) -> Result<(), String> {
+        reason(&self.reason)
     }
 }
 

@@ -2,9 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{digest::Digest, ids::DeviceName, instruction::Reason, time::Timestamp};
-
-use super::Eligible;
+use crate::{
+    digest::Digest,
+    ids::{DeviceName, RolloutName},
+    instruction::Reason,
+    time::Timestamp,
+};
 
 /// What a rollout would do now.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,8 +42,33 @@ pub struct Preview {
     pub incompatible: u32,
     /// Which, and why; the first thousand.
     pub incompatible_devices: Vec<Incompatible>,
-    /// Active rollouts of the same product with devices in common.
-    pub conflicts: Vec<Eligible>,
+    /// Active rollouts of the same product that are not through with some of the same devices.
+    pub conflicts: Vec<PreviewConflict>,
+}
+
+/// Another rollout that is for some of the same devices.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct PreviewConflict {
+    /// Which rollout.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub rollout: RolloutName,
+    /// How many devices in common.
+    pub devices: u32,
+    /// Which of the two they would be offered first, if this one was started now.
+    pub comes_first: ComesFirst,
+}
+
+/// Which of two rollouts comes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum ComesFirst {
+    /// The one that is previewed.
+    This,
+    /// The one that is active.
+    Other,
 }
 
 /// The devices of one time zone.
@@ -76,6 +104,8 @@ pub struct PreviewPhase {
     pub name: String,
     /// How many devices.
     pub size: u32,
+    /// Of them, those that checked in lately.
+    pub online: u32,
     /// Which; the first thousand.
     #[cfg_attr(feature = "openapi", schema(value_type = Vec<String>))]
     pub devices: Vec<DeviceName>,

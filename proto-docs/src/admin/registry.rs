@@ -15,7 +15,7 @@ use crate::{
     version::Version,
 };
 
-use super::Labels;
+use super::{Eligible, Labels};
 
 /// A site that is to be known.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -80,14 +80,40 @@ pub struct Site {
     pub hold: Option<Hold>,
 }
 
-/// Body of `POST /sites/{site}/suspend`, `activate` and `close`.
+/// Body of `POST /sites/{site}/suspend` and `close`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ChangeSite {
-    /// Why; `activate` needs none.
+    /// Why.
     #[serde(default)]
     pub reason: String,
+}
+
+/// Body of `POST /sites/{site}/activate`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct ActivateSite {
+    /// Why, for the event log.
+    #[serde(default)]
+    pub reason: String,
+    /// Only say what would happen.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// What activating a site did, or would do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct SiteActivated {
+    /// As it is now.
+    pub site: Site,
+    /// Whether nothing was written.
+    pub dry_run: bool,
+    /// Active rollouts that go on with its devices, or begin with them.
+    pub eligible: Vec<Eligible>,
 }
 
 /// A weekly span of trading, by the clock of the site's zone.
@@ -315,6 +341,13 @@ pub struct Explanation {
     /// The time it was decided for.
     #[cfg_attr(feature = "openapi", schema(value_type = String, format = DateTime))]
     pub now: Timestamp,
+    /// Its last check-in.
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, format = DateTime))]
+    pub last_seen: Option<Timestamp>,
+    /// When its next check-in is to be expected: as it was told, or when it is usually there again. In the past if it is
+    /// overdue; none if it never checked in, never comes, or is out of service.
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, format = DateTime))]
+    pub expected_at: Option<Timestamp>,
     /// What its next check-in would bring.
     pub next: Reason,
     /// Seconds after it in which the device would be told to ask again; sooner if it waits for answers.

@@ -45,7 +45,8 @@ pub enum Event {
     Cancelled,
     /// The rollout ended.
     Expired,
-    /// The device is not the one that it was: taken out of service, enrolled anew, or with a new image.
+    /// The device is not the one that it was: taken out of service, enrolled anew, or with a new image. Its failures say
+    /// nothing any more.
     Left,
     /// Silence after the device had begun to activate.
     TimedOut,
@@ -144,7 +145,7 @@ pub fn transition(state: State, event: Event) -> Result<State, IllegalTransition
         },
         Event::Cancelled => (before_activation(state) || is_failure(state)).then_some(State::Cancelled),
         Event::Expired => before_activation(state).then_some(State::Expired),
-        Event::Left => (!state.is_final() || state == State::TimedOut).then_some(State::Cancelled),
+        Event::Left => (!state.is_final() || is_failure(state)).then_some(State::Cancelled),
         Event::TimedOut => in_activation(state).then_some(State::TimedOut),
         Event::Retried => (is_failure(state) || state == State::Cancelled).then_some(State::Queued),
         Event::Skipped => match state {

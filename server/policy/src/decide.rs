@@ -249,11 +249,12 @@ pub fn explain(now: Timestamp, catalog: &Catalog, device: &Device, contact: &Con
     Decision { considered, ..decision }
 }
 
-/// More stretches than this are not looked at: two a day for as long as anybody asks.
-const MAX_STRETCHES: usize = 80;
+/// More stretches than this are not looked at: one an hour for as long as anybody asks, of windows that open so often.
+const MAX_STRETCHES: usize = 840;
 
 /// When nothing but people and gates is in the way of an install of `rollout` on `device`, from `from` to `to`: inside of
-/// its windows, outside of trading hours and freezes, and not before it begins.
+/// its windows up to its deadline, outside of trading hours and freezes, and not before it begins or after it ends. They
+/// come in their order, and none overlaps another.
 pub fn stretches(catalog: &Catalog, rollout: &Rollout, device: &Device, from: Timestamp, to: Timestamp) -> Vec<Span> {
     admission::stretches(catalog, rollout, device, (from, to), MAX_STRETCHES)
 }

@@ -55,6 +55,28 @@ impl Openings<'_> {
         None
     }
 
+    /// The same where windows count only up to `deadline`, if there is one.
+    pub fn next_until(&self, deadline: Option<Timestamp>, from: Timestamp, needed: Duration) -> Option<Opening> {
+        let Some(deadline) = deadline.filter(|_| !self.windows.is_empty()) else {
+            return self.next(from, needed);
+        };
+        let freed = self.without_windows().next(deadline.max(from), needed);
+        let before = (from < deadline).then(|| self.next(from, needed)).flatten();
+        match before.filter(|opening| opening.start < deadline) {
+            // It goes on where the window would have closed.
+            Some(opening) if opening.end.is_some_and(|end| end >= deadline) => {
+                let goes_on = freed.filter(|freed| freed.start == deadline);
+                Some(Opening { end: goes_on.map_or(opening.end, |freed| freed.end), ..opening })
+            }
+            Some(opening) => Some(opening),
+            None => freed,
+        }
+    }
+
+    fn without_windows(&self) -> Self {
+        Self { windows: Restricting::default(), ..self.clone() }
+    }
+
     /// The end of the stretch that holds `at`, or when to look again.
     fn around(&self, at: Timestamp, needed: Duration) -> Result<Option<Timestamp>, Option<Timestamp>> {
         if let Some(end) = self.frozen(at).map(|span| span.end) {
@@ -186,6 +208,26 @@ mod tests {
         };
         check(5, "2026-11-23T20:00:00Z to 2026-11-23T20:05:00Z");
         check(30, "2026-11-23T23:00:00Z to 2026-11-24T00:05:00Z");
+    }
+
+    #[test]
+    fn from_the_deadline_on_windows_do_not_count_and_trading_hours_do() {
+        let (night, day) = ([window("02:00", 120)], hours("08:00", "20:00"));
+        let openings = Openings {
+            windows: Restricting::of(&night, Gate::Install, Clock::site(Tz::UTC), Tz::UTC),
+            trading: Some((&day, Tz::UTC)),
+            freezes: Vec::new(),
+        };
+        let say = |deadline: &str, from: &str| match openings.next_until(Some(at(deadline)), at(from), Duration::ZERO) {
+            Some(Opening { start, end: Some(end) }) => format!("{start} to {end}"),
+            other => format!("{other:?}"),
+        };
+        let deadline = "2026-11-24T03:00:00Z";
+        assert_eq!(say(deadline, "2026-11-23T01:00:00Z"), "2026-11-23T02:00:00Z to 2026-11-23T04:00:00Z");
+        assert_eq!(say(deadline, "2026-11-23T05:00:00Z"), "2026-11-24T02:00:00Z to 2026-11-24T08:00:00Z");
+        assert_eq!(say(deadline, "2026-11-24T05:00:00Z"), "2026-11-24T05:00:00Z to 2026-11-24T08:00:00Z");
+        assert_eq!(say("2026-11-24T00:00:00Z", "2026-11-23T05:00:00Z"), "2026-11-24T00:00:00Z to 2026-11-24T08:00:00Z");
+        assert_eq!(say("2026-11-23T12:00:00Z", "2026-11-23T05:00:00Z"), "2026-11-23T20:00:00Z to 2026-11-24T08:00:00Z");
     }
 
     #[test]

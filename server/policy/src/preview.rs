@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use callboard_proto::{
     ids::{DeviceId, RolloutId},
     instruction::Reason,
+    state::AssignmentState,
     time::Timestamp,
 };
 
@@ -73,7 +74,7 @@ pub struct Conflict {
 }
 
 /// Previews `plan` under the id that the rollout would have. `others` is the catalog of active rollouts; a rollout
-/// that is in it under the same id is left out.
+/// that is in it under the same id is left out. The fleet comes with its assignments in [`rivals`].
 pub fn preview(
     now: Timestamp,
     id: RolloutId,
@@ -150,26 +151,43 @@ fn conflicts(
     matching: &[(&Device, Seen)],
     others: &Catalog,
 ) -> Vec<Conflict> {
-    let same_product = |other: &&Rollout| {
-        let theirs = others.releases.get(&other.plan.release);
-        other.id != id && other.state.is_active() && theirs.is_some_and(|theirs| theirs.product == release.product)
-    };
-    let found = others.rollouts.iter().filter(same_product).map(|other| Conflict {
+    let found = rivals(id, release, others).map(|(other, theirs)| Conflict {
         rollout: other.id,
         // Of two with the same priority, the one that begins later comes first.
         superseded_by_this: (plan.priority, Some(plan.begins_at(now))) >= (other.plan.priority, other.begins_at()),
-        devices: matching.iter().filter(|(device, seen)| is_for(other, device, seen)).map(|(one, _)| one.id).collect(),
+        devices: matching
+            .iter()
+            .filter(|(device, seen)| is_for(other, theirs, device, seen))
+            .map(|(one, _)| one.id)
+            .collect(),
     });
     found.filter(|conflict| !conflict.devices.is_empty()).collect()
 }
 
+/// Active rollouts of the same product, each with its release: whoever asks for a preview reads their assignments into
+/// the fleet.
+pub fn rivals<'a>(
+    id: RolloutId,
+    release: &'a Release,
+    others: &'a Catalog,
+) -> impl Iterator<Item = (&'a Rollout, &'a Release)> {
+    let active = others.rollouts.iter().filter(move |other| other.id != id && other.state.is_active());
+    let with_release = active.filter_map(|other| Some((other, others.releases.get(&other.plan.release)?)));
+    with_release.filter(move |(_, theirs)| theirs.product == release.product)
+}
+
 /// Whether `device` still has to do with `other`.
-fn is_for(other: &Rollout, device: &Device, seen: &Seen) -> bool {
-    if device.runs(other.plan.release) {
+fn is_for(other: &Rollout, theirs: &Release, device: &Device, seen: &Seen) -> bool {
+    if let Some(one) = device.assignment(other.id)
+        && one.state != AssignmentState::TimedOut
+    {
+        return !one.state.is_final();
+    }
+    if !matches!(release::fit(theirs, device, other.plan.allow_downgrade, seen.now), Fit::Fits | Fit::Unreported) {
         return false;
     }
     match device.assignment(other.id) {
-        Some(assignment) => !assignment.state.is_final(),
+        Some(_) => true,
         None => match other.member(device) {
             Some(member) => member.excluded.is_none(),
             None => other.plan.audience == Membership::Live && other.plan.selector.matches(device, seen),

@@ -124,6 +124,19 @@ impl Rhythm {
         Some(from.max(Timestamp::from_millis(found * HOUR_MS)))
     }
 
+    /// When a device is expected that was to ask again at `due`: in the past if it is overdue; `None` if it is never there.
+    pub fn expects(&self, due: Timestamp, now: Timestamp) -> Option<Timestamp> {
+        if now <= due {
+            return Some(due);
+        }
+        if !self.is_there(now) {
+            return self.next(now);
+        }
+        let this = hour(now);
+        let begins = (this - HOURS..=this).rev().take_while(|at| self.has(*at)).last()?;
+        Some(due.max(Timestamp::from_millis(begins * HOUR_MS)))
+    }
+
     fn has(&self, hour: i64) -> bool {
         let (byte, bit) = place(hour);
         self.0.get(byte).is_some_and(|byte| byte & bit != 0)
@@ -195,6 +208,19 @@ mod tests {
         assert_eq!(after("2026-11-24T03:00:00Z"), "2026-11-24T10:00:00Z");
         assert_eq!(till.next(at("2026-11-23T22:00:00Z")), Some(at("2026-11-24T08:00:00Z")));
         assert_eq!(till.next(at("2026-11-23T12:34:00Z")), Some(at("2026-11-23T12:34:00Z")));
+    }
+
+    #[test]
+    fn a_till_is_expected_when_it_is_usually_there_and_overdue_since_then() {
+        let till = till();
+        let expects = |due, now| till.expects(at(due), at(now)).expect("a time").to_string();
+        assert_eq!(expects("2026-11-23T12:05:00Z", "2026-11-23T12:02:00Z"), "2026-11-23T12:05:00Z");
+        assert_eq!(expects("2026-11-23T20:25:00Z", "2026-11-24T03:00:00Z"), "2026-11-24T08:00:00Z", "in the morning");
+        assert_eq!(expects("2026-11-23T20:25:00Z", "2026-11-24T09:30:00Z"), "2026-11-24T08:00:00Z", "it did not come");
+        assert_eq!(expects("2026-11-23T12:05:00Z", "2026-11-23T14:00:00Z"), "2026-11-23T12:05:00Z", "it went away");
+        let (due, now) = (at("2026-11-02T12:05:00Z"), at("2026-11-23T14:00:00Z"));
+        assert_eq!(Rhythm::ALWAYS.expects(due, now).map(|at| now.since(at)), Some(HOUR * 168), "a week tells enough");
+        assert_eq!(Rhythm([0; BYTES]).expects(due, now), None);
     }
 
     #[test]

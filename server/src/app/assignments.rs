@@ -75,6 +75,7 @@ pub(crate) fn granted(rollout: RolloutId, release: &Release, phase: usize, devic
         seq: 0,
         failure: None,
         granted_site: device.site.clone(),
+        departed: false,
         updated_at: now,
         rhythm: Rhythm::ALWAYS,
     }
@@ -111,15 +112,41 @@ pub(crate) fn log(
     Ok(db::events::insert(conn, now, &event)?)
 }
 
-/// The device is not the one that it was: what it had under way is nobody's any more, and no failure.
+/// The device is not the one that it was: what it had under way is nobody's any more, and what failed on it counts no
+/// longer.
 pub(crate) fn leave(conn: &mut DbConn, device: DeviceId, now: Timestamp) -> Result<()> {
-    for mut record in db::assignments::unfinished(conn, device)? {
-        let before = record.assignment.state.as_str();
+    for mut record in db::assignments::unsettled(conn, device)? {
+        let (id, before) = (record.assignment.rollout, record.assignment.state);
+        if matches!(before, AssignmentState::Failed | AssignmentState::RolledBack) && !is_active(conn, id)? {
+            // What became of a rollout that is over is not written anew; but nobody has to look at it any more.
+            if !record.assignment.is_acknowledged() {
+                happen(conn, &mut record, Event::Skipped, now)?;
+            }
+            continue;
+        }
+        record.departed = true;
         happen(conn, &mut record, Event::Left, now)?;
-        log(conn, &record, "assignment", format!("cancelled ({before} before)"), now)?;
-        advance(conn, record.assignment.rollout, now)?;
+        log(conn, &record, "assignment", format!("cancelled ({} before)", before.as_str()), now)?;
+        advance(conn, id, now)?;
     }
     Ok(())
+}
+
+/// A device that had left is back as it was: rollouts that go on begin with it anew. The caller tells it of that.
+pub(crate) fn come_back(conn: &mut DbConn, device: DeviceId, now: Timestamp) -> Result<()> {
+    for record in db::assignments::departed(conn, device)? {
+        let id = record.assignment.rollout;
+        if is_active(conn, id)? {
+            forget(conn, &record, now)?;
+            log(conn, &record, "assignment", "begins anew: its site is open again", now)?;
+            advance(conn, id, now)?;
+        }
+    }
+    Ok(())
+}
+
+fn is_active(conn: &mut DbConn, rollout: RolloutId) -> Result<bool> {
+    Ok(db::rollouts::get(conn, rollout)?.is_some_and(|record| record.state.is_active()))
 }
 
 /// Whether an assignment has come to an end that it had not before.

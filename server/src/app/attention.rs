@@ -88,9 +88,17 @@ struct Done {
     dealt: Dealt,
     changed: Vec<DeviceId>,
     /// Where to go on.
-    after: Option<AssignmentId>,
+    after: Option<After>,
     /// Who was in the rollout when it started, once somebody has asked.
     members: Option<Arc<Audience>>,
+}
+
+/// Where a selector has got to: it goes through a rollout's assignments, and to try again through the devices besides on
+/// which its release rolled back in another one.
+#[derive(Clone, Copy)]
+enum After {
+    Assignment(AssignmentId),
+    Penalty(DeviceId),
 }
 
 /// Does it for every device that is meant.
@@ -119,10 +127,16 @@ pub(crate) async fn act(
             // Selectors may ask for presence.
             presence::flush(app).await?;
             let context = app.selector_context();
-            let mut after = Some(AssignmentId::from_uuid(Uuid::nil()));
+            let mut after = Some(After::Assignment(AssignmentId::from_uuid(Uuid::nil())));
             while let Some(from) = after {
                 let (task, selector) = (task.clone(), selector.clone());
-                let done = app.db.write(move |conn| selected(conn, &task, &selector, &context, from)).await?;
+                let done = app
+                    .db
+                    .write(move |conn| match from {
+                        After::Assignment(id) => selected(conn, &task, &selector, &context, id),
+                        After::Penalty(id) => penalised(conn, &task, &selector, &context, id),
+                    })
+                    .await?;
                 after = done.after;
                 add(app, &mut dealt, done).await?;
             }
@@ -184,13 +198,39 @@ fn selected(
     let mut done = Done::default();
     let limit = i64::try_from(BATCH).unwrap_or(i64::MAX);
     let page = db::assignments::in_states(conn, rollout.id, task.deed.states(), after, limit)?;
-    done.after = page.last().filter(|_| page.len() == BATCH).map(|last| last.assignment.id);
+    let begins = || After::Penalty(DeviceId::from_uuid(Uuid::nil()));
+    done.after = match page.last().filter(|_| page.len() == BATCH) {
+        Some(last) => Some(After::Assignment(last.assignment.id)),
+        None => (task.deed == Deed::Retry).then(begins),
+    };
     for found in page {
         let Some(device) = db::devices::get(conn, found.device)? else {
             continue;
         };
         if selector.matches(&device.device, &rollouts::seen(&device, context)) {
             // What cannot be done for a device that was not named is nobody's question.
+            let _ = one(conn, task, &rollout, &device, &mut done)?;
+        }
+    }
+    finish(conn, task, rollout.id, done)
+}
+
+/// The devices of the rollout that are kept from it because the release rolled back on them before it came.
+fn penalised(conn: &mut DbConn, task: &Task, selector: &Selector, context: &Context, after: DeviceId) -> Result<Done> {
+    let rollout = open(conn, task)?;
+    let plan = spec::plan(&rollout.spec, rollout.release)?;
+    let mut done = Done::default();
+    let limit = i64::try_from(BATCH).unwrap_or(i64::MAX);
+    let page = db::penalties::on(conn, rollout.release, after, limit)?;
+    done.after = page.last().filter(|_| page.len() == BATCH).map(|last| After::Penalty(*last));
+    for id in page {
+        let Some(device) = db::devices::get(conn, id)?.filter(|one| one.device.assignment(rollout.id).is_none()) else {
+            continue;
+        };
+        let seen = rollouts::seen(&device, context);
+        let live = plan.audience == Membership::Live && plan.selector.matches(&device.device, &seen);
+        let member = live || member(conn, &rollout, &device, &mut done)?.is_some();
+        if member && selector.matches(&device.device, &seen) {
             let _ = one(conn, task, &rollout, &device, &mut done)?;
         }
     }
@@ -281,11 +321,7 @@ fn never(
     device: &Record,
     done: &mut Done,
 ) -> Result<std::result::Result<(), String>> {
-    let members = match &done.members {
-        Some(members) => members.clone(),
-        None => done.members.insert(Arc::new(db::phases::audience(conn, rollout.id)?)).clone(),
-    };
-    let member = catalog::active(rollout.clone(), members)?.member(&device.device);
+    let member = member(conn, rollout, device, done)?;
     let Some(Member { phase, .. }) = member.filter(|member| member.excluded.is_none()) else {
         return Ok(Err(format!("rollout {} brings it nothing", rollout.spec.name)));
     };
@@ -299,6 +335,20 @@ fn never(
     assignment::happen(&mut new.assignment, new.device, Event::Cancelled, task.now).map_err(assignments::unexpected)?;
     assignments::insert(conn, &new, task.now)?;
     Ok(Ok(()))
+}
+
+/// The device's place in the rollout.
+fn member(
+    conn: &mut DbConn,
+    rollout: &db::rollouts::Record,
+    device: &Record,
+    done: &mut Done,
+) -> Result<Option<Member>> {
+    let members = match &done.members {
+        Some(members) => members.clone(),
+        None => done.members.insert(Arc::new(db::phases::audience(conn, rollout.id)?)).clone(),
+    };
+    Ok(catalog::active(rollout.clone(), members)?.member(&device.device))
 }
 
 /// A frozen rollout had completed because nothing was left to be done; now there is.

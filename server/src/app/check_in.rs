@@ -87,7 +87,8 @@ pub(crate) async fn answer(app: &App, known: Arc<Known>, question: &mut Question
     if let Some(until) = question.waits(&instruction, decision.next_check_in) {
         return Ok(Reply::Later(until));
     }
-    known.set_told(Told::of(&instruction));
+    let asks_again = now + Duration::from_secs(instruction.next_checkin_s.into());
+    known.set_told(Told::of(&instruction), asks_again);
     app.metrics.check_in(instruction.action, began.elapsed());
     let snapshot = app.snapshot.load();
     let online = |version| snapshot.root.as_ref().map_or(&[][..], |root| root.online_of(version));
@@ -114,6 +115,7 @@ fn note(app: &App, known: &Known, body: &CheckIn, before: &LastContact, contact:
         works_on: contact.works_on,
         free_bytes: contact.free_bytes,
         told: before.told,
+        asks_again: before.asks_again,
         rhythm: Some(rhythm),
     });
 }

@@ -23,7 +23,11 @@ use callboard_proto::{
 use chrono_tz::Tz;
 use governor::{DefaultDirectRateLimiter, RateLimiter};
 
-use super::{App, Error, Result, check_in::Told, eligibility};
+use super::{
+    App, Error, Result,
+    check_in::Told,
+    eligibility::{self, Change},
+};
 mod import;
 mod serial;
 
@@ -68,6 +72,8 @@ pub(crate) struct LastContact {
     pub(crate) free_bytes: Option<u64>,
     /// What it was told.
     pub(crate) told: Option<Told>,
+    /// And when it is to ask again; a server that has not told it so knows nothing of that.
+    pub(crate) asks_again: Option<Timestamp>,
     /// When it is usually there; `None` before its first check-in. In the database too.
     pub(crate) rhythm: Option<Rhythm>,
 }
@@ -96,8 +102,9 @@ impl Known {
         self.locked().told
     }
 
-    pub(crate) fn set_told(&self, told: Told) {
-        self.locked().told = Some(told);
+    pub(crate) fn set_told(&self, told: Told, asks_again: Timestamp) {
+        let mut contact = self.locked();
+        (contact.told, contact.asks_again) = (Some(told), Some(asks_again));
     }
 
     /// Says what is owed to it after another look at its last check-in.
@@ -143,11 +150,16 @@ pub(crate) async fn last_contact(app: &App, known: &Known, boot_id: &str, now: T
     if !away && own.boot_id.as_deref() == Some(boot_id) {
         return Ok(own);
     }
-    let id = known.record.device.id;
+    last_contact_anywhere(app, known).await
+}
+
+/// What a device said last, to whichever server.
+pub(crate) async fn last_contact_anywhere(app: &App, known: &Known) -> Result<LastContact> {
+    let (own, id) = (known.contact(), known.record.device.id);
     let stored = app.db.read(move |conn| Ok::<_, Error>(db::devices::last_seen(conn, id)?)).await?;
     let newer = stored.last_seen > own.last_seen;
     let db::devices::LastSeen { last_seen, absence, owed, boot_id, rhythm } = stored;
-    Ok(if newer { LastContact { last_seen, absence, owed, boot_id, rhythm, ..own } } else { own })
+    Ok(if newer { LastContact { last_seen, absence, owed, boot_id, rhythm, asks_again: None, ..own } } else { own })
 }
 
 fn remember(app: &App, mut record: Record, mut contact: LastContact, pace: Arc<DefaultDirectRateLimiter>) -> Known {
@@ -253,12 +265,20 @@ fn edited(
         Some(id) => db::sites::get(conn, id)?,
         None => None,
     };
-    let mut labels = site.as_ref().map(|site| site.labels.clone()).unwrap_or_default();
+    standing_at(old.device.clone(), own, site.as_ref())
+}
+
+/// The device as it is with these labels and at this site.
+pub(crate) fn standing_at(
+    device: Device,
+    own: &BTreeMap<String, String>,
+    site: Option<&db::sites::Site>,
+) -> Result<Device> {
+    let mut labels = site.map(|site| site.labels.clone()).unwrap_or_default();
     labels.extend(own.clone());
-    let site_tz = site.as_ref().map(|site| site.tz);
-    let rules = site.as_ref().map(|site| site.rules().map_err(Error::Unexpected)).transpose()?;
-    let site_rules = rules.unwrap_or_default();
-    Ok(Device { labels, site: site.map(|site| site.id), site_tz, site_rules, ..old.device.clone() })
+    let site_tz = site.map(|site| site.tz);
+    let site_rules = site.map(|site| site.rules().map_err(Error::Unexpected)).transpose()?.unwrap_or_default();
+    Ok(Device { labels, site: site.map(|site| site.id.clone()), site_tz, site_rules, ..device })
 }
 
 /// Sets and removes labels of every device that the selector selects.
@@ -272,7 +292,7 @@ pub(crate) async fn edit_labels(app: &App, edit: EditLabels) -> Result<Imported>
         .db
         .write(move |conn| {
             let mut outcome = Imported { created: 0, updated: 0, unchanged: 0, dry_run, eligible: Vec::new() };
-            let (mut pairs, mut edits) = (Vec::new(), Vec::new());
+            let (mut changes, mut edits) = (Vec::new(), Vec::new());
             each(conn, &selector, &context, Whom::InService, |conn, records| {
                 for old in records {
                     let mut own = old.own_labels.clone();
@@ -286,11 +306,11 @@ pub(crate) async fn edit_labels(app: &App, edit: EditLabels) -> Result<Imported>
                     outcome.updated += 1;
                     let after = edited(conn, &old, &own, old.device.site.as_ref())?;
                     edits.push((old.device.id, own));
-                    pairs.push((old.device, after));
+                    changes.push(Change { before: Some(old.device), after });
                 }
                 Ok(())
             })?;
-            outcome.eligible = eligibility::of_devices(&catalog, &pairs, now);
+            outcome.eligible = eligibility::of_devices(conn, &catalog, &changes, now)?;
             if dry_run {
                 return Ok((outcome, Vec::new()));
             }

@@ -4,7 +4,8 @@ use std::collections::HashMap;
 
 use callboard_policy::{
     decide::{self, Decision, Verdict},
-    device::{Absence, Contact},
+    device::{self, Absence, Contact, Device},
+    rhythm::Rhythm,
 };
 use callboard_proto::{
     admin::{Considered, Explanation},
@@ -15,7 +16,7 @@ use callboard_proto::{
 
 use super::{
     App, Error, Result, bandwidth,
-    devices::{self, resolve},
+    devices::{self, LastContact, resolve},
     loads, rollouts,
 };
 use crate::db::{self, DbConn};
@@ -24,9 +25,11 @@ use crate::db::{self, DbConn};
 pub(crate) async fn explain(app: &App, reference: String) -> Result<Explanation> {
     let id = app.db.read(move |conn| Ok::<_, Error>(resolve(conn, &reference)?.device.id)).await?;
     let known = devices::known(app, id).await?.ok_or_else(|| Error::not_found("device", id))?;
-    let (now, last, snapshot) = (app.clock.now(), known.contact(), app.catalog());
+    let (last, snapshot) = (devices::last_contact_anywhere(app, &known).await?, app.catalog());
+    let now = app.clock.now();
     let device = &known.record.device;
-    let (last_seen, poll_interval) = (last.last_seen, app.poll_interval);
+    let (last_seen, poll_interval, expected_at) =
+        (last.last_seen, app.poll_interval, expected(app, device, &last, now));
     let absence = Absence::at(now, last_seen, poll_interval, last.absence);
     let (owed, works_on, free_bytes) = (last.owed, last.works_on, last.free_bytes);
     let contact = Contact { last_seen, absence, boot_changed: false, owed, poll_interval, works_on, free_bytes };
@@ -52,6 +55,8 @@ pub(crate) async fn explain(app: &App, reference: String) -> Result<Explanation>
     Ok(Explanation {
         device: device.name.clone(),
         now,
+        last_seen,
+        expected_at,
         next: decision.reason,
         next_check_in_s: u32::try_from(again).unwrap_or(u32::MAX),
         rollouts: rollouts.collect(),
@@ -59,6 +64,17 @@ pub(crate) async fn explain(app: &App, reference: String) -> Result<Explanation>
         agent_state: last.state,
         last_error: last.last_error,
     })
+}
+
+/// When its next check-in is to be expected, if it was ever seen and is still to come.
+fn expected(app: &App, device: &Device, last: &LastContact, now: Timestamp) -> Option<Timestamp> {
+    let last_seen = last.last_seen.filter(|_| !device.decommissioned)?;
+    let due = last.asks_again.unwrap_or(last_seen + app.poll_interval);
+    if now.since(last_seen) <= device::online_for(app.poll_interval) {
+        // One whose question waits for news is answered as soon as there is any.
+        return Some(due.max(now));
+    }
+    last.rhythm.unwrap_or_else(|| Rhythm::guess(device, now)).expects(due, now)
 }
 
 /// What the device reported of attempts that failed. Decisions do not look at it.

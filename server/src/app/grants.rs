@@ -10,14 +10,17 @@ use callboard_policy::{
     audience::Exclusion,
     decide::{Admission, Step},
     device::{Assignment, Device, Member},
-    guard::{self, Grant, Limits, Load},
+    guard::{self, Grant, HaltAction, Limits, Load},
     release::Release,
+    rollout::Plan,
 };
 use callboard_proto::{
     ids::{AssignmentId, RolloutId, SiteId},
     report::{Failure, FailureClass},
     time::Timestamp,
 };
+
+mod stranded;
 
 use super::{
     App, Error, Result,
@@ -45,6 +48,8 @@ struct Terms {
     grant: Grant,
     /// The site with which the device moves.
     moving: Option<SiteId>,
+    /// If it may have to be taken back.
+    undone: Option<Box<Plan>>,
 }
 
 /// Whether a step was taken.
@@ -67,7 +72,9 @@ pub(crate) async fn take(app: &App, basis: Basis, step: Step, wanted: Option<Wan
         limits: rollout.plan.limits,
         grant,
         moving: rollout.moving(&basis.device),
+        undone: goes_back(&rollout.plan).then(|| Box::new(rollout.plan.clone())),
     });
+    let root = app.newest_root();
     let above = app.second_person_above;
     app.db
         .write(move |conn| {
@@ -84,11 +91,19 @@ pub(crate) async fn take(app: &App, basis: Basis, step: Step, wanted: Option<Wan
             if let Some(denied) = terms.as_ref().map(|terms| denied(conn, &basis, terms)).transpose()?.flatten() {
                 return Ok(denied);
             }
+            if let (Step::GrantDownload { .. }, Some(terms), Some(root)) = (step, &terms, &root) {
+                stranded::warn(conn, root, &basis, terms)?;
+            }
             let catalog_changed = apply(conn, &basis, step, terms.as_ref())?;
             db::devices::touch(conn, basis.device.id, basis.now)?;
             Ok::<_, Error>(Outcome::Done { catalog_changed })
         })
         .await
+}
+
+/// Whether a halt brings devices back to something older.
+fn goes_back(plan: &Plan) -> bool {
+    plan.halt.iter().any(|rule| matches!(rule.action, HaltAction::RollBackTo(_)))
 }
 
 /// The last place may have been taken since the decision was made.

@@ -159,6 +159,8 @@ pub(crate) fn show(root: &PublishedRoot, published: &Published) -> Result<admin:
         min_floor: release.min_floor,
         requires_at_least: release.requires_at_least,
         requires: release.requires,
+        requires_agent: release.requires_agent,
+        not_after: release.not_after,
         kind: release.kind,
         channels: release.channels,
         hw: release.hw,

@@ -8,7 +8,7 @@ pub(crate) mod edit;
 pub(crate) mod forecast;
 pub(crate) mod members;
 pub(crate) mod preview;
-mod rolled_back;
+pub(crate) mod rolled_back;
 mod show;
 pub(crate) mod simulate;
 pub(crate) mod spec;

@@ -5,13 +5,13 @@ use callboard_policy::{
     site::{self, SiteState, Suspension},
 };
 use callboard_proto::{
-    admin::{self, BandwidthLimit, ImportSites, Imported, MAX_IMPORT, TradingHours},
+    admin::{self, BandwidthLimit, Eligible, ImportSites, Imported, MAX_IMPORT, TradingHours},
     problem::Code,
     time::Timestamp,
 };
 use chrono_tz::Tz;
 
-use super::{App, Because, Error, Result, devices, eligibility, rollouts};
+use super::{App, Because, Error, Result, assignments, devices, eligibility, rollouts};
 use crate::db::{self, DbConn, events::NewEvent, sites::Site};
 
 /// What a list may speak of.
@@ -161,10 +161,7 @@ async fn change(
             let mut site = old.clone();
             let event = f(conn, &mut site)?;
             if site != old {
-                db::sites::put(conn, &site)?;
-                touch_devices(conn, &site, now)?;
-                db::counters::bump_generation(conn)?;
-                db::events::insert(conn, now, &event)?;
+                write(conn, &site, &event, now)?;
             }
             Ok::<_, Error>(site)
         })
@@ -172,6 +169,14 @@ async fn change(
     app.forget_devices();
     app.reload_catalog().await?;
     Ok(site)
+}
+
+/// Writes a site that was changed.
+fn write(conn: &mut DbConn, site: &Site, event: &NewEvent, now: Timestamp) -> Result<()> {
+    db::sites::put(conn, site)?;
+    touch_devices(conn, site, now)?;
+    db::counters::bump_generation(conn)?;
+    Ok(db::events::insert(conn, now, event)?)
 }
 
 /// Holds every device of a site, or lifts the hold.
@@ -188,10 +193,10 @@ pub(crate) async fn hold(app: &App, operator: String, reference: String, hold: O
     .await
 }
 
-/// Suspends, activates or closes a site.
+/// Suspends or closes a site.
 pub(crate) async fn change_state(app: &App, reference: String, to: SiteState, because: Because) -> Result<Site> {
     let (now, reason) = (app.clock.now(), because.reason.trim().to_owned());
-    if reason.is_empty() && to != SiteState::Active {
+    if reason.is_empty() {
         return Err(Error::invalid(format!("reason is empty; say why the site is {}", to.as_str())));
     }
     change(app, reference, move |conn, site| {
@@ -203,23 +208,64 @@ pub(crate) async fn change_state(app: &App, reference: String, to: SiteState, be
             let devices = db::devices::of_site(conn, site)?;
             rollouts::members::leave(conn, &devices, now)?;
         }
-        site.suspension = match (site.state, to) {
-            (SiteState::Suspended, SiteState::Suspended) => site.suspension,
-            (_, SiteState::Suspended) => Some(Suspension { from: now, until: None }),
-            (SiteState::Suspended, _) => site.suspension.map(|last| Suspension { until: Some(now), ..last }),
-            _ => site.suspension,
-        };
-        let text = format!("site {} is {} {because}", site.id, to.as_str());
-        site.state = to;
-        site.state_reason = if to == SiteState::Active { String::new() } else { reason };
-        let kind = match to {
-            SiteState::Active => "site.activated",
-            SiteState::Suspended => "site.suspended",
-            SiteState::Closed => "site.closed",
-        };
-        Ok(NewEvent::general(kind, text))
+        *site = in_state(site.clone(), to, reason, now);
+        Ok(changed_state(site, &because))
     })
     .await
+}
+
+/// Activates a site, or only says for which rollouts its devices would be eligible then.
+pub(crate) async fn activate(
+    app: &App,
+    reference: String,
+    because: Because,
+    dry_run: bool,
+) -> Result<(Site, Vec<Eligible>)> {
+    let (now, catalog) = (app.clock.now(), app.catalog());
+    let activated = app
+        .db
+        .write(move |conn| {
+            let old = resolve(conn, &reference)?;
+            let site = in_state(old.clone(), SiteState::Active, String::new(), now);
+            if site == old {
+                return Ok((old, Vec::new()));
+            }
+            let eligible = eligibility::of_sites(conn, &catalog, &[(old.clone(), site.clone())], now)?;
+            if dry_run {
+                return Ok((old, eligible));
+            }
+            for device in db::devices::of_site(conn, &site)? {
+                assignments::come_back(conn, device, now)?;
+            }
+            let event = changed_state(&site, &because);
+            write(conn, &site, &event, now)?;
+            Ok::<_, Error>((site, eligible))
+        })
+        .await?;
+    if !dry_run {
+        app.forget_devices();
+        app.reload_catalog().await?;
+    }
+    Ok(activated)
+}
+
+fn in_state(site: Site, to: SiteState, state_reason: String, now: Timestamp) -> Site {
+    let suspension = match (site.state, to) {
+        (SiteState::Suspended, SiteState::Suspended) => site.suspension,
+        (_, SiteState::Suspended) => Some(Suspension { from: now, until: None }),
+        (SiteState::Suspended, _) => site.suspension.map(|last| Suspension { until: Some(now), ..last }),
+        _ => site.suspension,
+    };
+    Site { state: to, state_reason, suspension, ..site }
+}
+
+fn changed_state(site: &Site, because: &Because) -> NewEvent {
+    let kind = match site.state {
+        SiteState::Active => "site.activated",
+        SiteState::Suspended => "site.suspended",
+        SiteState::Closed => "site.closed",
+    };
+    NewEvent::general(kind, format!("site {} is {} {because}", site.id, site.state.as_str()))
 }
 
 /// A site as operators see it.

@@ -2,7 +2,9 @@
 
 use std::fmt::Write as _;
 
-use callboard_proto::admin::{Decommission, Device, EditLabels, Event, ImportDevice, Imported, Page, SetSerial};
+use callboard_proto::admin::{
+    Decommission, Device, EditLabels, Eligible, Event, ImportDevice, Imported, Page, SetSerial,
+};
 use ureq::http::Method;
 
 use super::{
@@ -229,11 +231,16 @@ fn details(device: &Device) -> String {
 /// One sentence, and one for each rollout that the change lets at more devices.
 pub(crate) fn imported(done: &Imported) -> String {
     let verb = if done.dry_run { "would be " } else { "" };
-    let mut text =
-        format!("{} {verb}created, {} {verb}updated, {} unchanged", done.created, done.updated, done.unchanged);
-    for one in &done.eligible {
-        let verb = if done.dry_run { "would become" } else { "became" };
-        let _ = write!(text, "\n{} devices {verb} eligible for the running rollout {}", one.devices, one.rollout);
-    }
-    text
+    let text = format!("{} {verb}created, {} {verb}updated, {} unchanged", done.created, done.updated, done.unchanged);
+    text + &eligible(&done.eligible, done.dry_run)
+}
+
+/// One line for each rollout that a change lets at more devices.
+pub(crate) fn eligible(eligible: &[Eligible], dry_run: bool) -> String {
+    let verb = if dry_run { "would become" } else { "became" };
+    let line = |one: &Eligible| {
+        let plural = if one.devices == 1 { "" } else { "s" };
+        format!("\n{} device{plural} {verb} eligible for rollout {}", one.devices, one.rollout)
+    };
+    eligible.iter().map(line).collect()
 }

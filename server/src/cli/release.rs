@@ -93,6 +93,8 @@ fn details(release: &Release) -> String {
         ("min floor", if release.min_floor > 0 { release.min_floor.to_string() } else { String::new() }),
         ("requires counter", table::or_empty(release.requires_at_least)),
         ("requires", build::required(&release.requires)),
+        ("requires agent", table::or_empty(release.requires_agent.as_ref())),
+        ("not after", table::or_empty(release.not_after)),
         ("kind", table::word(&release.kind)),
         ("channels", release.channels.join(", ")),
         ("hardware", release.hw.join(", ")),

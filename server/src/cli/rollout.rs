@@ -281,12 +281,14 @@ pub(crate) fn run(command: RolloutCommand, context: &Context) -> anyhow::Result<
 }
 
 fn create(name: Option<RolloutName>, spec: SpecArgs, start: bool, context: &Context) -> anyhow::Result<()> {
+    let written = spec.file.clone();
+    let told = |error| file::told(written.as_deref(), error);
     let spec = spec.build(name)?;
     let api = context.api()?;
-    let mut rollout: Rollout = api.post(&Path::new(["rollouts"]), &spec)?;
+    let mut rollout: Rollout = api.post(&Path::new(["rollouts"]), &spec).map_err(told)?;
     warn(&rollout.warnings);
     if start {
-        rollout = tell(&api, rollout.spec.name.as_str(), "start", &Because::default())?;
+        rollout = tell(&api, rollout.spec.name.as_str(), "start", &Because::default()).map_err(told)?;
         warn(&rollout.warnings);
     }
     show::value(context.format, &rollout, status::details)
@@ -295,7 +297,8 @@ fn create(name: Option<RolloutName>, spec: SpecArgs, start: bool, context: &Cont
 fn edit(rollout: Option<String>, path: &std::path::Path, reason: String, context: &Context) -> anyhow::Result<()> {
     let spec = file::read(path)?;
     let reference = rollout.unwrap_or_else(|| spec.name.to_string());
-    let rollout: Rollout = context.api()?.patch(&Path::new(["rollouts", &reference]), &EditRollout { spec, reason })?;
+    let edited = context.api()?.patch(&Path::new(["rollouts", &reference]), &EditRollout { spec, reason });
+    let rollout: Rollout = edited.map_err(|error| file::told(Some(path), error))?;
     warn(&rollout.warnings);
     show::value(context.format, &rollout, status::details)
 }
@@ -318,8 +321,10 @@ fn preview(rollout: Option<String>, spec: SpecArgs, context: &Context) -> anyhow
         let name = rollout.map(|name| name.parse::<RolloutName>()).transpose();
         let name = name.map_err(|error| BadInput(error.to_string()))?;
         // What does not exist yet needs no name, but the request does.
+        let written = spec.file.clone();
         let spec = spec.build(name.or_else(|| "preview".parse().ok()))?;
-        context.api()?.post(&Path::new(["rollouts", "preview"]), &spec)?
+        let seen = context.api()?.post(&Path::new(["rollouts", "preview"]), &spec);
+        seen.map_err(|error| file::told(written.as_deref(), error))?
     } else {
         let rollout =
             rollout.ok_or_else(|| BadInput::new("name a rollout, or describe one with --release or --file"))?;

@@ -1,6 +1,8 @@
 //! `callboard site`: where devices stand.
 
-use callboard_proto::admin::{ChangeSite, ImportSite, Page, SetBandwidth, SetTradingHours, Site};
+use callboard_proto::admin::{
+    ActivateSite, ChangeSite, ImportSite, Page, SetBandwidth, SetTradingHours, Site, SiteActivated,
+};
 use ureq::http::Method;
 
 use super::{
@@ -80,6 +82,9 @@ pub(crate) enum SiteCommand {
         /// Why, for the event log
         #[arg(long, default_value = "")]
         reason: String,
+        /// Only say for which rollouts its devices would be eligible
+        #[arg(long)]
+        dry_run: bool,
     },
     /// Close a site for good: its devices leave every rollout
     Close {
@@ -124,12 +129,19 @@ pub(crate) fn run(command: SiteCommand, context: &Context) -> anyhow::Result<()>
             shown(&site)
         }
         SiteCommand::Suspend { site, reason } => change(&site, "suspend", reason),
-        SiteCommand::Activate { site, reason } => change(&site, "activate", reason),
+        SiteCommand::Activate { site, reason, dry_run } => {
+            let done = api.post(&one(&site, &["activate"]), &ActivateSite { reason, dry_run })?;
+            show::value(context.format, &done, activated)
+        }
         SiteCommand::Close { site, reason } => change(&site, "close", reason),
         SiteCommand::Import(args) => {
             show::value(context.format, &import::run::<ImportSite>(&api, &args)?, device::imported)
         }
     }
+}
+
+fn activated(done: &SiteActivated) -> String {
+    format!("{}{}", details(&done.site), device::eligible(&done.eligible, done.dry_run))
 }
 
 fn list(sites: &[Site]) -> String {

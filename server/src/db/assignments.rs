@@ -1,8 +1,9 @@
 //! Assignments: one device in one rollout. Rows are made at the first grant.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use callboard_policy::{
+    assignment::is_failure,
     device::{Assignment, Deferral, Device},
     rhythm::Rhythm,
     timer,
@@ -14,14 +15,13 @@ use callboard_proto::{
     time::Timestamp,
 };
 use diesel::{
-    AsChangeset, BoolExpressionMethods as _, ExpressionMethods, Insertable, NullableExpressionMethods as _, QueryDsl,
-    QueryResult, Queryable,
+    AsChangeset, ExpressionMethods, Insertable, NullableExpressionMethods as _, QueryDsl, QueryResult, Queryable,
 };
 use roaring::RoaringBitmap;
 
 use super::{
     conn::{DbConn, execute, find, load},
-    penalties,
+    life, penalties,
     schema::{assignments, devices, releases, rollouts},
     types::{Ms, Sha, Uid, at_place, from_json, parse, place, to_i64, to_json, to_u32, to_u64},
 };
@@ -29,6 +29,9 @@ use super::{
 /// What of its release an assignment is read with.
 const OF_RELEASE: (releases::product, releases::epoch, releases::counter) =
     (releases::product, releases::epoch, releases::counter);
+
+/// Devices that one statement asks for: every one is a bind parameter.
+const AT_A_TIME: usize = 1000;
 
 /// An assignment with what only the registry needs.
 #[derive(Clone, Debug)]
@@ -40,6 +43,8 @@ pub(crate) struct Record {
     pub(crate) failure: Option<Failure>,
     /// Where the device stood when it was granted what it holds, or held last: one that moves keeps its place there.
     pub(crate) granted_site: Option<SiteId>,
+    /// It was cancelled because the device left, not because anybody wanted it.
+    pub(crate) departed: bool,
     pub(crate) updated_at: Timestamp,
     /// When the device is usually there, as far as its timers ask: any time, until one has gone off.
     pub(crate) rhythm: Rhythm,
@@ -64,6 +69,7 @@ struct Row {
     begun: i16,
     lapsed: i16,
     silent: i16,
+    departed: i16,
     deferred: Option<i16>,
     attention_since: Option<Ms>,
     _timer_at: Option<Ms>,
@@ -103,6 +109,7 @@ impl Row {
             seq: to_u32(self.seq),
             failure: self.failure.as_deref().map(from_json).transpose()?,
             granted_site: self.granted_site.as_deref().map(parse).transpose()?,
+            departed: self.departed != 0,
             updated_at: self.updated_at.into(),
             rhythm: Rhythm::ALWAYS,
         })
@@ -117,7 +124,7 @@ pub(super) fn column(state: AssignmentState) -> i16 {
 /// Reads a device's assignments into it, and the releases that rolled back on it. A device that was imaged anew, or has
 /// enrolled anew, has begun a new life.
 pub(super) fn attach(conn: &mut DbConn, device: &mut Device, imaged_at: Option<Timestamp>) -> QueryResult<()> {
-    let since = device.enrolled_at.max(imaged_at).unwrap_or_default();
+    let since = life::since(device.enrolled_at, imaged_at);
     let query = assignments::table
         .inner_join(releases::table)
         .filter(assignments::device_id.eq(Uid::from(device.id)))
@@ -148,14 +155,24 @@ pub(crate) fn of(conn: &mut DbConn, rollout: RolloutId, device: DeviceId) -> Que
     Ok(records(load(conn, query.select((assignments::all_columns, OF_RELEASE)))?)?.pop())
 }
 
-/// What is unfinished on a device, of whichever life: it may still hold something, or say something of it.
-pub(crate) fn unfinished(conn: &mut DbConn, device: DeviceId) -> QueryResult<Vec<Record>> {
-    let open =
-        AssignmentState::ALL.into_iter().filter(|state| !state.is_final() || *state == AssignmentState::TimedOut);
+/// What is unfinished on a device or has failed there, of whichever life: it may still hold something, or count.
+pub(crate) fn unsettled(conn: &mut DbConn, device: DeviceId) -> QueryResult<Vec<Record>> {
+    let unsettled = AssignmentState::ALL.into_iter().filter(|state| !state.is_final() || is_failure(*state));
     let query = assignments::table
         .inner_join(releases::table)
         .filter(assignments::device_id.eq(Uid::from(device)))
-        .filter(assignments::state.eq_any(open.map(column).collect::<Vec<_>>()));
+        .filter(assignments::state.eq_any(unsettled.map(column).collect::<Vec<_>>()));
+    records(load(conn, query.select((assignments::all_columns, OF_RELEASE)))?)
+}
+
+/// What a device that is in service was in when it left.
+pub(crate) fn departed(conn: &mut DbConn, device: DeviceId) -> QueryResult<Vec<Record>> {
+    let query = assignments::table
+        .inner_join(releases::table)
+        .inner_join(devices::table)
+        .filter(devices::decommissioned_at.is_null())
+        .filter(assignments::device_id.eq(Uid::from(device)))
+        .filter(assignments::departed.eq(1));
     records(load(conn, query.select((assignments::all_columns, OF_RELEASE)))?)
 }
 
@@ -224,18 +241,12 @@ pub(crate) fn failures(conn: &mut DbConn, rollout: RolloutId, limit: i64) -> Que
         .inner_join(devices::table)
         .filter(assignments::rollout_id.eq(Uid::from(rollout)))
         .filter(assignments::state.eq_any(states.to_vec()))
-        .filter(own_life().assume_not_null())
+        .filter(life::own_assignment().assume_not_null())
         .order((assignments::updated_at.desc(), assignments::id.desc()))
         .limit(limit)
         .select((assignments::all_columns, OF_RELEASE, devices::name));
     let rows: Vec<(Row, _, String)> = load(conn, query)?;
     rows.into_iter().map(|(row, release, name)| Ok((row.into_record(release)?, name))).collect()
-}
-
-/// Assignments of the life that a device leads now: one that enrolled anew began another one.
-#[diesel::dsl::auto_type(no_type_alias)]
-fn own_life() -> _ {
-    devices::enrolled_at.is_null().or(assignments::created_at.nullable().ge(devices::enrolled_at))
 }
 
 /// Numbers of the devices on which a rollout has succeeded, in the life that they lead now.
@@ -245,7 +256,7 @@ pub(crate) fn got(conn: &mut DbConn, rollout: RolloutId) -> QueryResult<RoaringB
         .filter(assignments::rollout_id.eq(Uid::from(rollout)))
         .filter(assignments::state.eq(column(AssignmentState::Succeeded)))
         .filter(devices::decommissioned_at.is_null())
-        .filter(own_life().assume_not_null())
+        .filter(life::own_assignment().assume_not_null())
         .select(devices::number);
     let numbers: Vec<i64> = load(conn, query)?;
     Ok(numbers.into_iter().map(to_u32).collect())
@@ -268,6 +279,46 @@ pub(crate) fn in_states(
         .order(assignments::id)
         .limit(limit);
     records(load(conn, query.select((assignments::all_columns, OF_RELEASE)))?)
+}
+
+/// A page of a rollout's assignments that are their devices' own, in the order of ids.
+pub(crate) fn own(conn: &mut DbConn, rollout: RolloutId, after: AssignmentId, limit: i64) -> QueryResult<Vec<Record>> {
+    let query = assignments::table
+        .inner_join(releases::table)
+        .inner_join(devices::table)
+        .filter(assignments::rollout_id.eq(Uid::from(rollout)))
+        .filter(life::own_assignment().assume_not_null())
+        .filter(assignments::id.gt(Uid::from(after)))
+        .order(assignments::id)
+        .limit(limit);
+    records(load(conn, query.select((assignments::all_columns, OF_RELEASE)))?)
+}
+
+/// How far a device is with a rollout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Standing {
+    pub(crate) state: AssignmentState,
+    /// It was cancelled because the device left.
+    pub(crate) departed: bool,
+}
+
+/// How far those of the devices are with a rollout that have begun with it in the life that they lead now.
+pub(crate) fn standings(conn: &mut DbConn, rollout: RolloutId, numbers: &[u32]) -> QueryResult<HashMap<u32, Standing>> {
+    let mut all = HashMap::new();
+    for numbers in numbers.chunks(AT_A_TIME) {
+        let query = assignments::table
+            .inner_join(devices::table)
+            .filter(assignments::rollout_id.eq(Uid::from(rollout)))
+            .filter(devices::number.eq_any(numbers.iter().copied().map(i64::from).collect::<Vec<_>>()))
+            .filter(life::own_assignment().assume_not_null())
+            .select((devices::number, assignments::state, assignments::departed));
+        let rows: Vec<(i64, i16, i16)> = load(conn, query)?;
+        for (number, state, departed) in rows {
+            let state = at_place(&AssignmentState::ALL, state, "assignment state")?;
+            all.insert(to_u32(number), Standing { state, departed: departed != 0 });
+        }
+    }
+    Ok(all)
 }
 
 /// Numbers of devices whose assignment in a rollout is in one of some states.
@@ -318,7 +369,7 @@ pub(crate) fn failing(
         .inner_join(devices::table)
         .inner_join(rollouts::table)
         .filter(assignments::attention_since.is_not_null())
-        .filter(own_life().assume_not_null())
+        .filter(life::own_assignment().assume_not_null())
         .filter(assignments::id.gt(Uid::from(after)))
         .order(assignments::id)
         .limit(limit)
@@ -387,6 +438,7 @@ struct Values {
     begun: i16,
     lapsed: i16,
     silent: i16,
+    departed: i16,
     deferred: Option<i16>,
     attention_since: Option<Ms>,
     timer_at: Option<Ms>,
@@ -409,6 +461,7 @@ impl Values {
             begun: one.begun.into(),
             lapsed: one.lapsed.into(),
             silent: one.silent.into(),
+            departed: (record.departed && one.state == AssignmentState::Cancelled).into(),
             deferred: one.deferred.map(|why| place(&Deferral::ALL, &why)),
             attention_since: one.attention_since.map(Ms::from),
             // Whoever changes an assignment sets its timer with it.

@@ -1,11 +1,12 @@
 //! Releases that rolled back on a device. It is not offered them again by any rollout, unless an operator asks for that.
 
 use callboard_proto::{digest::Digest, ids::DeviceId, time::Timestamp};
-use diesel::{ExpressionMethods, QueryDsl, QueryResult};
+use diesel::{ExpressionMethods, NullableExpressionMethods as _, QueryDsl, QueryResult};
 
 use super::{
     conn::{DbConn, execute, load},
-    schema::penalties,
+    life,
+    schema::{devices, penalties},
     types::{Ms, Sha, Uid},
 };
 
@@ -19,20 +20,17 @@ pub(super) fn of(conn: &mut DbConn, device: DeviceId, since: Timestamp) -> Query
     Ok(releases.into_iter().map(|release| release.0).collect())
 }
 
-/// Devices on which a release rolled back, and when, in the order of their ids.
-pub(crate) fn on(
-    conn: &mut DbConn,
-    release: Digest,
-    after: DeviceId,
-    limit: i64,
-) -> QueryResult<Vec<(DeviceId, Timestamp)>> {
+/// Devices on which a release rolled back in the life that they lead now, in the order of their ids.
+pub(crate) fn on(conn: &mut DbConn, release: Digest, after: DeviceId, limit: i64) -> QueryResult<Vec<DeviceId>> {
     let rows = penalties::table
+        .inner_join(devices::table)
         .filter(penalties::release.eq(Sha(release)))
         .filter(penalties::device_id.gt(Uid::from(after)))
+        .filter(life::own_penalty().assume_not_null())
         .order(penalties::device_id)
         .limit(limit);
-    let devices: Vec<(Uid, Ms)> = load(conn, rows.select((penalties::device_id, penalties::at)))?;
-    Ok(devices.into_iter().map(|(id, at)| (id.id(), at.into())).collect())
+    let devices: Vec<Uid> = load(conn, rows.select(penalties::device_id))?;
+    Ok(devices.into_iter().map(Uid::id).collect())
 }
 
 /// Writes down that a release rolled back.

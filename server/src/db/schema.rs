@@ -285,6 +285,7 @@ diesel::table! {
         begun -> SmallInt,
         lapsed -> SmallInt,
         silent -> SmallInt,
+        departed -> SmallInt,
         deferred -> Nullable<SmallInt>,
         attention_since -> Nullable<BigInt>,
         timer_at -> Nullable<BigInt>,
@@ -324,6 +325,7 @@ diesel::joinable!(devices -> sites (site_id));
 diesel::joinable!(assignments -> devices (device_id));
 diesel::joinable!(assignments -> releases (release));
 diesel::joinable!(assignments -> rollouts (rollout_id));
+diesel::joinable!(penalties -> devices (device_id));
 diesel::allow_tables_to_appear_in_same_query!(
     devices,
     sites,
@@ -332,5 +334,6 @@ diesel::allow_tables_to_appear_in_same_query!(
     rollouts,
     enrol_tokens,
     enrolments,
-    releases
+    releases,
+    penalties
 );

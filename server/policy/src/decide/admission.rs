@@ -48,7 +48,7 @@ pub(super) struct Admitted {
 pub(super) fn admitted(case: &Case<'_>, rollout: &Rollout, gate: Gate) -> Result<Admitted, Verdict> {
     let needed = needed(&rollout.plan, gate);
     let (openings, exempt) = openings(case, rollout, gate);
-    let opens = || openings.next(case.now, needed).map(|opening| opening.span());
+    let opens = || openings.next_until(rollout.plan.deadline, case.now, needed).map(|opening| opening.span());
     if let Some((freeze, span, zone)) = frozen(case, rollout, needed) {
         return Err(Verdict::Frozen { freeze, span, gate, opens: opens(), zone });
     }
@@ -154,13 +154,8 @@ pub(super) fn right(case: &Case<'_>, rollout: &Rollout) -> Option<Right> {
     let plan = &rollout.plan;
     let release = case.catalog.releases.get(&plan.release).filter(|_| plan.offline_activation)?;
     let (openings, _) = openings(case, rollout, Gate::Install);
-    let mut found = openings.next(case.now, plan.expected_install);
+    let found = openings.next_until(plan.deadline, case.now, plan.expected_install);
     let began = openings.began(case.now);
-    if let Some(deadline) = plan.deadline.filter(|deadline| *deadline > case.now) {
-        // From then on windows do not count.
-        let freed = Openings { windows: Restricting::default(), ..openings }.next(deadline, plan.expected_install);
-        found = [found, freed].into_iter().flatten().min_by_key(|opening| opening.start);
-    }
     let opening = found.filter(|opening| opening.start <= case.now + FORESEEN)?;
     let not_before = if opening.start > case.now { opening.start } else { began.max(rollout.begins_at())? };
     let closes = opening.end.map(|end| end - plan.expected_install);
@@ -182,10 +177,13 @@ pub(super) fn stretches(
     let loads = Loads::default();
     let case = Case::of(from, catalog, device, &contact, &loads);
     let openings = openings(&case, rollout, Gate::Install).0;
+    let plan = &rollout.plan;
+    let to = plan.ends_at.map_or(to, |ends| ends.min(to));
     let mut found = Vec::new();
     let mut at = rollout.begins_at().map_or(to, |begins| begins.max(from));
     while at < to && found.len() < most {
-        let Some(opening) = openings.next(at, rollout.plan.expected_install).filter(|one| one.start < to) else {
+        let next = openings.next_until(plan.deadline, at, plan.expected_install);
+        let Some(opening) = next.filter(|one| one.start < to) else {
             break;
         };
         let ends = opening.end.unwrap_or(to).min(to);

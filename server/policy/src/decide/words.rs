@@ -136,9 +136,11 @@ fn waiting(verdict: &Verdict, subject: &Subject<'_>) -> Option<String> {
         }
         Verdict::Full(full) => no_place(subject, full),
         Verdict::Paced(paced) => out_of_pace(paced),
-        Verdict::TimedOut => "the device went silent while it installed; a late report or a retry decides".to_owned(),
+        Verdict::TimedOut => {
+            format!("the device went silent while it installed{}; a late report or a retry decides", silence(subject))
+        }
         Verdict::TriedAgain { .. } => {
-            "the device went silent while it installed, and knows nothing of it now".to_owned()
+            format!("the device went silent while it installed{}, and knows nothing of it now", silence(subject))
         }
         _ => return None,
     })
@@ -220,10 +222,25 @@ fn out_of_pace(paced: Paced) -> String {
 }
 
 fn superseded(subject: &Subject<'_>) -> String {
-    match subject.other {
-        Some(other) => format!("rollout {} comes first for this product", other.plan.name),
-        None => "another rollout comes first for this product".to_owned(),
-    }
+    let Some(other) = subject.other else {
+        return "another rollout comes first for this product".to_owned();
+    };
+    let (first, own) = (other.plan.priority, subject.rollout.plan.priority);
+    let why = match (other.begins_at(), subject.rollout.begins_at()) {
+        _ if first != own => format!("its priority is {first}, and {own} here"),
+        (Some(later), Some(at)) if later != at => format!("both have priority {own}, and it began at {later}"),
+        _ => format!("both have priority {own}, and it is the newer one"),
+    };
+    format!("rollout {} comes first for this product ({why})", other.plan.name)
+}
+
+/// Since when it is silent, and what was taken of that.
+fn silence(subject: &Subject<'_>) -> String {
+    let Some(one) = subject.device.assignment(subject.rollout.id) else {
+        return String::new();
+    };
+    let timed_out = one.attention_since.map(|at| format!(", timed out at {at}")).unwrap_or_default();
+    format!(" (attempt {}, last heard of at {}{timed_out})", one.attempt, one.heard_at)
 }
 
 fn not_in_audience(subject: &Subject<'_>, left: bool) -> String {

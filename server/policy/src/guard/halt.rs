@@ -4,8 +4,8 @@
 //! writes a report, or that lets a timer go off, so that after it no device is granted anything any more.
 //!
 //! Devices are counted, not attempts. Completed are those that succeeded, failed, rolled back or timed out; those that
-//! were excluded, called off or enrolled anew are none of them. Failures that somebody acknowledged count for nothing, as
-//! they do for gates.
+//! were excluded or called off, and those that were taken out of service, enrolled anew or imaged anew, are none of them.
+//! Failures that somebody acknowledged count for nothing, as they do for gates.
 
 use callboard_proto::{ids::AssignmentId, instruction::Reason, state::AssignmentState, time::Timestamp};
 

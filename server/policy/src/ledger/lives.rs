@@ -1,10 +1,10 @@
 //! What becomes of devices themselves: they begin anew, or go for good.
 
-use callboard_proto::{ids::AssignmentId, state::AssignmentState, time::Timestamp};
+use callboard_proto::{state::AssignmentState, time::Timestamp};
 
 use super::{Ledger, Unit};
 use crate::{
-    assignment::{Event, IllegalTransition},
+    assignment::{Event, IllegalTransition, is_failure},
     audience::Exclusion,
     device::{Assignment, Member},
 };
@@ -42,8 +42,19 @@ impl Ledger {
     }
 
     fn leave(&mut self, now: Timestamp, unit: &mut Unit) -> Result<(), IllegalTransition> {
-        let open = |one: &&Assignment| !one.state.is_final() || one.state == AssignmentState::TimedOut;
-        let open: Vec<AssignmentId> = unit.device.assignments.iter().filter(open).map(|one| one.id).collect();
-        open.into_iter().try_for_each(|id| self.decided(now, unit, id, Event::Left))
+        let unsettled = |one: &&Assignment| !one.state.is_final() || is_failure(one.state);
+        let unsettled: Vec<_> =
+            unit.device.assignments.iter().filter(unsettled).map(|one| (one.id, one.rollout, one.state)).collect();
+        for (id, rollout, state) in unsettled {
+            // What became of a rollout that is over stays as it was.
+            let over = self.rollout(rollout).is_none_or(|rollout| !rollout.state.is_active());
+            match state {
+                AssignmentState::Failed | AssignmentState::RolledBack if over => {
+                    self.happen(now, unit, id, Event::Skipped)?;
+                }
+                _ => self.decided(now, unit, id, Event::Left)?,
+            }
+        }
+        Ok(())
     }
 }

@@ -3,7 +3,7 @@ use std::{sync::Arc, time::Duration};
 use super::*;
 use crate::{
     decide::{Step, decide},
-    fixture::{at, contact, installed, phase, release, rollout_id, spec, till},
+    fixture::{assignment, at, contact, installed, phase, release, rollout_id, spec, till},
     guard::Loads,
     rollout::{PolicyKind, RolloutState, Spec, WindowSpec},
     window::{Gates, Mode},
@@ -88,7 +88,29 @@ fn conflicts_say_who_would_come_first() {
     let preview = look(&progressive(), &others);
     let conflicts: Vec<_> =
         preview.conflicts.iter().map(|one| (one.rollout, one.superseded_by_this, one.devices.len())).collect();
-    assert_eq!(conflicts, [(rollout_id(3), false, 2), (rollout_id(2), true, 18)]);
+    assert_eq!(conflicts, [(rollout_id(3), false, 2), (rollout_id(2), true, 17)], "one of them can have neither");
+}
+
+#[test]
+fn who_is_through_with_another_rollout_is_not_in_common() {
+    let plan = Spec { release: release("2.3.0", 23).digest, ..spec() }.plan().expect("a plan");
+    let started_at = Some(at("2026-11-20T00:00:00Z"));
+    let other = Rollout { state: RolloutState::Running, started_at, ..Rollout::draft(rollout_id(2), plan) };
+    let others = Catalog::new(1, vec![other], [release("2.3.0", 23)]);
+    let states =
+        [AssignmentState::Failed, AssignmentState::Cancelled, AssignmentState::Staged, AssignmentState::TimedOut];
+    let fleet: Vec<Device> = (0..5)
+        .map(|n| {
+            let mut device = till(n);
+            let state = usize::try_from(n).ok().and_then(|n| states.get(n).copied());
+            device.assignments.extend(state.map(|state| assignment(rollout_id(2), &release("2.3.0", 23), state)));
+            device
+        })
+        .collect();
+    let fleet: Vec<(&Device, Seen)> = fleet.iter().map(|device| (device, seen(0))).collect();
+    let plan = progressive().plan().expect("a plan");
+    let preview = preview(at("2026-11-23T12:00:00Z"), rollout_id(1), &plan, &release("2.2.0", 22), &fleet, &others);
+    assert_eq!(preview.conflicts[0].devices, [till(2).id, till(3).id, till(4).id]);
 }
 
 #[test]

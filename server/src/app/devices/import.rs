@@ -4,9 +4,15 @@
 //! the run finds. A name says which device is meant. A serial number never moves from one device to another here, and
 //! one that has enrolled never gets another: who holds the machine may not be who is meant.
 
-use std::{collections::BTreeSet, fmt::Write as _};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+};
 
-use callboard_policy::device::Device;
+use callboard_policy::{
+    device::Device,
+    site::{SiteRules, SiteState},
+};
 use callboard_proto::{
     admin::{ImportDevice, ImportDevices, Imported, MAX_IMPORT},
     check_in::Installed,
@@ -15,9 +21,12 @@ use callboard_proto::{
 };
 use uuid::Uuid;
 
-use super::{edited, serial};
+use super::{edited, serial, standing_at};
 use crate::{
-    app::{App, Error, Result, eligibility},
+    app::{
+        App, Error, Result, assignments,
+        eligibility::{self, Change},
+    },
     db::{
         self, DbConn,
         devices::{NewDevice, Record},
@@ -43,6 +52,14 @@ struct Update {
     after: Device,
 }
 
+impl Update {
+    /// Whether it moves away from a closed site.
+    fn reopens(&self) -> bool {
+        let closed = |device: &Device| device.site_rules.state == SiteState::Closed;
+        closed(&self.before) && !closed(&self.after)
+    }
+}
+
 /// Takes all devices of the list, or none.
 pub(crate) async fn import(app: &App, import: ImportDevices) -> Result<Imported> {
     check(&import)?;
@@ -58,17 +75,28 @@ pub(crate) async fn import(app: &App, import: ImportDevices) -> Result<Imported>
                 db::devices::insert(conn, &plan.new, now)?;
                 for update in &plan.updated {
                     db::devices::update_imported(conn, update.wanted.id, &update.wanted, now)?;
+                    if update.reopens() {
+                        assignments::come_back(conn, update.wanted.id, now)?;
+                    }
                     changed.push(update.wanted.id);
                 }
                 let text = format!("{created} devices were imported, {updated} changed");
                 db::events::insert(conn, now, &NewEvent::general("device.imported", text))?;
             }
-            let pairs: Vec<_> = plan.updated.into_iter().map(|update| (update.before, update.after)).collect();
-            let eligible = eligibility::of_devices(&catalog, &pairs, now);
+            let created_ones = plan.new.iter().map(|new| made(conn, new)).collect::<Result<Vec<_>>>()?;
+            let updated_ones = plan.updated.into_iter();
+            let changes: Vec<Change> = updated_ones
+                .map(|update| Change { before: Some(update.before), after: update.after })
+                .chain(created_ones)
+                .collect();
+            let eligible = eligibility::of_devices(conn, &catalog, &changes, now)?;
             Ok::<_, Error>((Imported { created, updated, unchanged: plan.unchanged, dry_run, eligible }, changed))
         })
         .await?;
-    changed.into_iter().for_each(|id| app.forget_device(id));
+    if !changed.is_empty() {
+        changed.into_iter().for_each(|id| app.forget_device(id));
+        app.refresh_catalog().await?;
+    }
     Ok(outcome)
 }
 
@@ -159,6 +187,38 @@ impl Plan {
         self.updated.push(Update { wanted, before: old.device, after });
         Ok(())
     }
+}
+
+/// A device that is new, as it will stand there before it has said anything.
+fn made(conn: &mut DbConn, new: &NewDevice) -> Result<Change> {
+    let site = match &new.site {
+        Some(id) => db::sites::get(conn, id)?,
+        None => None,
+    };
+    let device = Device {
+        id: new.id,
+        // No set of members has it.
+        number: u32::MAX,
+        name: new.name.clone(),
+        site: None,
+        site_tz: None,
+        site_rules: SiteRules::default(),
+        labels: BTreeMap::new(),
+        hw: String::new(),
+        arch: String::new(),
+        agent: String::new(),
+        tz: None,
+        channels: Vec::new(),
+        installed: new.installed.clone(),
+        attributes: BTreeMap::new(),
+        enrolled_at: None,
+        decommissioned: false,
+        held: None,
+        assignments: Vec::new(),
+        bad_releases: Vec::new(),
+        member_of: Vec::new(),
+    };
+    Ok(Change { before: None, after: standing_at(device, &new.labels, site.as_ref())? })
 }
 
 fn wanted(conn: &mut DbConn, device: ImportDevice) -> Result<NewDevice> {

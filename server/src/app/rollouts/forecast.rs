@@ -3,7 +3,7 @@
 use callboard_policy::{
     catalog::Catalog,
     decide::stretches,
-    forecast::{self, Basis, Forecast, LOOK_AHEAD, LOOK_BACK, Left},
+    forecast::{self, Basis, Forecast, Gates, LOOK_AHEAD, LOOK_BACK, Left},
     rhythm::Rhythm,
     rollout::{Rollout, RolloutState},
 };
@@ -15,10 +15,10 @@ use callboard_proto::{
 };
 use roaring::RoaringBitmap;
 
-use super::resolve;
+use super::{resolve, spec};
 use crate::{
     app::{App, Result},
-    db::{self, DbConn, rollouts::Record},
+    db::{self, DbConn, phases::Phase, rollouts::Record},
 };
 
 /// Devices that are looked at: the reach of a percent is within what is said anyhow.
@@ -42,7 +42,12 @@ pub(crate) async fn forecast(app: &App, reference: String) -> Result<admin::Fore
             };
             let hours = db::hours::of(conn, record.id, now, LOOK_BACK)?;
             let sample = sample(conn, &record, &snapshot.catalog, (open, unreached), now)?;
-            Ok(match forecast::forecast(&Basis { now, since, hours: &hours, left, sample: &sample }) {
+            let plan = spec::plan(&record.spec, record.release)?;
+            let times = record.phases.get(record.open_phase).map(Phase::times).unwrap_or_default();
+            let of_phases: Vec<u32> =
+                record.phases.iter().map(|phase| phase.counts.open() + phase.counts.unreached).collect();
+            let gates = Gates::ahead(&plan.phases, record.open_phase, times, &of_phases, now);
+            Ok(match forecast::forecast(&Basis { now, since, hours: &hours, left, sample: &sample, gates }) {
                 Forecast::Between { from, to, basis } => said(Some(from), to, basis),
                 Forecast::NotEnough(why) => said(None, None, why),
                 Forecast::Done => said(None, None, "nothing is left to do".to_owned()),

@@ -2,11 +2,18 @@
 
 use std::collections::HashMap;
 
-use callboard_policy::{device::Device, forecast::LOOK_AHEAD, preview, rollout::RolloutState, selector::Seen};
+use callboard_policy::{
+    device::Device,
+    forecast::LOOK_AHEAD,
+    preview,
+    release::Release,
+    rollout::{Rollout, RolloutState},
+    selector::Seen,
+};
 use callboard_proto::{
-    admin::{Eligible, Incompatible, Preview, PreviewPhase, PreviewZone, RolloutSpec},
+    admin::{ComesFirst, Incompatible, Preview, PreviewConflict, PreviewPhase, PreviewZone, RolloutSpec},
     digest::Digest,
-    ids::{DeviceId, DeviceName, RolloutId},
+    ids::{AssignmentId, DeviceId, DeviceName, RolloutId},
     time::Timestamp,
 };
 use uuid::Uuid;
@@ -24,38 +31,61 @@ use crate::{
 
 /// Device names and reasons shown at most; the counts are exact.
 const SHOWN: usize = 1000;
+/// Assignments that are read at a time.
+const STEP: i64 = 5000;
 
 /// Of a rollout that does not exist yet. Phases of percents are drawn anew when it is made: the counts stand, the
 /// devices may be others.
 pub(crate) async fn of_spec(app: &App, wanted: RolloutSpec) -> Result<Preview> {
     preview(app, move |conn| {
         let release = releases::resolve(conn, &wanted.release)?.sha256;
-        Ok((RolloutId::from_uuid(Uuid::now_v7()), wanted, release, RolloutState::Draft))
+        Ok(Subject { id: RolloutId::from_uuid(Uuid::now_v7()), spec: wanted, release, state: RolloutState::Draft })
     })
     .await
 }
 
-/// Of a draft: starting it now gives exactly these phases.
+/// Of a draft: starting it now gives exactly these phases. One that was started has phases already, and says so.
 pub(crate) async fn of_rollout(app: &App, reference: String) -> Result<Preview> {
     preview(app, move |conn| {
         let record = resolve(conn, &reference)?;
-        Ok((record.id, record.spec, record.release, record.state))
+        Ok(Subject { id: record.id, spec: record.spec, release: record.release, state: record.state })
     })
     .await
 }
 
-async fn preview(
-    app: &App,
-    subject: impl FnOnce(&mut DbConn) -> Result<(RolloutId, RolloutSpec, Digest, RolloutState)> + Send + 'static,
-) -> Result<Preview> {
+/// What is previewed.
+struct Subject {
+    id: RolloutId,
+    spec: RolloutSpec,
+    release: Digest,
+    state: RolloutState,
+}
+
+impl Subject {
+    /// That this is not what became of it.
+    fn doubt(&self) -> Option<String> {
+        let Self { spec: RolloutSpec { name, .. }, state, .. } = self;
+        let started = *state != RolloutState::Draft;
+        started.then(|| {
+            format!(
+                "rollout {name} is {}: this is what would come of it if it was started now; its own phases were fixed \
+                 when it started",
+                state.as_str()
+            )
+        })
+    }
+}
+
+async fn preview(app: &App, subject: impl FnOnce(&mut DbConn) -> Result<Subject> + Send + 'static) -> Result<Preview> {
     let (context, snapshot, above) = (app.selector_context(), app.catalog(), app.second_person_above);
     let root = targets::root(app)?;
     crate::app::presence::flush(app).await?;
     app.db
         .read(move |conn| {
-            let (id, wanted, digest, state) = subject(conn)?;
-            let mut checked = targets::check(conn, &root, &wanted, digest)?;
-            if state == RolloutState::Draft {
+            let subject = subject(conn)?;
+            let (id, digest) = (subject.id, subject.release);
+            let mut checked = targets::check(conn, &root, &subject.spec, digest)?;
+            if subject.state == RolloutState::Draft {
                 check_times(&checked.plan, context.now)?;
             }
             let selector = checked.plan.selector.clone();
@@ -73,17 +103,20 @@ async fn preview(
             })?;
             checked.refuse_stranded()?;
             let Checked { plan, release, .. } = checked;
+            attach_assignments(conn, &mut fleet, preview::rivals(id, &release, &snapshot.catalog))?;
             let borrowed: Vec<(&Device, Seen)> = fleet.iter().map(|(device, seen)| (device, *seen)).collect();
             let found = preview::preview(context.now, id, &plan, &release, &borrowed, &snapshot.catalog);
             let names: HashMap<DeviceId, &DeviceName> =
                 fleet.iter().map(|(device, _)| (device.id, &device.name)).collect();
             let named = |id: &DeviceId| names.get(id).map(|name| (*name).clone());
             let mut warnings = doubts::of(conn, &plan, &context)?;
+            warnings.extend(subject.doubt());
             warnings.extend(found.doubts.iter().cloned());
             warnings.extend(above.and_then(|above| second_person(found.matching, above)));
             let conflicts = found.conflicts.iter().filter_map(|conflict| {
                 let rollout = snapshot.catalog.rollout(conflict.rollout)?.plan.name.clone();
-                Some(Eligible { rollout, devices: u64::try_from(conflict.devices.len()).ok()? })
+                let comes_first = if conflict.superseded_by_this { ComesFirst::This } else { ComesFirst::Other };
+                Some(PreviewConflict { rollout, devices: count(conflict.devices.len()), comes_first })
             });
             Ok(Preview {
                 at: context.now,
@@ -102,6 +135,31 @@ async fn preview(
             })
         })
         .await
+}
+
+/// Reads what devices have of other rollouts into them.
+fn attach_assignments<'a>(
+    conn: &mut DbConn,
+    fleet: &mut [(Device, Seen)],
+    rivals: impl Iterator<Item = (&'a Rollout, &'a Release)>,
+) -> Result<()> {
+    let places: HashMap<DeviceId, usize> =
+        fleet.iter().enumerate().map(|(place, (device, _))| (device.id, place)).collect();
+    for (other, _) in rivals {
+        let mut after = AssignmentId::from_uuid(Uuid::nil());
+        loop {
+            let page = db::assignments::own(conn, other.id, after, STEP)?;
+            let Some(last) = page.last() else { break };
+            after = last.assignment.id;
+            for record in page {
+                let place = places.get(&record.device).and_then(|place| fleet.get_mut(*place));
+                if let Some((device, _)) = place {
+                    device.assignments.push(record.assignment);
+                }
+            }
+        }
+    }
+    Ok(())
 }
 
 /// What the start will ask for.
@@ -138,5 +196,10 @@ fn zone(one: &preview::ZoneOpening, now: Timestamp) -> PreviewZone {
 
 fn show_phase(phase: &preview::PhasePreview, names: &HashMap<DeviceId, &DeviceName>) -> PreviewPhase {
     let devices = phase.devices.iter().filter_map(|id| names.get(id).map(|name| (*name).clone()));
-    PreviewPhase { name: phase.name.clone(), size: count(phase.devices.len()), devices: devices.take(SHOWN).collect() }
+    PreviewPhase {
+        name: phase.name.clone(),
+        size: count(phase.devices.len()),
+        online: count(phase.online),
+        devices: devices.take(SHOWN).collect(),
+    }
 }

@@ -1,12 +1,11 @@
 //! Devices on which a release rolled back before: it is not offered to them again, so they are nobody's canaries.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 
 use callboard_policy::device::Device;
 use callboard_proto::{
     digest::Digest,
     ids::{DeviceId, Id},
-    time::Timestamp,
 };
 use uuid::Uuid;
 
@@ -18,20 +17,20 @@ use crate::{
 /// Rows that are read at a time.
 const STEP: i64 = 5000;
 
-/// Where a release rolled back, and when.
-pub(super) struct RolledBack {
+/// Where a release rolled back.
+pub(crate) struct RolledBack {
     release: Digest,
-    devices: HashMap<DeviceId, Timestamp>,
+    devices: HashSet<DeviceId>,
 }
 
 impl RolledBack {
     /// Looks up all devices.
-    pub(super) fn of(conn: &mut DbConn, release: Digest) -> Result<Self> {
-        let mut devices = HashMap::new();
+    pub(crate) fn of(conn: &mut DbConn, release: Digest) -> Result<Self> {
+        let mut devices = HashSet::new();
         let mut after = Id::from_uuid(Uuid::nil());
         loop {
             let page = db::penalties::on(conn, release, after, STEP)?;
-            let Some((last, _)) = page.last() else {
+            let Some(last) = page.last() else {
                 return Ok(Self { release, devices });
             };
             after = *last;
@@ -39,9 +38,14 @@ impl RolledBack {
         }
     }
 
-    /// Tells a device that was read without it. What was before it enrolled anew does not count.
+    /// Whether it rolled back there.
+    pub(crate) fn has(&self, device: DeviceId) -> bool {
+        self.devices.contains(&device)
+    }
+
+    /// Tells a device that was read without it.
     pub(super) fn note(&self, device: &mut Device) {
-        if self.devices.get(&device.id).is_some_and(|at| *at >= device.enrolled_at.unwrap_or_default()) {
+        if self.has(device.id) {
             device.bad_releases.push(self.release);
         }
     }

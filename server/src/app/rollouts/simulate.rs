@@ -185,16 +185,13 @@ fn attach_assignments(
 ) -> Result<()> {
     let mut after = AssignmentId::from_uuid(Uuid::nil());
     loop {
-        let page = db::assignments::list(conn, rollout, None, after, STEP)?;
-        let Some((last, _)) = page.last() else { return Ok(()) };
+        let page = db::assignments::own(conn, rollout, after, STEP)?;
+        let Some(last) = page.last() else { return Ok(()) };
         asked(place)?;
         after = last.assignment.id;
-        for (record, _) in page {
+        for record in page {
             let Some(unit) = fleet.get_mut(&record.device) else { continue };
-            // What a device had before it enrolled anew is not its own.
-            if record.assignment.offered_at >= unit.device.enrolled_at.unwrap_or_default() {
-                unit.put(record.assignment, Row { seq: record.seq, granted_site: record.granted_site });
-            }
+            unit.put(record.assignment, Row { seq: record.seq, granted_site: record.granted_site });
         }
     }
 }

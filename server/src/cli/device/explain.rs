@@ -14,6 +14,8 @@ pub(super) fn sentences(explained: &Explanation) -> String {
     let mut text = table::fields([
         ("device", explained.device.to_string()),
         ("at", explained.now.to_string()),
+        ("last seen", explained.last_seen.map_or_else(|| "never".to_owned(), |at| at.to_string())),
+        ("expected", expected(explained)),
         ("next", format!("{} ({})", explained.next.text, explained.next.code)),
         ("asks again", format!("{} s later", explained.next_check_in_s)),
         ("agent", explained.agent_state.map(|state| table::word(&state)).unwrap_or_default()),
@@ -35,4 +37,14 @@ pub(super) fn sentences(explained: &Explanation) -> String {
         write!(text, "\n\n{}", table::list(["ROLLOUT", "ASSIGNMENT", "RULE", "WHY"], rows))
     };
     text
+}
+
+/// When it asks next, as far as that can be known.
+fn expected(explained: &Explanation) -> String {
+    match explained.expected_at {
+        Some(at) if at < explained.now => format!("overdue since {at}"),
+        Some(at) if at == explained.now => "now".to_owned(),
+        Some(at) => at.to_string(),
+        None => String::new(),
+    }
 }

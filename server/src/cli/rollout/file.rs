@@ -9,6 +9,10 @@ use toml::{Table, Value};
 
 use crate::cli::exit::BadInput;
 
+mod place;
+
+pub(super) use place::told;
+
 /// Reads a file whose name ends in `.toml` or `.json`; `-` is TOML from standard input.
 pub(super) fn read(file: &Path) -> anyhow::Result<RolloutSpec> {
     let name = file.display();

@@ -11,7 +11,7 @@ use callboard_proto::{
     time::Timestamp,
 };
 
-use super::spec::SpecArgs;
+use super::{file, spec::SpecArgs};
 use crate::cli::{Context, api::Path, duration, exit::BadInput, show, table};
 
 /// What nobody can know.
@@ -77,9 +77,11 @@ pub(super) fn run(
     }
     // What does not exist yet needs no name, but the request does.
     let name = if spec.file.is_some() { name } else { name.or_else(|| "simulated".parse().ok()) };
+    let written = spec.file.clone();
     let rollout = spec.build(name)?;
     let asked = Simulate { rollout, assume: args.assume()? };
-    let simulation: Simulation = context.api()?.post(&Path::new(["rollouts", "simulate"]), &asked)?;
+    let played = context.api()?.post(&Path::new(["rollouts", "simulate"]), &asked);
+    let simulation: Simulation = played.map_err(|error| file::told(written.as_deref(), error))?;
     if let Some(file) = &args.svg {
         let picture = svg::draw(&asked.rollout.name, &simulation);
         std::fs::write(file, picture).with_context(|| format!("failed to write the picture {}", file.display()))?;

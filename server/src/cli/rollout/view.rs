@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use callboard_proto::{
-    admin::{Assignment, Counts, Preview, PreviewZone, Rollout},
+    admin::{Assignment, ComesFirst, Counts, Preview, PreviewZone, Rollout},
     ids::DeviceName,
     time::Timestamp,
 };
@@ -63,9 +63,12 @@ pub(super) fn preview(preview: &Preview) -> String {
         ("incompatible", preview.incompatible.to_string()),
         ("not yet reported", preview.unreported.to_string()),
     ]);
-    let phases = preview.phases.iter().map(|phase| [phase.name.clone(), phase.size.to_string(), some(&phase.devices)]);
+    let phases = preview
+        .phases
+        .iter()
+        .map(|phase| [phase.name.clone(), phase.size.to_string(), phase.online.to_string(), some(&phase.devices)]);
     // Writing to a String cannot fail.
-    let _ = write!(text, "\n\n{}", table::list(["PHASE", "SIZE", "DEVICES"], phases));
+    let _ = write!(text, "\n\n{}", table::list(["PHASE", "SIZE", "ONLINE", "DEVICES"], phases));
     let held_back = |one: &&PreviewZone| {
         one.never > 0 || one.first_closes_at.is_some() || one.last_opens_at.is_some_and(|last| last > preview.at)
     };
@@ -82,8 +85,14 @@ pub(super) fn preview(preview: &Preview) -> String {
         let _ = write!(text, "\n\n{}", table::list(["INCOMPATIBLE", "WHY"], rows));
     }
     if !preview.conflicts.is_empty() {
-        let rows = preview.conflicts.iter().map(|one| [one.rollout.to_string(), one.devices.to_string()]);
-        let _ = write!(text, "\n\n{}", table::list(["CONFLICTS WITH", "DEVICES IN COMMON"], rows));
+        let rows = preview.conflicts.iter().map(|one| {
+            let first = match one.comes_first {
+                ComesFirst::This => "this one".to_owned(),
+                ComesFirst::Other => one.rollout.to_string(),
+            };
+            [one.rollout.to_string(), one.devices.to_string(), first]
+        });
+        let _ = write!(text, "\n\n{}", table::list(["CONFLICTS WITH", "DEVICES IN COMMON", "COMES FIRST"], rows));
     }
     text
 }

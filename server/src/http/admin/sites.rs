@@ -3,7 +3,9 @@
 use actix_web::web::{Data, Json, Path, Query};
 use callboard_policy::{device as policy, site::SiteState};
 use callboard_proto::{
-    admin::{ChangeSite, Hold, ImportSites, Imported, Page, SetBandwidth, SetTradingHours, Site},
+    admin::{
+        ActivateSite, ChangeSite, Hold, ImportSites, Imported, Page, SetBandwidth, SetTradingHours, Site, SiteActivated,
+    },
     problem::Problem,
 };
 
@@ -111,14 +113,17 @@ pub(crate) async fn suspend(
 
 /// Lets rollouts at a suspended or closed site again.
 #[utoipa::path(post, path = "/sites/{site}/activate", tag = "sites", params(("site" = String, Path)),
-    request_body = ChangeSite, responses((status = 200, body = Site), (status = 404, body = Problem)))]
+    request_body = ActivateSite, responses((status = 200, body = SiteActivated), (status = 404, body = Problem)))]
 pub(crate) async fn activate(
     operator: Operator,
     app: Data<App>,
     path: Path<String>,
-    body: Body<ChangeSite>,
-) -> ApiResult<Json<Site>> {
-    change(operator, &app, path, body, SiteState::Active).await
+    body: Body<ActivateSite>,
+) -> ApiResult<Json<SiteActivated>> {
+    let ActivateSite { reason, dry_run } = body.into_inner();
+    let because = app::Because { operator: operator.name, reason };
+    let (site, eligible) = app::sites::activate(&app, path.into_inner(), because, dry_run).await?;
+    Ok(Json(SiteActivated { site: app::sites::show(&app, site), dry_run, eligible }))
 }
 
 /// Closes a site: its devices leave every rollout.
