@@ -29,7 +29,7 @@ fn routes(before: &str) -> Vec<String> {
 fn every_device_route_but_enrolment_and_trust_wants_a_certificate() {
     on_both(|server| {
         let paths: Vec<String> = routes("resource(\"").into_iter().filter(|path| path.starts_with("/v1/")).collect();
-        assert_eq!(paths.len(), 8, "{paths:?}: is the new route in this test?");
+        assert_eq!(paths.len(), 9, "{paths:?}: is the new route in this test?");
         for path in paths {
             let free = path == paths::ENROL || path.starts_with("/v1/trust/");
             let mut asked_for = 0;

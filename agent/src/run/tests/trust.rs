@@ -568,10 +568,8 @@ fn a_head_with_a_lower_serial_or_the_same_with_other_contents_is_not_taken() {
         let kept = std::fs::read(scene.world.state_dir.head()).expect("kept");
         assert_eq!(Some(kept.clone()), scene.server().head, "the bytes received");
         for (serial, told) in [(4, 6), (5, 7)] {
-            let mut server = scene.server();
-            server.publish_head(serial, |head| head.expires = testing::NOW + 30 * DAY);
-            server.head_serial = Some(told);
-            drop(server);
+            scene.server().publish_head(serial, |head| head.expires = testing::NOW + 30 * DAY);
+            scene.server().head_serial = Some(told);
             scene.interval().await;
             assert_eq!(std::fs::read(scene.world.state_dir.head()).expect("kept"), kept, "serial {serial}");
         }
