@@ -27,7 +27,7 @@ BODY = {"root": 65536, "release": 65536, "head": 65536, "instruction": 16384}
 FIELDS = {
     "root": "v issued_at version expires keys roles servers",
     "release": "v issued_at product version epoch counter min_floor channels hw not_after kind advisory requires_agent "
-    "requires_at_least installer restart payloads",
+    "requires_at_least requires installer restart payloads",
     "head": "v issued_at serial epoch expires products",
     "instruction": "v issued_at device_id nonce request_sha256 server_time action reason release_sha256 assignment_id "
     "attempt not_before not_after offline_activation activate_on allow_downgrade max_bytes_per_s next_checkin_s "

@@ -131,6 +131,7 @@ fn certificates_of_after_the_backup_are_taken_and_older_and_foreign_ones_are_not
         server.advance(DAY);
         let mut last = renewed(server, &mut next);
         last.check_in();
+        imported.follow(server);
         let mut imported_again = renewed(server, &mut imported);
         imported_again.check_in();
         fs::rename(server.home().join("lost"), server.home().join("lost-first")).unwrap();

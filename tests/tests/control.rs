@@ -226,7 +226,10 @@ fn a_downgrade_needs_to_be_meant() {
         }
         server.roll_out(&rollout("up", "pos-app@2.0.0", &json!({ "audience": "frozen" })));
         device.settle(Health::Good);
-        server.roll_out(&rollout("down", "pos-app@1.9.0", &json!({ "audience": "frozen" })));
+        server.api().post::<Value>("rollouts", &rollout("down", "pos-app@1.9.0", &json!({ "audience": "frozen" })));
+        let down = server.api().try_post("rollouts/down/start", &json!({}));
+        refused(&down, Code::Invalid, "no device that all matches can have it (1 downgrade)");
+        server.roll_out(&rollout("live", "pos-app@1.9.0", &json!({})));
         assert_eq!(device.check_in().action, Action::None);
         server.roll_out(&rollout("meant", "pos-app@1.9.0", &json!({ "audience": "frozen", "allow_downgrade": true })));
         let offer = device.obey(Health::Good);

@@ -81,7 +81,7 @@ fn a_release_waits_for_the_other_products_that_it_needs() {
         assert_eq!((old.version_of("os"), old.version_of("pos-app")), (Some("13.0"), Some("3.0")));
         assert_eq!(server.rollout("app").phases[0].counts.succeeded, 2);
         let listed: admin::Release = server.api().get("releases/pos-app@3.0");
-        assert_eq!(listed.requires, [needs.clone()]);
+        assert_eq!(listed.requires, std::slice::from_ref(&needs));
     });
 }
 

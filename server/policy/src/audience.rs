@@ -188,7 +188,7 @@ pub fn assign(rollout: RolloutId, phases: &[Phase], candidates: impl IntoIterato
             (None, None) => {}
         }
     }
-    ranked.sort_by(|a, b| (a.0, a.1).cmp(&(b.0, b.1)));
+    ranked.sort_by_key(|unit| (unit.0, unit.1));
     deal(phases, &ranked, &mut numbers);
     let mut excluded: BTreeMap<Exclusion, Vec<u32>> = BTreeMap::new();
     for one in &candidates {

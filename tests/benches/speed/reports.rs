@@ -78,9 +78,9 @@ pub(crate) fn reports(bench: &Bench) -> anyhow::Result<()> {
             "  {registered:>9} registered: {us:>5.0} us of a processor each, {per_s:>6.0} /s, {each:.1} statements"
         );
     }
-    for peer in 1..REGISTERED.len() {
+    for (peer, registered) in REGISTERED.iter().enumerate().skip(1) {
         let ratio = rounds.ratio(peer, 0, Sample::us);
-        println!("  cost with {} : with {}   {ratio:.2}", REGISTERED[peer], REGISTERED[0]);
+        println!("  cost with {registered} : with {}   {ratio:.2}", REGISTERED[0]);
     }
     Ok(())
 }

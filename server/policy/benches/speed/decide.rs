@@ -10,7 +10,7 @@ use callboard_policy::{
     audience::Audience,
     catalog::Catalog,
     decide::{decide, explain},
-    device::{Absence, Contact},
+    device::{Absence, Contact, Device},
     guard::Loads,
     rollout::{Rollout, RolloutState, Spec},
     trading::TradingHours,
@@ -53,6 +53,23 @@ pub(crate) fn run() {
         works_on: None,
         free_bytes: None,
     };
+    let cases = cases(now, &device);
+    println!("decide, one device, 20 active rollouts:");
+    for (name, catalog) in &cases {
+        let mut device = device.clone();
+        if *name == "none is for it" {
+            device.number = 200_000;
+        }
+        let loads = Loads::default();
+        let decided = time(&|| drop(black_box(decide(now, catalog, &device, &contact, &loads))));
+        let explained = time(&|| drop(black_box(explain(now, catalog, &device, &contact, &loads))));
+        let code = decide(now, catalog, &device, &contact, &loads).reason.code;
+        println!("  {name:<26} {decided:>7} ns ({code}), explained {explained:>7} ns");
+    }
+}
+
+/// What twenty active rollouts may mean for the device.
+fn cases(now: Timestamp, device: &Device) -> [(&'static str, Catalog); 4] {
     let products: Vec<_> = (0..20).map(|n| release(&format!("app-{n}"), "1.0", 1)).collect();
     let catalog = |spec: &dyn Fn(usize) -> (Spec, usize)| {
         let rollouts = (0..20).map(|n| {
@@ -64,7 +81,7 @@ pub(crate) fn run() {
         catalog.foresee(device.site_tz.as_slice(), now, &Catalog::default());
         catalog
     };
-    let cases = [
+    [
         (
             "none is for it",
             catalog(&|n| {
@@ -99,27 +116,17 @@ pub(crate) fn run() {
             }),
         ),
         ("the first one offers", catalog(&|n| (plain(&format!("r{n}"), &products[n]), 0))),
-    ];
-    println!("decide, one device, 20 active rollouts:");
-    for (name, catalog) in &cases {
-        let mut device = device.clone();
-        if *name == "none is for it" {
-            device.number = 200_000;
-        }
-        let time = |f: &dyn Fn()| {
-            let batch = |_| {
-                let began = Instant::now();
-                (0..BATCH).for_each(|_| f());
-                began.elapsed().as_nanos() / u128::from(BATCH)
-            };
-            let mut batches: Vec<u128> = (0..BATCHES).map(batch).collect();
-            batches.sort_unstable();
-            batches[BATCHES / 2]
-        };
-        let loads = Loads::default();
-        let decided = time(&|| drop(black_box(decide(now, catalog, &device, &contact, &loads))));
-        let explained = time(&|| drop(black_box(explain(now, catalog, &device, &contact, &loads))));
-        let code = decide(now, catalog, &device, &contact, &loads).reason.code;
-        println!("  {name:<26} {decided:>7} ns ({code}), explained {explained:>7} ns");
-    }
+    ]
+}
+
+/// Nanoseconds that it takes: the median of some batches.
+fn time(f: &dyn Fn()) -> u128 {
+    let batch = |_| {
+        let began = Instant::now();
+        (0..BATCH).for_each(|_| f());
+        began.elapsed().as_nanos() / u128::from(BATCH)
+    };
+    let mut batches: Vec<u128> = (0..BATCHES).map(batch).collect();
+    batches.sort_unstable();
+    batches[BATCHES / 2]
 }
