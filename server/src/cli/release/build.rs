@@ -186,7 +186,8 @@ fn document(args: &BuildArgs, issued_at: Timestamp, payload: Payload) -> Release
         // An agent that does not know them must not step over a stepping stone, nor do without what is needed.
         crit: [("requires_at_least", args.requires_at_least.is_some()), ("requires", !args.requires.is_empty())]
             .into_iter()
-            .filter_map(|(field, asked)| asked.then(|| field.to_owned()))
+            .filter(|(_, asked)| *asked)
+            .map(|(field, _)| field.to_owned())
             .collect(),
         product: args.product,
         version: args.version,
