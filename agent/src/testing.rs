@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use callboard_proto::{
     digest::Digest,
     payload::{Chunker, Format},
-    release::{Installer, Kind, Payload, Release, Restart},
+    release::{Installer, Kind, Payload, Release, Restart, Rollback},
     root::{Key, ReleaseRole, Role, Roles, Root},
     signed::{Document, Envelope, Verified, key_id},
     time::Timestamp,
@@ -109,6 +109,10 @@ pub(crate) fn release(counter: u64) -> Release {
         requires: Vec::new(),
         installer: Installer::Directory,
         restart: Restart::None,
+        hooks: Vec::new(),
+        rollback: Rollback::Safe,
+        needs_server_contact: false,
+        max_postpone_s: None,
         payloads: vec![Payload {
             name: "app".to_owned(),
             sha256: Digest::of(b"payload"),

@@ -27,7 +27,7 @@ BODY = {"root": 65536, "release": 65536, "head": 65536, "instruction": 16384}
 FIELDS = {
     "root": "v issued_at version expires keys roles servers",
     "release": "v issued_at product version epoch counter min_floor channels hw not_after kind advisory requires_agent "
-    "requires_at_least requires installer restart payloads",
+    "requires_at_least requires installer restart hooks rollback needs_server_contact max_postpone_s payloads",
     "head": "v issued_at serial epoch expires products",
     "instruction": "v issued_at device_id nonce request_sha256 server_time action reason release_sha256 assignment_id "
     "attempt not_before not_after offline_activation activate_on allow_downgrade max_bytes_per_s next_checkin_s "
@@ -160,6 +160,7 @@ digest = matching(r"[0-9a-f]{64}")
 uuid = matching(r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
 version = matching(r"[!-~]{1,64}")
 file_name = matching(r"[A-Za-z0-9_\-+][A-Za-z0-9._\-+]{0,199}")
+hook_path = matching(r"[A-Za-z0-9_\-+][A-Za-z0-9._\-+]*(/[A-Za-z0-9_\-+][A-Za-z0-9._\-+]*)*")
 name_of = matching(r"[A-Za-z0-9][A-Za-z0-9._\-]{0,63}")
 
 
@@ -399,6 +400,44 @@ def payload(value, what):
     return name
 
 
+def exactly(value, what, names):
+    """An object in which nothing else may stand."""
+    fields = Fields(value, what)
+    need(set(fields.value) <= set(names.split()), "%s has fields that nobody knows" % what)
+    return fields
+
+
+def requirement(value, what):
+    fields = exactly(value, what, "product at_least")
+    fields.get("at_least", version)
+    return fields.get("product", name_of)
+
+
+STAGES = (
+    "pre-install backup pre-activate post-activate health committed pre-rollback restore post-rollback failure".split()
+)
+
+
+def hook(value, what):
+    fields = exactly(value, what, "stage path timeout_s")
+    need(0 < fields.get("timeout_s", u32) <= 3600, "a hook of a time that cannot be")
+    need(len(fields.get("path", hook_path)) <= 100, "the path of a hook is too long")
+    return fields.get("stage", choice(*STAGES))
+
+
+def conduct(fields):
+    """How the update itself is to go, and that no reader overlooks it."""
+    stages, rollback = fields.get("hooks", each(hook), []), fields.get("rollback", choice("safe", "needs_backup", "forbidden"), "safe")
+    contact, longest = fields.get("needs_server_contact", boolean, False), fields.maybe("max_postpone_s", u32)
+    used = {"hooks": stages, "rollback": rollback != "safe", "needs_server_contact": contact}
+    missing = [name for name in used if used[name] and name not in fields.get("crit", each(text), [])]
+    need(not missing, "not critical: %s" % missing)
+    need(len(set(stages)) == len(stages), "two hooks of one stage")
+    for stage in ["backup", "restore"]:
+        need((stage in stages) == (rollback == "needs_backup"), "a hook for %s, and rollback %s" % (stage, rollback))
+    need(longest is None or longest <= 90 * 86400, "put off for too long")
+
+
 def read_release(body):
     fields = begin("release", body)
     release = {"product": fields.get("product", name_of), "epoch": fields.get("epoch", u32)}
@@ -413,8 +452,11 @@ def read_release(body):
     fields.maybe("requires_agent", version)
     least = fields.maybe("requires_at_least", u64)
     need(least is None or 0 < least < counter, "a stepping stone that is none")
+    needed = fields.get("requires", each(requirement), [])
+    need(len(set(needed)) == len(needed) <= 16 and release["product"] not in needed, "products that cannot be required")
     fields.get("installer", choice("directory"))
-    fields.get("restart", choice("none", "service"), "service")
+    fields.get("restart", choice("none", "service", "reboot"), "service")
+    conduct(fields)
     names = fields.get("payloads", each(payload))
     need(0 < len(names) <= 16 and len(set(names)) == len(names), "no payload, too many, or a name twice")
     return release

@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     digest::Digest,
     ids::{DeviceName, Product, RolloutName},
-    release::{Kind, Payload, Requirement},
+    release::{Hook, Kind, Payload, Requirement, Restart, Rollback},
     time::Timestamp,
     version::Version,
 };
@@ -166,6 +166,16 @@ pub struct Release {
     pub not_after: Option<Timestamp>,
     /// Why it exists.
     pub kind: Kind,
+    /// What is restarted after the switch.
+    pub restart: Restart,
+    /// Programs of its tree that devices run during the update.
+    pub hooks: Vec<Hook>,
+    /// What going back takes.
+    pub rollback: Rollback,
+    /// Whether devices keep it only after they have reached the server under it.
+    pub needs_server_contact: bool,
+    /// For so many seconds at most devices may put the switch off; none means without a limit.
+    pub max_postpone_s: Option<u32>,
     /// Channels it is meant for.
     pub channels: Vec<String>,
     /// Hardware it runs on.

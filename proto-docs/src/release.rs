@@ -12,6 +12,9 @@ use crate::{
     time::Timestamp,
     version::Version,
 };
+pub use hook::{Hook, MAX_PATH as MAX_HOOK_PATH, MAX_POSTPONE_S, MAX_TIMEOUT_S as MAX_HOOK_TIMEOUT_S, Rollback, Stage};
+
+mod hook;
 
 /// Payloads of one release at most: parts of a product, not a file list.
 pub const MAX_PAYLOADS: usize = 16;
@@ -69,6 +72,19 @@ pub struct Release {
     /// What must be restarted after the switch.
     #[serde(default)]
     pub restart: Restart,
+    /// Programs of its tree that the device runs during the update; one for each stage at most.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hooks: Vec<Hook>,
+    /// What going back to the previous version takes.
+    #[serde(default, skip_serializing_if = "Rollback::is_safe")]
+    pub rollback: Rollback,
+    /// Whether the new version is kept only after the device has reached the server under it.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub needs_server_contact: bool,
+    /// For so many seconds at most the device may put the switch off because of what it is doing. Without it, for as
+    /// long as it wants.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_postpone_s: Option<u32>,
     /// Its bytes.
     pub payloads: Vec<Payload>,
 }
@@ -104,6 +120,37 @@ impl Release {
         self.payloads.iter().map(|payload| payload.size + payload.unpacked_size).sum::<u64>() + SPARE_BYTES
     }
 
+    /// The fields that it uses and that no reader may overlook: they belong into `crit`.
+    pub fn critical(&self) -> Vec<&'static str> {
+        let conditions =
+            [("requires_at_least", self.requires_at_least.is_some()), ("requires", !self.requires.is_empty())];
+        conditions.into_iter().chain(self.conduct()).filter(|(_, used)| *used).map(|(field, _)| field).collect()
+    }
+
+    /// Fields about the update itself: an agent that did not know them would lose data or cut itself off.
+    fn conduct(&self) -> [(&'static str, bool); 3] {
+        [
+            ("hooks", !self.hooks.is_empty()),
+            ("rollback", self.rollback != Rollback::Safe),
+            ("needs_server_contact", self.needs_server_contact),
+        ]
+    }
+
+    fn check_conduct(&self) -> Result<(), String> {
+        for (field, used) in self.conduct() {
+            if used && !self.crit.iter().any(|name| name == field) {
+                return Err(format!("{field} is used and not named in crit"));
+            }
+        }
+        hook::check(&self.hooks, self.rollback)?;
+        match self.max_postpone_s {
+            Some(longest) if longest > MAX_POSTPONE_S => {
+                Err(format!("max_postpone_s is {longest}; at most {MAX_POSTPONE_S} are allowed"))
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn check_requirements(&self) -> Result<(), String> {
         if self.requires.len() > MAX_REQUIRED {
             return Err(format!("requires names {} products; {MAX_REQUIRED} are allowed", self.requires.len()));
@@ -118,6 +165,11 @@ impl Release {
         }
         Ok(())
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+const fn is_false(value: &bool) -> bool {
+    !*value
 }
 
 /// The first of `required` that is not there, or is too old; `version_of` says what is there of a product.
@@ -161,6 +213,8 @@ pub enum Restart {
     /// The product's service unit, where the device names one.
     #[default]
     Service,
+    /// The machine; the trial begins after it has come up.
+    Reboot,
 }
 
 /// One content-addressed part of a release.
@@ -235,6 +289,10 @@ impl Document for Release {
         "requires",
         "installer",
         "restart",
+        "hooks",
+        "rollback",
+        "needs_server_contact",
+        "max_postpone_s",
         "payloads",
     ];
 
@@ -264,6 +322,7 @@ impl Document for Release {
             return Err("counter must be 1 to 2^63-1, and min_floor at most counter".to_owned());
         }
         self.check_requirements()?;
+        self.check_conduct()?;
         if let Some(least) = self.requires_at_least.filter(|least| !(1..self.counter).contains(least)) {
             return Err(format!("requires_at_least is {least}; a counter below the release's own is wanted"));
         }

@@ -15,7 +15,7 @@ use callboard_proto::{
     instruction::{Action, ActivateOn, Instruction, Reason},
     payload::{CHUNK_SIZE, Format},
     problem::{Code, Problem},
-    release::{Installer, Kind, Payload, Release, Restart},
+    release::{Hook, Installer, Kind, Payload, Release, Restart, Rollback, Stage},
     report::{Receipt, Reports},
     root::{HeadRole, Key, ReleaseRole, Role, Roles, Root, Server},
     signed::{Envelope, key_id, verify},
@@ -105,7 +105,7 @@ fn release() -> Release {
     Release {
         v: 1,
         issued_at: "2026-11-20T09:30:00Z".parse().unwrap(),
-        crit: Vec::new(),
+        crit: vec!["hooks".to_owned()],
         product: "pos-app".parse().unwrap(),
         version: "2.4.0".parse().unwrap(),
         epoch: 0,
@@ -121,6 +121,10 @@ fn release() -> Release {
         requires: Vec::new(),
         installer: Installer::Directory,
         restart: Restart::Service,
+        hooks: vec![Hook { stage: Stage::PreActivate, path: "hooks/drain".to_owned(), timeout_s: 60 }],
+        rollback: Rollback::Safe,
+        needs_server_contact: false,
+        max_postpone_s: Some(7 * 86_400),
         payloads: vec![Payload {
             name: "pos-app.tar.zst".to_owned(),
             sha256: Digest::of(b"the bytes of the payload"),

@@ -4,7 +4,7 @@ use callboard_proto::{
     admin,
     digest::Digest,
     payload::{CHUNK_SIZE, Chunker, Format},
-    release::{Installer, Kind, Payload, Release, Restart},
+    release::{Installer, Kind, Payload, Release, Restart, Rollback},
     signed::Envelope,
 };
 use ed25519_dalek::{SigningKey, pkcs8::DecodePrivateKey as _};
@@ -60,6 +60,10 @@ impl NewRelease {
             requires: Vec::new(),
             installer: Installer::Directory,
             restart: Restart::None,
+            hooks: Vec::new(),
+            rollback: Rollback::Safe,
+            needs_server_contact: false,
+            max_postpone_s: None,
             payloads: vec![Payload {
                 name: format!("{product}.bin"),
                 sha256: chunked.sha256,

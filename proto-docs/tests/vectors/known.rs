@@ -5,7 +5,7 @@ use callboard_proto::{
     head::{Head, HeadProduct},
     instruction::{Action, ActivateOn, Instruction, Nonce, Reason},
     payload::Format,
-    release::{Installer, Kind as Why, Payload, Release, Restart},
+    release::{Hook, Installer, Kind as Why, Payload, Release, Requirement, Restart, Rollback, Stage},
     root::{HeadRole, Key, ReleaseRole, Role, Roles, Root},
     signed::{Document, Envelope, Sign, Signature},
     time::Timestamp,
@@ -85,6 +85,10 @@ pub(super) fn release() -> Release {
         requires: Vec::new(),
         installer: Installer::Directory,
         restart: Restart::Service,
+        hooks: Vec::new(),
+        rollback: Rollback::Safe,
+        needs_server_contact: false,
+        max_postpone_s: None,
         payloads: vec![Payload {
             name: "pos-app.tar.zst".to_owned(),
             sha256: Digest::of(b"payload"),
@@ -419,6 +423,9 @@ fn releases() -> Vec<Vector> {
         payload("chunks-of-0", &|payload| payload.chunk_size = 0),
         payload("chunks-of-no-power-of-two", &|payload| payload.chunk_size = 1_000_000),
         payload("chunks-too-small", &|payload| payload.chunk_size = 2048),
+        of("that-reboots", &|release| release.restart = Restart::Reboot, two, true),
+        of("put-off-for-no-time", &|release| release.max_postpone_s = Some(0), two, true),
+        of("put-off-for-too-long", &|release| release.max_postpone_s = Some(90 * 86_400 + 1), two, false),
         under("release-one-key-twice", Kind::Release, &twice.to_json(), false),
         under("release-one-ecdsa-key-with-both-values-of-s", Kind::Release, &malleable.to_json(), false),
         under("release-the-other-value-of-s", Kind::Release, &other_s.to_json(), true),
@@ -426,8 +433,74 @@ fn releases() -> Vec<Vector> {
         under("release-shown-as-a-root", Kind::NextRoot, &signed(&release(), &[&ed(1), &ed(2)]), false),
     ]
     .into_iter()
+    .chain(conduct())
     .chain(texts())
     .collect()
+}
+
+/// Releases that say how the update itself is to go.
+fn conduct() -> Vec<Vector> {
+    let with = |name: &str, change: &dyn Fn(&mut Release), accept| {
+        let mut release = release();
+        release.hooks = vec![
+            Hook { stage: Stage::Backup, path: "hooks/backup".to_owned(), timeout_s: 600 },
+            Hook { stage: Stage::PreActivate, path: "hooks/drain".to_owned(), timeout_s: 60 },
+            Hook { stage: Stage::Restore, path: "hooks/restore".to_owned(), timeout_s: 3600 },
+        ];
+        (release.rollback, release.needs_server_contact) = (Rollback::NeedsBackup, true);
+        release.crit = release.critical().into_iter().map(str::to_owned).collect();
+        change(&mut release);
+        under(&format!("release-{name}"), Kind::Release, &signed(&release, &[&ed(RELEASE), &p256(12)]), accept)
+    };
+    let path =
+        |path: &str| with(&format!("hook-at-{}", name_of(path)), &|one| one.hooks[1].path = path.to_owned(), false);
+    let uncritical = |field: &str| {
+        with(&format!("{}-not-critical", field.replace('_', "-")), &|one| one.crit.retain(|name| name != field), false)
+    };
+    let requires = |name: &str, products: &[&str], accept| {
+        let one = |product: &&str| Requirement { product: product.parse().unwrap(), at_least: "2".parse().unwrap() };
+        with(name, &|release| release.requires = products.iter().map(one).collect(), accept)
+    };
+    vec![
+        with("with-hooks", &|_| {}, true),
+        with("with-every-hook", &|one| one.hooks = Stage::ALL.map(every).to_vec(), true),
+        with("without-a-way-back", &|one| (one.rollback, one.hooks) = (Rollback::Forbidden, Vec::new()), true),
+        uncritical("hooks"),
+        uncritical("rollback"),
+        uncritical("needs_server_contact"),
+        with("two-hooks-of-one-stage", &|one| one.hooks[1].stage = Stage::Backup, false),
+        with("a-backup-without-a-restore", &|one| drop(one.hooks.pop()), false),
+        with("a-restore-without-a-backup", &|one| drop(one.hooks.remove(0)), false),
+        with("a-backup-that-nobody-asked-for", &|one| one.rollback = Rollback::Safe, false),
+        with("hook-of-no-time", &|one| one.hooks[0].timeout_s = 0, false),
+        with("hook-of-too-much-time", &|one| one.hooks[0].timeout_s = 3601, false),
+        path("/bin/sh"),
+        path("hooks/../../drain"),
+        path("hooks//drain"),
+        path("hooks/"),
+        path(""),
+        path("hooks/.drain"),
+        path("hooks/drain now"),
+        path(&"a".repeat(101)),
+        requires("that-requires-other-products", &["os", "driver"], true),
+        requires("that-requires-itself", &["pos-app"], false),
+        requires("that-requires-a-product-twice", &["os", "os"], false),
+    ]
+}
+
+fn every(stage: Stage) -> Hook {
+    Hook { stage, path: format!("hooks/{stage}"), timeout_s: 1 }
+}
+
+/// A path as a part of a file's name.
+fn name_of(path: &str) -> String {
+    let plain = path.replace('/', "-slash-").replace('.', "-dot-").replace(' ', "-space-");
+    let plain = plain.split('-').filter(|word| !word.is_empty()).collect::<Vec<_>>().join("-");
+    match plain.len() {
+        0 => "nowhere".to_owned(),
+        1..=60 => plain,
+        _ => "a-path-too-long".to_owned(),
+    }
 }
 
 /// Bodies that a careless reader would read in two ways, or not at all.
@@ -465,8 +538,20 @@ fn texts() -> Vec<Vector> {
         of("empty", String::new(), false),
         of("no-list-of-hardware", text.replace(r#""hw":["*"],"#, ""), false),
         of("letters-beyond-ascii", text.replace("\"*\"", "\"\u{e4}*\""), true),
+        of("a-hook", hooked(&text, r#"{"stage":"health","path":"x","timeout_s":1}"#), true),
+        of("an-unknown-stage", hooked(&text, r#"{"stage":"before","path":"x","timeout_s":1}"#), false),
+        of(
+            "a-hook-with-an-unknown-field",
+            hooked(&text, r#"{"stage":"health","path":"x","timeout_s":1,"user":1}"#),
+            false,
+        ),
+        of("an-unknown-way-back", text.replace(r#""crit":[]"#, r#""crit":["rollback"],"rollback":"maybe""#), false),
         latin1(&text),
     ]
+}
+
+fn hooked(text: &str, hook: &str) -> String {
+    text.replace(r#""crit":[]"#, &format!(r#""crit":["hooks"],"hooks":[{hook}]"#))
 }
 
 /// Not UTF-8.

@@ -6,6 +6,7 @@
 
 use std::{
     fs,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
 };
 
@@ -13,7 +14,7 @@ use callboard_proto::{
     digest::Digest,
     ids::Product,
     payload::{CHUNK_SIZE, Format},
-    release::{Installer, Kind, Payload, Release, Requirement, Restart},
+    release::{Hook, Installer, Kind, Payload, Release, Requirement, Restart, Rollback, Stage},
     signed::Envelope,
     time::Timestamp,
     version::Version,
@@ -22,6 +23,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     cli::{
+        duration,
         exit::{BadInput, unusable},
         moment,
         release::upload::human,
@@ -33,6 +35,9 @@ use crate::{
 
 /// Name of the envelope beside its payloads.
 pub(crate) const ENVELOPE: &str = "release.json";
+
+/// What a hook may take when nothing is said.
+const HOOK_TIMEOUT_S: u32 = 60;
 
 /// What to build.
 #[derive(Clone, clap::Args)]
@@ -83,9 +88,22 @@ pub(crate) struct BuildArgs {
     /// Another product that must be there first, and its oldest version that will do; give the option once for each
     #[arg(long, value_name = "PRODUCT=VERSION", value_parser = requirement)]
     pub(crate) requires: Vec<Requirement>,
-    /// What is restarted after the switch: none or service
+    /// What is restarted after the switch: none, service or reboot
     #[arg(long, value_name = "WHAT", default_value = "service", value_parser = word::<Restart>)]
     pub(crate) restart: Restart,
+    /// A program of the directory that devices run at a stage of the update, and how long it may take; give the option
+    /// once for each, such as pre-activate=hooks/drain:2m
+    #[arg(long = "hook", value_name = "STAGE=PATH[:DURATION]", value_parser = hook)]
+    pub(crate) hooks: Vec<Hook>,
+    /// What going back takes: safe, needs_backup (hooks backup and restore) or forbidden
+    #[arg(long, value_name = "HOW", default_value = "safe", value_parser = word::<Rollback>)]
+    pub(crate) rollback: Rollback,
+    /// Devices keep the new version only after they have reached the server under it
+    #[arg(long)]
+    pub(crate) needs_server_contact: bool,
+    /// Devices put the switch off for so long at most because of what they are doing, such as 3d [default: no limit]
+    #[arg(long, value_name = "DURATION", value_parser = postponement)]
+    pub(crate) max_postpone: Option<u32>,
     /// Time of issue [default: SOURCE_DATE_EPOCH, else the last change of a packed file]
     #[arg(long, value_name = "TIME", value_parser = moment::instant)]
     pub(crate) issued_at: Option<Timestamp>,
@@ -101,6 +119,28 @@ fn requirement(text: &str) -> Result<Requirement, String> {
     let product = product.parse::<Product>().map_err(|error| error.to_string())?;
     let at_least = version.parse::<Version>().map_err(|error| error.to_string())?;
     Ok(Requirement { product, at_least })
+}
+
+fn hook(text: &str) -> Result<Hook, String> {
+    let Some((stage, rest)) = text.split_once('=') else {
+        return Err("STAGE=PATH is wanted, such as pre-activate=hooks/drain".to_owned());
+    };
+    let stage = word::<Stage>(stage)?;
+    let (path, timeout_s) = match rest.split_once(':') {
+        Some((path, length)) => (path, seconds(length)?),
+        None => (rest, HOOK_TIMEOUT_S),
+    };
+    Ok(Hook { stage, path: path.to_owned(), timeout_s })
+}
+
+fn postponement(text: &str) -> Result<u32, String> {
+    // No postponement at all, where a duration is at least a second.
+    if text == "0" { Ok(0) } else { seconds(text) }
+}
+
+fn seconds(text: &str) -> Result<u32, String> {
+    let length = duration::parse(text)?;
+    u32::try_from(length.as_secs()).ok().ok_or_else(|| format!("{text:?} is too long"))
 }
 
 /// Reads a value by the word that it has on the wire.
@@ -128,6 +168,7 @@ pub(crate) fn run(args: &BuildArgs, format: show::Format, now: Timestamp) -> any
 pub(crate) fn build(args: &BuildArgs, now: Timestamp) -> anyhow::Result<(Envelope, Release)> {
     // Before the long part: whatever is wrong with the rest of the document shows with any payload.
     envelope(&document(args, now, placeholder()))?;
+    hooks_are_there(args)?;
     let out = out_directory(args)?;
     let name = format!("{}.tar.zst", args.product);
     let packed = pack::pack(&args.path, &name, &out).map_err(explain)?;
@@ -155,7 +196,13 @@ pub(super) fn describe(release: &Release, sha256: Digest, more: &[(&str, String)
         ("channels", release.channels.join(", ")),
         ("hardware", release.hw.join(", ")),
         ("restart", table::word(&release.restart)),
+        ("rollback", table::word(&release.rollback)),
+        ("put off", postponable(release.max_postpone_s)),
     ];
+    if release.needs_server_contact {
+        fields.push(("kept", "once the device has reached the server".to_owned()));
+    }
+    fields.extend(release.hooks.iter().map(|hook| ("hook", in_words(hook))));
     if release.min_floor > 0 {
         fields.push(("min floor", release.min_floor.to_string()));
     }
@@ -173,6 +220,16 @@ pub(super) fn describe(release: &Release, sha256: Digest, more: &[(&str, String)
     format!("{}\n\n{payloads}", table::fields(fields))
 }
 
+/// A hook in words.
+pub(super) fn in_words(hook: &Hook) -> String {
+    format!("{}: {}, {} s at most", hook.stage, hook.path, hook.timeout_s)
+}
+
+/// For how long devices may put a release off, in words.
+pub(super) fn postponable(max_postpone_s: Option<u32>) -> String {
+    max_postpone_s.map_or_else(|| "without a limit".to_owned(), |seconds| format!("for {seconds} s at most"))
+}
+
 /// Other products that a release needs, in words.
 pub(super) fn required(products: &[Requirement]) -> String {
     products.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
@@ -180,15 +237,10 @@ pub(super) fn required(products: &[Requirement]) -> String {
 
 fn document(args: &BuildArgs, issued_at: Timestamp, payload: Payload) -> Release {
     let args = args.clone();
-    Release {
+    let release = Release {
         v: 1,
         issued_at,
-        // An agent that does not know them must not step over a stepping stone, nor do without what is needed.
-        crit: [("requires_at_least", args.requires_at_least.is_some()), ("requires", !args.requires.is_empty())]
-            .into_iter()
-            .filter(|(_, asked)| *asked)
-            .map(|(field, _)| field.to_owned())
-            .collect(),
+        crit: Vec::new(),
         product: args.product,
         version: args.version,
         epoch: args.epoch,
@@ -204,8 +256,30 @@ fn document(args: &BuildArgs, issued_at: Timestamp, payload: Payload) -> Release
         requires: args.requires,
         installer: Installer::Directory,
         restart: args.restart,
+        hooks: args.hooks,
+        rollback: args.rollback,
+        needs_server_contact: args.needs_server_contact,
+        max_postpone_s: args.max_postpone,
         payloads: vec![payload],
+    };
+    Release { crit: release.critical().into_iter().map(str::to_owned).collect(), ..release }
+}
+
+/// Every hook must be a program that is packed: a missing one would be found by the first device only.
+fn hooks_are_there(args: &BuildArgs) -> Result<(), BadInput> {
+    for Hook { stage, path, .. } in &args.hooks {
+        let file = args.path.join(path);
+        let found = file.symlink_metadata();
+        let found =
+            found.map_err(|error| BadInput(format!("--hook {stage}: cannot read {}: {error}", file.display())))?;
+        if !found.is_file() || found.permissions().mode() & 0o100 == 0 {
+            let file = file.display();
+            return Err(BadInput(format!(
+                "--hook {stage}: {file} is not a program; a file that its owner may run is wanted"
+            )));
+        }
     }
+    Ok(())
 }
 
 fn placeholder() -> Payload {

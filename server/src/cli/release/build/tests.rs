@@ -1,4 +1,4 @@
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, os::unix::fs::symlink};
 
 use callboard_proto::signed::KeySet;
 use clap::Parser;
@@ -62,6 +62,63 @@ fn a_release_lies_beside_its_payload_and_says_what_was_asked() {
     assert_eq!(release.issued_at, Timestamp::from_millis(1_700_000_000_000));
     assert_eq!(fs::read(dir.path().join("out").join(ENVELOPE)).unwrap(), envelope.to_json());
     assert!(envelope.signatures.is_empty());
+}
+
+/// A directory with an application and hooks in `app`.
+fn scene_with_hooks() -> tempfile::TempDir {
+    let dir = scene();
+    fs::create_dir(dir.path().join("app/hooks")).unwrap();
+    for name in ["drain", "backup", "restore"] {
+        let file = dir.path().join("app/hooks").join(name);
+        fs::write(&file, "#!/bin/sh\n").unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    dir
+}
+
+#[test]
+fn what_an_agent_must_not_overlook_is_named_as_critical() {
+    let dir = scene_with_hooks();
+    let more = [
+        ["--hook", "pre-activate=hooks/drain:2m"],
+        ["--hook", "backup=hooks/backup"],
+        ["--hook", "restore=hooks/restore:1h"],
+        ["--rollback", "needs_backup"],
+        ["--max-postpone", "3d"],
+        ["--restart", "reboot"],
+    ];
+    let more: Vec<&str> = more.iter().flatten().copied().chain(["--needs-server-contact"]).collect();
+    let (_, release) = build(&args(dir.path(), &more), now()).unwrap();
+    assert_eq!(release.crit, ["hooks", "rollback", "needs_server_contact"]);
+    let hooks: Vec<_> = release.hooks.iter().map(|hook| (hook.stage, hook.timeout_s)).collect();
+    assert_eq!(hooks, [(Stage::PreActivate, 120), (Stage::Backup, 60), (Stage::Restore, 3600)]);
+    assert_eq!((release.rollback, release.restart), (Rollback::NeedsBackup, Restart::Reboot));
+    assert_eq!((release.needs_server_contact, release.max_postpone_s), (true, Some(259_200)));
+    let (_, plain) = build(&args(scene().path(), &["--max-postpone", "0"]), now()).unwrap();
+    assert!(plain.crit.is_empty());
+    assert_eq!(plain.max_postpone_s, Some(0));
+}
+
+#[test]
+fn hooks_that_no_device_could_run_are_refused_before_packing() {
+    let dir = scene_with_hooks();
+    symlink("drain", dir.path().join("app/hooks/link")).unwrap();
+    for (more, wanted) in [
+        (&["--hook", "health=hooks/missing"][..], "--hook health: cannot read"),
+        (&["--hook", "health=pos"], "is not a program"),
+        (&["--hook", "health=hooks"], "is not a program"),
+        (&["--hook", "health=hooks/link"], "is not a program"),
+        (&["--hook", "health=../pos"], "is not a plain path in the tree"),
+        (&["--hook", "health=hooks/drain:2h"], "timeout_s of hook health is 7200"),
+        (&["--hook", "health=hooks/drain", "--hook", "health=hooks/backup"], "names stage health twice"),
+        (&["--hook", "backup=hooks/backup"], "a hook for stage backup needs rollback needs_backup"),
+        (&["--hook", "backup=hooks/backup", "--rollback", "needs_backup"], "needs a hook for stage restore"),
+        (&["--max-postpone", "91d"], "max_postpone_s is 7862400"),
+    ] {
+        let said = refused(build(&args(dir.path(), more), now()));
+        assert!(said.contains(wanted), "{more:?}: {said}");
+    }
+    assert!(!dir.path().join("out").exists());
 }
 
 #[test]
@@ -131,7 +188,16 @@ fn words_and_times_are_checked_on_the_command_line() {
         let fixed = ["build", "app", "--out", "o", "--product", "p", "--version", "1", "--counter", "1"];
         Line::try_parse_from(fixed.iter().chain(&more)).map(drop)
     };
-    for bad in [["--kind", "urgent"], ["--restart", "reboot"], ["--not-after", "tomorrow"], ["--requires-agent", ""]] {
+    for bad in [
+        ["--rollback", "never"],
+        ["--hook", "hooks/drain"],
+        ["--hook", "before=hooks/drain"],
+        ["--hook", "health=hooks/health:soon"],
+        ["--max-postpone", "0s"],
+    ] {
+        assert_eq!(parse(bad).unwrap_err().kind(), clap::error::ErrorKind::ValueValidation, "{bad:?}");
+    }
+    for bad in [["--kind", "urgent"], ["--restart", "later"], ["--not-after", "tomorrow"], ["--requires-agent", ""]] {
         assert_eq!(parse(bad).unwrap_err().kind(), clap::error::ErrorKind::ValueValidation, "{bad:?}");
     }
     assert!(parse(["--kind", "mixed"]).is_ok());

@@ -8,7 +8,7 @@ use std::{
 
 use callboard_proto::{
     digest::Digest,
-    release::{Installer, Kind, Release, Restart},
+    release::{Installer, Kind, Release, Restart, Rollback},
     root::Root,
     signed::Envelope,
 };
@@ -143,6 +143,10 @@ impl Template {
                 requires: Vec::new(),
                 installer: Installer::Directory,
                 restart: Restart::None,
+                hooks: Vec::new(),
+                rollback: Rollback::Safe,
+                needs_server_contact: false,
+                max_postpone_s: None,
                 payloads: vec![payload()],
             };
             let mut envelope = Envelope::unsigned(&document).unwrap();
