@@ -87,7 +87,12 @@ fn what_an_agent_must_not_overlook_is_named_as_critical() {
         ["--max-postpone", "3d"],
         ["--restart", "reboot"],
     ];
-    let more: Vec<&str> = more.iter().flatten().copied().chain(["--needs-server-contact"]).collect();
+    let more: Vec<&str> = more
+        .iter()
+        .flatten()
+        .copied()
+        .chain(["--needs-server-contact", "--issued-at", "2026-11-20T00:00:00Z"])
+        .collect();
     let (_, release) = build(&args(dir.path(), &more), now()).unwrap();
     assert_eq!(release.crit, ["hooks", "rollback", "needs_server_contact"]);
     let hooks: Vec<_> = release.hooks.iter().map(|hook| (hook.stage, hook.timeout_s)).collect();
