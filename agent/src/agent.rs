@@ -29,6 +29,7 @@ use crate::{
     outbox::Outbox,
     products::{ProductRecord, ProductSlots},
     renew::Renewal,
+    servers::Servers,
     slots::SlotError,
     trust::Trust,
     verify::{self, Refusal},
@@ -46,7 +47,9 @@ pub(crate) struct Agent {
     pub(crate) state_dir: StateDir,
     pub(crate) fs: Rc<dyn Fs>,
     pub(crate) clock: Arc<Clock>,
-    pub(crate) client: Client,
+    pub(crate) client: RefCell<Rc<Client>>,
+    /// Which address that client connects to.
+    pub(crate) servers: RefCell<Servers>,
     pub(crate) identity: RefCell<Rc<Identity>>,
     pub(crate) renewal: RefCell<Renewal>,
     pub(crate) trust: Trust,
@@ -82,6 +85,11 @@ impl Agent {
     /// Where the agent stands.
     pub(crate) fn state(&self) -> State {
         self.journal.borrow().record().state.clone()
+    }
+
+    /// The way to the server that is asked now.
+    pub(crate) fn client(&self) -> Rc<Client> {
+        Rc::clone(&self.client.borrow())
     }
 
     /// Changes the journal, durably.

@@ -21,6 +21,7 @@ use crate::{
     dice::{self, DiceError},
     fs,
     journal::Attempt,
+    servers::{self, PlaceError},
     trust,
     verify::{self, Asked, Refusal},
     words::{Attack, Code},
@@ -42,6 +43,8 @@ pub(crate) enum CheckInError {
     Question(String),
     #[error("keep a document: {0}")]
     Storage(std::io::Error),
+    #[error("{0}")]
+    Place(PlaceError),
     #[error("come to root {wanted}, of which the server tells: it gives none after {have}")]
     RootMissing { have: u64, wanted: u64 },
 }
@@ -65,6 +68,7 @@ impl CheckInError {
             Self::Dice(_) => Code::NoRandomness.as_str(),
             Self::Question(_) => Code::BadFacts.as_str(),
             Self::Storage(_) => Code::Storage.as_str(),
+            Self::Place(_) => Code::Tls.as_str(),
             Self::RootMissing { .. } => Code::RootMissing.as_str(),
         }
     }
@@ -85,7 +89,7 @@ pub(crate) async fn flush(agent: &Agent) -> Result<(), ClientError> {
     loop {
         let Some(batch) = agent.outbox.borrow().batch() else { return Ok(()) };
         let body = serde_json::to_vec(&batch).unwrap_or_default();
-        let bytes = agent.client.post(paths::REPORTS, body, MAX_RECEIPT_BYTES, Dates::Matter).await?;
+        let bytes = agent.client().post(paths::REPORTS, body, MAX_RECEIPT_BYTES, Dates::Matter).await?;
         let receipt: Receipt = serde_json::from_slice(&bytes).unwrap_or(Receipt { accepted: vec![], refused: vec![] });
         let fewer = agent.outbox.borrow_mut().acknowledge(&*agent.fs, &agent.state_dir, &receipt);
         // A receipt for nothing, or for reports of somebody else, would be asked for over and over.
@@ -104,8 +108,9 @@ pub(crate) async fn check_in(agent: &Agent, wait_s: u32) -> Result<Answer, Check
     let asked = Asked { device_id: agent.identity.borrow().device_id, nonce, request_sha256: Digest::of(&body) };
     let cap = max_envelope(Instruction::MAX_BYTES);
     let wait = Duration::from_secs(wait_s.into());
-    let bytes = agent.client.post_and_wait(paths::CHECK_IN, body, cap, Dates::MayBeWrong, wait).await?;
+    let bytes = agent.client().post_and_wait(paths::CHECK_IN, body, cap, Dates::MayBeWrong, wait).await?;
     let instruction = believed(agent, &bytes, &asked).await?;
+    servers::answered(agent);
     if agent.clock.attest(instruction.server_time) == Attested::BehindFloor {
         agent.attack(Attack::ClockBack);
     }
@@ -169,7 +174,7 @@ async fn release(agent: &Agent, digest: Digest) -> Result<Result<Verified<Releas
     if let Ok(release) = kept_release(agent, digest) {
         return Ok(Ok(release));
     }
-    let bytes = agent.client.get(&paths::release(digest), max_envelope(Release::MAX_BYTES), Dates::Matter).await?;
+    let bytes = agent.client().get(&paths::release(digest), max_envelope(Release::MAX_BYTES), Dates::Matter).await?;
     match verify::release(&bytes, &agent.trust.root(), digest) {
         Ok(release) => {
             fs::replace(&*agent.fs, &agent.state_dir.release(digest), &bytes).map_err(CheckInError::Storage)?;

@@ -22,6 +22,7 @@ use crate::{
     fs::{Disk, Fs},
     identity::{self, Identity, IdentityError},
     layout::StateDir,
+    servers::{self, Place},
 };
 
 /// A clock that is further off than this confuses people who read logs, and certificates near their ends.
@@ -59,6 +60,8 @@ struct Who {
     endpoint: Endpoint,
     ca_pem: String,
     credentials: Option<(String, Vec<u8>)>,
+    /// Other addresses that the root lists.
+    elsewhere: Vec<Place>,
     root: Verified<Root>,
 }
 
@@ -75,6 +78,7 @@ pub(crate) async fn examine(settings: &Settings, bundle: Option<Bundle>) -> Vec<
     let clock = clock(who.as_ref(), &mut findings);
     if let Some(who) = who {
         server(settings, &who, &clock, &mut findings).await;
+        elsewhere(settings, &who, &clock, &mut findings).await;
     }
     findings
 }
@@ -152,7 +156,8 @@ fn of_bundle(bundle: &Bundle, findings: &mut Vec<Finding>) -> Option<Who> {
         let endpoint = Endpoint::parse(&bundle.server_url)?;
         let bytes = serde_json::to_vec(&bundle.root).map_err(|error| error.to_string())?;
         let root = Root::open_initial(&bytes).map_err(|error| format!("root: {error}"))?;
-        Ok(Who { endpoint, ca_pem: bundle.server_ca_pem.clone(), credentials: None, root })
+        let ca_pem = bundle.server_ca_pem.clone();
+        Ok(Who { endpoint, ca_pem, credentials: None, root, elsewhere: Vec::new() })
     };
     match read() {
         Ok(who) => {
@@ -205,8 +210,10 @@ fn of_identity(state_dir: &StateDir, findings: &mut Vec<Finding>) -> Option<Who>
     };
     findings
         .push(Finding::good("identity", format!("{} ({}), enrolled at {}", own.name, own.device_id, own.server_url)));
+    let place = own.place();
+    let elsewhere = servers::listed(&root).into_iter().filter(|other| !other.is(&place)).collect();
     let credentials = Some((own.certificate_pem, key));
-    Some(Who { endpoint, ca_pem: own.server_ca_pem, credentials, root })
+    Some(Who { endpoint, ca_pem: own.server_ca_pem, credentials, root, elsewhere })
 }
 
 /// The clock as it is now; the server says more about it later.
@@ -382,6 +389,30 @@ async fn welcome(client: &Client) -> Finding {
         "try again; if it stays, the server's log says more"
     };
     Finding::blocks("certificate", said, remedy)
+}
+
+/// Whether the other addresses that the root lists answer. The device is where it is until one of them does.
+async fn elsewhere(settings: &Settings, who: &Who, clock: &Arc<Clock>, findings: &mut Vec<Finding>) {
+    let Some((certificate, key)) = &who.credentials else { return };
+    for place in &who.elsewhere {
+        let ask = async || -> Result<(), String> {
+            let credentials = Credentials::from_pem(certificate, key).map_err(|error| error.to_string())?;
+            let client = place.client(credentials, clock, settings.network.clone());
+            let client = client.map_err(|error| error.to_string())?;
+            let root = paths::root(who.root.version);
+            let answer = client.get(&root, max_envelope(Root::MAX_BYTES), Dates::MayBeWrong).await;
+            answer.map(drop).map_err(|error| error.to_string())
+        };
+        let url = &place.url;
+        findings.push(match ask().await {
+            Ok(()) => Finding::good("elsewhere", format!("{url}, which the root lists, answers as well")),
+            Err(reason) => {
+                let remedy = "the device stays where it is until that address answers; look at the way there before \
+                              the old address ends";
+                Finding::note("elsewhere", format!("{url}, which the root lists: {reason}"), remedy)
+            }
+        });
+    }
 }
 
 /// How far this device's clock is from the server's. Nobody signed that, so nothing depends on it.

@@ -173,6 +173,7 @@ async fn ask(settings: &Settings, checked: &Checked, how: &How<'_>, key: &KeyPai
         site: enrolled.site,
         server_url: bundle.server_url.clone(),
         server_ca_pem: bundle.server_ca_pem.clone(),
+        server_root: checked.verified.version,
         certificate_pem: enrolled.certificate_pem,
         expires_at: enrolled.expires_at,
         renew_at: Some(enrolled.renew_at),

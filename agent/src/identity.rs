@@ -10,7 +10,7 @@ use callboard_proto::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{client::belong_together, fs::Fs, layout::StateDir};
+use crate::{client::belong_together, fs::Fs, layout::StateDir, servers::Place};
 
 /// Certificates and names: a few KiB.
 const MAX_BYTES: usize = 256 * 1024;
@@ -29,12 +29,20 @@ pub(crate) struct Identity {
     pub(crate) server_url: String,
     /// Who issued the server's certificate.
     pub(crate) server_ca_pem: String,
+    /// The root that was trusted when that address proved itself; what it listed says nothing against the address.
+    #[serde(default = "first_root")]
+    pub(crate) server_root: u64,
     /// The device's own certificate.
     pub(crate) certificate_pem: String,
     pub(crate) expires_at: Timestamp,
     /// From when on the certificate is to be renewed, as the server said.
     #[serde(default)]
     pub(crate) renew_at: Option<Timestamp>,
+}
+
+/// What was enrolled before addresses could move came with its first root.
+const fn first_root() -> u64 {
+    1
 }
 
 /// A state directory without a usable identity.
@@ -51,6 +59,11 @@ pub(crate) enum IdentityError {
 }
 
 impl Identity {
+    /// Where this device checks in.
+    pub(crate) fn place(&self) -> Place {
+        Place { url: self.server_url.clone(), ca_pem: self.server_ca_pem.clone() }
+    }
+
     /// From when on the certificate is to be renewed.
     pub(crate) fn renew_at(&self) -> Timestamp {
         self.renew_at.unwrap_or(self.expires_at - UNSAID_BEFORE_END)

@@ -31,6 +31,7 @@ mod poll;
 mod products;
 mod renew;
 mod run;
+mod servers;
 mod slots;
 mod status;
 #[cfg(test)]

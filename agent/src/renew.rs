@@ -22,6 +22,7 @@ use crate::{
     fs::{self, Fs},
     identity::{self, Identity},
     layout::StateDir,
+    servers::PlaceError,
 };
 
 /// A certificate and three dates.
@@ -58,6 +59,8 @@ pub(crate) enum RenewError {
     Answer(serde_json::Error),
     #[error("use the server's answer: {0}")]
     Tls(#[from] TlsError),
+    #[error("show the device's certificate: {0}")]
+    Show(#[from] PlaceError),
     #[error("use the server's answer: the certificate is for another key")]
     OtherKey,
     #[error("keep the certificates: {0}")]
@@ -126,7 +129,7 @@ async fn renew(agent: &Agent) -> Result<(), RenewError> {
     let body = serde_json::to_vec(&question).map_err(RenewError::Answer)?;
     // Nothing that comes back is believed before an answer was verified, so a clock that is wrong is no danger here; and
     // a device whose certificate has ended has no other way to learn the time.
-    let bytes = agent.client.post(paths::RENEW, body, MAX_ANSWER_BYTES, Dates::MayBeWrong).await?;
+    let bytes = agent.client().post(paths::RENEW, body, MAX_ANSWER_BYTES, Dates::MayBeWrong).await?;
     let Renewed { certificate_pem, expires_at, renew_at, .. } =
         serde_json::from_slice(&bytes).map_err(RenewError::Answer)?;
     if !belong_together(&certificate_pem, key.serialize_pem().as_bytes()) {
@@ -145,20 +148,28 @@ async fn renew(agent: &Agent) -> Result<(), RenewError> {
 /// Shows the next certificate, or the present one.
 fn show(agent: &Agent, next_is_shown: bool) -> Result<(), RenewError> {
     let Some(next) = agent.renewal.borrow().next.clone() else { return Ok(()) };
-    let own = Rc::clone(&agent.identity.borrow());
-    let (certificate, key) = if next_is_shown {
-        (&next.certificate_pem, agent.state_dir.next_key())
-    } else {
-        (&own.certificate_pem, agent.state_dir.key())
-    };
-    let credentials = Credentials::from_pem(certificate, &agent.fs.read(&key, MAX_ANSWER_BYTES)?)?;
-    agent.client.show(Connectors::new(
-        &trusted(&own.server_ca_pem, agent.client.network())?,
-        Some(credentials),
-        &agent.clock,
-    )?);
+    let credentials = credentials(agent, Some(&next).filter(|_| next_is_shown))?;
+    let client = agent.client();
+    let ca_pem = trusted(agent.servers.borrow().ca_pem(), client.network())?;
+    client.show(Connectors::new(&ca_pem, Some(credentials), &agent.clock)?);
     agent.renewal.borrow_mut().next_is_shown = next_is_shown;
     Ok(())
+}
+
+/// What is shown to servers now.
+pub(crate) fn shown(agent: &Agent) -> Result<Credentials, PlaceError> {
+    let renewal = agent.renewal.borrow();
+    credentials(agent, renewal.next.as_ref().filter(|_| renewal.next_is_shown))
+}
+
+/// The next certificate and its key, or without one the present.
+fn credentials(agent: &Agent, next: Option<&Next>) -> Result<Credentials, PlaceError> {
+    let own = Rc::clone(&agent.identity.borrow());
+    let (certificate, key) = match next {
+        Some(next) => (&next.certificate_pem, agent.state_dir.next_key()),
+        None => (&own.certificate_pem, agent.state_dir.key()),
+    };
+    Ok(Credentials::from_pem(certificate, &agent.fs.read(&key, MAX_ANSWER_BYTES)?)?)
 }
 
 /// The next certificate becomes this device's.

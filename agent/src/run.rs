@@ -305,7 +305,7 @@ impl Runner {
         self.acknowledge();
         let soon = self.waits() && self.next.saturating_sub(boottime()) <= KEEP_OPEN;
         if self.work.is_none() && !self.check_in_now && !self.report_now && !soon {
-            self.agent.client.close();
+            self.agent.client().close();
         }
     }
 

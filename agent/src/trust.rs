@@ -66,7 +66,7 @@ pub(crate) async fn walk(agent: &Agent) -> Result<bool, CheckInError> {
         let root = agent.trust.root();
         let path = paths::root(root.version.saturating_add(1));
         // Documents that are signed offline need no TLS: a device without a clock must reach the newest root.
-        let bytes = match agent.client.get(&path, max_envelope(Root::MAX_BYTES), Dates::MayBeWrong).await {
+        let bytes = match agent.client().get(&path, max_envelope(Root::MAX_BYTES), Dates::MayBeWrong).await {
             Err(ClientError::Status { status: 404, .. }) => break,
             answer => answer?,
         };
@@ -106,7 +106,7 @@ pub(crate) async fn refresh_head(agent: &Agent, told: Option<u64>) -> Result<(),
     if !newer && stale(&root, head_of(have.as_ref()), agent.clock.trusted_now()).is_ok() {
         return Ok(());
     }
-    let bytes = match agent.client.get(paths::HEAD, max_envelope(Head::MAX_BYTES), Dates::Matter).await {
+    let bytes = match agent.client().get(paths::HEAD, max_envelope(Head::MAX_BYTES), Dates::Matter).await {
         Err(ClientError::Status { status: 404, .. }) => return Ok(()),
         answer => answer?,
     };

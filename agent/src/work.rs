@@ -121,8 +121,8 @@ async fn fetch(agent: &Agent, task: &Task) -> Result<Event, Failure> {
     let release = release(agent, task)?;
     let mut base = 0;
     for payload in &release.payloads {
-        let (fs, client, state_dir) = (&*agent.fs, &agent.client, &agent.state_dir);
-        Download { fs, client, state_dir, host: agent, base }.run(payload).await?;
+        let (fs, client, state_dir) = (&*agent.fs, agent.client(), &agent.state_dir);
+        Download { fs, client: &client, state_dir, host: agent, base }.run(payload).await?;
         base += payload.size;
         agent.bytes_done.set(base);
     }

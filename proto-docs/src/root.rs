@@ -33,7 +33,7 @@ pub struct Root {
     pub keys: BTreeMap<Digest, Key>,
     /// Which key may do what.
     pub roles: Roles,
-    /// Where to check in. Agents use the address of their bundle as long as roots are not rotated.
+    /// Where to check in. Those of a root that comes after the bundle's can move devices.
     pub servers: Vec<Server>,
 }
 

@@ -178,11 +178,21 @@ pub(crate) fn pem(der: &CertificateDer<'_>) -> String {
     )
 }
 
+/// The digests of all certificates of a PEM text.
+pub(crate) fn digests(pem: &str) -> Vec<Digest> {
+    use rustls_pki_types::pem::PemObject as _;
+    CertificateDer::pem_slice_iter(pem.as_bytes()).flatten().map(|der| Digest::of(&der)).collect()
+}
+
 /// When a certificate in PEM ends.
 pub(crate) fn not_after(pem: &str) -> Result<Timestamp, CaError> {
-    let der = der(pem)?;
+    end(&der(pem)?)
+}
+
+/// When a certificate ends.
+pub(crate) fn end(der: &[u8]) -> Result<Timestamp, CaError> {
     let (_, parsed) =
-        x509_parser::parse_x509_certificate(&der).map_err(|source| CaError::Certificate(source.to_string()))?;
+        x509_parser::parse_x509_certificate(der).map_err(|source| CaError::Certificate(source.to_string()))?;
     Ok(Timestamp::from_millis(parsed.validity().not_after.timestamp().saturating_mul(1000)))
 }
 

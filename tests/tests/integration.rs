@@ -53,6 +53,7 @@ mod last_place;
 mod leaving;
 mod long_poll;
 mod membership;
+mod moving;
 mod on_connect;
 mod operator;
 mod pace;

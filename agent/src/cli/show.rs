@@ -15,10 +15,11 @@ use super::{Failed, Output, say};
 use crate::{
     config::Settings,
     fs::{Disk, Fs},
-    identity::Identity,
+    identity::{self, Identity},
     journal::{Journal, Record},
     layout::{ProductDir, StateDir},
     products::ProductSlots,
+    servers,
     status::Seen,
 };
 
@@ -29,6 +30,8 @@ struct Status {
     name: String,
     site: Option<String>,
     server_url: String,
+    /// Where the root wants it to be, from where nobody has answered yet.
+    moves_to: Option<String>,
     certificate_expires_at: Timestamp,
     state: AgentState,
     /// Product and version being worked on.
@@ -54,7 +57,8 @@ pub(super) fn status(settings: &Settings, output: Output) -> Result<(), Failed> 
     let status = Status {
         device_id: own.device_id,
         name: own.name.to_string(),
-        site: own.site.map(|site| site.to_string()),
+        site: own.site.as_ref().map(ToString::to_string),
+        moves_to: moves_to(&own, &state_dir),
         server_url: own.server_url,
         certificate_expires_at: own.expires_at,
         state: record.state.wire(),
@@ -69,6 +73,12 @@ pub(super) fn status(settings: &Settings, output: Output) -> Result<(), Failed> 
         Output::Json => say(&shown_json(&serde_json::to_string_pretty(&status).unwrap_or_default())),
         Output::Text => say(&text(&status)),
     }
+}
+
+fn moves_to(own: &Identity, state_dir: &StateDir) -> Option<String> {
+    let root = identity::load_root(&Disk, state_dir).ok()?;
+    let listed = servers::listed(&root);
+    servers::moves(own, &root, &listed).then(|| listed.first().map(|place| place.url.clone())).flatten()
 }
 
 fn order(record: &Record) -> Option<String> {
@@ -99,6 +109,7 @@ fn text(status: &Status) -> String {
         ("certificate", format!("until {}", status.certificate_expires_at)),
         ("state", format!("{:?}", status.state).to_lowercase()),
     ];
+    lines.extend(status.moves_to.clone().map(|url| ("moves to", url)));
     lines.extend(status.order.clone().map(|order| ("order", order)));
     for one in &status.installed {
         let release = one.release.map_or_else(|| "factory".to_owned(), |digest| digest.short());

@@ -14,7 +14,7 @@ use callboard_proto::{digest::Digest, ids::Product, root::Root};
 use crate::{
     agent::Agent,
     budget,
-    client::{Client, Credentials, Endpoint, TlsError},
+    client::{Client, Credentials, TlsError},
     clock::Clock,
     config::Settings,
     fs::{self, Disk, Fs},
@@ -29,6 +29,7 @@ use crate::{
     outbox::Outbox,
     products::{InstalledRelease, ProductRecord, ProductSlots},
     renew,
+    servers::{PlaceError, Servers},
     slots::{Found, SlotError},
     trust::{self, Trust},
     verify::{self, Floor},
@@ -46,8 +47,8 @@ pub(crate) enum StartError {
     Slots(#[from] SlotError),
     #[error("{0}")]
     Tls(#[from] TlsError),
-    #[error("use the server's address: {0}")]
-    Endpoint(String),
+    #[error("{0}")]
+    Place(#[from] PlaceError),
     #[error("use state directory {path}: {source}")]
     StateDir { path: PathBuf, source: io::Error },
     #[error("listen for signals: {0}")]
@@ -89,7 +90,8 @@ pub(super) fn open(settings: Settings, fs: Rc<dyn Fs>, identity: Identity) -> Re
     let renewal = renew::open(&*fs, &state_dir);
     let image_id = image::id(settings.image_id_file.as_deref());
     let agent = Agent {
-        client: client(&*fs, &settings, &state_dir, &identity, &clock)?,
+        client: RefCell::new(Rc::new(client(&*fs, &settings, &state_dir, &identity, &clock)?)),
+        servers: RefCell::new(Servers::at(identity.place())),
         settings,
         fs,
         clock,
@@ -130,11 +132,10 @@ fn client(
     identity: &Identity,
     clock: &Arc<Clock>,
 ) -> Result<Client, StartError> {
-    let endpoint = Endpoint::parse(&identity.server_url).map_err(StartError::Endpoint)?;
     let key = identity::key(fs, state_dir, identity);
     let key = key.map_err(|source| StartError::StateDir { path: state_dir.key(), source })?;
     let credentials = Credentials::from_pem(&identity.certificate_pem, &key)?;
-    Ok(Client::new(endpoint, &identity.server_ca_pem, Some(credentials), clock, settings.network.clone())?)
+    Ok(identity.place().client(credentials, clock, settings.network.clone())?)
 }
 
 fn boot_id() -> String {

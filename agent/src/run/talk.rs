@@ -13,7 +13,12 @@ use callboard_proto::{
 };
 
 use super::{Answer, CheckInError, ClientError, boottime, check_in, outbox};
-use crate::{agent::Agent, journal::Attempt, renew};
+use crate::{
+    agent::Agent,
+    journal::Attempt,
+    renew,
+    servers::{self, Place},
+};
 
 /// Longest failure text; it stands in the journal too, which is small.
 const MAX_TEXT: usize = 2000;
@@ -45,6 +50,11 @@ pub(super) struct Talk {
 }
 
 impl Talk {
+    /// Before anything was said.
+    fn nothing() -> Self {
+        Self { asked: boottime(), waited: false, answer: None, reported: Ok(()) }
+    }
+
     pub(super) fn failed(&self) -> bool {
         self.reported.is_err() || matches!(self.answer, Some(Err(_)))
     }
@@ -53,39 +63,68 @@ impl Talk {
 /// Only delivers reports.
 pub(super) fn report_only(agent: Rc<Agent>) -> Talking {
     let talk = async move {
+        servers::go_home(&agent);
         let reported = check_in::flush(&agent).await;
-        Talk { asked: boottime(), waited: false, answer: None, reported }
+        Talk { reported, ..Talk::nothing() }
     };
     Talking { future: Box::pin(talk), waits: false }
 }
 
-/// Delivers reports and asks; the server may hold the answer back for `wait_s`.
+/// Delivers reports and asks, at one address after the other until one gives an answer that can be believed; the device's
+/// own server may hold it back for `wait_s`.
 pub(super) fn begin(agent: Rc<Agent>, wait_s: u32) -> Talking {
-    let waits = wait_s > 0;
     let talk = async move {
-        let reported = check_in::flush(&agent).await;
-        let asked = boottime();
-        let mut answer = check_in::check_in(&agent, wait_s).await;
-        // The server's clock says what this one's did not.
-        if answer.as_ref().is_err_and(CheckInError::is_expired) && renew::now(&agent).await {
-            answer = check_in::check_in(&agent, wait_s).await;
-        }
-        match &answer {
-            Ok(_) => {
-                renew::answered(&agent);
-                // Now that the time is known.
-                renew::if_due(&agent).await;
+        let home = agent.identity.borrow().place();
+        let (mut said, mut elsewhere) = (Talk::nothing(), false);
+        for place in servers::to_ask(&agent) {
+            let own = servers::is_own(&agent, &place);
+            let talk = ask(&agent, &place, if own { wait_s } else { 0 }).await;
+            elsewhere |= !own;
+            let goes_on = matches!(&talk.answer, Some(Err(error)) if servers::go_on(&agent, &place, error));
+            // What goes wrong at an address that has proved nothing is not the news.
+            if own || !goes_on || said.answer.is_none() {
+                said = talk;
             }
-            Err(_) => renew::unanswered(&agent),
+            if !goes_on {
+                break;
+            }
         }
-        // Reports never stand in the way of a check-in, and a clock that was wrong may be right now.
-        let reported = match (&answer, reported) {
-            (Ok(_), Err(_)) => check_in::flush(&agent).await,
-            (_, reported) => reported,
-        };
-        Talk { asked, waited: waits, answer: Some(answer), reported }
+        if elsewhere && servers::is_own(&agent, &home) {
+            servers::stay(&agent);
+        }
+        said
     };
-    Talking { future: Box::pin(talk), waits }
+    Talking { future: Box::pin(talk), waits: wait_s > 0 }
+}
+
+/// A conversation at one address. One that is not the device's own yet gets no reports before it has given an answer.
+async fn ask(agent: &Agent, place: &Place, wait_s: u32) -> Talk {
+    if let Err(error) = servers::turn_to(agent, place) {
+        return Talk { answer: Some(Err(CheckInError::Place(error))), ..Talk::nothing() };
+    }
+    let own = servers::is_own(agent, place);
+    let reported = if own { Some(check_in::flush(agent).await) } else { None };
+    let asked = boottime();
+    let mut answer = check_in::check_in(agent, wait_s).await;
+    // The server's clock says what this one's did not.
+    if answer.as_ref().is_err_and(CheckInError::is_expired) && renew::now(agent).await {
+        answer = check_in::check_in(agent, wait_s).await;
+    }
+    match &answer {
+        Ok(_) => {
+            renew::answered(agent);
+            // Now that the time is known.
+            renew::if_due(agent).await;
+        }
+        Err(_) if own => renew::unanswered(agent),
+        Err(_) => {}
+    }
+    // Reports never stand in the way of a check-in, and a clock that was wrong may be right now.
+    let reported = match (&answer, reported) {
+        (Ok(_), None | Some(Err(_))) => check_in::flush(agent).await,
+        (_, reported) => reported.unwrap_or(Ok(())),
+    };
+    Talk { asked, waited: wait_s > 0, answer: Some(answer), reported }
 }
 
 /// A report as it goes into the outbox.

@@ -106,6 +106,7 @@ fn identity() -> (Identity, &'static str) {
         site: None,
         server_url: "https://127.0.0.1:1".to_owned(),
         server_ca_pem: certificate.clone(),
+        server_root: 1,
         certificate_pem: certificate.clone(),
         expires_at: testing::NOW,
         renew_at: None,

@@ -254,6 +254,8 @@ pub struct Device {
     /// Its last check-in.
     #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, format = DateTime))]
     pub last_seen: Option<Timestamp>,
+    /// Host and port by which it came then.
+    pub address: Option<String>,
     /// When it got its certificate.
     #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, format = DateTime))]
     pub enrolled_at: Option<Timestamp>,

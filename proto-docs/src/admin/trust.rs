@@ -42,8 +42,34 @@ pub struct TrustRoot {
     pub expires: Timestamp,
     /// Who may do what.
     pub roles: Vec<TrustRole>,
-    /// Where devices check in.
-    pub servers: Vec<String>,
+    /// Where devices check in, in the order in which they try.
+    pub servers: Vec<TrustServer>,
+}
+
+/// An address that the newest root lists.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct TrustServer {
+    /// The address.
+    pub url: String,
+    /// Certificates of which one must have issued the server's.
+    pub ca: Vec<TrustCa>,
+}
+
+/// The certificate of a CA.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct TrustCa {
+    /// Digest of the certificate.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub sha256: Digest,
+    /// When it ends; absent if it cannot be read.
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, format = DateTime))]
+    pub expires: Option<Timestamp>,
+    /// Whether it is this server's.
+    pub own: bool,
 }
 
 /// One role of the newest root.

@@ -78,7 +78,7 @@ pub(crate) async fn answer(app: &App, known: Arc<Known>, question: &mut Question
     if question.noted {
         known.owe(owed);
     } else {
-        note(app, &known, body, &before, &Contact { owed, ..contact }, now);
+        note(app, &known, question, &before, &Contact { owed, ..contact }, now);
         question.noted = true;
     }
     let mut instruction = instruct(app, &known.record.device, &decision, question, now);
@@ -97,12 +97,21 @@ pub(crate) async fn answer(app: &App, known: Arc<Known>, question: &mut Question
 }
 
 /// Keeps what a check-in says of the device, and what is owed to it after that.
-fn note(app: &App, known: &Known, body: &CheckIn, before: &LastContact, contact: &Contact, now: Timestamp) {
+fn note(app: &App, known: &Known, question: &Question, before: &LastContact, contact: &Contact, now: Timestamp) {
+    let body = &question.body;
     let rhythm = rhythm(app, &known.record.device, before, now);
     let busy = contact.works_on.map(|id| (now, id));
     app.presence.note(
         known.record.device.id,
-        Seen { at: now, boot_id: body.boot_id.clone(), absence: contact.absence, owed: contact.owed, busy, rhythm },
+        Seen {
+            at: now,
+            boot_id: body.boot_id.clone(),
+            absence: contact.absence,
+            owed: contact.owed,
+            busy,
+            rhythm,
+            address: question.address.clone(),
+        },
     );
     known.set_contact(LastContact {
         last_seen: Some(now),

@@ -385,6 +385,8 @@ async fn change(
 /// A device as operators see it.
 pub(crate) fn show(app: &App, record: Record) -> admin::Device {
     let seen = seen(app, &record);
+    let pending = app.presence.pending_for(record.device.id);
+    let address = pending.map_or(record.address, |seen| seen.address);
     let device = record.device;
     let hold = device.hold_at(seen.now).cloned();
     let zone = window::zone_of(WindowTz::Site, &device, Tz::UTC, seen.now);
@@ -400,6 +402,7 @@ pub(crate) fn show(app: &App, record: Record) -> admin::Device {
             Connectivity::Abandoned => admin::DeviceStatus::Abandoned,
         },
         last_seen: seen.last_seen,
+        address,
         enrolled_at: device.enrolled_at,
         serial: record.serial,
         labels: device.labels,

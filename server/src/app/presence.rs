@@ -92,7 +92,15 @@ mod tests {
 
     fn seen(at: &str) -> Seen {
         let at: Timestamp = at.parse().unwrap();
-        Seen { at, boot_id: "boot-1".to_owned(), absence: None, owed: None, busy: None, rhythm: Rhythm::default() }
+        Seen {
+            at,
+            boot_id: "boot-1".to_owned(),
+            absence: None,
+            owed: None,
+            busy: None,
+            rhythm: Rhythm::default(),
+            address: None,
+        }
     }
 
     #[test]

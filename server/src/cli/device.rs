@@ -206,6 +206,7 @@ fn details(device: &Device) -> String {
         ("status", status(device)),
         ("held", hold.unwrap_or_default()),
         ("last seen", table::or_empty(device.last_seen)),
+        ("came by", device.address.clone().unwrap_or_default()),
         ("enrolled", table::or_empty(device.enrolled_at)),
         ("serial", device.serial.clone().unwrap_or_default()),
         ("hardware", device.hw.clone()),

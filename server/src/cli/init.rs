@@ -174,8 +174,10 @@ fn try_out_root(dir: &Path, online: &VerifyingKey, url: Option<&PublicUrl>, now:
         head_keys: &[],
         head_threshold: 1,
         online_key: *online,
-        server_url: url.map_or("https://localhost:8443", |url| &url.text),
-        server_ca: &fs::read(dir.join(ca::SERVER_CA_CERT))?,
+        servers: vec![root::init::server(
+            url.map_or("https://localhost:8443", |url| &url.text),
+            &fs::read(dir.join(ca::SERVER_CA_CERT))?,
+        )?],
         expires: None,
     };
     let (envelope, _) = root::init::build(&first, &[key::read_private(&root_path)?], now)?;
@@ -230,8 +232,13 @@ mod tests {
             head_keys: &[],
             head_threshold: 1,
             online_key: online,
-            server_url: "https://updates.example.com:8443",
-            server_ca: &fs::read(dir.path().join(ca::SERVER_CA_CERT)).expect("the CA"),
+            servers: vec![
+                root::init::server(
+                    "https://updates.example.com:8443",
+                    &fs::read(dir.path().join(ca::SERVER_CA_CERT)).expect("the CA"),
+                )
+                .expect("a server"),
+            ],
             expires: Some("2028-05-24T02:00:00Z".parse().expect("a time")),
         };
         assert_eq!(root::init::build(&first, &[], now).expect("a root").1, *root);

@@ -26,7 +26,7 @@ pub(crate) enum RootCommand {
     Init(Box<init::InitArgs>),
     /// Make the root that follows another one; needs no server
     #[command(
-        after_help = "Examples:\n  callboard root rotate root.json --add-online-key online-next.key.pub --key root.key\n  callboard root rotate root-2.json --drop-root-key 41e8ec6e --add-root-key eve.pub --out root-3.json"
+        after_help = "Examples:\n  callboard root rotate root.json --add-online-key online-next.key.pub --key root.key\n  callboard root rotate root-2.json --drop-root-key 41e8ec6e --add-root-key eve.pub --out root-3.json\n  callboard root rotate root.json --server-url https://new.example.com:8443 --server-ca new-ca.pem --key root.key"
     )]
     Rotate(Box<rotate::RotateArgs>),
     /// Add a signature to a root; needs the key and nothing else

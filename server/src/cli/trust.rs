@@ -1,6 +1,6 @@
 //! `callboard trust status`: keys, thresholds, ends, and what would break when.
 
-use callboard_proto::admin::{Ahead, Trust, TrustRole};
+use callboard_proto::admin::{Ahead, Trust, TrustCa, TrustRole, TrustServer};
 
 use super::{Context, api::Path, head, show, table};
 
@@ -28,8 +28,8 @@ fn sentences(trust: &Trust) -> String {
                 ("digest", root.sha256.to_string()),
                 ("made", root.issued_at.to_string()),
                 ("expires", root.expires.to_string()),
-                ("servers", root.servers.join(", ")),
             ]));
+            parts.push(table::list(["SERVER", "CA", "UNTIL", "THIS SERVER'S"], root.servers.iter().flat_map(server)));
             parts.push(table::list(["ROLE", "THRESHOLD", "SPARE", "FOR", "KEYS"], root.roles.iter().map(row)));
         }
     }
@@ -52,6 +52,15 @@ fn sentences(trust: &Trust) -> String {
     }
     parts.push(table::list(["WHEN", "", "WHAT BREAKS"], trust.ahead.iter().map(|one| ahead(one, trust))));
     parts.join("\n\n")
+}
+
+/// A row for each certificate.
+fn server(server: &TrustServer) -> Vec<[String; 4]> {
+    let row = |ca: &TrustCa| {
+        let own = if ca.own { "yes" } else { "no" };
+        [server.url.clone(), ca.sha256.short(), table::or_empty(ca.expires), own.to_owned()]
+    };
+    server.ca.iter().map(row).collect()
 }
 
 fn row(role: &TrustRole) -> [String; 5] {

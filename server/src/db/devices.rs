@@ -47,6 +47,8 @@ pub(crate) struct Record {
     pub(crate) absence: Option<Absence>,
     /// The connection that is still owed an offer.
     pub(crate) owed: Option<Connection>,
+    /// Host and port that it asked for, last.
+    pub(crate) address: Option<String>,
     pub(crate) boot_id: Option<String>,
     /// The installation of its system, as it told.
     pub(crate) image_id: Option<String>,
@@ -128,7 +130,7 @@ struct InstalledColumn {
 impl Row {
     fn into_record(self, site: Option<Site>) -> QueryResult<Record> {
         let own_labels: BTreeMap<String, String> = from_json(&self.labels)?;
-        let (absence, owed) = seen::read_presence(self.presence.as_deref())?;
+        let seen::Presence { absence, owed, address } = seen::read_presence(self.presence.as_deref())?;
         let rules = site.as_ref().map(Site::rules).transpose();
         let site_rules = rules.map_err(|what| Error::DeserializationError(what.into()))?.unwrap_or_default();
         let site_tz = site.as_ref().map(|site| site.tz);
@@ -168,6 +170,7 @@ impl Row {
             last_seen: self.last_seen.map(Into::into),
             absence,
             owed,
+            address,
             boot_id: self.boot_id,
             image_id: self.image_id,
             imaged_at: self.imaged_at.map(Into::into),

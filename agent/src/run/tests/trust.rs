@@ -25,6 +25,8 @@ use crate::{
     words::Attack,
 };
 
+mod moving;
+
 const DAY: Duration = Duration::from_secs(86_400);
 
 /// What the server has, and what it says to the next check-in.

@@ -32,6 +32,8 @@ const SHORTEST: Duration = Duration::from_secs(1);
 pub(crate) struct Question {
     pub(super) body: CheckIn,
     pub(super) request: Digest,
+    /// Host and port that it was sent to, as far as the device told.
+    pub(super) address: Option<String>,
     /// What its device was told before.
     told: Option<Told>,
     /// If it may wait.
@@ -77,11 +79,17 @@ impl Told {
 
 impl Question {
     /// A check-in that has arrived, and has to be answered before `deadline`.
-    pub(crate) fn new(app: &App, known: &Known, body: CheckIn, request: Digest, deadline: Instant) -> Self {
+    pub(crate) fn new(
+        app: &App,
+        known: &Known,
+        body: CheckIn,
+        (request, address): (Digest, Option<String>),
+        deadline: Instant,
+    ) -> Self {
         let wait = Duration::from_secs(body.wait_s.into()).min(app.poll_interval);
         let ends = (Instant::now() + wait).min(deadline - app.request_timeout / ANSWER);
         let place = app.waiting.enter(known.record.device.id, !wait.is_zero());
-        Self { body, request, told: known.told(), place, ends, noted: false }
+        Self { body, request, address, told: known.told(), place, ends, noted: false }
     }
 
     /// Waits until something may have changed.

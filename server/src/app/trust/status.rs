@@ -2,16 +2,19 @@
 
 use callboard_policy::trust::HeadTerms;
 use callboard_proto::{
-    admin::{Ahead, OnlineKey, Trust, TrustHead, TrustKey, TrustRole, TrustRoot},
+    admin::{Ahead, OnlineKey, Trust, TrustCa, TrustHead, TrustKey, TrustRole, TrustRoot, TrustServer},
     digest::Digest,
-    root::Root,
+    root::{Root, Server},
     signed::{KeySet, max_envelope},
+    time::Timestamp,
 };
+
+use data_encoding::BASE64;
 
 use super::PublishedRoot;
 use crate::{
     app::{App, Result, expiry, releases},
-    db,
+    ca, db,
 };
 
 /// Releases looked at, the newest first: of a fleet with more, what is distrusted is old.
@@ -32,11 +35,15 @@ pub(crate) async fn status(app: &App) -> Result<Trust> {
             Ahead { at: Some(one.at), alarm: one.is_alarming(now), text }
         })
         .collect();
+    let root = published.as_deref().map(|published| root(app, published));
+    ahead.extend(root.iter().flat_map(|root| root.servers.iter().filter_map(|server| last_ca(server, now))));
     ahead.sort_by_key(|one| one.at);
-    let root = published.as_deref().map(root);
     ahead.extend(root.iter().flat_map(|root| root.roles.iter().filter_map(fragile)));
     if let Some(published) = &published {
         ahead.extend(unfinished(app, published));
+    }
+    if let Some(root) = &root {
+        ahead.extend(elsewhere(app, root));
     }
     Ok(Trust {
         server_time: now,
@@ -55,7 +62,7 @@ fn distrusted(conn: &mut db::DbConn, published: &PublishedRoot) -> Result<Vec<St
     Ok(distrusted.map(|one| format!("{}@{}", one.release.product, one.release.version)).collect())
 }
 
-fn root(published: &PublishedRoot) -> TrustRoot {
+fn root(app: &App, published: &PublishedRoot) -> TrustRoot {
     let root = &published.root;
     let roles = &root.roles;
     let plain =
@@ -78,7 +85,41 @@ fn root(published: &PublishedRoot) -> TrustRoot {
         issued_at: root.issued_at,
         expires: root.expires,
         roles: all,
-        servers: root.servers.iter().map(|server| server.url.clone()).collect(),
+        servers: root.servers.iter().map(|server| listed(app, server)).collect(),
+    }
+}
+
+fn listed(app: &App, server: &Server) -> TrustServer {
+    let own = ca::digests(&app.server_ca_pem);
+    let ca = server.ca_der.iter().map(|der| {
+        let der = BASE64.decode(der.as_bytes()).unwrap_or_default();
+        let sha256 = Digest::of(&der);
+        TrustCa { sha256, expires: ca::end(&der).ok(), own: own.contains(&sha256) }
+    });
+    TrustServer { url: server.url.clone(), ca: ca.collect() }
+}
+
+const ROTATE: &str = "publish another root: callboard root rotate --server-url URL --server-ca FILE";
+
+/// When the last CA of a listed server ends: one that lasts is enough.
+fn last_ca(server: &TrustServer, now: Timestamp) -> Option<Ahead> {
+    let at = server.ca.iter().filter_map(|ca| ca.expires).max()?;
+    let text = format!("the last CA that the root lists for {} ends, and devices refuse it then: {ROTATE}", server.url);
+    Some(Ahead { at: Some(at), alarm: at - expiry::WARN_BEFORE <= now, text })
+}
+
+/// How this server stands to those that the root lists.
+fn elsewhere(app: &App, root: &TrustRoot) -> Option<Ahead> {
+    let say = |alarm: bool, text: String| Some(Ahead { at: None, alarm, text });
+    let own = &app.public_url;
+    match root.servers.iter().find(|server| server.url == *own) {
+        None if root.servers.is_empty() => None,
+        None => say(false, format!("the root does not list this server's address {own}, so devices look for another")),
+        Some(listed) if listed.ca.iter().any(|ca| ca.own) => None,
+        Some(_) => say(
+            true,
+            format!("the root lists {own} without this server's CA, so devices that come anew refuse it: {ROTATE}"),
+        ),
     }
 }
 

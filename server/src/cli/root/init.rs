@@ -58,12 +58,12 @@ pub(crate) struct InitArgs {
     /// Public key of the server, which signs instructions
     #[arg(long, value_name = "FILE")]
     online_key: PathBuf,
-    /// Where devices check in, such as https://updates.example.com:8443
-    #[arg(long, value_name = "URL")]
-    server_url: String,
-    /// Certificate (PEM) that issued the server's
-    #[arg(long, value_name = "FILE")]
-    server_ca: PathBuf,
+    /// Where devices check in, such as https://updates.example.com:8443; give the option once for each address
+    #[arg(long = "server-url", required = true, value_name = "URL")]
+    server_urls: Vec<String>,
+    /// Certificates (PEM) of which one issued the server's: one file for each address in turn, or one for all
+    #[arg(long = "server-ca", required = true, value_name = "FILE")]
+    server_cas: Vec<PathBuf>,
     /// No new installs under this root from then on, such as 2028-05-31T00:00:00Z [default: in 18 months]
     #[arg(long, value_name = "TIME", value_parser = moment::instant)]
     expires: Option<Timestamp>,
@@ -81,9 +81,7 @@ pub(crate) struct FirstRoot<'a> {
     pub(crate) head_keys: &'a [PublicKey],
     pub(crate) head_threshold: u32,
     pub(crate) online_key: VerifyingKey,
-    pub(crate) server_url: &'a str,
-    /// Certificates in PEM.
-    pub(crate) server_ca: &'a [u8],
+    pub(crate) servers: Vec<Server>,
     /// In 18 months if absent.
     pub(crate) expires: Option<Timestamp>,
 }
@@ -102,8 +100,7 @@ pub(crate) fn run(args: &InitArgs, format: show::Format, now: Timestamp) -> anyh
         head_keys: &public(&args.head_keys)?,
         head_threshold: args.head_threshold,
         online_key: key::read_online(&args.online_key)?,
-        server_url: &args.server_url,
-        server_ca: &read_ca(&args.server_ca)?,
+        servers: servers(&args.server_urls, &args.server_cas)?,
         expires: args.expires,
     };
     let (envelope, root) = build(&first, &signers, now)?;
@@ -111,9 +108,27 @@ pub(crate) fn run(args: &InitArgs, format: show::Format, now: Timestamp) -> anyh
     describe::print(format, &args.out, &envelope, root, None)
 }
 
-/// Reads `--server-ca`.
-pub(super) fn read_ca(path: &Path) -> Result<Vec<u8>, BadInput> {
-    fs::read(path).map_err(|error| BadInput(format!("cannot read --server-ca {}: {error}", path.display())))
+/// The servers of `--server-url` and `--server-ca`.
+pub(super) fn servers(urls: &[String], cas: &[PathBuf]) -> Result<Vec<Server>, BadInput> {
+    let read = |path: &PathBuf| {
+        fs::read(path).map_err(|error| BadInput(format!("cannot read --server-ca {}: {error}", path.display())))
+    };
+    let pems = cas.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+    let (addresses, files) = (urls.len(), pems.len());
+    if files != 1 && files != addresses {
+        let wanted = "one --server-ca for each --server-url is wanted, or one for all of them";
+        return Err(BadInput(format!("{addresses} addresses and {files} files: {wanted}")));
+    }
+    let mut found: Vec<Server> = Vec::new();
+    for (url, pem) in urls.iter().zip(pems.iter().cycle()) {
+        let server = server(url, pem)?;
+        if found.iter().any(|other| other.url == server.url) {
+            let hint = "put all its certificates into one file";
+            return Err(BadInput(format!("--server-url {url} is given twice; {hint}")));
+        }
+        found.push(server);
+    }
+    Ok(found)
 }
 
 /// Reads public keys.
@@ -170,7 +185,7 @@ fn document(first: &FirstRoot<'_>, now: Timestamp) -> anyhow::Result<Root> {
             head: Some(head).filter(|_| !first.head_keys.is_empty()),
             online: Role { keyids: vec![online.id()], threshold: 1 },
         },
-        servers: vec![server(first.server_url, first.server_ca)?],
+        servers: first.servers.clone(),
     };
     refuse_shared_keys(&root)?;
     Ok(root)
@@ -215,7 +230,7 @@ pub(super) fn refuse_shared_keys(root: &Root) -> Result<(), BadInput> {
 }
 
 /// A server as it stands in a root.
-pub(super) fn server(url: &str, ca_pem: &[u8]) -> Result<Server, BadInput> {
+pub(crate) fn server(url: &str, ca_pem: &[u8]) -> Result<Server, BadInput> {
     Ok(Server { url: server_url(url)?, ca_der: certificates(ca_pem)? })
 }
 

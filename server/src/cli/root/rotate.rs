@@ -54,12 +54,15 @@ pub(crate) struct RotateArgs {
     /// Key that may not sign instructions any more: its id, at least 8 digits of it, or its file
     #[arg(long = "drop-online-key", value_name = "KEY")]
     drop_online_keys: Vec<String>,
-    /// Where devices check in, if that is to change
-    #[arg(long, value_name = "URL", requires = "server_ca")]
-    server_url: Option<String>,
-    /// Certificate (PEM) that issued the server's
-    #[arg(long, value_name = "FILE", requires = "server_url")]
-    server_ca: Option<PathBuf>,
+    /// Where devices check in from now on; give the option once for each address, in the order to try them
+    ///
+    /// A device keeps the address that it has until one of these has given it an answer that it can believe. So leave
+    /// the server there as well until no device comes by the old address (callboard device show).
+    #[arg(long = "server-url", value_name = "URL", requires = "server_cas")]
+    server_urls: Vec<String>,
+    /// Certificates (PEM) of which one issued the server's: one file for each address in turn, or one for all
+    #[arg(long = "server-ca", value_name = "FILE", requires = "server_urls")]
+    server_cas: Vec<PathBuf>,
     /// No new installs under this root from then on [default: in 18 months]
     #[arg(long, value_name = "TIME", value_parser = moment::instant)]
     expires: Option<Timestamp>,
@@ -108,8 +111,8 @@ fn next(previous: &Root, args: &RotateArgs, root_keys: &[PublicKey], now: Timest
     for name in &args.new_epochs {
         *epoch(&mut root, name)? += 1;
     }
-    if let (Some(url), Some(ca)) = (&args.server_url, &args.server_ca) {
-        root.servers = vec![init::server(url, &init::read_ca(ca)?)?];
+    if !args.server_urls.is_empty() {
+        root.servers = init::servers(&args.server_urls, &args.server_cas)?;
     }
     root.keys.extend(known.iter().map(|key| (key.id(), Key::new(key))));
     let used = used(&root);

@@ -31,6 +31,8 @@ pub(crate) struct Seen {
     pub(crate) busy: Option<(Timestamp, AssignmentId)>,
     /// When it is usually there.
     pub(crate) rhythm: Rhythm,
+    /// Host and port that it asked for.
+    pub(crate) address: Option<String>,
 }
 
 /// A device's last check-in that the database knows, and when it is usually there.
@@ -49,7 +51,7 @@ pub(crate) fn last_seen(conn: &mut DbConn, id: DeviceId) -> QueryResult<LastSeen
     let columns = (devices::last_seen, devices::presence, devices::boot_id, devices::rhythm);
     let found: Option<Columns> = find(conn, devices::table.find(Uid::from(id)).select(columns))?;
     let (seen, presence, boot_id, rhythm) = found.unwrap_or_default();
-    let (absence, owed) = read_presence(presence.as_deref())?;
+    let Presence { absence, owed, .. } = read_presence(presence.as_deref())?;
     let rhythm = rhythm.as_deref().and_then(Rhythm::from_slice);
     Ok(LastSeen { last_seen: seen.map(Into::into), absence, owed, boot_id, rhythm })
 }
@@ -70,8 +72,17 @@ pub(crate) fn set_seen(conn: &mut DbConn, seen: &[(DeviceId, Seen)]) -> QueryRes
     Ok(())
 }
 
-/// What the column `presence` holds: the last absence, and the connection that is still owed an offer. It is nothing that
-/// the database has to compare.
+/// What the column `presence` tells: nothing that the database has to compare.
+#[derive(Debug, Default)]
+pub(super) struct Presence {
+    pub(super) absence: Option<Absence>,
+    /// The connection that is still owed an offer.
+    pub(super) owed: Option<Connection>,
+    /// Host and port that the device asked for.
+    pub(super) address: Option<String>,
+}
+
+/// How it is written.
 #[derive(Serialize, Deserialize)]
 struct PresenceColumn {
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -79,21 +90,24 @@ struct PresenceColumn {
     /// Its first check-in, and the milliseconds that the device had been away before; none is without end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     owed: Option<(Timestamp, Option<u64>)>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    address: Option<String>,
 }
 
-pub(super) fn read_presence(column: Option<&str>) -> QueryResult<(Option<Absence>, Option<Connection>)> {
+pub(super) fn read_presence(column: Option<&str>) -> QueryResult<Presence> {
     let Some(column) = column.map(from_json::<PresenceColumn>).transpose()? else {
-        return Ok((None, None));
+        return Ok(Presence::default());
     };
     let absence = column.absence.map(|(since, until)| Absence { since, until });
     let connection =
         |(at, after): (_, Option<u64>)| Connection { at, after: after.map_or(Duration::MAX, Duration::from_millis) };
-    Ok((absence, column.owed.map(connection)))
+    Ok(Presence { absence, owed: column.owed.map(connection), address: column.address })
 }
 
 fn write_presence(seen: &Seen) -> QueryResult<Option<String>> {
     let absence = seen.absence.map(|absence| (absence.since, absence.until));
     let owed = seen.owed.map(|owed| (owed.at, u64::try_from(owed.after.as_millis()).ok()));
-    let any = absence.is_some() || owed.is_some();
-    any.then(|| to_json(&PresenceColumn { absence, owed })).transpose()
+    let address = seen.address.clone();
+    let any = absence.is_some() || owed.is_some() || address.is_some();
+    any.then(|| to_json(&PresenceColumn { absence, owed, address })).transpose()
 }

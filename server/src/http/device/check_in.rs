@@ -1,7 +1,7 @@
 //! `POST /v1/checkin`. The answer may be held back; whether the device is welcome is asked again whenever it is decided
 //! anew.
 
-use actix_web::{HttpResponse, web};
+use actix_web::{HttpRequest, HttpResponse, http::header, web};
 use callboard_proto::{check_in::CheckIn, digest::Digest};
 
 use crate::{
@@ -16,9 +16,13 @@ use crate::{
     },
 };
 
+/// A host name and a port are no longer.
+const MAX_ADDRESS: usize = 260;
+
 pub(crate) async fn post(
     app: web::Data<App>,
     mut peer: Peer,
+    request: HttpRequest,
     deadline: web::ReqData<Deadline>,
     body: Result<web::Bytes, actix_web::Error>,
 ) -> ApiResult<HttpResponse> {
@@ -26,7 +30,7 @@ pub(crate) async fn post(
     let mut question = {
         let bytes = body.map_err(|error| from_actix(&error))?;
         let check_in: CheckIn = super::parse(&bytes)?;
-        Question::new(&app, &peer.known, check_in, Digest::of(&bytes), deadline.0)
+        Question::new(&app, &peer.known, check_in, (Digest::of(&bytes), address(&request)), deadline.0)
     };
     loop {
         match answer(&app, peer.known.clone(), &mut question).await? {
@@ -35,4 +39,11 @@ pub(crate) async fn post(
         }
         peer = peer.again(&app).await?;
     }
+}
+
+/// Host and port that a request was sent to, for people: that devices have moved is seen by it. Nothing is decided by it.
+fn address(request: &HttpRequest) -> Option<String> {
+    let host = request.headers().get(header::HOST)?.to_str().ok()?;
+    let plain = |c: u8| c.is_ascii_alphanumeric() || b".-:[]".contains(&c);
+    (!host.is_empty() && host.len() <= MAX_ADDRESS && host.bytes().all(plain)).then(|| host.to_ascii_lowercase())
 }

@@ -35,8 +35,10 @@ fn check(change: impl FnOnce(&mut FirstRoot<'_>)) -> anyhow::Result<(Envelope, R
         head_keys: &[],
         head_threshold: 1,
         online_key: online(5),
-        server_url: "https://updates.example.com:8443/",
-        server_ca: &fs::read(dir.path().join(crate::ca::SERVER_CA_CERT))?,
+        servers: servers(
+            &["https://updates.example.com:8443/".to_owned()],
+            &[dir.path().join(crate::ca::SERVER_CA_CERT)],
+        )?,
         expires: None,
     };
     change(&mut first);
@@ -80,8 +82,12 @@ fn impossible_roots_are_refused() {
     let same: &'static [NewRole] = Box::leak(Box::new([release(1), release(1)]));
     assert!(refused(|first| first.release_roles = same).contains("have the name"));
     assert!(refused(|first| first.expires = Some(now())).contains("has passed"));
-    assert!(refused(|first| first.server_ca = b"").contains("none is in it"));
+}
+
+#[test]
+fn a_server_without_an_address_or_a_certificate_is_refused() {
+    assert!(server("https://a", b"").unwrap_err().0.contains("none is in it"));
     for url in ["http://a", "https://", "https://a/b", "https://a b", "https://u@a", "https://a:0", "a"] {
-        assert!(refused(|first| first.server_url = url).contains("https://HOST[:PORT] is wanted"), "{url}");
+        assert!(server(url, b"").unwrap_err().0.contains("https://HOST[:PORT] is wanted"), "{url}");
     }
 }

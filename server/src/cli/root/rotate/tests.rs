@@ -30,8 +30,11 @@ impl Scene {
             head_keys: &[],
             head_threshold: 1,
             online_key: key::read_online(&scene.public("online")).unwrap(),
-            server_url: "https://updates.example.com:8443",
-            server_ca: &std::fs::read(scene.path(crate::ca::SERVER_CA_CERT)).unwrap(),
+            servers: init::servers(
+                &["https://updates.example.com:8443".to_owned()],
+                &[scene.path(crate::ca::SERVER_CA_CERT)],
+            )
+            .unwrap(),
             expires: None,
         };
         let signers = ["ann", "bob"].map(|name| key::read_private(&scene.path(name)).unwrap());
@@ -124,6 +127,24 @@ fn roles_are_added_replaced_dropped_and_begin_new_epochs() {
 }
 
 #[test]
+fn servers_are_replaced_by_those_that_are_given_in_their_order() {
+    let scene = Scene::new();
+    std::fs::create_dir(scene.path("other")).unwrap();
+    ServerCa::create(&scene.path("other"), now()).unwrap();
+    let urls = "--server-url https://b --server-url https://a:8443";
+    let with = |more: &str| -> Root { scene.rotate(&format!("{urls} {more}")).unwrap().claim().unwrap() };
+    let own = with("--server-ca @server-ca.pem");
+    assert_eq!(
+        own.servers.iter().map(|server| server.url.as_str()).collect::<Vec<_>>(),
+        ["https://b", "https://a:8443"]
+    );
+    assert_eq!(own.servers[0].ca_der, own.servers[1].ca_der, "one file for all");
+    let each = with("--server-ca @other/server-ca.pem --server-ca @server-ca.pem");
+    assert_eq!(each.servers[1], own.servers[1]);
+    assert_ne!(each.servers[0].ca_der, own.servers[0].ca_der);
+}
+
+#[test]
 fn what_cannot_be_is_refused() {
     let scene = Scene::new();
     let ann = key::read_public(&scene.public("ann")).unwrap().id().to_string();
@@ -137,6 +158,9 @@ fn what_cannot_be_is_refused() {
         ("--new-epoch head", "no such role"),
         ("--head-threshold 1", "no head role"),
         ("--expires 2026-01-01T00:00:00Z", "has passed"),
+        ("--server-url https://a --server-ca @none.pem", "cannot read --server-ca"),
+        ("--server-url https://a --server-url https://a/ --server-ca @server-ca.pem", "is given twice"),
+        ("--server-url https://a --server-ca @server-ca.pem --server-ca @server-ca.pem", "1 addresses and 2 files"),
     ] {
         let said = scene.refused(more);
         assert!(said.contains(wanted), "{more}: {said}");

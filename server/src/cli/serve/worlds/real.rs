@@ -314,7 +314,7 @@ impl Server for Real {
         let answer = self.runtime.block_on(async {
             let known = devices::known(app, id).await.unwrap().unwrap();
             let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
-            let mut question = Question::new(app, &known, body, Digest::of(b"request"), deadline);
+            let mut question = Question::new(app, &known, body, (Digest::of(b"request"), None), deadline);
             match check_in::answer(app, known, &mut question).await.unwrap() {
                 Reply::Signed(signed) => signed,
                 Reply::Later(_) => panic!("it did not ask to wait"),
