@@ -10,6 +10,7 @@ mod check;
 mod enrolment;
 mod forecast;
 mod freeze;
+mod grant;
 mod guard;
 mod preview;
 mod progress;
@@ -36,6 +37,7 @@ pub use check::{MAX_DESCRIPTION, MAX_LABEL_KEY, MAX_LABELS, MAX_REASON, check_la
 pub use enrolment::*;
 pub use forecast::*;
 pub use freeze::*;
+pub use grant::*;
 pub use guard::*;
 pub use preview::*;
 pub use progress::*;

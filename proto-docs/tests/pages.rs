@@ -4,7 +4,7 @@
 use std::{collections::BTreeSet, path::Path};
 
 use callboard_proto::{
-    admin::{self, Phase, RolloutSpec},
+    admin::{self, Permission, Phase, Role, RolloutSpec},
     check_in::{self, CheckIn},
     digest::Digest,
     enrol::{self, Enrol, Renew},
@@ -102,13 +102,25 @@ fn the_table_of_admin_paths_is_the_openapi_document() {
     let document: serde_json::Value = serde_json::from_str(&page("openapi.json")).unwrap();
     let mut wanted = BTreeSet::new();
     for (path, methods) in document["paths"].as_object().unwrap() {
-        wanted.extend(
-            methods.as_object().unwrap().keys().map(|method| quoted(format!("{} {path}", method.to_uppercase()))),
-        );
+        wanted.extend(methods.as_object().unwrap().iter().map(|(method, operation)| {
+            let permission = operation["security"][0]["bearer"][0].as_str().unwrap();
+            (quoted(format!("{} {path}", method.to_uppercase())), quoted(permission))
+        }));
     }
-    let found: BTreeSet<String> =
-        rows(&page("admin-api.md"), "## Paths").into_iter().map(|row| row[0].clone()).collect();
+    let found: BTreeSet<(String, String)> =
+        rows(&page("admin-api.md"), "## Paths").into_iter().map(|row| (row[0].clone(), row[1].clone())).collect();
     assert_eq!(found, wanted);
+}
+
+#[test]
+fn the_table_of_roles_is_what_they_allow() {
+    let found: Vec<Vec<String>> = rows(&page("admin-api.md"), "## Roles");
+    let says = |yes: bool| if yes { "yes".to_owned() } else { String::new() };
+    let row = |role: Role| {
+        let allowed = Permission::ALL.map(|permission| says(role.allows(permission)));
+        [quoted(role)].into_iter().chain(allowed).collect::<Vec<String>>()
+    };
+    assert_eq!(found, Role::ALL.map(row));
 }
 
 #[test]
@@ -209,7 +221,7 @@ fn limits_in_the_pages_are_the_constants() {
         ("signing.md", format!("at most {} (90 days)", release::MAX_POSTPONE_S)),
         ("signing.md", format!("at most {} bytes |", release::MAX_HOOK_PATH)),
         ("signing.md", format!("it is stopped and has failed; 1 to {} |", release::MAX_HOOK_TIMEOUT_S)),
-        ("signing.md", release::Stage::ALL.map(|stage| quoted(stage)).join(", ")),
+        ("signing.md", release::Stage::ALL.map(quoted).join(", ")),
         ("signing.md", format!("more than {} signatures", signed::MAX_SIGNATURES)),
         ("signing.md", format!("at most {} levels", signed::MAX_DEPTH)),
         ("admin-api.md", format!("`limit` (1 to {}, {} by default)", admin::MAX_PAGE, admin::DEFAULT_PAGE)),

@@ -7,6 +7,7 @@ use callboard_proto::ids::DeviceId;
 use governor::Quota;
 use quick_cache::sync::Cache;
 
+pub(crate) mod actor;
 pub(crate) mod api_tokens;
 pub(crate) mod assignments;
 pub(crate) mod attention;
@@ -24,6 +25,7 @@ pub(crate) mod freezes;
 pub(crate) mod grants;
 pub(crate) mod loads;
 pub(crate) mod overview;
+pub(crate) mod part;
 pub(crate) mod presence;
 pub(crate) mod releases;
 pub(crate) mod renewal;
@@ -45,6 +47,7 @@ use crate::{
     store::Store,
     telemetry::Metrics,
 };
+pub(crate) use actor::{Actor, Reach};
 pub(crate) use because::Because;
 use catalog::Snapshot;
 use devices::Known;

@@ -58,7 +58,7 @@ pub(crate) fn device_routes(config: &mut ServiceConfig) {
         .default_service(web::to(not_found));
 }
 
-/// Routes of the admin listener. Every one under `/api/v1` but its own description needs a bearer token.
+/// Routes of the admin listener. Every handler under `/api/v1` but the description takes `auth::May` with a permission.
 pub(crate) fn admin_routes(config: &mut ServiceConfig) {
     config
         .app_data(
@@ -68,11 +68,16 @@ pub(crate) fn admin_routes(config: &mut ServiceConfig) {
         )
         .app_data(web::QueryConfig::default().error_handler(|error, _| problem::from_actix(&error.into()).into()))
         .app_data(web::PathConfig::default().error_handler(|error, _| problem::from_actix(&error.into()).into()))
-        .service(only(resource("/").route(get().to(crate::ui::overview::get))))
+        .service(only(resource("/").route(get().to(crate::ui::overview::get).wrap(from_fn(auth::identify)))))
         .service(only(resource("/healthz").route(get().to(admin::health::live))))
         .service(only(resource("/readyz").route(get().to(admin::health::ready))))
         .service(only(resource("/metrics").route(get().to(admin::health::metrics))))
-        .service(web::scope("/api/v1").configure(api_routes).default_service(web::to(not_found)))
+        .service(
+            web::scope("/api/v1")
+                .wrap(from_fn(auth::identify))
+                .configure(api_routes)
+                .default_service(web::to(not_found)),
+        )
         .default_service(web::to(not_found));
 }
 

@@ -60,6 +60,7 @@ mod pace;
 mod page;
 mod parallel;
 mod payloads;
+mod permission;
 mod phases;
 mod progressive;
 mod registry;

@@ -4,8 +4,8 @@
 
 use super::{
     AcceptEnrolment, ActivateSite, BandwidthLimit, Because, ChangeSite, Decommission, DevicesOfRollout, EditLabels,
-    EditRollout, Hold, ImportDevice, ImportDevices, ImportSite, ImportSites, Labels, NewApiToken, NewFreeze, NewToken,
-    OpenPhase, RolloutSpec, SetBandwidth, SetSerial, SetTradingHours, TradingHours, Window,
+    EditRollout, Grant, Hold, ImportDevice, ImportDevices, ImportSite, ImportSites, Labels, NewApiToken, NewFreeze,
+    NewToken, OpenPhase, RolloutSpec, SetBandwidth, SetSerial, SetTradingHours, TradingHours, Window,
 };
 use crate::text::{self, Check, MAX_TEXT};
 
@@ -21,6 +21,8 @@ pub const MAX_DESCRIPTION: usize = 1000;
 const MAX_SELECTOR: usize = 4096;
 /// Longest name of an API token in bytes: it stands in events.
 const MAX_TOKEN_NAME: usize = 64;
+/// Roles of one person or token: each once for the fleet, and some regions.
+const MAX_GRANTS: usize = 16;
 /// Longest name of a release in bytes: a product, `@` and a version.
 const MAX_RELEASE: usize = 2 * MAX_TEXT;
 /// Kinds of gates.
@@ -172,8 +174,21 @@ impl Check for SetSerial {
 
 impl Check for NewApiToken {
     fn check(&self) -> Result<(), String> {
-        check_token_name(&self.name)
+        check_token_name(&self.name)?;
+        check_grants(&self.grants)
     }
+}
+
+/// Grants of somebody: some, and not without end.
+pub(super) fn check_grants(grants: &[Grant]) -> Result<(), String> {
+    if grants.is_empty() {
+        return Err("grants is empty; say what may be done, as in [{\"role\": \"viewer\"}]".to_owned());
+    }
+    text::count("grants", grants.len(), MAX_GRANTS)?;
+    for (n, grant) in grants.iter().enumerate() {
+        text::some(format_args!("grants[{n}].selector"), grant.selector.as_ref(), MAX_SELECTOR)?;
+    }
+    Ok(())
 }
 
 impl Check for DevicesOfRollout {

@@ -51,6 +51,7 @@ mod glob;
 mod matches;
 mod parse;
 mod text;
+mod within;
 
 use std::{fmt, str::FromStr};
 
@@ -124,6 +125,18 @@ impl Selector {
     /// What it takes for granted about the fleet: if no device confirms one of these, it is most likely mistyped.
     pub fn doubts(&self) -> Vec<Doubt> {
         doubts::of(&self.expr)
+    }
+
+    /// Whether it surely selects no device that `outer` does not, as far as their form shows.
+    pub fn is_within(&self, outer: &Self) -> bool {
+        within::within(&self.expr, &outer.expr)
+    }
+
+    /// What both select.
+    #[must_use]
+    pub fn and(&self, other: &Self) -> Self {
+        let parts = [&self.expr, &other.expr].into_iter().filter(|part| **part != Expr::All).cloned();
+        Self { expr: Expr::and(parts) }
     }
 
     /// A field that a check-in itself changes, so that it may stand in frozen audiences only.

@@ -1,38 +1,65 @@
 //! API tokens: making and revoking them. One that can be used is always left, unless somebody insists.
 
+use std::time::Duration;
+
 use callboard_proto::{
-    admin::{self, ApiTokenCreated, check_token_name},
+    admin::{self, ApiTokenCreated, Grant, NewApiToken, Permission, check_token_name},
     ids::TokenId,
     problem::Code,
     time::Timestamp,
 };
 
-use super::{App, Error, Result, tokens};
+use super::{Actor, App, Error, Result, actor, tokens};
 use crate::db::{self, DbConn, api_tokens::ApiToken, events::NewEvent};
 
+/// Shorter ones end before they are used.
+const MIN_TTL_S: u64 = 60;
+/// Ten years, as long as machines last; what is to last longer has no end.
+const MAX_TTL_S: u64 = 3660 * 86_400;
+
 /// Makes a token.
-pub(crate) async fn create(app: &App, name: String, by: String) -> Result<ApiTokenCreated> {
+pub(crate) async fn create(app: &App, actor: Actor, new: NewApiToken) -> Result<ApiTokenCreated> {
     let now = app.clock.now();
-    app.db.write(move |conn| make(conn, &name, &by, now)).await
+    app.db.write(move |conn| make(conn, &actor, new, now)).await
 }
 
-/// Makes a token; `by` is who asked for it.
-pub(crate) fn make(conn: &mut DbConn, name: &str, by: &str, now: Timestamp) -> Result<ApiTokenCreated> {
+/// Makes a token for the actor.
+pub(crate) fn make(conn: &mut DbConn, actor: &Actor, new: NewApiToken, now: Timestamp) -> Result<ApiTokenCreated> {
+    let NewApiToken { name, grants, ttl_s } = new;
     let name = name.trim();
     check_token_name(name).map_err(Error::invalid)?;
+    actor::check_grants(&grants)?;
+    if let Some(ttl) = ttl_s.filter(|ttl| !(MIN_TTL_S..=MAX_TTL_S).contains(ttl)) {
+        return Err(Error::invalid(format!("ttl_s is {ttl}; {MIN_TTL_S} to {MAX_TTL_S} seconds are allowed")));
+    }
     if db::api_tokens::by_name(conn, name)?.is_some() {
         let detail = format!("there is an API token {name:?} already; revoke it first, or take another name");
         return Err(Error::refused(Code::Conflict, detail));
     }
     let plain = tokens::generate(tokens::API)?;
-    db::api_tokens::insert(conn, plain.id, plain.secret_sha256, name, now)?;
-    let text = format!("API token {name:?} ({}) was made by {by}", plain.id);
+    let token = ApiToken {
+        id: plain.id,
+        secret_sha256: plain.secret_sha256,
+        name: name.to_owned(),
+        created_at: now,
+        revoked_at: None,
+        grants,
+        expires_at: ttl_s.map(|ttl| now + Duration::from_secs(ttl)),
+    };
+    db::api_tokens::insert(conn, &token)?;
+    let text = format!("API token {name:?} ({}), {}, was made by {}", token.id, in_words(&token.grants), actor.name);
     db::events::insert(conn, now, &NewEvent::general("api_token.created", text))?;
-    Ok(ApiTokenCreated { id: plain.id, name: name.to_owned(), token: plain.text })
+    let ApiToken { id, name, grants, expires_at, .. } = token;
+    Ok(ApiTokenCreated { id, name, token: plain.text, grants, expires_at })
+}
+
+/// What somebody may do.
+pub(crate) fn in_words(grants: &[Grant]) -> String {
+    grants.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ")
 }
 
 /// Revokes a token, by its id or its name. `force` says that nobody needs to get in afterwards.
-pub(crate) async fn revoke(app: &App, reference: String, force: bool, by: String) -> Result<()> {
+pub(crate) async fn revoke(app: &App, actor: Actor, reference: String, force: bool) -> Result<()> {
     let now = app.clock.now();
     app.db
         .write(move |conn| {
@@ -46,21 +73,29 @@ pub(crate) async fn revoke(app: &App, reference: String, force: bool, by: String
                 return Ok(());
             }
             let name = &token.name;
-            if !force && db::api_tokens::usable(conn)? <= 1 {
+            if !force && is_last(conn, &token)? {
                 let detail = format!(
-                    "API token {name:?} is the last one that can be used, and without it nobody operates this server; \
-                     make another one first, or insist with force=true (--force)"
+                    "API token {name:?} is the last one that can be used by an admin and has no end, and without it \
+                     nobody administers this server; make another one first, or insist with force=true (--force)"
                 );
                 return Err(Error::refused(Code::WrongState, detail));
             }
             db::api_tokens::revoke(conn, token.id, now)?;
-            let text = format!("API token {name:?} ({}) was revoked by {by}", token.id);
+            let text = format!("API token {name:?} ({}) was revoked by {}", token.id, actor.name);
             Ok(db::events::insert(conn, now, &NewEvent::general("api_token.revoked", text))?)
         })
         .await
 }
 
+/// Whether nobody could let others in without this one.
+fn is_last(conn: &mut DbConn, token: &ApiToken) -> Result<bool> {
+    let admins = |grants: &[Grant]| grants.iter().any(|grant| grant.role.allows(Permission::Administer));
+    let others = db::api_tokens::lasting(conn)?.into_iter().filter(|other| other.id != token.id);
+    Ok(admins(&token.grants) && !others.into_iter().any(|other| admins(&other.grants)))
+}
+
 /// A token as operators see it.
 pub(crate) fn show(token: ApiToken) -> admin::ApiToken {
-    admin::ApiToken { id: token.id, name: token.name, created_at: token.created_at, revoked_at: token.revoked_at }
+    let ApiToken { id, name, grants, expires_at, created_at, revoked_at, .. } = token;
+    admin::ApiToken { id, name, grants, expires_at, created_at, revoked_at }
 }

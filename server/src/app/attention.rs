@@ -127,6 +127,7 @@ pub(crate) async fn act(
             // Selectors may ask for presence.
             presence::flush(app).await?;
             let context = app.selector_context();
+            let selector = Box::new(task.because.by.may.narrow(*selector));
             let mut after = Some(After::Assignment(AssignmentId::from_uuid(Uuid::nil())));
             while let Some(from) = after {
                 let (task, selector) = (task.clone(), selector.clone());
@@ -175,7 +176,7 @@ fn named(conn: &mut DbConn, task: &Task, names: Vec<String>) -> Result<Done> {
     let rollout = open(conn, task)?;
     let mut done = Done::default();
     for name in names {
-        let outcome = match devices::resolve(conn, &name) {
+        let outcome = match devices::resolve_for(conn, &task.because.by, &name, task.now) {
             Ok(device) => one(conn, task, &rollout, &device, &mut done)?,
             Err(Error::Refused { detail, .. }) => Err(detail),
             Err(error) => return Err(error),

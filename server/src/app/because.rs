@@ -2,18 +2,20 @@
 
 use std::fmt;
 
-/// An operator and the operator's words, which may be none.
+use super::Actor;
+
+/// Somebody, and that one's words, which may be none.
 #[derive(Clone, Debug)]
 pub(crate) struct Because {
-    pub(crate) operator: String,
+    pub(crate) by: Actor,
     pub(crate) reason: String,
 }
 
 impl fmt::Display for Because {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.reason.trim() {
-            "" => write!(f, "by {}", self.operator),
-            reason => write!(f, "by {}: {reason}", self.operator),
+            "" => write!(f, "by {}", self.by.name),
+            reason => write!(f, "by {}: {reason}", self.by.name),
         }
     }
 }

@@ -24,14 +24,17 @@ use chrono_tz::Tz;
 use governor::{DefaultDirectRateLimiter, RateLimiter};
 
 use super::{
-    App, Error, Result,
+    Actor, App, Error, Result,
     check_in::Told,
     eligibility::{self, Change},
 };
 mod import;
+mod reach;
 mod serial;
 
 pub(crate) use import::import;
+use reach::check_after;
+pub(crate) use reach::{resolve_for, would_cover};
 pub(crate) use serial::set_serial;
 
 use crate::db::{
@@ -282,11 +285,11 @@ pub(crate) fn standing_at(
 }
 
 /// Sets and removes labels of every device that the selector selects.
-pub(crate) async fn edit_labels(app: &App, edit: EditLabels) -> Result<Imported> {
+pub(crate) async fn edit_labels(app: &App, actor: Actor, edit: EditLabels) -> Result<Imported> {
     if edit.selector.trim().is_empty() {
         return Err(Error::invalid("selector is empty; say which devices, or all for every one"));
     }
-    let selector = parse_selector(Some(&edit.selector))?;
+    let selector = actor.may.narrow(parse_selector(Some(&edit.selector))?);
     let (now, dry_run, context, catalog) = (app.clock.now(), edit.dry_run, app.selector_context(), app.catalog());
     let (outcome, changed) = app
         .db
@@ -305,6 +308,7 @@ pub(crate) async fn edit_labels(app: &App, edit: EditLabels) -> Result<Imported>
                     }
                     outcome.updated += 1;
                     let after = edited(conn, &old, &own, old.device.site.as_ref())?;
+                    check_after(&actor, &after, now)?;
                     edits.push((old.device.id, own));
                     changes.push(Change { before: Some(old.device), after });
                 }
@@ -327,10 +331,10 @@ pub(crate) async fn edit_labels(app: &App, edit: EditLabels) -> Result<Imported>
 }
 
 /// Holds a device, or lifts the hold.
-pub(crate) async fn hold(app: &App, reference: String, hold: Option<Hold>) -> Result<Record> {
+pub(crate) async fn hold(app: &App, actor: Actor, reference: String, hold: Option<Hold>) -> Result<Record> {
     let now = app.clock.now();
     check_hold(hold.as_ref(), now)?;
-    change(app, reference, move |conn, id| {
+    change(app, actor, reference, move |conn, id| {
         db::devices::set_hold(conn, id, hold.as_ref(), now)?;
         Ok(match &hold {
             Some(hold) => NewEvent::device("device.held", id, hold.reason.clone()),
@@ -352,9 +356,9 @@ pub(crate) fn check_hold(hold: Option<&Hold>, now: Timestamp) -> Result<()> {
 }
 
 /// Takes a device out of service for good.
-pub(crate) async fn decommission(app: &App, reference: String, reason: String) -> Result<Record> {
+pub(crate) async fn decommission(app: &App, actor: Actor, reference: String, reason: String) -> Result<Record> {
     let now = app.clock.now();
-    change(app, reference, move |conn, id| {
+    change(app, actor, reference, move |conn, id| {
         db::devices::decommission(conn, id, now)?;
         super::rollouts::members::leave(conn, &[id], now)?;
         Ok(NewEvent::device("device.decommissioned", id, reason))
@@ -364,6 +368,7 @@ pub(crate) async fn decommission(app: &App, reference: String, reason: String) -
 
 async fn change(
     app: &App,
+    actor: Actor,
     reference: String,
     f: impl FnOnce(&mut DbConn, DeviceId) -> Result<NewEvent> + Send + 'static,
 ) -> Result<Record> {
@@ -371,7 +376,7 @@ async fn change(
     let record = app
         .db
         .write(move |conn| {
-            let id = resolve(conn, &reference)?.device.id;
+            let id = resolve_for(conn, &actor, &reference, now)?.device.id;
             let event = f(conn, id)?;
             db::events::insert(conn, now, &event)?;
             resolve(conn, &id.to_string())

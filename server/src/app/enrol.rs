@@ -25,7 +25,7 @@ use crate::{
 
 mod waits;
 
-pub(crate) use waits::{accept, reject, show};
+pub(crate) use waits::{accept, list, reject, show};
 
 /// What the transaction needs of the request.
 struct Request {

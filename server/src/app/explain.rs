@@ -15,18 +15,18 @@ use callboard_proto::{
 };
 
 use super::{
-    App, Error, Result, bandwidth,
-    devices::{self, LastContact, resolve},
+    Actor, App, Error, Result, bandwidth,
+    devices::{self, LastContact, resolve_for},
     loads, rollouts,
 };
 use crate::db::{self, DbConn};
 
 /// Explains what the next check-in of a device would bring.
-pub(crate) async fn explain(app: &App, reference: String) -> Result<Explanation> {
-    let id = app.db.read(move |conn| Ok::<_, Error>(resolve(conn, &reference)?.device.id)).await?;
+pub(crate) async fn explain(app: &App, actor: Actor, reference: String) -> Result<Explanation> {
+    let now = app.clock.now();
+    let id = app.db.read(move |conn| Ok::<_, Error>(resolve_for(conn, &actor, &reference, now)?.device.id)).await?;
     let known = devices::known(app, id).await?.ok_or_else(|| Error::not_found("device", id))?;
     let (last, snapshot) = (devices::last_contact_anywhere(app, &known).await?, app.catalog());
-    let now = app.clock.now();
     let device = &known.record.device;
     let (last_seen, poll_interval, expected_at) =
         (last.last_seen, app.poll_interval, expected(app, device, &last, now));

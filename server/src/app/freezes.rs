@@ -7,14 +7,14 @@ use callboard_proto::{
     time::Timestamp,
 };
 
-use super::{App, Error, Result};
+use super::{Actor, App, Error, Result, devices};
 use crate::db::{self, DbConn, events::NewEvent, freezes::Record};
 
 /// Makes a freeze. The same one again is no error.
-pub(crate) async fn create(app: &App, operator: String, wanted: NewFreeze) -> Result<Record> {
+pub(crate) async fn create(app: &App, actor: Actor, wanted: NewFreeze) -> Result<Record> {
     let now = app.clock.now();
     let NewFreeze { name, reason, from, to, selector } = wanted;
-    let selector = selector.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
+    let selector = actor.confine(selector.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty()))?;
     let spec = FreezeSpec { name, reason: reason.trim().to_owned(), from, to, selector };
     check(&spec, now)?;
     let record = app
@@ -30,7 +30,7 @@ pub(crate) async fn create(app: &App, operator: String, wanted: NewFreeze) -> Re
             if db::freezes::count_since(conn, &yesterday(now))? >= i64::try_from(MAX_FREEZES).unwrap_or(i64::MAX) {
                 return Err(Error::invalid(format!("there are {MAX_FREEZES} freezes that are not over; delete some")));
             }
-            let record = Record { spec, created_by: operator, created_at: now };
+            let record = Record { spec, created_by: actor.name, created_at: now };
             db::freezes::insert(conn, &record)?;
             db::counters::bump_generation(conn)?;
             let text = format!("{} by {}", in_words(&record.spec), record.created_by);
@@ -66,14 +66,17 @@ fn in_words(spec: &FreezeSpec) -> String {
 }
 
 /// Calls a freeze off.
-pub(crate) async fn delete(app: &App, operator: String, name: String) -> Result<()> {
+pub(crate) async fn delete(app: &App, actor: Actor, name: String) -> Result<()> {
     let now = app.clock.now();
     app.db
         .write(move |conn| {
             let record = resolve(conn, &name)?;
+            if !actor.may.holds(&devices::parse_selector(record.spec.selector.as_deref())?) {
+                return Err(actor.outside(format!("freeze {name}")));
+            }
             db::freezes::delete(conn, &record.spec.name)?;
             db::counters::bump_generation(conn)?;
-            let text = format!("{} was deleted by {operator}", in_words(&record.spec));
+            let text = format!("{} was deleted by {}", in_words(&record.spec), actor.name);
             Ok::<_, Error>(db::events::insert(conn, now, &NewEvent::general("freeze.deleted", text))?)
         })
         .await?;

@@ -1,23 +1,28 @@
 //! The fleet in numbers.
 
-use callboard_policy::device::online_for;
-use callboard_proto::admin::Overview;
+use callboard_policy::{device::online_for, selector::Selector};
+use callboard_proto::{
+    admin::{EnrolmentState, Overview},
+    ids::EnrolmentId,
+    state::AssignmentState,
+};
+use uuid::Uuid;
 
-use super::{App, Error, Result};
-use crate::db;
+use super::{App, Error, Reach, Result, enrol, part};
+use crate::db::{self, DbConn, selector::Context};
+
+/// Devices by status, and what else is shown of them.
+type Numbers = ([i64; 4], Vec<(AssignmentState, i64)>, i64);
 
 /// Devices by status, and assignments that are not final by state.
-pub(crate) async fn overview(app: &App) -> Result<Overview> {
+pub(crate) async fn overview(app: &App, sees: Reach) -> Result<Overview> {
     let context = app.selector_context();
-    let online = context.now - online_for(context.poll_interval);
     let (devices, assignments, waiting) = app
         .db
         .read(move |conn| {
-            db::Purpose::Metrics.of(|| {
-                let [all, never, online] = db::devices::count_by_last_seen(conn, online)?;
-                let abandoned = db::selector::count_abandoned(conn, &context)?;
-                let waiting = db::enrolments::count_waiting(conn)?;
-                Ok::<_, Error>(([all, never, online, abandoned], db::assignments::count_open(conn)?, waiting))
+            db::Purpose::Metrics.of(|| match &sees {
+                Reach::Everything => of_all(conn, &context),
+                part => of_part(conn, part, &context),
             })
         })
         .await?;
@@ -36,4 +41,31 @@ pub(crate) async fn overview(app: &App) -> Result<Overview> {
             .collect(),
         enrolments_waiting: u64::try_from(waiting).unwrap_or(0),
     })
+}
+
+fn of_all(conn: &mut DbConn, context: &Context) -> Result<Numbers> {
+    let [all, never, online] = db::devices::count_by_last_seen(conn, context.now - online_for(context.poll_interval))?;
+    let abandoned = db::selector::count_abandoned(conn, context)?;
+    let waiting = db::enrolments::count_waiting(conn)?;
+    Ok(([all, never, online, abandoned], db::assignments::count_open(conn)?, waiting))
+}
+
+fn of_part(conn: &mut DbConn, part: &Reach, context: &Context) -> Result<Numbers> {
+    let mut count = |text: &str| {
+        let status = Selector::parse(text).map_err(|source| Error::Unexpected(source.to_string()))?;
+        Ok::<_, Error>(db::selector::count(conn, &part.narrow(status), context)?)
+    };
+    let devices = [count("all")?, count("status = unknown")?, count("status = online")?, count("status = abandoned")?];
+    let open = db::selector::count_open(conn, &part.selector(), context)?;
+    let mut waiting = 0;
+    let mut from = EnrolmentId::from_uuid(Uuid::max());
+    loop {
+        let page = enrol::list(conn, part, part::Place { from, rows: 1001 }, context.now)?;
+        let here = page.items.iter().filter(|(one, _)| one.state == EnrolmentState::Waiting).count();
+        waiting += i64::try_from(here).unwrap_or(0);
+        match page.next {
+            Some(next) => from = next,
+            None => return Ok((devices, open, waiting)),
+        }
+    }
 }

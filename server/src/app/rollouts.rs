@@ -29,7 +29,12 @@ use callboard_proto::{
 };
 use uuid::Uuid;
 
-use super::{App, Because, Error, Result, devices::each, releases, trust::PublishedRoot};
+use super::{
+    Actor, App, Because, Error, Reach, Result,
+    devices::{each, parse_selector},
+    releases,
+    trust::PublishedRoot,
+};
 use crate::db::{
     self, DbConn,
     events::NewEvent,
@@ -50,10 +55,38 @@ pub(crate) fn resolve(conn: &mut DbConn, reference: &str) -> Result<Record> {
     found.ok_or_else(|| Error::not_found("rollout", reference))
 }
 
+/// A rollout by its id or its name, for somebody whose permission holds for every device that it may be about.
+pub(crate) fn resolve_for(conn: &mut DbConn, actor: &Actor, reference: &str) -> Result<Record> {
+    let record = resolve(conn, reference)?;
+    let (may, sees) = (is_within(conn, &actor.may, &record)?, is_within(conn, &actor.sees, &record)?);
+    actor.check("rollout", reference, may, sees)?;
+    Ok(record)
+}
+
+/// Whether every device that a rollout may be about is in reach. One that takes another back is about the same devices.
+pub(crate) fn is_within(conn: &mut DbConn, reach: &Reach, record: &Record) -> Result<bool> {
+    let selector = parse_selector(record.spec.selector.as_deref())?;
+    if reach.holds(&selector) {
+        return Ok(true);
+    }
+    let mut bad = record.takes_back.clone();
+    while let Some(name) = bad {
+        let Some(known) = db::rollouts::by_name(conn, &name)? else {
+            return Ok(false);
+        };
+        if reach.holds(&parse_selector(known.spec.selector.as_deref())?) {
+            return Ok(true);
+        }
+        bad = known.takes_back;
+    }
+    Ok(false)
+}
+
 /// Makes a rollout, as a draft, and says what looks like a mistake in it. The same spec under the same name is the same
 /// rollout.
-pub(crate) async fn create(app: &App, wanted: RolloutSpec, operator: String) -> Result<(Record, Vec<String>)> {
+pub(crate) async fn create(app: &App, actor: Actor, wanted: RolloutSpec) -> Result<(Record, Vec<String>)> {
     let (now, context) = (app.clock.now(), app.selector_context());
+    let wanted = RolloutSpec { selector: actor.confine(wanted.selector)?, ..wanted };
     let root = targets::root(app)?;
     let (checked, wanted) =
         app.db.read(move |conn| Ok::<_, Error>((check(conn, &root, &wanted, &context)?, wanted))).await?;
@@ -77,7 +110,7 @@ pub(crate) async fn create(app: &App, wanted: RolloutSpec, operator: String) -> 
                 open_phase: 0,
                 streak: Streak::default(),
                 takes_back: None,
-                created_by: operator,
+                created_by: actor.name,
                 edited_by: None,
                 countersigned: None,
                 phases: Vec::new(),
@@ -139,7 +172,7 @@ pub(crate) async fn change_state(
     let record = app
         .db
         .write(move |conn| {
-            let mut record = resolve(conn, &reference)?;
+            let mut record = resolve_for(conn, &because.by, &reference)?;
             // Resuming is not starting: a draft has no members yet.
             let allowed =
                 record.state.allows(to) && !(record.state == RolloutState::Draft && to == RolloutState::Running);

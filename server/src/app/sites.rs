@@ -5,20 +5,20 @@ use callboard_policy::{
     site::{self, SiteState, Suspension},
 };
 use callboard_proto::{
-    admin::{self, BandwidthLimit, Eligible, ImportSites, Imported, MAX_IMPORT, TradingHours},
+    admin::{self, BandwidthLimit, Eligible, ImportSites, Imported, Labels, MAX_IMPORT, TradingHours},
     problem::Code,
     time::Timestamp,
 };
 use chrono_tz::Tz;
 
-use super::{App, Because, Error, Result, assignments, devices, eligibility, rollouts};
+use super::{Actor, App, Because, Error, Reach, Result, assignments, devices, eligibility, rollouts};
 use crate::db::{self, DbConn, events::NewEvent, sites::Site};
 
 /// What a list may speak of.
 type More = (Option<Vec<TradingHours>>, Option<Vec<BandwidthLimit>>);
 
 /// Takes all sites of the list, or none.
-pub(crate) async fn import(app: &App, import: ImportSites) -> Result<Imported> {
+pub(crate) async fn import(app: &App, actor: Actor, import: ImportSites) -> Result<Imported> {
     if import.sites.len() > MAX_IMPORT {
         return Err(Error::invalid(format!("{} sites; at most {MAX_IMPORT} at a time", import.sites.len())));
     }
@@ -46,6 +46,11 @@ pub(crate) async fn import(app: &App, import: ImportSites) -> Result<Imported> {
             for (site, more) in &sites {
                 let old = db::sites::get(conn, &site.id)?;
                 let site = &merged(site, more.clone(), old.as_ref());
+                for known in old.iter().chain([site]) {
+                    if !is_within(conn, &actor.may, known, now)? {
+                        return Err(actor.outside(format!("site {}", known.id)));
+                    }
+                }
                 match old {
                     Some(old) if old == *site => outcome.unchanged += 1,
                     Some(old) => {
@@ -124,10 +129,46 @@ pub(crate) fn resolve(conn: &mut DbConn, reference: &str) -> Result<Site> {
     found.ok_or_else(|| Error::not_found("site", reference))
 }
 
+/// A site by its id, for somebody whose permission holds for it and for every device there.
+pub(crate) fn resolve_for(conn: &mut DbConn, actor: &Actor, reference: &str, now: Timestamp) -> Result<Site> {
+    let site = resolve(conn, reference)?;
+    let sees = covers(&actor.sees, &site, now)?;
+    let may = is_within(conn, &actor.may, &site, now)?;
+    actor.check("site", reference, may, sees)?;
+    Ok(site)
+}
+
+/// A site by its id, for somebody who only looks.
+pub(crate) fn seen_by(conn: &mut DbConn, actor: &Actor, reference: &str, now: Timestamp) -> Result<Site> {
+    let site = resolve(conn, reference)?;
+    if covers(&actor.sees, &site, now)? { Ok(site) } else { Err(Error::not_found("site", reference)) }
+}
+
+/// Whether a device that stands there is in reach, as long as it says nothing else of itself.
+pub(crate) fn covers(reach: &Reach, site: &Site, now: Timestamp) -> Result<bool> {
+    devices::would_cover(reach, Some(site), &Labels::new(), now)
+}
+
+/// The same, and whether no device there is out of reach.
+fn is_within(conn: &mut DbConn, reach: &Reach, site: &Site, now: Timestamp) -> Result<bool> {
+    if reach.is_everything() {
+        return Ok(true);
+    }
+    if !covers(reach, site, now)? {
+        return Ok(false);
+    }
+    for id in db::devices::of_site(conn, site)? {
+        if db::devices::get(conn, id)?.is_some_and(|record| !reach.covers(&record.device, now)) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
 /// Replaces the trading hours of a site.
-pub(crate) async fn set_trading(app: &App, reference: String, hours: Vec<TradingHours>) -> Result<Site> {
+pub(crate) async fn set_trading(app: &App, actor: Actor, reference: String, hours: Vec<TradingHours>) -> Result<Site> {
     check_hours(&hours).map_err(Error::invalid)?;
-    change(app, reference, move |_, site| {
+    change(app, actor, reference, move |_, site| {
         site.trading = hours;
         let hours = db::sites::hours(&site.trading).map_err(Error::Unexpected)?;
         let text = if hours.is_empty() { "it never trades".to_owned() } else { hours.to_string() };
@@ -137,9 +178,14 @@ pub(crate) async fn set_trading(app: &App, reference: String, hours: Vec<Trading
 }
 
 /// Replaces the limits of a site's bandwidth.
-pub(crate) async fn set_bandwidth(app: &App, reference: String, limits: Vec<BandwidthLimit>) -> Result<Site> {
+pub(crate) async fn set_bandwidth(
+    app: &App,
+    actor: Actor,
+    reference: String,
+    limits: Vec<BandwidthLimit>,
+) -> Result<Site> {
     check_limits(&limits).map_err(Error::invalid)?;
-    change(app, reference, move |_, site| {
+    change(app, actor, reference, move |_, site| {
         site.bandwidth = limits;
         let limits = db::sites::limits(&site.bandwidth).map_err(Error::Unexpected)?;
         let text = if limits.is_empty() { "no limit".to_owned() } else { limits.to_string() };
@@ -150,6 +196,7 @@ pub(crate) async fn set_bandwidth(app: &App, reference: String, limits: Vec<Band
 
 async fn change(
     app: &App,
+    actor: Actor,
     reference: String,
     f: impl FnOnce(&mut DbConn, &mut Site) -> Result<NewEvent> + Send + 'static,
 ) -> Result<Site> {
@@ -157,7 +204,7 @@ async fn change(
     let site = app
         .db
         .write(move |conn| {
-            let old = resolve(conn, &reference)?;
+            let old = resolve_for(conn, &actor, &reference, now)?;
             let mut site = old.clone();
             let event = f(conn, &mut site)?;
             if site != old {
@@ -180,9 +227,10 @@ fn write(conn: &mut DbConn, site: &Site, event: &NewEvent, now: Timestamp) -> Re
 }
 
 /// Holds every device of a site, or lifts the hold.
-pub(crate) async fn hold(app: &App, operator: String, reference: String, hold: Option<Hold>) -> Result<Site> {
+pub(crate) async fn hold(app: &App, actor: Actor, reference: String, hold: Option<Hold>) -> Result<Site> {
     devices::check_hold(hold.as_ref(), app.clock.now())?;
-    change(app, reference, move |_, site| {
+    let operator = actor.name.clone();
+    change(app, actor, reference, move |_, site| {
         let (kind, text) = match &hold {
             Some(hold) => ("site.held", format!("site {} is held by {operator}: {}", site.id, hold.reason)),
             None => ("site.unheld", format!("the hold of site {} was lifted by {operator}", site.id)),
@@ -199,7 +247,7 @@ pub(crate) async fn change_state(app: &App, reference: String, to: SiteState, be
     if reason.is_empty() {
         return Err(Error::invalid(format!("reason is empty; say why the site is {}", to.as_str())));
     }
-    change(app, reference, move |conn, site| {
+    change(app, because.by.clone(), reference, move |conn, site| {
         if (site.state, to) == (SiteState::Closed, SiteState::Suspended) {
             let detail = format!("site {} is closed; activate it first", site.id);
             return Err(Error::refused(Code::WrongState, detail));
@@ -225,7 +273,7 @@ pub(crate) async fn activate(
     let activated = app
         .db
         .write(move |conn| {
-            let old = resolve(conn, &reference)?;
+            let old = resolve_for(conn, &because.by, &reference, now)?;
             let site = in_state(old.clone(), SiteState::Active, String::new(), now);
             if site == old {
                 return Ok((old, Vec::new()));

@@ -13,8 +13,8 @@ use std::time::Duration;
 use subtle::ConstantTimeEq;
 use uuid::Uuid;
 
-use super::{App, Error, Result};
-use crate::db::{self, tokens::EnrolToken};
+use super::{Actor, App, Error, Reach, Result, devices};
+use crate::db::{self, DbConn, tokens::EnrolToken};
 
 /// Prefix of enrolment tokens.
 pub(crate) const ENROL: &str = "cbe";
@@ -63,7 +63,7 @@ fn base32(bytes: &[u8]) -> String {
 }
 
 /// Makes an enrolment token and the bundle that a till needs.
-pub(crate) async fn create(app: &App, new: admin::NewToken) -> Result<admin::TokenCreated> {
+pub(crate) async fn create(app: &App, actor: Actor, new: admin::NewToken) -> Result<admin::TokenCreated> {
     let now = app.clock.now();
     let ttl = new.ttl_s.unwrap_or(DEFAULT_TTL_S);
     let max_uses = new.max_uses.unwrap_or(1);
@@ -93,13 +93,16 @@ pub(crate) async fn create(app: &App, new: admin::NewToken) -> Result<admin::Tok
     app.db
         .write(move |conn| {
             let device = match &new.device {
-                Some(name) => Some(super::devices::resolve(conn, name)?.device.id),
+                Some(name) => Some(devices::resolve_for(conn, &actor, name, now)?.device.id),
                 None => None,
             };
             if let Some(site) = &new.site {
                 db::sites::get(conn, site)?.ok_or_else(|| Error::not_found("site", site))?;
             }
             let token = stored(&plain, device, new, max_uses, now, expires_at);
+            if !is_within(conn, &actor.may, &token, now)? {
+                return Err(actor.outside("a device that enrols with this token (give it a site, or labels)"));
+            }
             db::tokens::insert(conn, &token)?;
             let event =
                 db::events::NewEvent::general("token.created", format!("enrolment token {} was made", plain.id));
@@ -141,11 +144,29 @@ fn stored(
     }
 }
 
+/// Whether what enrols with a token is in reach.
+pub(crate) fn is_within(conn: &mut DbConn, reach: &Reach, token: &EnrolToken, now: Timestamp) -> Result<bool> {
+    if reach.is_everything() {
+        return Ok(true);
+    }
+    if let Some(device) = token.device {
+        return Ok(db::devices::get(conn, device)?.is_some_and(|record| reach.covers(&record.device, now)));
+    }
+    let site = match &token.site {
+        Some(id) => db::sites::get(conn, id)?,
+        None => None,
+    };
+    devices::would_cover(reach, site.as_ref(), &token.labels, now)
+}
+
 /// Revokes an enrolment token; devices that used it stay enrolled.
-pub(crate) async fn revoke(app: &App, id: TokenId) -> Result<()> {
+pub(crate) async fn revoke(app: &App, actor: Actor, id: TokenId) -> Result<()> {
     let now = app.clock.now();
     app.db
         .write(move |conn| {
+            let token = db::tokens::get(conn, id)?.ok_or_else(|| Error::not_found("token", id))?;
+            let (may, sees) = (is_within(conn, &actor.may, &token, now)?, is_within(conn, &actor.sees, &token, now)?);
+            actor.check("token", &id.to_string(), may, sees)?;
             if !db::tokens::revoke(conn, id, now)? {
                 return Err(Error::not_found("token", id));
             }

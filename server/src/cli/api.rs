@@ -21,6 +21,8 @@ pub(crate) use path::Path;
 
 /// Largest answer that is read: a page of a thousand devices with all their labels is about 4 MB.
 const MAX_ANSWER: u64 = 64 << 20;
+/// Empty pages of a list in a row: the server has looked through 10,000 rows for each.
+const MAX_EMPTY_PAGES: u32 = 1000;
 const JSON: &str = "application/json";
 
 /// A server's admin API.
@@ -87,12 +89,14 @@ impl Api {
     pub(crate) fn list<T: DeserializeOwned>(&self, path: &Path, args: &PageArgs) -> anyhow::Result<Page<T>> {
         let limit = usize::try_from(args.limit)?;
         let mut all = Page { items: Vec::new(), next: args.after.clone() };
+        let mut empty = 0;
         loop {
             let missing = u32::try_from(limit.saturating_sub(all.items.len()))?;
             let path = path.clone().query("limit", missing.min(MAX_PAGE)).maybe("after", all.next.as_ref());
             let page: Page<T> = self.get(&path)?;
-            // An empty page does not end a list by itself, but it must not keep us here forever.
-            let stuck = page.items.is_empty();
+            // Whoever sees a part of the fleet gets empty pages; they must not keep us here forever.
+            empty = if page.items.is_empty() { empty + 1 } else { 0 };
+            let stuck = empty > MAX_EMPTY_PAGES;
             all.items.extend(page.items);
             all.next = page.next;
             if all.items.len() >= limit || stuck || all.next.is_none() {

@@ -1,18 +1,19 @@
 //! `callboard api-token`: who may operate the server.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use anyhow::Context as _;
-use callboard_proto::admin::{ApiToken, ApiTokenCreated, NewApiToken, Page};
+use callboard_proto::admin::{ApiToken, ApiTokenCreated, Grant, NewApiToken, Page, Role};
 
 use super::{
     Context,
     api::{PageArgs, Path},
+    duration,
     exit::BadInput,
     serve, show, table,
 };
 use crate::{
-    app::{self, Error},
+    app::{self, Actor, Error, api_tokens::in_words},
     clock::Clock,
     config::Fragment,
     db::Db,
@@ -24,11 +25,16 @@ use crate::{
 pub(crate) enum ApiTokenCommand {
     /// Make a token for another operator or program; it is shown this once
     #[command(
-        after_help = "Examples:\n  callboard api-token create ada\n  callboard api-token create ada --dir /var/lib/callboard-server"
+        after_help = "Examples:\n  callboard api-token create ada\n  callboard api-token create till-desk --role operator --selector 'region = north' --ttl 90d\n  callboard api-token create ada --dir /var/lib/callboard-server"
     )]
     Create {
         /// Whose it is: the event log says who did what by this name
         name: String,
+        #[command(flatten)]
+        may: MayArgs,
+        /// When it ends, as in 90d; it has no end without
+        #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+        ttl: Option<Duration>,
         /// Work on this data directory and not over the network, for whoever has no token left
         #[arg(long, value_name = "DIR")]
         dir: Option<PathBuf>,
@@ -49,14 +55,37 @@ pub(crate) enum ApiTokenCommand {
     },
 }
 
+/// What somebody may do.
+#[derive(clap::Args)]
+pub(crate) struct MayArgs {
+    /// What it may do: viewer, operator, releaser, approver or admin; more than one if repeated. Everything (admin) without
+    #[arg(long = "role", value_name = "ROLE")]
+    roles: Vec<Role>,
+    /// Only for the devices that this selects; a releaser's and an admin's is the whole fleet
+    #[arg(long, value_name = "SELECTOR")]
+    selector: Option<String>,
+}
+
+impl MayArgs {
+    /// As the API takes it.
+    pub(crate) fn grants(self) -> Vec<Grant> {
+        let Self { mut roles, selector } = self;
+        if roles.is_empty() {
+            roles.push(Role::Admin);
+        }
+        roles.into_iter().map(|role| Grant { role, selector: selector.clone() }).collect()
+    }
+}
+
 /// Runs a command.
 pub(crate) fn run(command: ApiTokenCommand, context: &Context) -> anyhow::Result<()> {
     let tokens = Path::new(["api-tokens"]);
     match command {
-        ApiTokenCommand::Create { name, dir } => {
+        ApiTokenCommand::Create { name, may, ttl, dir } => {
+            let new = NewApiToken { name, grants: may.grants(), ttl_s: ttl.map(|ttl| ttl.as_secs()) };
             let made: ApiTokenCreated = match dir {
-                Some(dir) => at_home(&dir, &name)?,
-                None => context.api()?.post(&tokens, &NewApiToken { name })?,
+                Some(dir) => at_home(&dir, new)?,
+                None => context.api()?.post(&tokens, &new)?,
             };
             show::value(context.format, &made, created)
         }
@@ -73,14 +102,14 @@ pub(crate) fn run(command: ApiTokenCommand, context: &Context) -> anyhow::Result
 }
 
 /// Writes the token into the database of a server, which may be running.
-fn at_home(dir: &std::path::Path, name: &str) -> anyhow::Result<ApiTokenCreated> {
+fn at_home(dir: &std::path::Path, new: NewApiToken) -> anyhow::Result<ApiTokenCreated> {
     durable::keep_to_oneself();
     let settings = serve::settings(dir, Fragment::default())?;
     let db = Db::open(settings.database).context("cannot open the database")?;
-    let (name, now) = (name.to_owned(), Clock::system().now());
+    let now = Clock::system().now();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let by = "whoever has the data directory";
-    let made = runtime.block_on(db.write(move |conn| app::api_tokens::make(conn, &name, by, now)));
+    let by = Actor::unlimited("whoever has the data directory");
+    let made = runtime.block_on(db.write(move |conn| app::api_tokens::make(conn, &by, new, now)));
     db.close();
     made.map_err(|error| match error {
         Error::Refused { detail, .. } => BadInput(detail).into(),
@@ -92,14 +121,20 @@ fn created(made: &ApiTokenCreated) -> String {
     table::fields([
         ("id", made.id.to_string()),
         ("name", made.name.clone()),
+        ("may", in_words(&made.grants)),
+        ("ends", made.expires_at.map_or("never".to_owned(), |at| at.to_string())),
         ("token, shown this once", made.token.clone()),
     ])
 }
 
 fn list(tokens: &[ApiToken]) -> String {
     let rows = tokens.iter().map(|token| {
-        let state = token.revoked_at.map_or("usable".to_owned(), |at| format!("revoked {at}"));
-        [token.name.clone(), state, token.created_at.to_string(), token.id.to_string()]
+        let state = match (token.revoked_at, token.expires_at) {
+            (Some(at), _) => format!("revoked {at}"),
+            (_, Some(at)) => format!("ends {at}"),
+            _ => "usable".to_owned(),
+        };
+        [token.name.clone(), in_words(&token.grants), state, token.created_at.to_string(), token.id.to_string()]
     });
-    table::list(["NAME", "STATE", "MADE", "ID"], rows)
+    table::list(["NAME", "MAY", "STATE", "MADE", "ID"], rows)
 }

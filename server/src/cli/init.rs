@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use callboard_proto::time::Timestamp;
+use callboard_proto::{admin::Grant, time::Timestamp};
 use ed25519_dalek::VerifyingKey;
 use serde::Serialize;
 
@@ -135,7 +135,16 @@ fn create(args: &InitArgs, url: Option<&PublicUrl>, profile: Option<&Path>, now:
         {
             db::trust::insert_root(conn, 1, &envelope, now)?;
         }
-        Ok::<_, DbError>(db::api_tokens::insert(conn, id, secret, "first admin", now)?)
+        let token = db::api_tokens::ApiToken {
+            id,
+            secret_sha256: secret,
+            name: "first admin".to_owned(),
+            created_at: now,
+            revoked_at: None,
+            grants: vec![Grant::everything()],
+            expires_at: None,
+        };
+        Ok::<_, DbError>(db::api_tokens::insert(conn, &token)?)
     }))?;
     db.close();
     DeviceCa::create(dir, now)?;

@@ -1,12 +1,13 @@
 //! API tokens of operators; of each secret only the SHA-256 is stored.
 
-use callboard_proto::{digest::Digest, ids::TokenId, time::Timestamp};
-use diesel::{ExpressionMethods, QueryDsl, QueryResult, Queryable};
+use callboard_proto::{admin::Grant, digest::Digest, ids::TokenId, time::Timestamp};
+use diesel::{BoolExpressionMethods, ExpressionMethods, QueryDsl, QueryResult, Queryable};
 
 use super::{
+    QueryError,
     conn::{DbConn, execute, find, load},
     schema::api_tokens,
-    types::{Ms, Sha, Uid},
+    types::{Ms, Sha, Uid, from_json, to_json},
 };
 
 #[diesel::declare_sql_function]
@@ -23,6 +24,8 @@ pub(crate) struct ApiToken {
     pub(crate) name: String,
     pub(crate) created_at: Timestamp,
     pub(crate) revoked_at: Option<Timestamp>,
+    pub(crate) grants: Vec<Grant>,
+    pub(crate) expires_at: Option<Timestamp>,
 }
 
 #[derive(Queryable)]
@@ -32,29 +35,36 @@ struct Row {
     name: String,
     created_at: Ms,
     revoked_at: Option<Ms>,
+    grants: String,
+    expires_at: Option<Ms>,
 }
 
-impl From<Row> for ApiToken {
-    fn from(row: Row) -> Self {
-        Self {
+impl TryFrom<Row> for ApiToken {
+    type Error = QueryError;
+
+    fn try_from(row: Row) -> QueryResult<Self> {
+        Ok(Self {
             id: row.id.id(),
             secret_sha256: row.secret_sha256.0,
             name: row.name,
             created_at: row.created_at.into(),
             revoked_at: row.revoked_at.map(Timestamp::from),
-        }
+            grants: from_json(&row.grants)?,
+            expires_at: row.expires_at.map(Timestamp::from),
+        })
     }
 }
 
 /// One token, also one that was revoked.
 pub(crate) fn get(conn: &mut DbConn, id: TokenId) -> QueryResult<Option<ApiToken>> {
-    Ok(find::<_, Row>(conn, api_tokens::table.find(Uid::from(id)))?.map(ApiToken::from))
+    find::<_, Row>(conn, api_tokens::table.find(Uid::from(id)))?.map(ApiToken::try_from).transpose()
 }
 
 /// The usable token of this name; whether letters are large or small makes no other name.
 pub(crate) fn by_name(conn: &mut DbConn, name: &str) -> QueryResult<Option<ApiToken>> {
     let usable = api_tokens::table.filter(api_tokens::revoked_at.is_null());
-    Ok(find::<_, Row>(conn, usable.filter(lower(api_tokens::name).eq(name.to_ascii_lowercase())))?.map(ApiToken::from))
+    let found = find::<_, Row>(conn, usable.filter(lower(api_tokens::name).eq(name.to_ascii_lowercase())))?;
+    found.map(ApiToken::try_from).transpose()
 }
 
 /// A page of tokens, newest first.
@@ -62,22 +72,24 @@ pub(crate) fn list(conn: &mut DbConn, before: TokenId, limit: i64) -> QueryResul
     // Ids are UUIDs of version 7, so they sort by time.
     let query =
         api_tokens::table.filter(api_tokens::id.lt(Uid::from(before))).order(api_tokens::id.desc()).limit(limit);
-    Ok(load::<_, Row>(conn, query)?.into_iter().map(ApiToken::from).collect())
+    load::<_, Row>(conn, query)?.into_iter().map(ApiToken::try_from).collect()
 }
 
-/// How many tokens can be used.
-pub(crate) fn usable(conn: &mut DbConn) -> QueryResult<i64> {
-    let query = api_tokens::table.filter(api_tokens::revoked_at.is_null()).count();
-    Ok(find(conn, query)?.unwrap_or(0))
+/// The tokens that can be used now and have no end: whoever counts on one that ends is locked out later.
+pub(crate) fn lasting(conn: &mut DbConn) -> QueryResult<Vec<ApiToken>> {
+    let lasting = api_tokens::table.filter(api_tokens::revoked_at.is_null().and(api_tokens::expires_at.is_null()));
+    load::<_, Row>(conn, lasting)?.into_iter().map(ApiToken::try_from).collect()
 }
 
 /// Writes a new token.
-pub(crate) fn insert(conn: &mut DbConn, id: TokenId, secret: Digest, name: &str, now: Timestamp) -> QueryResult<()> {
+pub(crate) fn insert(conn: &mut DbConn, token: &ApiToken) -> QueryResult<()> {
     let row = (
-        api_tokens::id.eq(Uid::from(id)),
-        api_tokens::secret_sha256.eq(Sha(secret)),
-        api_tokens::name.eq(name),
-        api_tokens::created_at.eq(Ms::from(now)),
+        api_tokens::id.eq(Uid::from(token.id)),
+        api_tokens::secret_sha256.eq(Sha(token.secret_sha256)),
+        api_tokens::name.eq(&token.name),
+        api_tokens::created_at.eq(Ms::from(token.created_at)),
+        api_tokens::grants.eq(to_json(&token.grants)?),
+        api_tokens::expires_at.eq(token.expires_at.map(Ms::from)),
     );
     execute(conn, diesel::insert_into(api_tokens::table).values(row)).map(drop)
 }

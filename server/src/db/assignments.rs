@@ -352,6 +352,7 @@ pub(crate) struct Failing {
     pub(crate) record: Record,
     pub(crate) rollout: String,
     pub(crate) device: String,
+    pub(crate) number: i64,
     pub(crate) site: Option<String>,
     pub(crate) version: String,
 }
@@ -363,7 +364,7 @@ pub(crate) fn failing(
     after: AssignmentId,
     limit: i64,
 ) -> QueryResult<Vec<Failing>> {
-    type Names = (String, String, Option<String>, String);
+    type Names = (String, String, i64, Option<String>, String);
     let query = assignments::table
         .inner_join(releases::table)
         .inner_join(devices::table)
@@ -376,14 +377,14 @@ pub(crate) fn failing(
         .select((
             assignments::all_columns,
             OF_RELEASE,
-            (rollouts::name, devices::name, devices::site_id, releases::version),
+            (rollouts::name, devices::name, devices::number, devices::site_id, releases::version),
         ));
     let rows: Vec<(Row, (String, i64, i64), Names)> = match rollout {
         Some(rollout) => load(conn, query.filter(assignments::rollout_id.eq(Uid::from(rollout)))),
         None => load(conn, query),
     }?;
-    let failing = |(row, release, (rollout, device, site, version)): (Row, _, Names)| {
-        Ok(Failing { record: row.into_record(release)?, rollout, device, site, version })
+    let failing = |(row, release, (rollout, device, number, site, version)): (Row, _, Names)| {
+        Ok(Failing { record: row.into_record(release)?, rollout, device, number, site, version })
     };
     rows.into_iter().map(failing).collect()
 }

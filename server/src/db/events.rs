@@ -30,6 +30,8 @@ pub(crate) struct Event {
     pub(crate) device: Option<String>,
     pub(crate) rollout: Option<String>,
     pub(crate) text: String,
+    /// The device's number.
+    pub(crate) number: Option<i64>,
 }
 
 /// Which events, newest first.
@@ -70,7 +72,7 @@ pub(crate) fn insert(conn: &mut DbConn, at: Timestamp, event: &NewEvent) -> Quer
 
 /// A page of events, newest first.
 pub(crate) fn list(conn: &mut DbConn, filter: Filter) -> QueryResult<Vec<Event>> {
-    type Row = (i64, Ms, String, Option<String>, Option<String>, String);
+    type Row = (i64, Ms, String, Option<String>, Option<String>, String, Option<i64>);
     let before = filter.before.unwrap_or(i64::MAX);
     let query = events::table
         .left_join(devices::table.on(devices::id.nullable().eq(events::device_id)))
@@ -85,13 +87,22 @@ pub(crate) fn list(conn: &mut DbConn, filter: Filter) -> QueryResult<Vec<Event>>
             devices::name.nullable(),
             rollouts::name.nullable(),
             events::text,
+            devices::number.nullable(),
         ));
     let rows: Vec<Row> = match (filter.device, filter.rollout) {
         (Some(device), _) => load(conn, query.filter(events::device_id.eq(Uid::from(device)))),
         (None, Some(rollout)) => load(conn, query.filter(events::rollout_id.eq(Uid::from(rollout)))),
         (None, None) => load(conn, query),
     }?;
-    let event = |(seq, at, kind, device, rollout, text): Row| Event { seq, at: at.into(), kind, device, rollout, text };
+    let event = |(seq, at, kind, device, rollout, text, number): Row| Event {
+        seq,
+        at: at.into(),
+        kind,
+        device,
+        rollout,
+        text,
+        number,
+    };
     Ok(rows.into_iter().map(event).collect())
 }
 

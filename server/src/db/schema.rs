@@ -87,6 +87,8 @@ diesel::table! {
         name -> Text,
         created_at -> BigInt,
         revoked_at -> Nullable<BigInt>,
+        grants -> Text,
+        expires_at -> Nullable<BigInt>,
     }
 }
 

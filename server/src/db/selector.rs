@@ -3,6 +3,8 @@
 //! Every term is wrapped so that "the device does not have it" is false and never NULL. JSON columns are looked into
 //! by functions that differ between the engines; everything else is the same text. Values are bind parameters.
 
+mod within;
+
 use std::time::Duration;
 
 use callboard_policy::{
@@ -19,6 +21,8 @@ use super::{
     conn::{DbConn, count_statement},
     types::place,
 };
+
+pub(crate) use within::{among, count, count_open};
 
 /// What selectors need to know beside the rows.
 #[derive(Clone, Copy, Debug)]
@@ -69,8 +73,7 @@ struct Sql<'a> {
 
 /// Numbers of the devices that `selector` selects, ascending.
 pub(crate) fn select(conn: &mut DbConn, selector: &Selector, context: &Context, slice: Slice) -> QueryResult<Vec<i64>> {
-    let postgres = matches!(conn, DbConn::Postgres(_));
-    let mut sql = Sql { text: String::new(), binds: Vec::new(), postgres, context };
+    let mut sql = Sql::new(conn, context);
     sql.push("SELECT d.number FROM devices d LEFT JOIN sites s ON s.id = d.site_id WHERE d.number > ");
     sql.bind(Bind::Int(slice.after));
     sql.push(match slice.whom {
@@ -89,8 +92,7 @@ pub(crate) fn select(conn: &mut DbConn, selector: &Selector, context: &Context, 
 
 /// How many devices in service are abandoned, which is derived from more than one column.
 pub(crate) fn count_abandoned(conn: &mut DbConn, context: &Context) -> QueryResult<i64> {
-    let postgres = matches!(conn, DbConn::Postgres(_));
-    let mut sql = Sql { text: String::new(), binds: Vec::new(), postgres, context };
+    let mut sql = Sql::new(conn, context);
     sql.push("SELECT COUNT(*) AS number FROM devices d LEFT JOIN sites s ON s.id = d.site_id ");
     // Whoever is abandoned has been silent for so long; there is an index on it, and they are few.
     sql.push("WHERE d.decommissioned_at IS NULL AND d.last_seen <= ");
@@ -99,6 +101,12 @@ pub(crate) fn count_abandoned(conn: &mut DbConn, context: &Context) -> QueryResu
     sql.status();
     sql.push(") = 3");
     Ok(sql.run(conn)?.first().map_or(0, |row| row.number))
+}
+
+impl<'a> Sql<'a> {
+    fn new(conn: &DbConn, context: &'a Context) -> Self {
+        Self { text: String::new(), binds: Vec::new(), postgres: matches!(conn, DbConn::Postgres(_)), context }
+    }
 }
 
 impl Sql<'_> {

@@ -1,6 +1,8 @@
-//! Who is asking: an operator with an API token, or a device with a client certificate.
+//! Who is asking: somebody with a permission, or a device with a client certificate.
 //!
-//! A handler that takes [`Operator`] or [`Peer`] cannot run without one.
+//! A handler that takes [`May`] or [`Peer`] cannot run without one.
+
+mod may;
 
 use std::{future::Future, pin::Pin};
 
@@ -11,21 +13,12 @@ use actix_web::{
     web,
 };
 use callboard_proto::{digest::Digest, ids::DeviceId, problem::Code, time::Timestamp};
-use data_encoding::BASE64;
 use rustls_pki_types::CertificateDer;
 use std::sync::Arc;
 
 use super::problem::{ApiProblem, ApiResult};
-use crate::{
-    app::{self, App, devices::Known, tokens},
-    db,
-};
-
-/// An operator: the holder of an API token.
-#[derive(Clone, Debug)]
-pub(crate) struct Operator {
-    pub(crate) name: String,
-}
+use crate::app::{self, Actor, App, devices::Known};
+pub(crate) use may::{Administer, Approve, May, Operate, Publish, View, identify};
 
 /// What TLS says about a device: put on each connection when it is accepted.
 #[derive(Clone, Copy, Debug)]
@@ -80,12 +73,11 @@ impl PeerIdentity {
     }
 }
 
-/// Somebody who may look at the page: an operator, or a person at the server itself.
+/// Somebody who may look at the page: who has [`View`], or a person at the server itself, who sees everything.
 ///
 /// A request from this machine needs no token, unless a proxy passed it on or it came under a foreign host name
 /// (a web page elsewhere that points its own name here). Browsers send the token as the password of HTTP Basic.
-#[derive(Clone, Debug)]
-pub(crate) struct Viewer;
+pub(crate) struct Viewer(pub(crate) Actor);
 
 type Extracted<T> = Pin<Box<dyn Future<Output = Result<T, ApiProblem>>>>;
 
@@ -94,11 +86,15 @@ impl FromRequest for Viewer {
     type Future = Extracted<Self>;
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
-        if is_local(request) {
-            return Box::pin(async { Ok(Self) });
-        }
-        let operator = Operator::from_request(request, payload);
-        Box::pin(async move { operator.await.map(|_| Self) })
+        let named = May::<View>::from_request(request, payload);
+        let local = is_local(request);
+        Box::pin(async move {
+            match named.await {
+                Ok(may) => Ok(Self(may.actor)),
+                Err(_) if local => Ok(Self(Actor::unlimited("a person at the server"))),
+                Err(problem) => Err(problem),
+            }
+        })
     }
 }
 
@@ -115,53 +111,6 @@ fn is_local(request: &HttpRequest) -> bool {
         .iter()
         .any(|name| host.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with(':')));
     !proxied && named && request.peer_addr().is_some_and(|peer| peer.ip().is_loopback())
-}
-
-/// The token of a bearer header, or the password of a basic one.
-fn token_of(request: &HttpRequest) -> Option<String> {
-    let header = request.headers().get(header::AUTHORIZATION)?.to_str().ok()?;
-    if let Some(token) = header.strip_prefix("Bearer ") {
-        return Some(token.to_owned());
-    }
-    let basic = BASE64.decode(header.strip_prefix("Basic ")?.as_bytes()).ok()?;
-    String::from_utf8(basic).ok()?.split_once(':').map(|(_, password)| password.to_owned())
-}
-
-impl FromRequest for Operator {
-    type Error = ApiProblem;
-    type Future = Extracted<Self>;
-
-    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let app = request.app_data::<web::Data<App>>().cloned();
-        let (token, peer) = (token_of(request), request.peer_addr().map(|peer| peer.ip()));
-        Box::pin(async move {
-            let app = app.ok_or_else(|| denied("the server is not ready"))?;
-            let token = token.ok_or_else(|| {
-                denied("send Authorization: Bearer and an API token; callboard api-token create makes one")
-            })?;
-            let found = operator(&app, token.trim()).await;
-            // A database that is away refuses nobody's token.
-            if found.as_ref().is_err_and(|problem| problem.code == Code::Unauthorized) {
-                app.metrics.token_refused(peer);
-            }
-            found
-        })
-    }
-}
-
-fn denied(detail: &str) -> ApiProblem {
-    ApiProblem::new(Code::Unauthorized, detail)
-}
-
-/// The operator whose token this is.
-async fn operator(app: &App, token: &str) -> Result<Operator, ApiProblem> {
-    let (id, secret) = tokens::parse(tokens::API, token)
-        .ok_or_else(|| denied("that is no API token: one is cba_, 26 characters, _ and 26 characters"))?;
-    let found = app.db.read(move |conn| Ok::<_, app::Error>(db::api_tokens::get(conn, id)?)).await?;
-    found
-        .filter(|token| tokens::same(token.secret_sha256, secret) && token.revoked_at.is_none())
-        .map(|token| Operator { name: token.name })
-        .ok_or_else(|| denied("this server does not know the API token, or it was revoked"))
 }
 
 impl FromRequest for Peer {

@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// An answer of 400 and above.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct ApiProblem {
     pub(crate) code: Code,
     pub(crate) detail: String,

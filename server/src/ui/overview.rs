@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use actix_web::{HttpResponse, web::Data};
 use askama::Template;
-use callboard_policy::{rollout::RolloutState, selector::Selector};
+use callboard_policy::rollout::RolloutState;
 use callboard_proto::{
     admin::{Device, Rollout},
     digest::Digest,
@@ -16,7 +16,7 @@ use data_encoding::BASE64;
 use uuid::Uuid;
 
 use crate::{
-    app::{self, App, Error},
+    app::{self, App, Error, Reach},
     db::{self, DbConn, QueryError, rollouts::Record},
     http::{auth::Viewer, problem::ApiResult},
 };
@@ -90,12 +90,15 @@ struct PhaseRow {
 }
 
 /// `GET /`.
-pub(crate) async fn get(_: Viewer, app: Data<App>) -> ApiResult<HttpResponse> {
-    let mut records = app::devices::list(&app, Selector::all(), -1, ROWS + 1).await?;
+pub(crate) async fn get(Viewer(who): Viewer, app: Data<App>) -> ApiResult<HttpResponse> {
+    let mut records = app::devices::list(&app, who.sees.selector(), -1, ROWS + 1).await?;
     let rows = usize::try_from(ROWS).unwrap_or(0);
     let more = records.len() > rows;
     records.truncate(rows);
-    let rollouts = app.db.read(|conn| Ok::<_, Error>(rollouts(conn)?)).await?;
+    let rollouts = {
+        let sees = who.sees.clone();
+        app.db.read(move |conn| rollouts(conn, &sees)).await?
+    };
     let page = Overview {
         style: STYLE,
         devices: records.into_iter().map(|record| device_row(app::devices::show(&app, record))).collect(),
@@ -103,7 +106,7 @@ pub(crate) async fn get(_: Viewer, app: Data<App>) -> ApiResult<HttpResponse> {
             .into_iter()
             .map(|(record, failures)| rollout_row(app::rollouts::show(&app, record), failures))
             .collect(),
-        counts: app::overview::overview(&app).await?.devices.into_iter().collect(),
+        counts: app::overview::overview(&app, who.sees).await?.devices.into_iter().collect(),
         now: app.clock.now().to_string(),
         more,
     };
@@ -117,7 +120,7 @@ pub(crate) async fn get(_: Viewer, app: Data<App>) -> ApiResult<HttpResponse> {
 }
 
 /// Running rollouts, then paused ones, then the newest of the others; each with its last failures.
-fn rollouts(conn: &mut DbConn) -> QueryResult<Vec<(Record, Vec<Failed>)>> {
+fn rollouts(conn: &mut DbConn, sees: &Reach) -> Result<Vec<(Record, Vec<Failed>)>, Error> {
     let newest = RolloutId::from_uuid(Uuid::max());
     let mut found = Vec::new();
     for state in [RolloutState::Running, RolloutState::Paused] {
@@ -125,9 +128,15 @@ fn rollouts(conn: &mut DbConn) -> QueryResult<Vec<(Record, Vec<Failed>)>> {
     }
     let others = db::rollouts::list(conn, None, newest, ROLLOUTS)?;
     found.extend(others.into_iter().filter(|rollout| !rollout.state.is_active()));
-    found.truncate(usize::try_from(ROLLOUTS).unwrap_or(0));
+    let mut seen = Vec::new();
+    for record in found {
+        if app::rollouts::is_within(conn, sees, &record)? {
+            seen.push(record);
+        }
+    }
+    seen.truncate(usize::try_from(ROLLOUTS).unwrap_or(0));
     let failures = |record: Record| Ok((db::assignments::failures(conn, record.id, FAILURES + 1)?, record));
-    let found: QueryResult<Vec<_>> = found.into_iter().map(failures).collect();
+    let found: QueryResult<Vec<_>> = seen.into_iter().map(failures).collect();
     Ok(found?.into_iter().map(|(failures, record)| (record, failures)).collect())
 }
 

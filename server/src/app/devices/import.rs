@@ -4,27 +4,26 @@
 //! the run finds. A name says which device is meant. A serial number never moves from one device to another here, and
 //! one that has enrolled never gets another: who holds the machine may not be who is meant.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt::Write as _,
-};
+use std::{collections::BTreeSet, fmt::Write as _};
 
-use callboard_policy::{
-    device::Device,
-    site::{SiteRules, SiteState},
-};
+use callboard_policy::{device::Device, site::SiteState};
 use callboard_proto::{
     admin::{ImportDevice, ImportDevices, Imported, MAX_IMPORT},
     check_in::Installed,
     ids::DeviceId,
     problem::Code,
+    time::Timestamp,
 };
 use uuid::Uuid;
 
-use super::{edited, serial, standing_at};
+use super::{
+    edited,
+    reach::{check_after, unheard_of},
+    serial, standing_at,
+};
 use crate::{
     app::{
-        App, Error, Result, assignments,
+        Actor, App, Error, Result, assignments,
         eligibility::{self, Change},
     },
     db::{
@@ -61,13 +60,15 @@ impl Update {
 }
 
 /// Takes all devices of the list, or none.
-pub(crate) async fn import(app: &App, import: ImportDevices) -> Result<Imported> {
+pub(crate) async fn import(app: &App, actor: Actor, import: ImportDevices) -> Result<Imported> {
     check(&import)?;
     let (now, dry_run, catalog) = (app.clock.now(), import.dry_run, app.catalog());
     let (outcome, changed) = app
         .db
         .write(move |conn| {
             let plan = plan(conn, import.devices)?;
+            let created_ones = plan.new.iter().map(|new| made(conn, new)).collect::<Result<Vec<_>>>()?;
+            plan.check(&actor, &created_ones, now)?;
             let count = |devices: usize| u64::try_from(devices).unwrap_or(u64::MAX);
             let (created, updated) = (count(plan.new.len()), count(plan.updated.len()));
             let mut changed = Vec::new();
@@ -83,7 +84,6 @@ pub(crate) async fn import(app: &App, import: ImportDevices) -> Result<Imported>
                 let text = format!("{created} devices were imported, {updated} changed");
                 db::events::insert(conn, now, &NewEvent::general("device.imported", text))?;
             }
-            let created_ones = plan.new.iter().map(|new| made(conn, new)).collect::<Result<Vec<_>>>()?;
             let updated_ones = plan.updated.into_iter();
             let changes: Vec<Change> = updated_ones
                 .map(|update| Change { before: Some(update.before), after: update.after })
@@ -160,6 +160,18 @@ fn conflict(conn: &mut DbConn, device: &ImportDevice, known: Option<&Record>) ->
 }
 
 impl Plan {
+    /// Refuses devices outside of where the permission holds, as they are and as they would be.
+    fn check(&self, actor: &Actor, new: &[Change], now: Timestamp) -> Result<()> {
+        for Update { before, .. } in &self.updated {
+            // A name that is taken elsewhere cannot be kept a secret from whoever wants to give it.
+            if !actor.may.covers(before, now) {
+                return Err(actor.outside(format!("device {}", before.name)));
+            }
+        }
+        let after = self.updated.iter().map(|update| &update.after).chain(new.iter().map(|change| &change.after));
+        after.into_iter().try_for_each(|device| check_after(actor, device, now))
+    }
+
     fn add(&mut self, conn: &mut DbConn, device: ImportDevice, known: Option<Record>) -> Result<()> {
         let mut wanted = wanted(conn, device)?;
         let Some(old) = known else {
@@ -195,29 +207,7 @@ fn made(conn: &mut DbConn, new: &NewDevice) -> Result<Change> {
         Some(id) => db::sites::get(conn, id)?,
         None => None,
     };
-    let device = Device {
-        id: new.id,
-        // No set of members has it.
-        number: u32::MAX,
-        name: new.name.clone(),
-        site: None,
-        site_tz: None,
-        site_rules: SiteRules::default(),
-        labels: BTreeMap::new(),
-        hw: String::new(),
-        arch: String::new(),
-        agent: String::new(),
-        tz: None,
-        channels: Vec::new(),
-        installed: new.installed.clone(),
-        attributes: BTreeMap::new(),
-        enrolled_at: None,
-        decommissioned: false,
-        held: None,
-        assignments: Vec::new(),
-        bad_releases: Vec::new(),
-        member_of: Vec::new(),
-    };
+    let device = Device { installed: new.installed.clone(), ..unheard_of(new.id, new.name.clone()) };
     Ok(Change { before: None, after: standing_at(device, &new.labels, site.as_ref())? })
 }
 

@@ -4,14 +4,15 @@ use callboard_proto::{ids::DeviceId, problem::Code};
 
 use super::{change, resolve};
 use crate::{
-    app::{App, Error, Result},
+    app::{Actor, App, Error, Result},
     db::{self, DbConn, devices::Record, events::NewEvent},
 };
 
 /// Gives a device a serial number, or takes the one that it has; says so in the event log.
-pub(crate) async fn set_serial(app: &App, reference: String, serial: Option<String>, by: String) -> Result<Record> {
+pub(crate) async fn set_serial(app: &App, actor: Actor, reference: String, serial: Option<String>) -> Result<Record> {
     let now = app.clock.now();
-    change(app, reference, move |conn, id| {
+    let by = actor.name.clone();
+    change(app, actor, reference, move |conn, id| {
         if let Some(serial) = &serial
             && let Some(other) = held_by_another(conn, serial, Some(id))?
         {

@@ -10,7 +10,7 @@ use callboard_proto::{
 use uuid::Uuid;
 
 use super::{
-    super::{App, Error, Result, devices},
+    super::{Actor, App, Error, Reach, Result, devices, part, tokens},
     Request, alive,
 };
 use crate::db::{
@@ -104,13 +104,14 @@ fn bounded(conn: &mut DbConn, request: &Request, token: &EnrolToken) -> Result<(
 }
 
 /// The key becomes a device the next time that it asks.
-pub(crate) async fn accept(app: &App, id: EnrolmentId, by: String, how: AcceptEnrolment) -> Result<WaitingEnrolment> {
+pub(crate) async fn accept(app: &App, actor: Actor, id: EnrolmentId, how: AcceptEnrolment) -> Result<WaitingEnrolment> {
     if how.device.is_some() && how.name.is_some() {
         return Err(Error::invalid("device and name are both given; it becomes one that exists, or a new one"));
     }
-    decide(app, id, by, move |conn, one, now| {
+    let by = actor.clone();
+    decide(app, actor, id, move |conn, one, now| {
         let device = match (&how.device, &how.name) {
-            (Some(reference), _) => Some(alive(devices::resolve(conn, reference)?)?.device.id),
+            (Some(reference), _) => Some(alive(devices::resolve_for(conn, &by, reference, now)?)?.device.id),
             (None, Some(name)) => {
                 if db::devices::by_name(conn, name)?.is_some() {
                     let detail = format!("device {name} exists; --as {name} makes it that one");
@@ -131,8 +132,8 @@ pub(crate) async fn accept(app: &App, id: EnrolmentId, by: String, how: AcceptEn
 }
 
 /// The key is refused each time that it asks.
-pub(crate) async fn reject(app: &App, id: EnrolmentId, by: String) -> Result<WaitingEnrolment> {
-    decide(app, id, by, |conn, one, now| {
+pub(crate) async fn reject(app: &App, actor: Actor, id: EnrolmentId) -> Result<WaitingEnrolment> {
+    decide(app, actor, id, |conn, one, now| {
         one.state = EnrolmentState::Rejected;
         let text =
             format!("the enrolment of key {} was rejected by {}", one.spki, one.decided_by.as_deref().unwrap_or(""));
@@ -150,15 +151,17 @@ fn event(kind: &'static str, device: Option<DeviceId>, text: String) -> NewEvent
 
 async fn decide(
     app: &App,
+    actor: Actor,
     id: EnrolmentId,
-    by: String,
     how: impl FnOnce(&mut DbConn, &mut Enrolment, Timestamp) -> Result<()> + Send + 'static,
 ) -> Result<WaitingEnrolment> {
     let now = app.clock.now();
     app.db
         .write(move |conn| {
             let mut one = enrolments::get(conn, id)?.ok_or_else(|| Error::not_found("enrolment", id))?;
-            one.decided_by = Some(by);
+            let (may, sees) = (is_within(conn, &actor.may, &one, now)?, is_within(conn, &actor.sees, &one, now)?);
+            actor.check("enrolment", &id.to_string(), may, sees)?;
+            one.decided_by = Some(actor.name);
             how(conn, &mut one, now)?;
             enrolments::set(conn, &one)?;
             let name = match one.device {
@@ -168,6 +171,32 @@ async fn decide(
             Ok(show(one, name))
         })
         .await
+}
+
+/// Whether an enrolment is in reach: the device that it claims to be, or else what its token makes of it.
+pub(crate) fn is_within(conn: &mut DbConn, reach: &Reach, one: &Enrolment, now: Timestamp) -> Result<bool> {
+    if reach.is_everything() {
+        return Ok(true);
+    }
+    if let Some(device) = one.device {
+        return Ok(db::devices::get(conn, device)?.is_some_and(|record| reach.covers(&record.device, now)));
+    }
+    let token = db::tokens::get(conn, one.token)?;
+    token.map_or(Ok(false), |token| tokens::is_within(conn, reach, &token, now))
+}
+
+/// A page of enrolments in reach, newest first, each with the name of its device.
+pub(crate) fn list(
+    conn: &mut DbConn,
+    reach: &Reach,
+    place: part::Place<EnrolmentId>,
+    now: Timestamp,
+) -> Result<part::Part<(Enrolment, Option<String>), EnrolmentId>> {
+    let keep = |conn: &mut DbConn, page: &[(Enrolment, Option<String>)]| {
+        page.iter().map(|(one, _)| is_within(conn, reach, one, now)).collect()
+    };
+    let read = |conn: &mut DbConn, before, rows| Ok(enrolments::list(conn, before, rows)?);
+    part::read(conn, reach, place, |(one, _)| one.id, read, keep)
 }
 
 /// An enrolment as operators see it, and the name of its device.

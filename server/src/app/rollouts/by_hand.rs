@@ -7,7 +7,7 @@ use callboard_proto::problem::Code;
 
 use super::{
     advance::{advance, note, open},
-    all_counts, resolve,
+    all_counts, resolve, resolve_for,
 };
 use crate::{
     app::{App, Because, Error, Result, catalog},
@@ -63,7 +63,7 @@ async fn by_hand(
     let record = app
         .db
         .write(move |conn| {
-            let mut record = resolve(conn, &reference)?;
+            let mut record = resolve_for(conn, &because.by, &reference)?;
             let word = word(&record)?;
             let counts = all_counts(&record);
             let times = record.phases.get(record.open_phase).map(Phase::times).unwrap_or_default();
@@ -71,7 +71,7 @@ async fn by_hand(
             let text = match done.map_err(|why| Error::refused(Code::WrongState, why))? {
                 Deed::Nothing => return Ok(record),
                 Deed::Note(times) => {
-                    let name = note(conn, &mut record, times, Some(&because.operator), now)?;
+                    let name = note(conn, &mut record, times, Some(&because.by.name), now)?;
                     format!("phase {name}: {what} {because}")
                 }
                 Deed::Open { phase, stood } => {

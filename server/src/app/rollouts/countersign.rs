@@ -4,7 +4,7 @@
 use callboard_policy::rollout::RolloutState;
 use callboard_proto::{ids::RolloutId, problem::Code, time::Timestamp};
 
-use super::resolve;
+use super::resolve_for;
 use crate::{
     app::{App, Because, Error, Result},
     db::{self, DbConn, events::NewEvent, phases::Approval, rollouts::Record},
@@ -16,25 +16,25 @@ pub(crate) async fn countersign(app: &App, reference: String, because: Because) 
     let record = app
         .db
         .write(move |conn| {
-            let mut record = resolve(conn, &reference)?;
+            let mut record = resolve_for(conn, &because.by, &reference)?;
             let name = &record.spec.name;
             if let RolloutState::Completed | RolloutState::Cancelled = record.state {
                 let detail = format!("rollout {name} is {}; there is nothing to approve", record.state.as_str());
                 return Err(Error::refused(Code::WrongState, detail));
             }
-            let own = |by: Option<&String>| by == Some(&because.operator);
+            let own = |by: Option<&String>| by == Some(&because.by.name);
             let did = if own(Some(&record.created_by)) { "made" } else { "changed" };
             if did == "made" || own(record.edited_by.as_ref()) {
                 let detail = format!(
                     "rollout {name} was {did} by {}; a second person has to approve it, with an API token of another name",
-                    because.operator
+                    because.by.name
                 );
                 return Err(Error::refused(Code::WrongState, detail));
             }
             if record.countersigned.is_some() {
                 return Ok(record);
             }
-            record.countersigned = Some(Approval { at: now, by: because.operator.clone() });
+            record.countersigned = Some(Approval { at: now, by: because.by.name.clone() });
             db::rollouts::update(conn, &record)?;
             db::counters::bump_generation(conn)?;
             let text = format!("approved by a second person: {because}");

@@ -4,7 +4,7 @@
 use callboard_policy::rollout::{Plan, RolloutState};
 use callboard_proto::{admin::RolloutSpec, problem::Code, time::Timestamp};
 
-use super::{advance::advance, check, countersign, doubts, resolve, spec, targets};
+use super::{advance::advance, check, countersign, doubts, resolve, resolve_for, spec, targets};
 use crate::{
     app::{App, Because, Error, Result},
     db::{self, DbConn, events::NewEvent, rollouts::Record},
@@ -22,6 +22,7 @@ pub(crate) async fn edit(
     because: Because,
 ) -> Result<(Record, Vec<String>)> {
     let (now, context, above) = (app.clock.now(), app.selector_context(), app.second_person_above);
+    let wanted = RolloutSpec { selector: because.by.confine(wanted.selector)?, ..wanted };
     let root = targets::root(app)?;
     let (checked, wanted) =
         app.db.read(move |conn| Ok::<_, Error>((check(conn, &root, &wanted, &context)?, wanted))).await?;
@@ -29,7 +30,7 @@ pub(crate) async fn edit(
     let record = app
         .db
         .write(move |conn| {
-            let mut record = resolve(conn, &reference)?;
+            let mut record = resolve_for(conn, &because.by, &reference)?;
             let found = between(&record.spec, &wanted).map_err(|source| Error::Unexpected(source.to_string()))?;
             if found.is_empty() {
                 return Ok(record);
@@ -37,7 +38,7 @@ pub(crate) async fn edit(
             refuse(&record, &found)?;
             refuse_past(&plan, &found, now)?;
             (record.spec, record.release) = (wanted, release);
-            record.edited_by = Some(because.operator.clone());
+            record.edited_by = Some(because.by.name.clone());
             // Who approved it has not seen this.
             record.countersigned = None;
             if record.state == RolloutState::Running {

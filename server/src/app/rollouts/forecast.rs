@@ -15,9 +15,9 @@ use callboard_proto::{
 };
 use roaring::RoaringBitmap;
 
-use super::{resolve, spec};
+use super::{resolve_for, spec};
 use crate::{
-    app::{App, Result},
+    app::{Actor, App, Result},
     db::{self, DbConn, phases::Phase, rollouts::Record},
 };
 
@@ -27,12 +27,12 @@ const SAMPLE: u32 = 200;
 const LOOKED_THROUGH: u32 = 2000;
 
 /// Of a rollout, by its id or its name.
-pub(crate) async fn forecast(app: &App, reference: String) -> Result<admin::Forecast> {
+pub(crate) async fn forecast(app: &App, actor: Actor, reference: String) -> Result<admin::Forecast> {
     let (now, snapshot) = (app.clock.now(), app.catalog());
     crate::app::presence::flush(app).await?;
     app.db
         .read(move |conn| {
-            let record = resolve(conn, &reference)?;
+            let record = resolve_for(conn, &actor, &reference)?;
             let sum = |count: fn(&Counts) -> u32| record.phases.iter().map(|phase| count(&phase.counts)).sum::<u32>();
             let (open, unreached) = (sum(Counts::open), sum(|counts| counts.unreached));
             let left = open + unreached;

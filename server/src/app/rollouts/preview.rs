@@ -19,13 +19,13 @@ use callboard_proto::{
 use uuid::Uuid;
 
 use super::{
-    check_times, doubts, resolve,
+    check_times, doubts, resolve_for,
     rolled_back::RolledBack,
     start::seen,
     targets::{self, Checked},
 };
 use crate::{
-    app::{App, Result, devices::each, releases},
+    app::{Actor, App, Result, devices::each, releases},
     db::{self, DbConn, selector::Whom},
 };
 
@@ -36,7 +36,8 @@ const STEP: i64 = 5000;
 
 /// Of a rollout that does not exist yet. Phases of percents are drawn anew when it is made: the counts stand, the
 /// devices may be others.
-pub(crate) async fn of_spec(app: &App, wanted: RolloutSpec) -> Result<Preview> {
+pub(crate) async fn of_spec(app: &App, actor: Actor, wanted: RolloutSpec) -> Result<Preview> {
+    let wanted = RolloutSpec { selector: actor.confine(wanted.selector)?, ..wanted };
     preview(app, move |conn| {
         let release = releases::resolve(conn, &wanted.release)?.sha256;
         Ok(Subject { id: RolloutId::from_uuid(Uuid::now_v7()), spec: wanted, release, state: RolloutState::Draft })
@@ -45,9 +46,9 @@ pub(crate) async fn of_spec(app: &App, wanted: RolloutSpec) -> Result<Preview> {
 }
 
 /// Of a draft: starting it now gives exactly these phases. One that was started has phases already, and says so.
-pub(crate) async fn of_rollout(app: &App, reference: String) -> Result<Preview> {
+pub(crate) async fn of_rollout(app: &App, actor: Actor, reference: String) -> Result<Preview> {
     preview(app, move |conn| {
-        let record = resolve(conn, &reference)?;
+        let record = resolve_for(conn, &actor, &reference)?;
         Ok(Subject { id: record.id, spec: record.spec, release: record.release, state: record.state })
     })
     .await

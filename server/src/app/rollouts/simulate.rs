@@ -10,7 +10,8 @@ use callboard_policy::{
 };
 use callboard_proto::{
     admin::{
-        Assume, Counts, Deferred, Simulate, SimulatedEvent, SimulatedHour, SimulatedMark, SimulatedPhase, Simulation,
+        Assume, Counts, Deferred, RolloutSpec, Simulate, SimulatedEvent, SimulatedHour, SimulatedMark, SimulatedPhase,
+        Simulation,
     },
     digest::Digest,
     ids::{AssignmentId, DeviceId, RolloutId},
@@ -26,7 +27,7 @@ use super::{
 };
 use crate::{
     app::{
-        App, Error, Result,
+        Actor, App, Error, Result,
         catalog::{self, Snapshot},
         devices::each,
         releases,
@@ -54,8 +55,9 @@ struct Setting {
 }
 
 /// Simulates a rollout that does not exist yet, as if it were started now.
-pub(crate) async fn simulate(app: &App, wanted: Simulate) -> Result<Simulation> {
+pub(crate) async fn simulate(app: &App, actor: Actor, wanted: Simulate) -> Result<Simulation> {
     let Simulate { rollout, assume } = wanted;
+    let rollout = RolloutSpec { selector: actor.confine(rollout.selector)?, ..rollout };
     let busy = "another simulation is running, and there is place for one; try again when it is done";
     // Dropped with this request, and then nobody plays on.
     let (place, _asked) = app.simulating.enter().ok_or_else(|| Error::refused(Code::Unavailable, busy))?;

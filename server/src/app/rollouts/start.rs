@@ -16,7 +16,7 @@ use callboard_proto::{
     time::Timestamp,
 };
 
-use super::{advance::advance, countersign, resolve, rolled_back::RolledBack, targets};
+use super::{advance::advance, countersign, resolve_for, rolled_back::RolledBack, targets};
 use crate::{
     app::{App, Because, Error, Result, devices::each, presence, trust::PublishedRoot},
     db::{
@@ -55,8 +55,9 @@ pub(crate) async fn start(app: &App, reference: String, because: Because) -> Res
     presence::flush(app).await?;
     for _ in 0..LOOKS {
         let (reference, root, because) = (reference.clone(), root.clone(), because.clone());
+        let by = because.by.clone();
         let looked = app.db.read(move |conn| {
-            let record = resolve(conn, &reference)?;
+            let record = resolve_for(conn, &by, &reference)?;
             Ok::<_, Error>(if is_draft(&record)? { Ok(look(conn, &root, record, &context)?) } else { Err(record) })
         });
         let found = match looked.await? {

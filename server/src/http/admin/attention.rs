@@ -11,12 +11,17 @@ use uuid::Uuid;
 
 use crate::{
     app::{
-        self, App, Error,
+        self, Actor, App,
         attention::{self, Deed},
-        rollouts,
+        part, rollouts,
     },
-    db,
-    http::{auth::Operator, body::Body, page, params, problem::ApiResult},
+    db::{self, DbConn, assignments::Failing},
+    http::{
+        auth::{May, Operate, View},
+        body::Body,
+        page, params,
+        problem::ApiResult,
+    },
 };
 
 /// Query of the list.
@@ -29,26 +34,32 @@ pub(crate) struct List {
 }
 
 /// Failures that no rollout tries again by itself, oldest assignments first.
-#[utoipa::path(get, path = "/attention", tag = "attention",
+#[utoipa::path(get, path = "/attention", tag = "attention", security(("bearer" = ["view"])),
     params(("rollout" = Option<String>, Query), ("after" = Option<String>, Query), ("limit" = Option<u32>, Query)),
     responses((status = 200, body = Page<Attention>), (status = 404, body = Problem)))]
-pub(crate) async fn list(_: Operator, app: Data<App>, query: Query<List>) -> ApiResult<Json<Page<Attention>>> {
+pub(crate) async fn list(may: May<View>, app: Data<App>, query: Query<List>) -> ApiResult<Json<Page<Attention>>> {
     let rows = page::rows(query.limit)?;
     let after = params::parse_some("after", query.after.as_deref())?.unwrap_or(AssignmentId::from_uuid(Uuid::nil()));
     let rollout = query.into_inner().rollout;
-    let found = app
+    let context = app.selector_context();
+    let part = app
         .db
         .read(move |conn| {
-            let rollout = rollout.map(|name| rollouts::resolve(conn, &name)).transpose()?;
-            Ok::<_, Error>(db::assignments::failing(conn, rollout.map(|rollout| rollout.id), after, rows)?)
+            let rollout = rollout.map(|name| rollouts::resolve(conn, &name)).transpose()?.map(|rollout| rollout.id);
+            let read = |conn: &mut DbConn, after, rows| Ok(db::assignments::failing(conn, rollout, after, rows)?);
+            let keep = |conn: &mut DbConn, page: &[Failing]| {
+                part::devices(conn, &may.sees, &context, page.iter().map(|one| Some(one.number)))
+            };
+            let key = |one: &Failing| one.record.assignment.id;
+            part::read(conn, &may.sees, part::Place { from: after, rows }, key, read, keep)
         })
         .await?;
-    let page = page::page(found, rows, |one| one.record.assignment.id.to_string());
     // Names were checked when they were written.
-    Ok(Json(Page { items: page.items.into_iter().filter_map(show).collect(), next: page.next }))
+    let items = part.items.into_iter().filter_map(show).collect();
+    Ok(Json(Page { items, next: part.next.map(|id| id.to_string()) }))
 }
 
-fn show(one: db::assignments::Failing) -> Option<Attention> {
+fn show(one: Failing) -> Option<Attention> {
     let assignment = one.record.assignment;
     Some(Attention {
         id: assignment.id,
@@ -65,52 +76,52 @@ fn show(one: db::assignments::Failing) -> Option<Attention> {
 }
 
 /// Another try, whatever failed before; a frozen rollout that has completed runs again.
-#[utoipa::path(post, path = "/rollouts/{rollout}/devices/retry", tag = "attention",
+#[utoipa::path(post, path = "/rollouts/{rollout}/devices/retry", tag = "attention", security(("bearer" = ["operate"])),
     params(("rollout" = String, Path)), request_body = DevicesOfRollout,
     responses((status = 200, body = Dealt), (status = 409, body = Problem), (status = 422, body = Problem)))]
 pub(crate) async fn retry(
-    operator: Operator,
+    may: May<Operate>,
     app: Data<App>,
     path: Path<String>,
     body: Body<DevicesOfRollout>,
 ) -> ApiResult<Json<Dealt>> {
-    act(operator, &app, path, body, Deed::Retry).await
+    act(may.actor, &app, path, body, Deed::Retry).await
 }
 
 /// Takes note of failures: gates look past them.
-#[utoipa::path(post, path = "/rollouts/{rollout}/devices/skip", tag = "attention",
+#[utoipa::path(post, path = "/rollouts/{rollout}/devices/skip", tag = "attention", security(("bearer" = ["operate"])),
     params(("rollout" = String, Path)), request_body = DevicesOfRollout,
     responses((status = 200, body = Dealt), (status = 409, body = Problem), (status = 422, body = Problem)))]
 pub(crate) async fn skip(
-    operator: Operator,
+    may: May<Operate>,
     app: Data<App>,
     path: Path<String>,
     body: Body<DevicesOfRollout>,
 ) -> ApiResult<Json<Dealt>> {
-    act(operator, &app, path, body, Deed::Skip).await
+    act(may.actor, &app, path, body, Deed::Skip).await
 }
 
 /// Ends the part of devices in a rollout: it brings them nothing more, and they do not count in it.
-#[utoipa::path(post, path = "/rollouts/{rollout}/devices/cancel", tag = "attention",
+#[utoipa::path(post, path = "/rollouts/{rollout}/devices/cancel", tag = "attention", security(("bearer" = ["operate"])),
     params(("rollout" = String, Path)), request_body = DevicesOfRollout,
     responses((status = 200, body = Dealt), (status = 409, body = Problem), (status = 422, body = Problem)))]
 pub(crate) async fn cancel(
-    operator: Operator,
+    may: May<Operate>,
     app: Data<App>,
     path: Path<String>,
     body: Body<DevicesOfRollout>,
 ) -> ApiResult<Json<Dealt>> {
-    act(operator, &app, path, body, Deed::Cancel).await
+    act(may.actor, &app, path, body, Deed::Cancel).await
 }
 
 async fn act(
-    operator: Operator,
+    by: Actor,
     app: &App,
     path: Path<String>,
     body: Body<DevicesOfRollout>,
     deed: Deed,
 ) -> ApiResult<Json<Dealt>> {
     let wanted = body.into_inner();
-    let because = app::Because { operator: operator.name, reason: wanted.reason.clone() };
+    let because = app::Because { by, reason: wanted.reason.clone() };
     Ok(Json(attention::act(app, path.into_inner(), deed, wanted, because).await?))
 }

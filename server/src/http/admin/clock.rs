@@ -6,7 +6,11 @@ use serde::Deserialize;
 
 use crate::{
     app::{App, Error},
-    http::{auth::Operator, body::Body, problem::ApiResult},
+    http::{
+        auth::{Administer, May},
+        body::Body,
+        problem::ApiResult,
+    },
 };
 
 /// The time that it shall be.
@@ -22,7 +26,7 @@ impl Check for Set {
     }
 }
 
-pub(crate) async fn put(_: Operator, app: Data<App>, body: Body<Set>) -> ApiResult<HttpResponse> {
+pub(crate) async fn put(_: May<Administer>, app: Data<App>, body: Body<Set>) -> ApiResult<HttpResponse> {
     if !app.clock.set(body.now) {
         return Err(Error::refused(Code::Forbidden, "this server's clock cannot be set").into());
     }

@@ -12,7 +12,7 @@ use crate::{
     app::{self, App, Error},
     db,
     http::{
-        auth::Operator,
+        auth::{May, Operate, View},
         body::Body,
         page::{self, Paging},
         params,
@@ -30,14 +30,14 @@ pub(crate) struct List {
 }
 
 /// Devices that a selector selects, in the order in which they were registered.
-#[utoipa::path(get, path = "/devices", tag = "devices",
+#[utoipa::path(get, path = "/devices", tag = "devices", security(("bearer" = ["view"])),
     params(("selector" = Option<String>, Query, description = "every device without one"),
            ("after" = Option<String>, Query, description = "`next` of the page before"),
            ("limit" = Option<u32>, Query, description = "1 to 1000, 100 by default")),
     responses((status = 200, body = Page<Device>), (status = 422, body = Problem)))]
-pub(crate) async fn list(_: Operator, app: Data<App>, query: Query<List>) -> ApiResult<Json<Page<Device>>> {
+pub(crate) async fn list(may: May<View>, app: Data<App>, query: Query<List>) -> ApiResult<Json<Page<Device>>> {
     let rows = page::rows(query.limit)?;
-    let selector = app::devices::parse_selector(query.selector.as_deref())?;
+    let selector = may.sees.narrow(app::devices::parse_selector(query.selector.as_deref())?);
     let after = params::parse_some("after", query.after.as_deref())?.unwrap_or(-1);
     let records = app::devices::list(&app, selector, after, rows).await?;
     let page = page::page(records, rows, |record| record.device.number.to_string());
@@ -46,105 +46,116 @@ pub(crate) async fn list(_: Operator, app: Data<App>, query: Query<List>) -> Api
 }
 
 /// One device, by its id or its name.
-#[utoipa::path(get, path = "/devices/{device}", tag = "devices", params(("device" = String, Path)),
+#[utoipa::path(get, path = "/devices/{device}", tag = "devices", security(("bearer" = ["view"])), params(("device" = String, Path)),
     responses((status = 200, body = Device), (status = 404, body = Problem)))]
-pub(crate) async fn get(_: Operator, app: Data<App>, path: Path<String>) -> ApiResult<Json<Device>> {
-    let record = app.db.read(move |conn| app::devices::resolve(conn, &path)).await?;
+pub(crate) async fn get(may: May<View>, app: Data<App>, path: Path<String>) -> ApiResult<Json<Device>> {
+    let now = app.clock.now();
+    let record = app.db.read(move |conn| app::devices::resolve_for(conn, &may, &path, now)).await?;
     Ok(Json(app::devices::show(&app, record)))
 }
 
 /// Takes a list of devices, again and again with the same result.
-#[utoipa::path(post, path = "/devices/import", tag = "devices", request_body = ImportDevices,
+#[utoipa::path(post, path = "/devices/import", tag = "devices", security(("bearer" = ["operate"])), request_body = ImportDevices,
     responses((status = 200, body = Imported), (status = 422, body = Problem), (status = 409, body = Problem)))]
-pub(crate) async fn import(_: Operator, app: Data<App>, body: Body<ImportDevices>) -> ApiResult<Json<Imported>> {
-    Ok(Json(app::devices::import(&app, body.into_inner()).await?))
+pub(crate) async fn import(may: May<Operate>, app: Data<App>, body: Body<ImportDevices>) -> ApiResult<Json<Imported>> {
+    Ok(Json(app::devices::import(&app, may.actor, body.into_inner()).await?))
 }
 
 /// Sets and removes labels of every device that a selector selects.
-#[utoipa::path(post, path = "/devices/labels", tag = "devices", request_body = EditLabels,
+#[utoipa::path(post, path = "/devices/labels", tag = "devices", security(("bearer" = ["operate"])), request_body = EditLabels,
     responses((status = 200, body = Imported), (status = 422, body = Problem)))]
-pub(crate) async fn edit_labels(_: Operator, app: Data<App>, body: Body<EditLabels>) -> ApiResult<Json<Imported>> {
-    Ok(Json(app::devices::edit_labels(&app, body.into_inner()).await?))
+pub(crate) async fn edit_labels(
+    may: May<Operate>,
+    app: Data<App>,
+    body: Body<EditLabels>,
+) -> ApiResult<Json<Imported>> {
+    Ok(Json(app::devices::edit_labels(&app, may.actor, body.into_inner()).await?))
 }
 
 /// Holds a device: no rollout touches it.
-#[utoipa::path(put, path = "/devices/{device}/hold", tag = "devices", params(("device" = String, Path)),
+#[utoipa::path(put, path = "/devices/{device}/hold", tag = "devices", security(("bearer" = ["operate"])), params(("device" = String, Path)),
     request_body = Hold, responses((status = 200, body = Device), (status = 404, body = Problem)))]
-pub(crate) async fn hold(_: Operator, app: Data<App>, path: Path<String>, body: Body<Hold>) -> ApiResult<Json<Device>> {
+pub(crate) async fn hold(
+    may: May<Operate>,
+    app: Data<App>,
+    path: Path<String>,
+    body: Body<Hold>,
+) -> ApiResult<Json<Device>> {
     let hold = policy::Hold { reason: body.reason.clone(), until: body.until };
-    let record = app::devices::hold(&app, path.into_inner(), Some(hold)).await?;
+    let record = app::devices::hold(&app, may.actor, path.into_inner(), Some(hold)).await?;
     Ok(Json(app::devices::show(&app, record)))
 }
 
 /// Lifts a hold.
-#[utoipa::path(delete, path = "/devices/{device}/hold", tag = "devices", params(("device" = String, Path)),
+#[utoipa::path(delete, path = "/devices/{device}/hold", tag = "devices", security(("bearer" = ["operate"])), params(("device" = String, Path)),
     responses((status = 200, body = Device), (status = 404, body = Problem)))]
-pub(crate) async fn unhold(_: Operator, app: Data<App>, path: Path<String>) -> ApiResult<Json<Device>> {
-    let record = app::devices::hold(&app, path.into_inner(), None).await?;
+pub(crate) async fn unhold(may: May<Operate>, app: Data<App>, path: Path<String>) -> ApiResult<Json<Device>> {
+    let record = app::devices::hold(&app, may.actor, path.into_inner(), None).await?;
     Ok(Json(app::devices::show(&app, record)))
 }
 
 /// Gives a device a serial number: an enrolment that reports it is this device's.
-#[utoipa::path(put, path = "/devices/{device}/serial", tag = "devices", params(("device" = String, Path)),
+#[utoipa::path(put, path = "/devices/{device}/serial", tag = "devices", security(("bearer" = ["operate"])), params(("device" = String, Path)),
     request_body = SetSerial,
     responses((status = 200, body = Device), (status = 404, body = Problem), (status = 409, body = Problem)))]
 pub(crate) async fn set_serial(
-    operator: Operator,
+    may: May<Operate>,
     app: Data<App>,
     path: Path<String>,
     body: Body<SetSerial>,
 ) -> ApiResult<Json<Device>> {
     let serial = Some(body.into_inner().serial);
-    let record = app::devices::set_serial(&app, path.into_inner(), serial, operator.name).await?;
+    let record = app::devices::set_serial(&app, may.actor, path.into_inner(), serial).await?;
     Ok(Json(app::devices::show(&app, record)))
 }
 
 /// Takes the serial number from a device, so that another one may have it.
-#[utoipa::path(delete, path = "/devices/{device}/serial", tag = "devices", params(("device" = String, Path)),
+#[utoipa::path(delete, path = "/devices/{device}/serial", tag = "devices", security(("bearer" = ["operate"])), params(("device" = String, Path)),
     responses((status = 200, body = Device), (status = 404, body = Problem)))]
-pub(crate) async fn clear_serial(operator: Operator, app: Data<App>, path: Path<String>) -> ApiResult<Json<Device>> {
-    let record = app::devices::set_serial(&app, path.into_inner(), None, operator.name).await?;
+pub(crate) async fn clear_serial(may: May<Operate>, app: Data<App>, path: Path<String>) -> ApiResult<Json<Device>> {
+    let record = app::devices::set_serial(&app, may.actor, path.into_inner(), None).await?;
     Ok(Json(app::devices::show(&app, record)))
 }
 
 /// Takes a device out of service: its certificate is refused from the next request on.
-#[utoipa::path(post, path = "/devices/{device}/decommission", tag = "devices", params(("device" = String, Path)),
+#[utoipa::path(post, path = "/devices/{device}/decommission", tag = "devices", security(("bearer" = ["operate"])), params(("device" = String, Path)),
     request_body = Decommission, responses((status = 200, body = Device), (status = 404, body = Problem)))]
 pub(crate) async fn decommission(
-    _: Operator,
+    may: May<Operate>,
     app: Data<App>,
     path: Path<String>,
     body: Body<Decommission>,
 ) -> ApiResult<Json<Device>> {
-    let record = app::devices::decommission(&app, path.into_inner(), body.into_inner().reason).await?;
+    let record = app::devices::decommission(&app, may.actor, path.into_inner(), body.into_inner().reason).await?;
     Ok(Json(app::devices::show(&app, record)))
 }
 
 /// What happened to a device, newest first.
-#[utoipa::path(get, path = "/devices/{device}/history", tag = "devices",
+#[utoipa::path(get, path = "/devices/{device}/history", tag = "devices", security(("bearer" = ["view"])),
     params(("device" = String, Path), ("after" = Option<String>, Query), ("limit" = Option<u32>, Query)),
     responses((status = 200, body = Page<Event>), (status = 404, body = Problem)))]
 pub(crate) async fn history(
-    _: Operator,
+    may: May<View>,
     app: Data<App>,
     path: Path<String>,
     query: Query<Paging>,
 ) -> ApiResult<Json<Page<Event>>> {
-    let (rows, before) = super::events::paging(&query)?;
+    let ((rows, before), now) = (super::events::paging(&query)?, app.clock.now());
     let events = app
         .db
         .read(move |conn| {
-            let device = Some(app::devices::resolve(conn, &path)?.device.id);
+            let device = Some(app::devices::resolve_for(conn, &may, &path, now)?.device.id);
             let filter = db::events::Filter { device, rollout: None, before, limit: rows };
             Ok::<_, Error>(db::events::list(conn, filter)?)
         })
         .await?;
-    super::events::show(events, rows)
+    let page = page::page(events, rows, |event| event.seq.to_string());
+    Ok(super::events::show(page.items, page.next))
 }
 
 /// Why a device gets what it gets: every active rollout, and the first rule that decided.
-#[utoipa::path(get, path = "/devices/{device}/explain", tag = "devices", params(("device" = String, Path)),
+#[utoipa::path(get, path = "/devices/{device}/explain", tag = "devices", security(("bearer" = ["view"])), params(("device" = String, Path)),
     responses((status = 200, body = Explanation), (status = 404, body = Problem)))]
-pub(crate) async fn explain(_: Operator, app: Data<App>, path: Path<String>) -> ApiResult<Json<Explanation>> {
-    Ok(Json(app::explain::explain(&app, path.into_inner()).await?))
+pub(crate) async fn explain(may: May<View>, app: Data<App>, path: Path<String>) -> ApiResult<Json<Explanation>> {
+    Ok(Json(app::explain::explain(&app, may.actor, path.into_inner()).await?))
 }

@@ -9,10 +9,9 @@ use callboard_proto::{
 use uuid::Uuid;
 
 use crate::{
-    app::{App, Error, enrol},
-    db,
+    app::{App, enrol, part},
     http::{
-        auth::Operator,
+        auth::{May, Operate, View},
         body::Body,
         page::{self, Paging},
         params,
@@ -21,40 +20,41 @@ use crate::{
 };
 
 /// Enrolments that wait for an operator, and those that were decided on and did not ask again yet, newest first.
-#[utoipa::path(get, path = "/enrolments", tag = "enrolments",
+#[utoipa::path(get, path = "/enrolments", tag = "enrolments", security(("bearer" = ["view"])),
     params(("after" = Option<String>, Query), ("limit" = Option<u32>, Query)),
     responses((status = 200, body = Page<WaitingEnrolment>)))]
-pub(crate) async fn list(_: Operator, app: Data<App>, query: Query<Paging>) -> ApiResult<Json<Page<WaitingEnrolment>>> {
+pub(crate) async fn list(
+    may: May<View>,
+    app: Data<App>,
+    query: Query<Paging>,
+) -> ApiResult<Json<Page<WaitingEnrolment>>> {
     let rows = page::rows(query.limit)?;
     let before = params::parse_some("after", query.after.as_deref())?.unwrap_or(EnrolmentId::from_uuid(Uuid::max()));
-    let found = app.db.read(move |conn| Ok::<_, Error>(db::enrolments::list(conn, before, rows)?)).await?;
-    let found = found.into_iter().map(|(one, device)| enrol::show(one, device)).collect();
-    Ok(Json(page::page(found, rows, |one: &WaitingEnrolment| one.id.to_string())))
+    let (place, now) = (part::Place { from: before, rows }, app.clock.now());
+    let part = app.db.read(move |conn| enrol::list(conn, &may.sees, place, now)).await?;
+    let items = part.items.into_iter().map(|(one, device)| enrol::show(one, device)).collect();
+    Ok(Json(Page { items, next: part.next.map(|id| id.to_string()) }))
 }
 
 /// The key becomes a device the next time that it asks.
-#[utoipa::path(post, path = "/enrolments/{enrolment}/accept", tag = "enrolments",
+#[utoipa::path(post, path = "/enrolments/{enrolment}/accept", tag = "enrolments", security(("bearer" = ["operate"])),
     params(("enrolment" = String, Path)), request_body = AcceptEnrolment,
     responses((status = 200, body = WaitingEnrolment), (status = 404, body = Problem), (status = 409, body = Problem),
               (status = 422, body = Problem)))]
 pub(crate) async fn accept(
-    operator: Operator,
+    may: May<Operate>,
     app: Data<App>,
     path: Path<String>,
     body: Body<AcceptEnrolment>,
 ) -> ApiResult<Json<WaitingEnrolment>> {
     let id = params::parse("enrolment", &path)?;
-    Ok(Json(enrol::accept(&app, id, operator.name, body.into_inner()).await?))
+    Ok(Json(enrol::accept(&app, may.actor, id, body.into_inner()).await?))
 }
 
 /// The key is refused each time that it asks.
-#[utoipa::path(post, path = "/enrolments/{enrolment}/reject", tag = "enrolments",
+#[utoipa::path(post, path = "/enrolments/{enrolment}/reject", tag = "enrolments", security(("bearer" = ["operate"])),
     params(("enrolment" = String, Path)),
     responses((status = 200, body = WaitingEnrolment), (status = 404, body = Problem)))]
-pub(crate) async fn reject(
-    operator: Operator,
-    app: Data<App>,
-    path: Path<String>,
-) -> ApiResult<Json<WaitingEnrolment>> {
-    Ok(Json(enrol::reject(&app, params::parse("enrolment", &path)?, operator.name).await?))
+pub(crate) async fn reject(may: May<Operate>, app: Data<App>, path: Path<String>) -> ApiResult<Json<WaitingEnrolment>> {
+    Ok(Json(enrol::reject(&app, may.actor, params::parse("enrolment", &path)?).await?))
 }

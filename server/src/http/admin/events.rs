@@ -4,10 +4,10 @@ use actix_web::web::{Data, Json, Query};
 use callboard_proto::admin::{Event, Page};
 
 use crate::{
-    app::{App, Error},
-    db,
+    app::{App, part},
+    db::{self, DbConn},
     http::{
-        auth::Operator,
+        auth::{May, View},
         page::{self, Paging},
         params,
         problem::ApiResult,
@@ -15,15 +15,26 @@ use crate::{
 };
 
 /// Everything that happened, newest first.
-#[utoipa::path(get, path = "/events", tag = "events",
+#[utoipa::path(get, path = "/events", tag = "events", security(("bearer" = ["view"])),
     params(("after" = Option<String>, Query, description = "`next` of the page before"),
            ("limit" = Option<u32>, Query, description = "1 to 1000, 100 by default")),
     responses((status = 200, body = Page<Event>)))]
-pub(crate) async fn list(_: Operator, app: Data<App>, query: Query<Paging>) -> ApiResult<Json<Page<Event>>> {
+pub(crate) async fn list(may: May<View>, app: Data<App>, query: Query<Paging>) -> ApiResult<Json<Page<Event>>> {
     let (rows, before) = paging(&query)?;
-    let filter = db::events::Filter { before, limit: rows, ..db::events::Filter::default() };
-    let events = app.db.read(move |conn| Ok::<_, Error>(db::events::list(conn, filter)?)).await?;
-    show(events, rows)
+    let context = app.selector_context();
+    let part = app
+        .db
+        .read(move |conn| {
+            let read = |conn: &mut DbConn, before, limit| {
+                let filter = db::events::Filter { before, limit, ..db::events::Filter::default() };
+                Ok(db::events::list(conn, filter)?)
+            };
+            let keep = |conn: &mut DbConn, page: &[db::events::Event]| part::events(conn, &may.sees, &context, page);
+            let place = part::Place { from: before, rows };
+            part::read(conn, &may.sees, place, |event| Some(event.seq), read, keep)
+        })
+        .await?;
+    Ok(show(part.items, part.next.flatten().map(|seq| seq.to_string())))
 }
 
 /// Rows to read and the number to begin below.
@@ -33,19 +44,15 @@ pub(super) fn paging(query: &Paging) -> ApiResult<(i64, Option<i64>)> {
 }
 
 /// A page of events.
-pub(super) fn show(events: Vec<db::events::Event>, rows: i64) -> ApiResult<Json<Page<Event>>> {
-    let page = page::page(events, rows, |event| event.seq.to_string());
-    let mut items = Vec::with_capacity(page.items.len());
-    for event in page.items {
+pub(super) fn show(events: Vec<db::events::Event>, next: Option<String>) -> Json<Page<Event>> {
+    let items = events.into_iter().map(|event| Event {
+        seq: event.seq,
+        at: event.at,
+        kind: event.kind,
         // Names were checked when they were written.
-        items.push(Event {
-            seq: event.seq,
-            at: event.at,
-            kind: event.kind,
-            device: event.device.and_then(|name| name.parse().ok()),
-            rollout: event.rollout.and_then(|name| name.parse().ok()),
-            text: event.text,
-        });
-    }
-    Ok(Json(Page { items, next: page.next }))
+        device: event.device.and_then(|name| name.parse().ok()),
+        rollout: event.rollout.and_then(|name| name.parse().ok()),
+        text: event.text,
+    });
+    Json(Page { items: items.collect(), next })
 }

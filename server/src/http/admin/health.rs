@@ -3,7 +3,7 @@
 use actix_web::{HttpResponse, web::Data};
 
 use crate::{
-    app::{self, App, Error, expiry},
+    app::{self, App, Error, Reach, expiry},
     db,
     http::problem::ApiResult,
 };
@@ -21,7 +21,7 @@ pub(crate) async fn ready(app: Data<App>) -> ApiResult<HttpResponse> {
 
 /// Counters and gauges for Prometheus.
 pub(crate) async fn metrics(app: Data<App>) -> ApiResult<HttpResponse> {
-    let overview = app::overview::overview(&app).await?;
+    let overview = app::overview::overview(&app, Reach::Everything).await?;
     let now = app.clock.now();
     let expiries = expiry::all(&app).into_iter();
     let remaining = expiries.map(|one| (one.what, expiry::seconds_until(one.at, now), one.is_alarming(now)));

@@ -5,11 +5,14 @@ use callboard_proto::admin::Overview;
 
 use crate::{
     app::{self, App},
-    http::{auth::Operator, problem::ApiResult},
+    http::{
+        auth::{May, View},
+        problem::ApiResult,
+    },
 };
 
 /// The fleet in numbers.
-#[utoipa::path(get, path = "/overview", tag = "fleet", responses((status = 200, body = Overview)))]
-pub(crate) async fn get(_: Operator, app: Data<App>) -> ApiResult<Json<Overview>> {
-    Ok(Json(app::overview::overview(&app).await?))
+#[utoipa::path(get, path = "/overview", tag = "fleet", security(("bearer" = ["view"])), responses((status = 200, body = Overview)))]
+pub(crate) async fn get(may: May<View>, app: Data<App>) -> ApiResult<Json<Overview>> {
+    Ok(Json(app::overview::overview(&app, may.actor.sees).await?))
 }

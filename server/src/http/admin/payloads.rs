@@ -19,7 +19,7 @@ use crate::{
     app::{App, Error},
     db,
     http::{
-        auth::Operator,
+        auth::{May, Publish, View},
         limits::in_time,
         listen::Progress,
         params,
@@ -43,9 +43,9 @@ async fn find(app: &App, sha256: Digest) -> ApiResult<Option<db::payloads::Paylo
 }
 
 /// What is known of a stored payload. One that the disk has lost is not found, so that it is uploaded again.
-#[utoipa::path(get, path = "/payloads/{sha256}/info", tag = "payloads", params(("sha256" = String, Path)),
+#[utoipa::path(get, path = "/payloads/{sha256}/info", tag = "payloads", security(("bearer" = ["view"])), params(("sha256" = String, Path)),
     responses((status = 200, body = StoredPayload), (status = 404, body = Problem)))]
-pub(crate) async fn info(_: Operator, app: Data<App>, path: Path<String>) -> ApiResult<Json<StoredPayload>> {
+pub(crate) async fn info(_: May<View>, app: Data<App>, path: Path<String>) -> ApiResult<Json<StoredPayload>> {
     let sha256 = params::parse("sha256", &path)?;
     let found = find(&app, sha256).await?.ok_or_else(|| Error::not_found("payload", sha256))?;
     if app.store.size(sha256).map_err(problem)? != Some(found.size) {
@@ -56,12 +56,12 @@ pub(crate) async fn info(_: Operator, app: Data<App>, path: Path<String>) -> Api
 
 /// Uploads a payload. The digest in the path must be that of the bytes. Bytes that are there already, and still are what
 /// they were, are not read.
-#[utoipa::path(put, path = "/payloads/{sha256}", tag = "payloads", params(("sha256" = String, Path)),
+#[utoipa::path(put, path = "/payloads/{sha256}", tag = "payloads", security(("bearer" = ["release"])), params(("sha256" = String, Path)),
     request_body(content = Vec<u8>, content_type = "application/octet-stream"),
     responses((status = 200, body = StoredPayload), (status = 201, body = StoredPayload),
               (status = 422, body = Problem), (status = 507, body = Problem)))]
 pub(crate) async fn put(
-    _: Operator,
+    _: May<Publish>,
     app: Data<App>,
     path: Path<String>,
     request: HttpRequest,

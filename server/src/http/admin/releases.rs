@@ -15,7 +15,12 @@ use serde::Deserialize;
 use crate::{
     app::{self, App, Error},
     db,
-    http::{auth::Operator, body::Envelope, page, params, problem::ApiResult},
+    http::{
+        auth::{May, Publish, View},
+        body::Envelope,
+        page, params,
+        problem::ApiResult,
+    },
 };
 
 /// Query of a list of releases.
@@ -39,10 +44,10 @@ fn no_page(sha256: Digest) -> Error {
 }
 
 /// Releases, newest first; those of one moment by product, the highest counter first.
-#[utoipa::path(get, path = "/releases", tag = "releases",
+#[utoipa::path(get, path = "/releases", tag = "releases", security(("bearer" = ["view"])),
     params(("product" = Option<String>, Query), ("after" = Option<String>, Query), ("limit" = Option<u32>, Query)),
     responses((status = 200, body = Page<Release>)))]
-pub(crate) async fn list(_: Operator, app: Data<App>, query: Query<List>) -> ApiResult<Json<Page<Release>>> {
+pub(crate) async fn list(_: May<View>, app: Data<App>, query: Query<List>) -> ApiResult<Json<Page<Release>>> {
     let rows = page::rows(query.limit)?;
     let product: Option<Product> = params::parse_some("product", query.product.as_deref())?;
     let after: Option<Digest> = params::parse_some("after", query.after.as_deref())?;
@@ -66,19 +71,19 @@ pub(crate) async fn list(_: Operator, app: Data<App>, query: Query<List>) -> Api
 }
 
 /// One release, by its digest or as `product@version`.
-#[utoipa::path(get, path = "/releases/{release}", tag = "releases", params(("release" = String, Path)),
+#[utoipa::path(get, path = "/releases/{release}", tag = "releases", security(("bearer" = ["view"])), params(("release" = String, Path)),
     responses((status = 200, body = Release), (status = 404, body = Problem)))]
-pub(crate) async fn get(_: Operator, app: Data<App>, path: Path<String>) -> ApiResult<Json<Release>> {
+pub(crate) async fn get(_: May<View>, app: Data<App>, path: Path<String>) -> ApiResult<Json<Release>> {
     let root = app.newest_root().ok_or_else(no_root)?;
     let found = app.db.read(move |conn| app::releases::resolve(conn, &path)).await?;
     Ok(Json(app::releases::show(&root, &found)?))
 }
 
 /// Publishes a signed release, whose payloads must have been uploaded.
-#[utoipa::path(post, path = "/releases", tag = "releases", request_body(content = Object, description = "a DSSE envelope"),
+#[utoipa::path(post, path = "/releases", tag = "releases", security(("bearer" = ["release"])), request_body(content = Object, description = "a DSSE envelope"),
     responses((status = 200, body = Release, description = "it was published already"), (status = 201, body = Release),
               (status = 422, body = Problem), (status = 409, body = Problem)))]
-pub(crate) async fn publish(_: Operator, app: Data<App>, body: Envelope) -> ApiResult<HttpResponse> {
+pub(crate) async fn publish(_: May<Publish>, app: Data<App>, body: Envelope) -> ApiResult<HttpResponse> {
     let (release, new) = app::releases::publish(&app, body.0).await?;
     Ok(if new { HttpResponse::Created().json(release) } else { HttpResponse::Ok().json(release) })
 }

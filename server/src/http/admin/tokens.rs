@@ -12,10 +12,10 @@ use callboard_proto::{
 use uuid::Uuid;
 
 use crate::{
-    app::{self, App, Error},
-    db,
+    app::{self, App, part},
+    db::{self, DbConn},
     http::{
-        auth::Operator,
+        auth::{May, Operate, View},
         body::Body,
         page::{self, Paging},
         params,
@@ -23,15 +23,28 @@ use crate::{
     },
 };
 
+/// A token, and the name of its device.
+type Listed = (db::tokens::EnrolToken, Option<String>);
+
 /// Enrolment tokens, newest first. Their secrets are never shown again.
-#[utoipa::path(get, path = "/tokens", tag = "tokens",
+#[utoipa::path(get, path = "/tokens", tag = "tokens", security(("bearer" = ["view"])),
     params(("after" = Option<String>, Query), ("limit" = Option<u32>, Query)),
     responses((status = 200, body = Page<Token>)))]
-pub(crate) async fn list(_: Operator, app: Data<App>, query: Query<Paging>) -> ApiResult<Json<Page<Token>>> {
+pub(crate) async fn list(may: May<View>, app: Data<App>, query: Query<Paging>) -> ApiResult<Json<Page<Token>>> {
     let rows = page::rows(query.limit)?;
     let before = params::parse_some("after", query.after.as_deref())?.unwrap_or(TokenId::from_uuid(Uuid::max()));
-    let tokens = app.db.read(move |conn| Ok::<_, Error>(db::tokens::list(conn, before, rows)?)).await?;
-    let show = |(token, device): (db::tokens::EnrolToken, Option<String>)| Token {
+    let now = app.clock.now();
+    let part = app
+        .db
+        .read(move |conn| {
+            let read = |conn: &mut DbConn, before, rows| Ok(db::tokens::list(conn, before, rows)?);
+            let keep = |conn: &mut DbConn, page: &[Listed]| {
+                page.iter().map(|(token, _)| app::tokens::is_within(conn, &may.sees, token, now)).collect()
+            };
+            part::read(conn, &may.sees, part::Place { from: before, rows }, |(token, _)| token.id, read, keep)
+        })
+        .await?;
+    let show = |(token, device): Listed| Token {
         id: token.id,
         device: device.and_then(|name| name.parse().ok()),
         site: token.site,
@@ -44,21 +57,21 @@ pub(crate) async fn list(_: Operator, app: Data<App>, query: Query<Paging>) -> A
         expires_at: token.expires_at,
         revoked: token.revoked_at.is_some(),
     };
-    let tokens = tokens.into_iter().map(show).collect();
-    Ok(Json(page::page(tokens, rows, |token: &Token| token.id.to_string())))
+    let items = part.items.into_iter().map(show).collect();
+    Ok(Json(Page { items, next: part.next.map(|id| id.to_string()) }))
 }
 
 /// Makes an enrolment token; the answer is the only time that it is shown.
-#[utoipa::path(post, path = "/tokens", tag = "tokens", request_body = NewToken,
+#[utoipa::path(post, path = "/tokens", tag = "tokens", security(("bearer" = ["operate"])), request_body = NewToken,
     responses((status = 201, body = TokenCreated), (status = 422, body = Problem)))]
-pub(crate) async fn create(_: Operator, app: Data<App>, body: Body<NewToken>) -> ApiResult<HttpResponse> {
-    Ok(HttpResponse::Created().json(app::tokens::create(&app, body.into_inner()).await?))
+pub(crate) async fn create(may: May<Operate>, app: Data<App>, body: Body<NewToken>) -> ApiResult<HttpResponse> {
+    Ok(HttpResponse::Created().json(app::tokens::create(&app, may.actor, body.into_inner()).await?))
 }
 
 /// Revokes an enrolment token; devices that used it stay enrolled.
-#[utoipa::path(delete, path = "/tokens/{token}", tag = "tokens", params(("token" = String, Path)),
+#[utoipa::path(delete, path = "/tokens/{token}", tag = "tokens", security(("bearer" = ["operate"])), params(("token" = String, Path)),
     responses((status = 204), (status = 404, body = Problem)))]
-pub(crate) async fn revoke(_: Operator, app: Data<App>, path: Path<String>) -> ApiResult<HttpResponse> {
-    app::tokens::revoke(&app, params::parse("token", &path)?).await?;
+pub(crate) async fn revoke(may: May<Operate>, app: Data<App>, path: Path<String>) -> ApiResult<HttpResponse> {
+    app::tokens::revoke(&app, may.actor, params::parse("token", &path)?).await?;
     Ok(HttpResponse::NoContent().finish())
 }

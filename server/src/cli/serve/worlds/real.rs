@@ -153,7 +153,7 @@ impl Real {
                 to: to.to_string(),
                 selector: Some(format!("region = {region}")),
             };
-            self.runtime.block_on(freezes::create(&self.apps[0], "test".to_owned(), freeze)).unwrap();
+            self.runtime.block_on(freezes::create(&self.apps[0], app::Actor::unlimited("test"), freeze)).unwrap();
         }
         for app in &self.apps {
             self.runtime.block_on(app.reload_catalog()).unwrap();
@@ -212,7 +212,7 @@ impl Server for Real {
     fn tell(&mut self, now: Timestamp, rollout: usize, word: Word) -> bool {
         self.clock.set(now);
         let name = self.setup.rollouts[rollout].name.to_owned();
-        let because = Because { operator: "test".to_owned(), reason: "a test".to_owned() };
+        let because = Because { by: app::Actor::unlimited("test"), reason: "a test".to_owned() };
         let at = self.app();
         let app = &self.apps[at];
         let change = |to, acknowledge| rollouts::change_state(app, name.clone(), to, because.clone(), acknowledge);
@@ -238,7 +238,7 @@ impl Server for Real {
         self.clock.set(now);
         let hold = held.then(|| Hold { reason: "a test".to_owned(), until: None });
         let (at, name) = (self.app(), self.setup.devices[device].name.clone());
-        self.runtime.block_on(devices::hold(&self.apps[at], name, hold)).unwrap();
+        self.runtime.block_on(devices::hold(&self.apps[at], app::Actor::unlimited("test"), name, hold)).unwrap();
         // An operator's word counts from its answer on, at every server within half a second.
         self.follow();
     }
@@ -249,7 +249,7 @@ impl Server for Real {
         let moved = json!({ "name": self.setup.devices[device].name, "site": self.setup.shop(device).id });
         let import = serde_json::from_value(json!({ "devices": [moved] })).unwrap();
         let at = self.app();
-        self.runtime.block_on(devices::import(&self.apps[at], import)).unwrap();
+        self.runtime.block_on(devices::import(&self.apps[at], app::Actor::unlimited("test"), import)).unwrap();
         self.follow();
     }
 

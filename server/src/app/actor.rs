@@ -1,0 +1,194 @@
+//! Who asks for something, and in which part of the fleet that is allowed.
+
+use std::sync::Arc;
+
+use callboard_policy::{
+    device::{Connectivity, Device},
+    selector::{Expr, MAX_LEN, Seen, Selector},
+};
+use callboard_proto::{
+    admin::{Grant, Permission},
+    problem::Code,
+    time::Timestamp,
+};
+
+use super::{Error, Result};
+
+/// Somebody who has the permission that a request needs.
+#[derive(Clone, Debug)]
+pub(crate) struct Actor {
+    /// By which events know who did something.
+    pub(crate) name: String,
+    /// What is there for this one at all.
+    pub(crate) sees: Reach,
+    /// Where the permission holds; nowhere that is not seen.
+    pub(crate) may: Reach,
+}
+
+/// A part of the fleet.
+#[derive(Clone, Debug)]
+pub(crate) enum Reach {
+    Everything,
+    /// The devices that one of these selects.
+    Within(Arc<[Selector]>),
+}
+
+impl Actor {
+    /// Somebody with these grants, if they give the permission. They were checked when they were given.
+    pub(crate) fn with(name: &str, grants: &[Grant], permission: Permission) -> Option<Self> {
+        let (sees, may) = (Reach::of(grants, Permission::View)?, Reach::of(grants, permission)?);
+        Some(Self { name: name.to_owned(), sees, may })
+    }
+
+    /// Somebody whom nobody limits: who has the data directory.
+    pub(crate) fn unlimited(name: &str) -> Self {
+        Self { name: name.to_owned(), sees: Reach::Everything, may: Reach::Everything }
+    }
+
+    /// Refuses what is outside of the permission: as if it was not there if it is not even seen.
+    pub(crate) fn check(&self, noun: &str, name: &str, may: bool, sees: bool) -> Result<()> {
+        match (may, sees) {
+            (true, _) => Ok(()),
+            (_, true) => Err(self.outside(format!("{noun} {name}"))),
+            _ => Err(Error::not_found(noun, name)),
+        }
+    }
+
+    /// Says of something that the permission does not hold there.
+    pub(crate) fn outside(&self, what: impl std::fmt::Display) -> Error {
+        let detail = format!("{what} is outside of what you may do this for, which is {}", self.may.selector());
+        Error::refused(Code::Forbidden, detail)
+    }
+
+    /// The selector that somebody asked for, limited to where the permission holds.
+    pub(crate) fn confine(&self, wanted: Option<String>) -> Result<Option<String>> {
+        let selector = super::devices::parse_selector(wanted.as_deref())?;
+        if self.may.holds(&selector) {
+            return Ok(wanted);
+        }
+        let text = selector.and(&self.may.selector()).to_string();
+        // What is stored has to be read again.
+        Selector::parse(&text).map_err(|source| {
+            let detail = format!("with what you may do this for, the selector is too much ({MAX_LEN} bytes): {source}");
+            Error::refused(Code::BadSelector, detail)
+        })?;
+        Ok(Some(text))
+    }
+}
+
+impl Reach {
+    /// Where these grants give the permission; `None` if nowhere.
+    fn of(grants: &[Grant], permission: Permission) -> Option<Self> {
+        let mut within = Vec::new();
+        for grant in grants.iter().filter(|grant| grant.role.allows(permission)) {
+            match &grant.selector {
+                None => return Some(Self::Everything),
+                // One that this version cannot read gives nothing.
+                Some(text) => within.extend(Selector::parse(text).ok()),
+            }
+        }
+        (!within.is_empty()).then(|| Self::Within(within.into()))
+    }
+
+    /// Whether it is the whole fleet.
+    pub(crate) const fn is_everything(&self) -> bool {
+        matches!(self, Self::Everything)
+    }
+
+    /// As one selector.
+    pub(crate) fn selector(&self) -> Selector {
+        match self {
+            Self::Everything => Selector::all(),
+            Self::Within(parts) => Selector::from_expr(Expr::or(parts.iter().map(|part| part.expr().clone()))),
+        }
+    }
+
+    /// What `selector` selects of it.
+    pub(crate) fn narrow(&self, selector: Selector) -> Selector {
+        match self {
+            Self::Everything => selector,
+            Self::Within(_) => selector.and(&self.selector()),
+        }
+    }
+
+    /// Whether a device is in it.
+    pub(crate) fn covers(&self, device: &Device, now: Timestamp) -> bool {
+        // Grants do not ask for presence.
+        let seen = Seen { last_seen: None, status: Connectivity::Unknown, now };
+        match self {
+            Self::Everything => true,
+            Self::Within(parts) => parts.iter().any(|part| part.matches(device, &seen)),
+        }
+    }
+
+    /// Whether a selector surely selects nothing outside.
+    pub(crate) fn holds(&self, selector: &Selector) -> bool {
+        self.is_everything() || selector.is_within(&self.selector())
+    }
+}
+
+/// Refuses grants that could not be kept to.
+pub(crate) fn check_grants(grants: &[Grant]) -> Result<()> {
+    for (n, Grant { role, selector }) in grants.iter().enumerate() {
+        let Some(text) = selector else { continue };
+        if !role.can_be_limited() {
+            let detail = format!("grants[{n}]: {role} is a role for the whole fleet; leave the selector out");
+            return Err(Error::invalid(detail));
+        }
+        let read = Selector::parse(text)
+            .map_err(|source| Error::refused(Code::BadSelector, format!("grants[{n}].selector: {source}")))?;
+        if read.frozen_only().is_some() {
+            let detail = format!(
+                "grants[{n}].selector: status and last_seen change with every check-in; a permission needs something \
+                 that stays, such as a label or a site"
+            );
+            return Err(Error::invalid(detail));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use callboard_proto::admin::Role;
+
+    use super::*;
+
+    fn grant(role: Role, selector: Option<&str>) -> Grant {
+        Grant { role, selector: selector.map(str::to_owned) }
+    }
+
+    #[test]
+    fn a_permission_reaches_as_far_as_the_grants_that_give_it() {
+        let grants = [
+            grant(Role::Viewer, None),
+            grant(Role::Operator, Some("region = north")),
+            grant(Role::Operator, Some("region = south")),
+        ];
+        let actor = Actor::with("ada", &grants, Permission::Operate).unwrap();
+        assert!(actor.sees.is_everything());
+        assert_eq!(actor.may.selector().to_string(), "region = north or region = south");
+        assert!(Actor::with("ada", &grants, Permission::Approve).is_none());
+        assert!(Actor::with("ada", &grants[1..2], Permission::View).is_some_and(|ada| !ada.sees.is_everything()));
+        assert!(Actor::with("ada", &[], Permission::View).is_none());
+    }
+
+    #[test]
+    fn what_is_asked_for_is_confined_once() {
+        let actor = Actor::with("ada", &[grant(Role::Operator, Some("region = north"))], Permission::Operate).unwrap();
+        let confine = |text: Option<&str>| actor.confine(text.map(str::to_owned)).unwrap();
+        assert_eq!(confine(None).as_deref(), Some("region = north"));
+        let once = confine(Some("hw = x or hw = y"));
+        assert_eq!(once.as_deref(), Some("(hw = x or hw = y) and region = north"));
+        assert_eq!(confine(once.as_deref()), once);
+    }
+
+    #[test]
+    fn grants_that_could_not_be_kept_to_are_refused() {
+        let said = |role, text| check_grants(&[grant(role, Some(text))]).unwrap_err().to_string();
+        assert!(said(Role::Admin, "all").contains("admin is a role for the whole fleet"));
+        assert!(said(Role::Releaser, "all").contains("releaser is a role for the whole fleet"));
+        assert!(said(Role::Viewer, "status = online").contains("change with every check-in"));
+        assert!(said(Role::Viewer, "region =").contains("grants[0].selector: column 9"));
+    }
+}

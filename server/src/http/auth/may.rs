@@ -1,0 +1,170 @@
+//! What an operator may do: asked for in the signature of each handler.
+//!
+//! [`identify`] finds out once who asks. A handler that takes [`May`] with a permission runs only for somebody who has
+//! it, and learns in which part of the fleet. It takes it first: whoever may not do something is told that, and not what
+//! is wrong with the body. **A page asks in the same way**: `May<View>` for what is shown, `May<Operate>` and so on for
+//! what a form changes; what it lists it narrows by [`Actor::sees`].
+
+use std::{
+    future::{Ready, ready},
+    marker::PhantomData,
+    ops::Deref,
+};
+
+use actix_web::{
+    Error, FromRequest, HttpMessage, HttpRequest,
+    body::MessageBody,
+    dev::{Payload, ServiceRequest, ServiceResponse},
+    http::header,
+    middleware::Next,
+    web,
+};
+use callboard_proto::{
+    admin::{Grant, Permission},
+    problem::Code,
+};
+use data_encoding::BASE64;
+
+use crate::{
+    app::{self, Actor, App, tokens},
+    db,
+    http::problem::{ApiProblem, ApiResult},
+};
+
+/// A permission as a type.
+pub(crate) trait Allows: 'static {
+    const PERMISSION: Permission;
+}
+
+/// The permission to see.
+pub(crate) struct View;
+/// The permission to run the fleet.
+pub(crate) struct Operate;
+/// The permission to publish what was signed.
+pub(crate) struct Publish;
+/// The permission to let rollouts go on as a second person.
+pub(crate) struct Approve;
+/// The permission for everything.
+pub(crate) struct Administer;
+
+impl Allows for View {
+    const PERMISSION: Permission = Permission::View;
+}
+
+impl Allows for Operate {
+    const PERMISSION: Permission = Permission::Operate;
+}
+
+impl Allows for Publish {
+    const PERMISSION: Permission = Permission::Release;
+}
+
+impl Allows for Approve {
+    const PERMISSION: Permission = Permission::Approve;
+}
+
+impl Allows for Administer {
+    const PERMISSION: Permission = Permission::Administer;
+}
+
+/// Somebody who may do `P`, and where.
+pub(crate) struct May<P> {
+    pub(crate) actor: Actor,
+    permission: PhantomData<P>,
+}
+
+impl<P> Deref for May<P> {
+    type Target = Actor;
+
+    fn deref(&self) -> &Actor {
+        &self.actor
+    }
+}
+
+impl<P: Allows> FromRequest for May<P> {
+    type Error = ApiProblem;
+    type Future = Ready<ApiResult<Self>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let asked = request.extensions().get::<Asked>().cloned();
+        let found = asked.unwrap_or_else(|| Asked(Err(denied("the server is not ready")))).0;
+        ready(found.and_then(|who| who.may(P::PERMISSION)).map(|actor| Self { actor, permission: PhantomData }))
+    }
+}
+
+/// Who sent a request, or why that is not known.
+#[derive(Clone)]
+struct Asked(ApiResult<Who>);
+
+/// Somebody whom the server knows.
+#[derive(Clone, Debug)]
+struct Who {
+    name: String,
+    grants: Vec<Grant>,
+}
+
+impl Who {
+    fn may(self, permission: Permission) -> ApiResult<Actor> {
+        Actor::with(&self.name, &self.grants, permission).ok_or_else(|| {
+            let roles: Vec<&str> = permission.roles().map(|role| role.as_str()).collect();
+            let own: Vec<&str> = self.grants.iter().map(|grant| grant.role.as_str()).collect();
+            let detail = format!(
+                "this takes the permission {permission}, which {} gives; {} is {}",
+                roles.join(" or "),
+                self.name,
+                own.join(" and ")
+            );
+            ApiProblem::new(Code::Forbidden, detail)
+        })
+    }
+}
+
+/// Finds out who asks, before anything is read of the body.
+pub(crate) async fn identify<B: MessageBody>(
+    request: ServiceRequest,
+    next: Next<B>,
+) -> Result<ServiceResponse<B>, Error> {
+    let asked = Asked(who(request.request()).await);
+    request.extensions_mut().insert(asked);
+    next.call(request).await
+}
+
+async fn who(request: &HttpRequest) -> ApiResult<Who> {
+    let app = request.app_data::<web::Data<App>>().ok_or_else(|| denied("the server is not ready"))?;
+    let token = token_of(request)
+        .ok_or_else(|| denied("send Authorization: Bearer and an API token; callboard api-token create makes one"))?;
+    let found = holder(app, token.trim()).await;
+    // A database that is away refuses nobody's token.
+    if found.as_ref().is_err_and(|problem| problem.code == Code::Unauthorized) {
+        app.metrics.token_refused(request.peer_addr().map(|peer| peer.ip()));
+    }
+    found
+}
+
+/// The token of a bearer header, or the password of a basic one.
+fn token_of(request: &HttpRequest) -> Option<String> {
+    let header = request.headers().get(header::AUTHORIZATION)?.to_str().ok()?;
+    if let Some(token) = header.strip_prefix("Bearer ") {
+        return Some(token.to_owned());
+    }
+    let basic = BASE64.decode(header.strip_prefix("Basic ")?.as_bytes()).ok()?;
+    String::from_utf8(basic).ok()?.split_once(':').map(|(_, password)| password.to_owned())
+}
+
+fn denied(detail: &str) -> ApiProblem {
+    ApiProblem::new(Code::Unauthorized, detail)
+}
+
+/// Whose token this is.
+async fn holder(app: &App, token: &str) -> ApiResult<Who> {
+    let (id, secret) = tokens::parse(tokens::API, token)
+        .ok_or_else(|| denied("that is no API token: one is cba_, 26 characters, _ and 26 characters"))?;
+    let found = app.db.read(move |conn| Ok::<_, app::Error>(db::api_tokens::get(conn, id)?)).await?;
+    let found = found
+        .filter(|token| tokens::same(token.secret_sha256, secret) && token.revoked_at.is_none())
+        .ok_or_else(|| denied("this server does not know the API token, or it was revoked"))?;
+    match found.expires_at {
+        Some(end) if end <= app.clock.now() => Err(denied(&format!("the API token ended at {end}; make another one"))),
+        _ => Ok(Who { name: found.name, grants: found.grants }),
+    }
+}
