@@ -127,6 +127,7 @@ etc=$root/etc/callboard
 unit=$root/etc/systemd/system/callboard-agent.service
 dropin=$unit.d/directories.conf
 enrol=$root/etc/systemd/system/callboard-enrol.service
+recover=$root/etc/systemd/system/callboard-recover.service
 
 # Puts a file in place by one rename: there is never none and never half of it. An earlier one is kept until all is well.
 put() { # FROM TO MODE
@@ -158,7 +159,8 @@ keep() {
 
 # Takes back what `put` has done.
 undo() {
-    for file in "$etc/agent.toml" "$bin" "$unit" "$dropin" "$enrol" "$enrol.d/state.conf" "$etc/bundle.json"; do
+    for file in "$etc/agent.toml" "$bin" "$unit" "$dropin" "$enrol" "$enrol.d/state.conf" "$etc/bundle.json" \
+        "$recover" "$recover.d/before.conf"; do
         if [ -f "$file.old" ]; then
             mv -f "$file.old" "$file"
         elif [ -f "$work/made.$(basename "$file")" ]; then
@@ -168,7 +170,8 @@ undo() {
 }
 
 forget() {
-    rm -f "$bin.old" "$unit.old" "$dropin.old" "$enrol.old" "$enrol.d/state.conf.old" "$etc/bundle.json.old"
+    rm -f "$bin.old" "$unit.old" "$dropin.old" "$enrol.old" "$enrol.d/state.conf.old" "$etc/bundle.json.old" \
+        "$recover.old" "$recover.d/before.conf.old"
 }
 
 generated() {
@@ -268,6 +271,20 @@ put "$program" "$bin" 0755
 if [ -f "$here/callboard-agent.service" ]; then
     put "$here/callboard-agent.service" "$unit" 0644
 fi
+units=callboard-agent.service
+if [ -f "$here/callboard-recover.service" ]; then
+    put "$here/callboard-recover.service" "$recover" 0644
+    units="$units callboard-recover.service"
+    services=$("$program" config services --config "$work/agent.toml" | paste -s -d ' ' -)
+    {
+        printf '# Made by install-agent.sh, of agent.toml.\n[Unit]\n'
+        printf 'RequiresMountsFor=%s\n' "$(printf '%s\n' "$all_dirs" | paste -s -d ' ' -)"
+        [ -z "$services" ] || printf 'Before=%s\n' "$services"
+        [ "$state_dir" = /var/lib/callboard ] ||
+            printf 'ConditionPathExists=\nConditionPathExists=%s/device.json\n' "$state_dir"
+    } >"$work/before.conf"
+    put "$work/before.conf" "$recover.d/before.conf" 0644
+fi
 directories >"$work/directories.conf"
 if grep -q = "$work/directories.conf"; then
     put "$work/directories.conf" "$dropin" 0644
@@ -286,6 +303,10 @@ if [ -n "$root" ] && [ -n "$bundle" ]; then
     for name in callboard-enrol callboard-agent; do
         ln -sf "../$name.service" "$root/etc/systemd/system/multi-user.target.wants/$name.service"
     done
+    if [ -f "$recover" ]; then
+        mkdir -p "$root/etc/systemd/system/basic.target.wants"
+        ln -sf ../callboard-recover.service "$root/etc/systemd/system/basic.target.wants/callboard-recover.service"
+    fi
 fi
 mkdir -p "$state"
 chmod 0700 "$state"
@@ -310,7 +331,8 @@ if ! command -v systemctl >/dev/null 2>&1 || [ ! -d /run/systemd/system ]; then
     exit 0
 fi
 systemctl daemon-reload
-systemctl enable --quiet callboard-agent.service
+# shellcheck disable=SC2086 # one word for each unit
+systemctl enable --quiet $units
 if [ "$changed" = no ]; then
     systemctl start callboard-agent.service
 elif ! systemctl restart callboard-agent.service; then

@@ -5,10 +5,12 @@ use std::{
     collections::BTreeMap,
     rc::Rc,
     sync::Arc,
+    time::Duration,
 };
 
 use callboard_proto::{
     check_in::{CheckIn, Facts, Installed, Progress},
+    head::Head,
     ids::Product,
     instruction::Nonce,
 };
@@ -20,6 +22,7 @@ use crate::{
     config::{ProductSettings, Settings},
     download::pace::Pace,
     fs::Fs,
+    hooks::Outside,
     identity::Identity,
     install,
     journal::{Journal, Record},
@@ -33,7 +36,7 @@ use crate::{
     slots::SlotError,
     trust::Trust,
     verify::{self, Refusal},
-    words::Attack,
+    words::{Attack, Code},
 };
 
 /// The agent's own version.
@@ -46,6 +49,8 @@ pub(crate) struct Agent {
     pub(crate) settings: Settings,
     pub(crate) state_dir: StateDir,
     pub(crate) fs: Rc<dyn Fs>,
+    /// Programs that it runs, and what the device's owner has laid down.
+    pub(crate) outside: Rc<dyn Outside>,
     pub(crate) clock: Arc<Clock>,
     pub(crate) client: RefCell<Rc<Client>>,
     /// Which address that client connects to.
@@ -71,6 +76,10 @@ pub(crate) struct Agent {
     pub(crate) pace: RefCell<Pace>,
     /// Why the last contact failed; gone with the next that succeeds.
     pub(crate) contact_error: RefCell<Option<String>>,
+    /// When the question was sent to which the last verified answer came, in time since boot.
+    pub(crate) heard_at: Cell<Option<Duration>>,
+    /// A failure that does not change how an update has ended, but that people should hear of.
+    pub(crate) aftermath: RefCell<Option<String>>,
     pub(crate) boot_id: String,
     /// The installation of the system.
     pub(crate) image_id: Option<String>,
@@ -182,10 +191,21 @@ impl Agent {
             root_version: root.version,
             head_serial: head.as_ref().map(|head| head.serial),
             free_bytes: self.free_bytes(),
-            last_error: record.last_error.or_else(|| self.contact_error.borrow().clone()).or(stale),
+            last_error: self
+                .degraded(head.as_ref().map(|head| &***head))
+                .or(record.last_error)
+                .or_else(|| self.contact_error.borrow().clone())
+                .or(stale),
             attacks: self.attacks.borrow().clone(),
             wait_s,
         }
+    }
+
+    /// The word for having fallen back to what may not be installed any more.
+    fn degraded(&self, head: Option<&Head>) -> Option<String> {
+        let mut products = self.settings.products.keys();
+        let is_it = head.is_some_and(|head| products.any(|one| self.product_record(one).is_degraded(one, head)));
+        is_it.then(|| Code::DegradedInsecure.as_str().to_owned())
     }
 
     fn next_seq(&self, reserved: u64) -> u64 {

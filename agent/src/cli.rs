@@ -56,6 +56,27 @@ enum Verb {
         #[arg(long)]
         once: bool,
     },
+    /// Repair the products' links and count a trial that begins, before the products start.
+    ///
+    /// For callboard-recover.service, once after each start of the machine. Asks nobody, restarts nothing.
+    Recover {
+        #[command(flatten)]
+        config: ConfigPath,
+    },
+    /// Say what is to become of a product where the agent cannot: keep the new version, or go back.
+    ///
+    /// For a device that is `inconsistent`: the new version failed, and its release forbids to go back or going back has
+    /// failed. Stop the agent first; it carries it out at its next start.
+    Resolve {
+        #[command(flatten)]
+        config: ConfigPath,
+        /// The new version stays; what it needs was mended by hand.
+        #[arg(long, conflicts_with = "go_back", required_unless_present = "go_back")]
+        keep: bool,
+        /// The previous version comes back, and its data are a person's business.
+        #[arg(long)]
+        go_back: bool,
+    },
     /// Show who this device is, what is installed, and how the last check-in went.
     Status {
         #[command(flatten)]
@@ -109,6 +130,11 @@ enum ConfigVerb {
         #[command(flatten)]
         config: ConfigPath,
     },
+    /// List the systemd units that run the products.
+    Services {
+        #[command(flatten)]
+        config: ConfigPath,
+    },
 }
 
 #[derive(clap::Args)]
@@ -147,6 +173,8 @@ pub(crate) fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
             settings(&config.path).and_then(|s| enrol::enrol(&s, &bundle, name, (again, !no_wait)))
         }
         Verb::Run { config, once } => settings(&config.path).and_then(|s| run::run(s, once)),
+        Verb::Recover { config } => settings(&config.path).and_then(run::recover),
+        Verb::Resolve { config, keep, go_back: _ } => settings(&config.path).and_then(|s| run::resolve(s, keep)),
         Verb::Status { config, output } => settings(&config.path).and_then(|s| show::status(&s, output)),
         Verb::Doctor { config, bundle, output } => {
             settings(&config.path).and_then(|s| doctor::doctor(&s, bundle.as_deref(), output))
@@ -162,6 +190,9 @@ pub(crate) fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         }),
         Verb::Config { verb: ConfigVerb::Directories { config } } => {
             settings(&config.path).and_then(|s| show::directories(&s))
+        }
+        Verb::Config { verb: ConfigVerb::Services { config } } => {
+            settings(&config.path).and_then(|s| show::services(&s))
         }
     };
     done.map_or_else(fail, |()| 0)

@@ -16,9 +16,11 @@ use callboard_proto::{
 use serde::Deserialize;
 
 use crate::image;
+pub(crate) use hooks::HookSettings;
 pub(crate) use network::{Network, Proxy, Way};
 pub(crate) use product::ProductSettings;
 
+mod hooks;
 mod network;
 mod product;
 
@@ -39,10 +41,13 @@ pub(crate) struct Settings {
     /// What tells one installation of the system from another, if anything does.
     pub(crate) image_id_file: Option<PathBuf>,
     pub(crate) tz: Option<String>,
+    /// Bytes that payloads, trees and backups may take together.
+    pub(crate) quota: Option<u64>,
     pub(crate) channels: Vec<String>,
     pub(crate) attributes: BTreeMap<String, String>,
     pub(crate) polling: Polling,
     pub(crate) network: Network,
+    pub(crate) hooks: HookSettings,
     pub(crate) products: BTreeMap<Product, ProductSettings>,
 }
 
@@ -73,6 +78,7 @@ struct Fragment {
     serial_file: Option<PathBuf>,
     image_id_file: Option<PathBuf>,
     tz: Option<String>,
+    quota_bytes: Option<u64>,
     channels: Option<Vec<String>>,
     #[serde(default)]
     attributes: BTreeMap<String, String>,
@@ -80,6 +86,8 @@ struct Fragment {
     polling: PollingFragment,
     #[serde(default)]
     network: network::Fragment,
+    #[serde(default)]
+    hooks: hooks::Fragment,
     #[serde(default)]
     products: BTreeMap<Product, product::Fragment>,
 }
@@ -128,10 +136,12 @@ impl Settings {
                 path => Some(absolute("image_id_file", path)?),
             },
             tz: fragment.tz.map(|tz| short("tz", tz)).transpose()?,
+            quota: fragment.quota_bytes.map(quota).transpose()?,
             channels: channels(fragment.channels.unwrap_or_else(|| vec!["stable".to_owned()]))?,
             attributes: attributes(fragment.attributes)?,
             polling: fragment.polling.validate()?,
             network: fragment.network.validate()?,
+            hooks: fragment.hooks.validate()?,
             products: products(fragment.products)?,
         };
         Ok(settings)
@@ -199,6 +209,11 @@ fn absolute(key: &str, path: PathBuf) -> Result<PathBuf, String> {
     } else {
         Err(format!("{key} is {path:?}, wanted is an absolute path below / without `..`"))
     }
+}
+
+fn quota(bytes: u64) -> Result<u64, String> {
+    const LEAST: u64 = 1 << 20;
+    if bytes < LEAST { Err(format!("quota_bytes is {bytes}; at least {LEAST} is wanted")) } else { Ok(bytes) }
 }
 
 fn channels(channels: Vec<String>) -> Result<Vec<String>, String> {
@@ -270,6 +285,9 @@ mod tests {
         check("state_dir = '/a/../b'", "without `..`");
         check("image_id_file = 'x'", "image_id_file is \"x\", wanted is an absolute path");
         check("image_id_file = ''", "accepted");
+        check("[hooks]\nretry_s = 0", "hooks.retry_s is 0, allowed is 1 to 86400");
+        check("[hooks]\ndirectory = 'x'", "hooks.directory is \"x\", wanted is an absolute path");
+        check("quota_bytes = 5", "quota_bytes is 5; at least 1048576 is wanted");
         check("channels = []", "channels is empty");
         check("hw = ''", "hw must be 1 to 128 bytes");
         check("hw = 5", "line 1: invalid type");
@@ -308,6 +326,7 @@ mod tests {
         assert_eq!(table.keys().cloned().collect::<BTreeSet<_>>(), keys(""));
         assert_eq!(found(&table["polling"]), keys("[polling]"));
         assert_eq!(found(&table["network"]), keys("[network]"));
+        assert_eq!(found(&table["hooks"]), keys("[hooks]"));
         assert_eq!(found(&table["products"]["pos-app"]), keys("[products.a]"));
         let shown = Settings::parse(&text).expect("every line is a setting");
         let default = Settings::parse("[products.pos-app]\ndirectory = '/opt/pos-app'").expect("valid");

@@ -108,6 +108,17 @@ pub(crate) fn remove_tree(fs: &dyn Fs, path: &Path) -> io::Result<()> {
     }
 }
 
+/// Bytes of all files at and below `path`; nothing has none.
+pub(crate) fn size(fs: &dyn Fs, path: &Path) -> io::Result<u64> {
+    match fs.stat(path)? {
+        Some(Meta { kind: Kind::Directory, .. }) => {
+            fs.list(path)?.iter().try_fold(0_u64, |sum, name| Ok(sum.saturating_add(size(fs, &path.join(name))?)))
+        }
+        Some(Meta { kind: Kind::File, size, .. }) => Ok(size),
+        _ => Ok(0),
+    }
+}
+
 /// Makes `path` and what is missing above it; existing directories are kept.
 pub(crate) fn create_dirs(fs: &dyn Fs, path: &Path) -> io::Result<()> {
     match fs.stat(path)?.map(|meta| meta.kind) {

@@ -38,6 +38,8 @@ pub(crate) enum InstallError {
     Io { doing: &'static str, path: PathBuf, source: io::Error },
     #[error("find room: {needed} bytes are needed on the filesystem of {path}, {free} are free")]
     NoSpace { path: PathBuf, needed: u64, free: u64 },
+    #[error("keep to quota_bytes: {needed} bytes are needed, {used} are used of {quota}")]
+    Quota { needed: u64, used: u64, quota: u64 },
     #[error("unpack payload {name}: {source}")]
     Unpack { name: String, source: unpack::UnpackError },
     #[error("use {path}: {reason}")]
@@ -58,7 +60,7 @@ impl InstallError {
             Self::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
                 (FailureClass::Transient, Code::NoSpace)
             }
-            Self::NoSpace { .. } => (FailureClass::Transient, Code::NoSpace),
+            Self::NoSpace { .. } | Self::Quota { .. } => (FailureClass::Transient, Code::NoSpace),
             Self::Io { .. } => (FailureClass::Transient, Code::Storage),
             Self::Unpack { source, .. } => (source.class(), source.code()),
             Self::Layout { .. } => (FailureClass::Permanent, Code::Layout),
@@ -105,6 +107,28 @@ pub(crate) fn prepare(
         }
     }
     Ok(())
+}
+
+/// Makes sure that payloads and trees, those of `release` too, take no more than the owner grants.
+pub(crate) fn within_quota(
+    fs: &dyn Fs,
+    state_dir: &StateDir,
+    products: &[ProductDir],
+    release: &Release,
+    quota: u64,
+) -> Result<(), InstallError> {
+    let size = |path: &Path| fs::size(fs, path).map_err(InstallError::io("look through", path));
+    let mut used = size(&state_dir.payloads())?;
+    for dirs in products {
+        used = used.saturating_add(size(&dirs.versions())?).saturating_add(size(&dirs.backups())?);
+    }
+    let mut needed = 0_u64;
+    for payload in &release.payloads {
+        // What has arrived is counted as used.
+        let there = size(&state_dir.payload(payload.sha256))?;
+        needed = needed.saturating_add(payload.size.saturating_sub(there)).saturating_add(payload.unpacked_size);
+    }
+    if used.saturating_add(needed) > quota { Err(InstallError::Quota { needed, used, quota }) } else { Ok(()) }
 }
 
 /// Unpacks the verified payloads of `release` into `versions/<dir>` and makes the tree durable. Returns its digest.

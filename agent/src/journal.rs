@@ -32,6 +32,9 @@ pub(crate) struct Record {
     /// How many payload bytes a second were allowed last, to within a factor of two.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) max_bytes_per_s: Option<u64>,
+    /// The boot of the machine in which `recover` ran last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) recovered: Option<String>,
     /// Nothing signed offline is newer, as far as this device knows.
     #[serde(default)]
     pub(crate) floor_time: Timestamp,

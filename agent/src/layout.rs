@@ -62,6 +62,11 @@ impl StateDir {
         self.0.join("status.json")
     }
 
+    /// What a hook that failed has said.
+    pub(crate) fn output(&self) -> PathBuf {
+        self.0.join("hook-output.json")
+    }
+
     pub(crate) fn releases(&self) -> PathBuf {
         self.0.join("releases")
     }
@@ -125,6 +130,15 @@ impl ProductDir {
 
     pub(crate) fn versions(&self) -> PathBuf {
         self.0.join("versions")
+    }
+
+    pub(crate) fn backups(&self) -> PathBuf {
+        self.0.join(".callboard-backups")
+    }
+
+    /// What the hook `backup` has saved before the switch to this tree.
+    pub(crate) fn backup(&self, dir: &str) -> PathBuf {
+        self.backups().join(dir)
     }
 
     /// A complete tree.

@@ -17,6 +17,7 @@ mod doctor;
 mod download;
 mod enrol;
 mod fs;
+mod hooks;
 mod identity;
 mod image;
 mod install;

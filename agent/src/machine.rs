@@ -4,26 +4,31 @@
 //! journalled state repeats exactly the effects that may not have happened. All of them are idempotent.
 //!
 //! ```text
-//! idle -> accepted -> downloading -> staging -> staged <-> waiting
-//!                                                  |         |
-//!                                                  +-> pre <-+
-//!                                                       |
-//!              rolled_back <- rolling_back <- switching -> trial -> committing -> committed
+//! idle -> accepted -> downloading -> staging -> staged <-> waiting <--+
+//!                                                  |         |        | put off
+//!                                                  +-> pre <-+        |
+//!                                                       +-> preparing +
+//!                                                            |
+//!              rolled_back <- rolling_back <- switching <----+
+//!                                  ^             +-> trial -> committing -> committed
+//!                                  +-----------------+
 //! ```
 //!
 //! Before `switching` every failure ends in `cleanup` and `idle`. From `switching` on a failure ends in
-//! `rolling_back`; from `committing` on there is only repetition.
+//! `rolling_back`, or where the release forbids that, in `inconsistent`; from `committing` on there is only repetition.
 
 use callboard_proto::{
     instruction::ActivateOn,
     report::{self, Failure, FailureClass},
 };
 
-pub(crate) use state::{End, Occasion, Order, Phase, Previous, Right, State, Task};
+use course::{back, course, recovered, resolved, stuck, tried};
+pub(crate) use state::{Course, Deferral, End, Occasion, Order, Phase, Previous, Right, State, Stuck, Task};
 
 use crate::{journal::Attempt, words::Code};
-use callboard_proto::digest::Digest;
+use callboard_proto::{digest::Digest, time::Timestamp};
 
+mod course;
 mod state;
 
 /// No update needs more steps; whatever takes more is a loop.
@@ -56,12 +61,26 @@ pub(crate) enum Event {
     Fetched,
     /// A complete tree with this digest is durable.
     Unpacked { tree: Digest },
-    /// The tree is as it was staged; this is what it will replace.
-    Inspected { previous: Previous },
+    /// The tree is as it was staged; this is what it will replace, and these are the digests of its hooks.
+    Inspected { previous: Previous, programs: Vec<Digest> },
+    /// The device cannot switch now.
+    Deferred { failure: Failure, at: Timestamp, backup_at: Option<Timestamp> },
+    /// The hooks before the switch have succeeded.
+    Ready { backup_at: Option<Timestamp> },
+    /// What the preparation had done is undone, as far as that goes.
+    Undone,
     /// The staged tree is not what it was.
     Damaged,
-    /// The link points at the new tree, durably.
-    Flipped,
+    /// The link points at the new tree, durably, since this boot of the machine.
+    Flipped { boot: String },
+    /// The link points at the previous tree, durably, since this boot, and the machine has to be restarted.
+    Turned { boot: String },
+    /// The machine has started and the product has not, in this boot.
+    Recovered { boot: String },
+    /// A person keeps the new version where the agent does not know what to do, or goes back.
+    Resolved { keep: bool },
+    /// The machine goes down before the new version has run.
+    GoesDown,
     /// The new version was started.
     Restarted,
     /// The new version stayed healthy.
@@ -98,6 +117,8 @@ pub(crate) enum Work {
     Fetch,
     Unpack,
     Inspect,
+    Ready,
+    Undo,
     Flip,
     Restart,
     Watch,
@@ -116,6 +137,8 @@ enum Next {
     Takeover(Order, Phase),
     /// The same phase, with another right.
     Right(Option<Right>),
+    /// The same phase; what has come about is written down.
+    Noted,
     Idle,
     Nothing,
 }
@@ -133,17 +156,19 @@ pub(crate) fn step(state: &State, event: Event) -> (State, Vec<Effect>) {
         Event::Ordered { right, .. } | Event::Held { right } => renewed(right.as_ref(), task.right.as_ref()),
         // It is used once.
         Event::Damaged => None,
+        // The start at which it was good has passed.
+        Event::Deferred { .. } => task.right.clone().filter(|right| right.on != ActivateOn::Boot),
         _ => task.right.clone(),
     };
+    let noted = Task { right, course: course(task, &event), ..Task::clone(task) };
     match next(task, event) {
-        Next::Phase(phase) => enter(task, phase, right, true),
-        Next::Told(phase) => enter(task, phase, right, false),
-        Next::Order(order) => accept(order, right),
-        Next::Takeover(order, phase) => {
-            enter(&Task { order, transitions: 0, ..Task::clone(task) }, phase, right, false)
-        }
+        Next::Phase(phase) => enter(&noted, phase, true),
+        Next::Told(phase) => enter(&noted, phase, false),
+        Next::Order(order) => accept(order, noted.right),
+        Next::Takeover(order, phase) => enter(&Task { order, transitions: 0, ..noted }, phase, false),
         Next::Right(right) if right == task.right => (state.clone(), Vec::new()),
         Next::Right(right) => (State::Busy(Box::new(Task { right, ..Task::clone(task) })), Vec::new()),
+        Next::Noted => (State::Busy(Box::new(noted)), Vec::new()),
         Next::Idle => (State::Idle, Vec::new()),
         Next::Nothing => (state.clone(), Vec::new()),
     }
@@ -170,29 +195,36 @@ fn renewed(new: Option<&Right>, old: Option<&Right>) -> Option<Right> {
 }
 
 fn accept(order: Order, right: Option<Right>) -> (State, Vec<Effect>) {
-    let task = Task { order, transitions: 0, phase: Phase::Accepted, right };
+    let task = Task { order, transitions: 0, phase: Phase::Accepted, right, course: Course::default() };
     let effects = effects(&task);
     (State::Busy(Box::new(task)), effects)
 }
 
-fn enter(task: &Task, phase: Phase, right: Option<Right>, counts: bool) -> (State, Vec<Effect>) {
+fn enter(task: &Task, phase: Phase, counts: bool) -> (State, Vec<Effect>) {
     let transitions = if counts { task.transitions.saturating_add(1) } else { task.transitions };
-    let (phase, transitions) = if transitions > MAX_TRANSITIONS { (give_up(phase), 0) } else { (phase, transitions) };
+    let (phase, transitions) =
+        if transitions > MAX_TRANSITIONS { (give_up(&task.order, phase), 0) } else { (phase, transitions) };
     // Used up by the activation once the switch begins, or of no use any more.
-    let right = right.filter(|_| phase.is_before_switch());
-    let task = Task { order: task.order.clone(), transitions, phase, right };
+    let right = task.right.clone().filter(|_| phase.is_before_switch());
+    // Being put off again and again is no loop: every time somebody had allowed the switch.
+    let transitions = if matches!(phase, Phase::Waiting { .. }) { 0 } else { transitions };
+    // Going back is a turn of its own.
+    let turns = matches!(phase, Phase::RollingBack { .. }) && !matches!(task.phase, Phase::RollingBack { .. });
+    let turned = task.course.turned.clone().filter(|_| !turns);
+    let course = Course { turned, ..task.course.clone() };
+    let task = Task { transitions, phase, right, course, ..task.clone() };
     let effects = effects(&task);
     (State::Busy(Box::new(task)), effects)
 }
 
 /// Where a loop is left.
-fn give_up(phase: Phase) -> Phase {
+fn give_up(order: &Order, phase: Phase) -> Phase {
     let failure = permanent(Code::Loop, "the update took more steps than any update needs");
     match phase {
-        Phase::Switching { previous, .. } | Phase::Trial { previous, .. } => {
-            Phase::RollingBack { previous, tries: 0, failure }
-        }
-        Phase::Committing { .. } | Phase::RollingBack { .. } => Phase::Inconsistent { failure },
+        Phase::Switching { previous, .. } => Phase::RollingBack { previous, tries: 0, failure },
+        Phase::Trial { tree, previous, .. } => back(order, tree, previous, failure),
+        Phase::Committing { tree, previous, .. } => stuck(Some(tree), previous, failure),
+        Phase::RollingBack { previous, .. } => stuck(None, previous, failure),
         phase if phase.is_before_switch() => Phase::Cleanup { end: End::Failed(failure) },
         phase => phase,
     }
@@ -201,6 +233,7 @@ fn give_up(phase: Phase) -> Phase {
 fn next(task: &Task, event: Event) -> Next {
     match event {
         Event::Started => started(task),
+        Event::Recovered { boot } => recovered(task, &boot),
         Event::Ordered { order, activate, right } => ordered(task, order, activate, right),
         Event::Held { right } => held(task, right),
         Event::Withdrawn => Next::Right(None),
@@ -213,7 +246,20 @@ fn next(task: &Task, event: Event) -> Next {
             Next::Told(Phase::Cleanup { end: End::Failed(failure) })
         }
         Event::Distrusted(_) => Next::Nothing,
+        Event::GoesDown => goes_down(task),
+        Event::Resolved { keep } => resolved(task, keep),
         event => progressed(task, event),
+    }
+}
+
+/// The trial that the switch has counted begins with the next start, which counts by itself.
+fn goes_down(task: &Task) -> Next {
+    match task.phase.clone() {
+        Phase::Trial { tree, previous, tries_left, restarted: false } if !task.order.reboot => {
+            let tries_left = tries_left.saturating_add(1);
+            Next::Told(Phase::Trial { tree, previous, tries_left, restarted: false })
+        }
+        _ => Next::Nothing,
     }
 }
 
@@ -227,21 +273,14 @@ fn started(task: &Task) -> Next {
         | Phase::Inconsistent { .. } => Next::Told(task.phase.clone()),
         // The grant may be over by now, so the server is asked again: what stands is granted again. Whoever activated
         // without asking goes on.
-        Phase::Pre { tree } if task.right.is_none() => Next::Told(Phase::Waiting { tree: Some(*tree) }),
+        Phase::Pre { tree } | Phase::Preparing { tree, .. } if task.right.is_none() => {
+            Next::Told(Phase::Waiting { tree: Some(*tree) })
+        }
         // What was verified before the restart is not believed after it: the payload is hashed again.
         Phase::Staging => Next::Phase(Phase::Downloading),
         // The try that was cut short has counted already: the number was lowered before it began.
-        Phase::Trial { previous, tries_left: 0, .. } => {
-            let failure =
-                permanent(Code::TrialInterrupted, "every trial of the new version was cut short by a restart");
-            Next::Phase(Phase::RollingBack { previous: previous.clone(), tries: 0, failure })
-        }
-        Phase::Trial { tree, previous, tries_left, restarted } => Next::Phase(Phase::Trial {
-            tree: *tree,
-            previous: previous.clone(),
-            tries_left: tries_left.saturating_sub(1),
-            restarted: *restarted,
-        }),
+        phase @ Phase::Trial { .. } if task.course.counted.is_some() => Next::Phase(phase.clone()),
+        Phase::Trial { tree, previous, tries_left, restarted } => tried(task, *tree, previous, *tries_left, *restarted),
         phase => Next::Phase(phase.clone()),
     }
 }
@@ -261,6 +300,8 @@ fn ordered(task: &Task, order: Order, activate: bool, right: Option<Right>) -> N
             Next::Right(renewed(right.as_ref(), task.right.as_ref()))
         }
         _ if same => Next::Nothing,
+        // What was begun is undone first; the other order is given again.
+        _ if task.course.prepared => Next::Nothing,
         Phase::Staged { tree } | Phase::Waiting { tree: Some(tree) } if order.release == task.order.release => {
             let phase = if activate { Phase::Pre { tree: *tree } } else { Phase::Staged { tree: *tree } };
             Next::Takeover(Order { dir: task.order.dir.clone(), ..order }, phase)
@@ -301,9 +342,14 @@ fn progressed(task: &Task, event: Event) -> Next {
         (Phase::Accepted, Event::Prepared) => to(Phase::Downloading),
         (Phase::Downloading, Event::Fetched) => to(Phase::Staging),
         (Phase::Staging, Event::Unpacked { tree }) => to(Phase::Staged { tree }),
-        (Phase::Pre { tree }, Event::Inspected { previous }) => to(Phase::Switching { tree, previous }),
+        (Phase::Pre { tree }, Event::Inspected { previous, .. }) => to(Phase::Preparing { tree, previous }),
         (Phase::Pre { .. }, Event::Damaged) => to(Phase::Accepted),
-        (Phase::Switching { tree, previous }, Event::Flipped) => {
+        (Phase::Pre { tree } | Phase::Preparing { tree, .. }, Event::Deferred { .. }) => {
+            to(Phase::Waiting { tree: Some(tree) })
+        }
+        (Phase::Preparing { tree, previous }, Event::Ready { .. }) => to(Phase::Switching { tree, previous }),
+        (Phase::Waiting { .. }, Event::Undone) => Next::Noted,
+        (Phase::Switching { tree, previous }, Event::Flipped { .. }) => {
             let tries_left = task.order.trial_tries.saturating_sub(1);
             to(Phase::Trial { tree, previous, tries_left, restarted: false })
         }
@@ -314,26 +360,28 @@ fn progressed(task: &Task, event: Event) -> Next {
             to(Phase::Committing { tree, previous, tries: 0 })
         }
         (Phase::Committing { .. }, Event::Recorded) => to(Phase::Committed),
+        (phase @ Phase::RollingBack { .. }, Event::Turned { .. }) => to(phase),
         (Phase::RollingBack { failure, .. }, Event::Reverted) => to(Phase::RolledBack { failure }),
         (Phase::Committed | Phase::RolledBack { .. }, Event::Acknowledged) => to(Phase::Cleanup { end: End::Reported }),
         // Leftovers that cannot be removed cost room, not the result.
         (Phase::Cleanup { .. }, Event::Cleaned | Event::Failed(_)) => Next::Idle,
-        (phase, Event::Failed(failure)) => failed(phase, failure),
+        (phase, Event::Failed(failure)) => failed(&task.order, phase, failure),
         _ => Next::Nothing,
     }
 }
 
-fn failed(phase: Phase, failure: Failure) -> Next {
+fn failed(order: &Order, phase: Phase, failure: Failure) -> Next {
     match phase {
-        Phase::Accepted | Phase::Downloading | Phase::Staging | Phase::Pre { .. } => {
+        Phase::Accepted | Phase::Downloading | Phase::Staging | Phase::Pre { .. } | Phase::Preparing { .. } => {
             Next::Phase(Phase::Cleanup { end: End::Failed(failure) })
         }
-        Phase::Switching { previous, .. } | Phase::Trial { previous, .. } => {
-            Next::Phase(Phase::RollingBack { previous, tries: 0, failure })
+        // It has not run yet.
+        Phase::Switching { previous, .. } => Next::Phase(Phase::RollingBack { previous, tries: 0, failure }),
+        Phase::Trial { tree, previous, .. } => Next::Phase(back(order, tree, previous, failure)),
+        Phase::Committing { tree, previous, tries } if tries >= MAX_TRIES => {
+            Next::Phase(stuck(Some(tree), previous, failure))
         }
-        Phase::Committing { tries, .. } | Phase::RollingBack { tries, .. } if tries >= MAX_TRIES => {
-            Next::Phase(Phase::Inconsistent { failure })
-        }
+        Phase::RollingBack { previous, tries, .. } if tries >= MAX_TRIES => Next::Phase(stuck(None, previous, failure)),
         Phase::Committing { tree, previous, tries } => {
             Next::Phase(Phase::Committing { tree, previous, tries: tries + 1 })
         }
@@ -359,11 +407,19 @@ fn effects(task: &Task) -> Vec<Effect> {
         Phase::Downloading => vec![say(Said::Downloading, None), Effect::Work(Work::Fetch)],
         Phase::Staging => vec![Effect::Work(Work::Unpack)],
         Phase::Staged { .. } => vec![say(Said::Staged, None), Effect::CheckIn],
-        Phase::Waiting { .. } => vec![],
+        Phase::Waiting { .. } => {
+            let deferred = task.course.deferral.as_ref().map(|deferral| say(Said::Deferred, Some(&deferral.failure)));
+            let undo = task.course.prepared.then_some(Effect::Work(Work::Undo));
+            deferred.into_iter().chain(undo).collect()
+        }
         Phase::Pre { .. } => vec![Effect::Work(Work::Inspect)],
+        Phase::Preparing { .. } => vec![Effect::Work(Work::Ready)],
         Phase::Switching { .. } => vec![say(Said::Activating, None), Effect::Work(Work::Flip)],
         Phase::Trial { restarted: false, .. } => vec![say(Said::Verifying, None), Effect::Work(Work::Restart)],
-        Phase::Trial { restarted: true, .. } => vec![Effect::Work(Work::Watch)],
+        Phase::Trial { restarted: true, .. } => {
+            let asks = task.order.needs_contact.then_some(Effect::CheckIn);
+            [Effect::Work(Work::Watch)].into_iter().chain(asks).collect()
+        }
         Phase::Committing { tries, .. } => vec![Effect::Work(Work::Record { tries: *tries })],
         Phase::Committed => vec![say(Said::Succeeded, None), Effect::CheckIn],
         Phase::RollingBack { tries, .. } => vec![Effect::Work(Work::Revert { tries: *tries })],
@@ -378,7 +434,9 @@ fn effects(task: &Task) -> Vec<Effect> {
             };
             report.into_iter().chain([Effect::Work(Work::Clean)]).collect()
         }
-        Phase::Inconsistent { failure } => vec![say(Said::Failed, Some(failure)), Effect::CheckIn],
+        Phase::Inconsistent { failure, .. } => {
+            vec![say(Said::Failed, Some(failure)), Effect::CheckIn, Effect::Work(Work::Undo)]
+        }
     }
 }
 

@@ -6,7 +6,10 @@
 
 use std::{ffi::OsString, io};
 
-use callboard_proto::report::{Event, MAX_BYTES, MAX_REPORTS, Receipt, Report, ReportKey, Reports};
+use callboard_proto::{
+    ids::AssignmentId,
+    report::{Event, MAX_BYTES, MAX_REPORTS, Receipt, Report, ReportKey, Reports},
+};
 
 use crate::{
     fs::{self, Fs},
@@ -15,7 +18,7 @@ use crate::{
 };
 
 /// A report with its longest text, escaped.
-const MAX_FILE_BYTES: usize = 64 * 1024;
+const MAX_FILE_BYTES: usize = 256 * 1024;
 /// Results come of orders, and orders of a server that could take the results: so many are owed by none that can.
 const MAX_RESULTS: usize = 256;
 
@@ -31,12 +34,17 @@ pub(crate) const fn seq(event: Event) -> u32 {
     match event {
         Event::Downloading => 1,
         Event::Staged => 2,
-        // What is staged is put off.
+        // What is staged is put off, and may be again and again.
         Event::Deferred => 3,
-        Event::Activating => 4,
-        Event::Verifying => 5,
-        Event::Succeeded | Event::RolledBack | Event::Failed | Event::Cancelled => 6,
+        Event::Activating => 1_000_000,
+        Event::Verifying => 1_000_001,
+        Event::Succeeded | Event::RolledBack | Event::Failed | Event::Cancelled => 1_000_002,
     }
+}
+
+/// The number of the report that says for the `times`th time, from 1, that the switch is put off.
+pub(crate) fn seq_of_deferral(times: u32) -> u32 {
+    (seq(Event::Deferred) + times.saturating_sub(1)).min(seq(Event::Activating) - 1)
 }
 
 /// Whether nothing follows after this event.
@@ -44,8 +52,12 @@ pub(crate) const fn is_final(event: Event) -> bool {
     matches!(event, Event::Succeeded | Event::RolledBack | Event::Failed | Event::Cancelled)
 }
 
+/// Assignment ids rise with time, so this is the order of events.
+fn order(report: &Report) -> (AssignmentId, u32, u32) {
+    (report.assignment_id, report.attempt, report.seq)
+}
+
 fn file_name(key: ReportKey) -> String {
-    // Assignment ids rise with time, so the order of names is the order of events.
     format!("{}-{:010}-{:02}.json", key.assignment_id, key.attempt, key.seq)
 }
 
@@ -62,6 +74,7 @@ impl Outbox {
                 }
             }
         }
+        reports.sort_by_key(order);
         Ok(Self { reports })
     }
 
@@ -73,7 +86,7 @@ impl Outbox {
         }
         let bytes = serde_json::to_vec(&report)?;
         self.reports.push(report);
-        self.reports.sort_by_key(|report| file_name(report.key()));
+        self.reports.sort_by_key(order);
         let written = fs::replace(fs, &state_dir.outbox().join(file_name(key)), &bytes);
         self.drop_surplus(fs, state_dir);
         written

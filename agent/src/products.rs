@@ -1,6 +1,6 @@
 //! What is installed of each product, how low it may go, and what failed here.
 
-use callboard_proto::{check_in, digest::Digest, ids::Product, version::Version};
+use callboard_proto::{check_in, digest::Digest, head::Head, ids::Product, version::Version};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -31,6 +31,9 @@ pub(crate) struct ProductRecord {
     /// Releases that were rolled back.
     #[serde(default)]
     pub(crate) bad: Vec<BadRelease>,
+    /// What is installed runs because a newer release has failed.
+    #[serde(default)]
+    pub(crate) fell_back: bool,
 }
 
 /// The committed release.
@@ -74,12 +77,13 @@ impl ProductRecord {
             }),
             floor: self.floor.max(Floor { epoch: order.epoch, counter: order.min_floor }),
             bad: self.bad.iter().filter(|bad| bad.release != order.release).cloned().collect(),
+            fell_back: false,
         }
     }
 
     /// The record after `order` was rolled back. The same attempt counts once.
     pub(crate) fn rolled_back(&self, order: &Order) -> Self {
-        let mut record = self.clone();
+        let mut record = Self { fell_back: true, ..self.clone() };
         let last = order.attempt;
         match record.bad.iter_mut().find(|bad| bad.release == order.release) {
             Some(bad) if bad.last == last => {}
@@ -89,6 +93,14 @@ impl ProductRecord {
         let surplus = record.bad.len().saturating_sub(MAX_BAD);
         record.bad.drain(..surplus);
         record
+    }
+
+    /// Whether the device has fallen back to what `head` does not allow to be installed any more.
+    pub(crate) fn is_degraded(&self, product: &Product, head: &Head) -> bool {
+        let Some(own) = self.installed.as_ref().filter(|_| self.fell_back) else { return false };
+        let least = head.product(product).map(|one| (one.epoch, one.min_counter));
+        let revoked = head.products.iter().any(|one| one.revoked.contains(&own.release));
+        revoked || least.is_some_and(|least| (own.epoch, own.counter) < least)
     }
 
     /// What an order for `release` under `attempt` is measured against.
@@ -142,6 +154,31 @@ mod tests {
         assert_eq!(record.standing(fourth.release, fourth.attempt).known_bad, Some(3));
         let other = testing::order(6, 4);
         assert_eq!(record.standing(other.release, other.attempt).known_bad, None);
+    }
+
+    #[test]
+    fn falling_back_below_the_heads_minimum_is_told_and_only_that() {
+        let head = |min_counter| Head {
+            v: 1,
+            issued_at: testing::NOW,
+            crit: Vec::new(),
+            serial: 1,
+            epoch: 0,
+            expires: testing::NOW,
+            products: vec![callboard_proto::head::HeadProduct {
+                product: "pos-app".parse().expect("a name"),
+                epoch: 1,
+                latest_counter: 9,
+                min_counter,
+                revoked: Vec::new(),
+            }],
+        };
+        let product = "pos-app".parse().expect("a name");
+        let old = ProductRecord::default().committed(&testing::order(4, 1), Digest::of(b"tree"));
+        assert!(!old.is_degraded(&product, &head(5)), "it was never asked to be newer");
+        let fallen = old.rolled_back(&testing::order(6, 2));
+        assert_eq!([4, 5].map(|least| fallen.is_degraded(&product, &head(least))), [false, true]);
+        assert!(!fallen.committed(&testing::order(7, 3), Digest::of(b"tree")).is_degraded(&product, &head(5)));
     }
 
     #[test]

@@ -2,7 +2,10 @@
 
 use std::{rc::Rc, time::Duration};
 
-use callboard_proto::instruction::{Action, ActivateOn};
+use callboard_proto::{
+    instruction::{Action, ActivateOn},
+    report,
+};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::{
@@ -21,9 +24,13 @@ use crate::{
 };
 use talk::{Talk, Talking};
 
+pub(crate) use recover::{recover, resolve};
 pub(crate) use start::StartError;
+#[cfg(test)]
+pub(crate) use start::open;
 
 mod alone;
+mod recover;
 mod start;
 mod talk;
 
@@ -38,6 +45,8 @@ const SOON_S: u32 = 10;
 const JOURNAL_RETRY: Duration = Duration::from_secs(30);
 /// Check-ins of one `run --once`; an update needs four.
 const MAX_ONCE: u32 = 32;
+/// Reasons not to switch are looked at so often while there are any.
+const INHIBITORS_EVERY: Duration = Duration::from_secs(5);
 
 /// Why the loop ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,6 +112,8 @@ struct Runner {
     seen: Seen,
     /// The server was not asked yet since the start.
     starting: bool,
+    /// Files on the device put the switch off; when they are gone the server is asked again.
+    inhibited: bool,
     /// The last question got its answer, so the server knows what this device knows, and may hold the next one back.
     heard: bool,
 }
@@ -131,6 +142,7 @@ impl Runner {
             seen: Seen::default(),
             starting: true,
             heard: false,
+            inhibited: false,
         }
     }
 
@@ -146,7 +158,8 @@ impl Runner {
 
     async fn run(&mut self, mut signals: Signals) -> Ended {
         loop {
-            self.agent.notifier.alive();
+            self.agent.notifier.turned(self.work.is_some());
+            self.look_at_inhibitors();
             self.begin_talk();
             if let Some(ended) = self.once.then(|| self.once_ended()).flatten() {
                 return ended;
@@ -177,7 +190,27 @@ impl Runner {
         let now = boottime();
         let until = |at: Duration| at.saturating_sub(now);
         let talk = if self.talking.is_some() { LONGEST_WAIT } else { until(self.next) };
-        self.retry.map_or(LONGEST_WAIT, until).min(talk).min(LONGEST_WAIT)
+        let look = if self.inhibited { INHIBITORS_EVERY } else { LONGEST_WAIT };
+        self.retry.map_or(LONGEST_WAIT, until).min(talk).min(look)
+    }
+
+    /// The device puts the switch off.
+    fn put_off(&mut self) {
+        let state = self.agent.state();
+        let Some(deferral) = state.task().and_then(|task| task.course.deferral.as_ref()) else { return };
+        if deferral.failure.code == Code::HookDeferred.as_str() {
+            self.next = self.next.min(boottime() + self.agent.settings.hooks.retry);
+        } else {
+            self.inhibited = true;
+        }
+    }
+
+    fn look_at_inhibitors(&mut self) {
+        if self.inhibited && self.agent.outside.inhibitors().is_empty() {
+            tracing::info!("nothing on the device puts the switch off any more");
+            self.inhibited = false;
+            self.check_in_now |= self.ahead.take(boottime());
+        }
     }
 
     /// Starts a conversation if one is due and none is going on. What there is to tell does not wait until the server
@@ -229,10 +262,11 @@ impl Runner {
         let begun = attempt(&state).is_some() && attempt(&state) != attempt(&before.state);
         if changed || ended.is_some_and(|ended| before.last_ended != Some(ended)) {
             let error = state.failure().map(|failure| failure.code.clone());
+            let aftermath = self.agent.aftermath.borrow_mut().take();
             let over = begun || state.task().is_some_and(|task| task.phase == Phase::Committed);
             let written = self.agent.update(|record| {
                 record.last_ended = ended.or(record.last_ended);
-                record.last_error = if over { None } else { error.or(record.last_error.take()) };
+                record.last_error = if over { aftermath } else { error.or(record.last_error.take()) };
                 record.state = state;
             });
             if let Err(error) = written {
@@ -244,9 +278,12 @@ impl Runner {
             }
         }
         if changed {
-            // Whatever was under way belonged to the state before.
-            self.work = None;
             let state = self.agent.state();
+            let phase = |state: &machine::State| state.task().map(|task| task.phase.clone());
+            if begun || phase(&state) != phase(&before.state) {
+                // Whatever was under way belonged to the phase before.
+                self.work = None;
+            }
             if begun || state.wire() != before.state.wire() {
                 let version = state.task().map(|task| task.order.version.to_string());
                 tracing::info!(state = ?state.wire(), release.version = version, "step");
@@ -267,6 +304,9 @@ impl Runner {
                     tracing::error!(%error, "a report could not be made durable; it is kept in memory");
                 }
                 self.report_now = self.failures == 0;
+                if event == report::Event::Deferred {
+                    self.put_off();
+                }
             }
             Effect::MarkBad => {
                 let Some(task) = agent.state().task().cloned() else { return };
@@ -278,6 +318,7 @@ impl Runner {
             Effect::CheckIn => self.check_in_now = self.once || self.ahead.take(boottime()),
             Effect::Work(next) => {
                 let Some(task) = agent.state().task().cloned() else { return };
+                agent.notifier.alive();
                 self.work = Some(work::start(Rc::clone(agent), task, next));
             }
         }
@@ -337,6 +378,7 @@ impl Runner {
         tracing::info!(action = ?instruction.action, reason = %crate::client::plain(&instruction.reason.text, 300),
             "checked in");
         *agent.contact_error.borrow_mut() = None;
+        agent.heard_at.set(Some(asked));
         self.failures = 0;
         self.heard = true;
         if agent.record().failures > 0 {

@@ -2,7 +2,7 @@
 
 pub(crate) mod server;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, rc::Rc, sync::OnceLock};
 
 use callboard_proto::{
     digest::Digest,
@@ -15,7 +15,10 @@ use callboard_proto::{
 use ed25519_dalek::SigningKey;
 
 use crate::{
-    config::ProductSettings,
+    agent::Agent,
+    config::{ProductSettings, Settings},
+    fs::Disk,
+    identity::Identity,
     journal::Attempt,
     layout::{ProductDir, StateDir},
     machine::Order,
@@ -138,6 +141,11 @@ pub(crate) fn order(counter: u64, attempt: u32) -> Order {
         counter,
         min_floor: 0,
         restart: false,
+        reboot: false,
+        hooks: Vec::new(),
+        rollback: Rollback::Safe,
+        needs_contact: false,
+        max_postpone_s: None,
         dir: release.short(),
         bytes_total: 7,
         trial_tries: 3,
@@ -153,6 +161,7 @@ pub(crate) fn product(directory: &std::path::Path) -> ProductSettings {
         health_timeout: std::time::Duration::from_secs(5),
         trial: std::time::Duration::ZERO,
         trial_tries: 3,
+        contact: std::time::Duration::from_secs(1800),
         factory_version: None,
         floor: Default::default(),
     }
@@ -192,4 +201,38 @@ impl World {
         }
         Self { _dir: dir, state_dir, dirs }
     }
+}
+
+/// Who the agent is, and its key.
+pub(crate) fn identity() -> (Identity, &'static str) {
+    static KEY: OnceLock<(String, String)> = OnceLock::new();
+    let (certificate, key) = KEY.get_or_init(|| {
+        let key = rcgen::KeyPair::generate().expect("a key");
+        let certificate = rcgen::CertificateParams::default().self_signed(&key).expect("a certificate");
+        (certificate.pem(), key.serialize_pem())
+    });
+    let identity = Identity {
+        device_id: "0192f0c1-7e8a-7c3e-9d54-3f1f6a2b8c01".parse().expect("an id"),
+        name: "till-1".parse().expect("a name"),
+        site: None,
+        server_url: "https://127.0.0.1:1".to_owned(),
+        server_ca_pem: certificate.clone(),
+        server_root: 1,
+        certificate_pem: certificate.clone(),
+        expires_at: NOW,
+        renew_at: None,
+    };
+    (identity, key)
+}
+
+/// An agent on the real disk of `world`, with one product.
+pub(crate) fn agent(world: &World) -> Agent {
+    let (identity, key) = identity();
+    std::fs::write(world.state_dir.key(), key).expect("written");
+    std::fs::write(world.state_dir.identity(), serde_json::to_vec(&identity).expect("JSON")).expect("written");
+    std::fs::write(world.state_dir.root(), root_envelope(&Keys::fixed())).expect("written");
+    let (state_dir, directory) = (world.state_dir.path().display(), world.dirs.path().display());
+    let text = format!("state_dir = '{state_dir}'\n[products.pos-app]\ndirectory = '{directory}'\ntrial_s = 0");
+    let settings = Settings::parse(&text).expect("settings");
+    crate::run::open(settings, Rc::new(Disk), identity).expect("an agent")
 }

@@ -2,20 +2,33 @@
 
 use std::{pin::Pin, rc::Rc, time::Duration};
 
-use callboard_proto::{digest::Digest, release::Release, report::Failure, signed::Verified};
+use callboard_proto::{
+    digest::Digest,
+    release::{Hook, Release, Stage},
+    report::Failure,
+    signed::Verified,
+};
 
 use crate::{
     agent::Agent,
     clock::boottime,
     dice,
     download::{Download, Host},
-    install::{self, InstallError, health, service, switch, tidy},
-    machine::{Event, Phase, Previous, Task, Work, permanent, transient},
+    fs::{self, Kind},
+    hooks::{self, Hooks},
+    install::{self, InstallError, health::Probation, service, switch, tidy},
+    layout::ProductDir,
+    machine::{End, Event, Phase, Previous, Task, Work, permanent, transient},
     poll,
     products::ProductRecord,
     trust,
     words::{Attack, Code},
 };
+
+/// Between two looks at a new version, and for what systemd takes to tell of its unit.
+const WATCH_PAUSE: Duration = Duration::from_secs(120);
+/// A chunk comes in this time, or its connection is given up.
+const PROGRESS_OF_A_CHUNK: Duration = Duration::from_secs(1800);
 
 /// Work in progress.
 pub(crate) type Running = Pin<Box<dyn Future<Output = Event>>>;
@@ -23,7 +36,16 @@ pub(crate) type Running = Pin<Box<dyn Future<Output = Event>>>;
 /// Begins `work` for `task`. Dropping the result stops it at its next pause.
 pub(crate) fn start(agent: Rc<Agent>, task: Task, work: Work) -> Running {
     Box::pin(async move {
-        match run(&agent, &task, work).await {
+        let mut done = run(&agent, &task, work).await;
+        if let Err(failure) = &done
+            && failure.code == Code::NoSpace.as_str()
+            && matches!(work, Work::Prepare | Work::Fetch | Work::Unpack)
+        {
+            tracing::warn!(?work, text = failure.text, "the disk is full; once more without what nobody needs");
+            make_room(&agent, &task);
+            done = run(&agent, &task, work).await;
+        }
+        match done {
             Ok(event) => event,
             Err(failure) => {
                 let (code, text) = (&failure.code, &failure.text);
@@ -41,18 +63,20 @@ async fn run(agent: &Agent, task: &Task, work: Work) -> Result<Event, Failure> {
         Work::Fetch => fetch(agent, task).await,
         Work::Unpack => unpack(agent, task),
         Work::Inspect => inspect(agent, task),
+        Work::Ready => Hooks::new(agent, task, dirs(agent, task)?).prepare().await,
+        Work::Undo => undo(agent, task).await,
         Work::Flip => flip(agent, task),
         Work::Restart => restart(agent, task).await.map(|()| Event::Restarted),
         Work::Watch => watch(agent, task).await,
         Work::Record { tries } => {
             pause(agent, tries).await;
-            record(agent, task)
+            record(agent, task).await
         }
         Work::Revert { tries } => {
             pause(agent, tries).await;
             revert(agent, task).await
         }
-        Work::Clean => clean(agent),
+        Work::Clean => clean(agent, task).await,
     }
 }
 
@@ -60,15 +84,36 @@ async fn run(agent: &Agent, task: &Task, work: Work) -> Result<Event, Failure> {
 async fn pause(agent: &Agent, tries: u8) {
     if tries > 0 {
         let wait = poll::retry(agent.settings.polling, u32::from(tries), dice::roll());
+        agent.notifier.expect(wait);
         tokio::time::sleep(wait).await;
     }
+}
+
+/// Deletes what only saves work: payloads and trees of other orders, half-made trees, backups of updates that are over.
+/// Neither what runs nor what ran before.
+fn make_room(agent: &Agent, task: &Task) {
+    let fs = &*agent.fs;
+    let payloads = release(agent, task).map(|release| payloads(&release)).unwrap_or_default();
+    let mut done = tidy::payloads(fs, &agent.state_dir, &payloads);
+    for settings in agent.settings.products.values() {
+        let dirs = ProductDir::new(&settings.directory);
+        done = done.and(tidy::versions(fs, &dirs, None)).and(fs::remove_tree(fs, &dirs.backups()));
+    }
+    if let Err(error) = done {
+        tracing::warn!(%error, "leftovers could not be removed");
+    }
+}
+
+/// What of the payload directory an order needs.
+fn payloads(release: &Release) -> Vec<Digest> {
+    release.payloads.iter().flat_map(|payload| [payload.sha256, payload.chunks_sha256]).collect()
 }
 
 fn release(agent: &Agent, task: &Task) -> Result<Verified<Release>, Failure> {
     trust::still_trusted(agent, task.order.release)
 }
 
-fn dirs(agent: &Agent, task: &Task) -> Result<crate::layout::ProductDir, Failure> {
+fn dirs(agent: &Agent, task: &Task) -> Result<ProductDir, Failure> {
     agent.product(&task.order.product).map(|(_, dirs)| dirs).ok_or_else(unknown_product)
 }
 
@@ -83,12 +128,18 @@ fn failure(error: InstallError) -> Failure {
 fn prepare(agent: &Agent, task: &Task) -> Result<Event, Failure> {
     let (release, dirs) = (release(agent, task)?, dirs(agent, task)?);
     agent.bytes_done.set(0);
-    let needed: Vec<Digest> =
-        release.payloads.iter().flat_map(|payload| [payload.sha256, payload.chunks_sha256]).collect();
-    let tidied =
-        tidy::payloads(&*agent.fs, &agent.state_dir, &needed).and_then(|()| tidy::versions(&*agent.fs, &dirs, None));
+    hooks::forget_output(agent);
+    let needed = payloads(&release);
+    // A backup outlives the update that it was made for: who doubts the restored data finds it until the next one.
+    let tidied = tidy::payloads(&*agent.fs, &agent.state_dir, &needed)
+        .and_then(|()| tidy::versions(&*agent.fs, &dirs, None))
+        .and_then(|()| fs::remove_tree(&*agent.fs, &dirs.backups()));
     if let Err(error) = tidied {
         tracing::warn!(%error, "leftovers could not be removed");
+    }
+    if let Some(quota) = agent.settings.quota {
+        let products: Vec<_> = agent.settings.products.values().map(|one| ProductDir::new(&one.directory)).collect();
+        install::within_quota(&*agent.fs, &agent.state_dir, &products, &release, quota).map_err(failure)?;
     }
     install::prepare(&*agent.fs, &agent.state_dir, &dirs, &release).map_err(failure)?;
     Ok(Event::Prepared)
@@ -106,14 +157,18 @@ impl Host for Agent {
 
     fn pause(&self, tries: u32, asked: Option<Duration>) -> Duration {
         let polling = self.settings.polling;
-        match asked {
+        let wait = match asked {
             Some(_) => poll::back_off(polling, 0, asked, dice::roll()),
             None => poll::retry(polling, tries, dice::roll()),
-        }
+        };
+        self.notifier.expect(wait);
+        wait
     }
 
     fn owed(&self, bytes: u64) -> Duration {
-        self.pace.borrow_mut().wait(boottime(), bytes, self.rate.get())
+        let wait = self.pace.borrow_mut().wait(boottime(), bytes, self.rate.get());
+        self.notifier.expect(wait + PROGRESS_OF_A_CHUNK);
+        wait
     }
 }
 
@@ -139,12 +194,35 @@ fn unpack(agent: &Agent, task: &Task) -> Result<Event, Failure> {
         }
         error.failure()
     })?;
+    for Hook { stage, path, .. } in &task.order.hooks {
+        let found = agent.fs.stat(&dirs.version(&task.order.dir).join(path));
+        if !found.is_ok_and(|found| found.is_some_and(|meta| meta.kind == Kind::File && meta.executable)) {
+            return Err(permanent(
+                Code::HookMissing,
+                format!("hook {stage}: there is no program {path} in the release"),
+            ));
+        }
+    }
     Ok(Event::Unpacked { tree })
+}
+
+/// What each hook of the release must be whenever it is run, of a tree that was found to be the verified one.
+fn programs(agent: &Agent, task: &Task, dirs: &ProductDir) -> Result<Vec<Digest>, Failure> {
+    let tree = dirs.version(&task.order.dir);
+    let one = |Hook { stage, path, .. }: &Hook| {
+        let bytes = agent.fs.read(&tree.join(path), hooks::MAX_PROGRAM);
+        let bytes = bytes.map_err(|error| transient(Code::Storage, format!("read hook {stage} ({path}): {error}")))?;
+        Ok(Digest::of(&bytes))
+    };
+    task.order.hooks.iter().map(one).collect()
 }
 
 fn inspect(agent: &Agent, task: &Task) -> Result<Event, Failure> {
     let dirs = dirs(agent, task)?;
     let Phase::Pre { tree } = task.phase else { return Err(wrong_phase()) };
+    if let Some(put_off) = Hooks::new(agent, task, dirs.clone()).inhibited() {
+        return Ok(put_off);
+    }
     // The last moment: what was revoked, or is trusted no more, does not run.
     release(agent, task)?;
     if !install::is_intact(&*agent.fs, &dirs, &task.order.dir, tree, &|| agent.notifier.alive()) {
@@ -152,34 +230,68 @@ fn inspect(agent: &Agent, task: &Task) -> Result<Event, Failure> {
         return Ok(Event::Damaged);
     }
     let previous = switch::inspect(&*agent.fs, &dirs).map_err(failure)?;
-    Ok(Event::Inspected { previous })
+    let programs = programs(agent, task, &dirs)?;
+    Ok(Event::Inspected { previous, programs })
 }
 
 fn flip(agent: &Agent, task: &Task) -> Result<Event, Failure> {
     let dirs = dirs(agent, task)?;
     let Phase::Switching { previous, .. } = &task.phase else { return Err(wrong_phase()) };
     switch::flip(&*agent.fs, &dirs, &task.order.dir, previous).map_err(failure)?;
-    Ok(Event::Flipped)
+    Ok(Event::Flipped { boot: agent.boot_id.clone() })
 }
 
+async fn undo(agent: &Agent, task: &Task) -> Result<Event, Failure> {
+    if let Ok(dirs) = dirs(agent, task) {
+        Hooks::new(agent, task, dirs).try_run(Stage::Failure).await;
+    }
+    Ok(Event::Undone)
+}
+
+/// Starts what `current` points at now: the product's unit, or the machine.
 async fn restart(agent: &Agent, task: &Task) -> Result<(), Failure> {
-    let service = agent.product(&task.order.product).and_then(|(settings, _)| settings.service.clone());
-    match service.filter(|_| task.order.restart) {
+    match unit(agent, task) {
+        // It has started since the link was changed.
+        _ if task.order.reboot && task.course.turned.as_ref() != Some(&agent.boot_id) => Ok(()),
+        _ if task.order.reboot => {
+            tracing::info!("the machine is restarted for the update");
+            agent.notifier.expect(service::REBOOT_TIMEOUT);
+            Err(agent.outside.reboot().await)
+        }
         Some(unit) => service::restart(&unit).await,
         None => Ok(()),
     }
 }
 
+/// The product's unit, if the release wants it to be restarted.
+fn unit(agent: &Agent, task: &Task) -> Option<String> {
+    let service = agent.product(&task.order.product).and_then(|(settings, _)| settings.service.clone());
+    service.filter(|_| task.order.restart)
+}
+
 async fn watch(agent: &Agent, task: &Task) -> Result<Event, Failure> {
     let dirs = dirs(agent, task)?;
     let Some((settings, _)) = agent.product(&task.order.product) else { return Err(wrong_phase()) };
-    health::probation(settings, &dirs.version(&task.order.dir), task.order.version.as_str()).await?;
+    let since = boottime();
+    let hooks = Hooks::new(agent, task, dirs.clone());
+    hooks.run(Stage::PostActivate).await?;
+    let tree = dirs.version(&task.order.dir);
+    let progress = || agent.notifier.expect(settings.health_timeout.max(WATCH_PAUSE));
+    let release = task.order.version.as_str();
+    let probation = Probation { settings, outside: &*agent.outside, tree, release, progress: &progress };
+    let more = hooks.has(Stage::Health).then_some(async || hooks.run(Stage::Health).await.map(|_ran| ()));
+    let reached = || !task.order.needs_contact || agent.heard_at.get().is_some_and(|asked| asked >= since);
+    probation.watch(more, reached).await?;
     Ok(Event::Healthy)
 }
 
-fn record(agent: &Agent, task: &Task) -> Result<Event, Failure> {
+async fn record(agent: &Agent, task: &Task) -> Result<Event, Failure> {
     let Phase::Committing { tree, .. } = task.phase else { return Err(wrong_phase()) };
     save(agent, task, |record| record.committed(&task.order, tree))?;
+    // There is no way back any more.
+    if let Some(failure) = Hooks::new(agent, task, dirs(agent, task)?).try_run(Stage::Committed).await {
+        *agent.aftermath.borrow_mut() = Some(failure.code);
+    }
     Ok(Event::Recorded)
 }
 
@@ -198,15 +310,42 @@ fn save(agent: &Agent, task: &Task, change: impl FnOnce(&ProductRecord) -> Produ
 async fn revert(agent: &Agent, task: &Task) -> Result<Event, Failure> {
     let dirs = dirs(agent, task)?;
     let Phase::RollingBack { previous, .. } = &task.phase else { return Err(wrong_phase()) };
-    switch::revert(&*agent.fs, &dirs, &task.order.dir, previous).map_err(failure)?;
+    let hooks = Hooks::new(agent, task, dirs.clone());
+    if task.course.turned.is_none() {
+        hooks.try_run(Stage::PreRollback).await;
+        if task.course.backup_at.is_some()
+            && let Some(unit) = unit(agent, task)
+        {
+            // Nobody writes while the data is brought back.
+            service::stop(&unit).await?;
+        }
+        switch::revert(&*agent.fs, &dirs, &task.order.dir, previous).map_err(failure)?;
+        hooks.restore().await?;
+        if task.order.reboot {
+            return Ok(Event::Turned { boot: agent.boot_id.clone() });
+        }
+    }
     // Without a previous version there is nothing that could be started.
-    if *previous != Previous::Nothing {
+    if *previous != Previous::Nothing || task.order.reboot {
         restart(agent, task).await?;
     }
+    hooks.run_back(Stage::PostRollback).await?;
+    hooks.try_run(Stage::Failure).await;
     Ok(Event::Reverted)
 }
 
-fn clean(agent: &Agent) -> Result<Event, Failure> {
+async fn clean(agent: &Agent, task: &Task) -> Result<Event, Failure> {
+    let Phase::Cleanup { end } = &task.phase else { return Err(wrong_phase()) };
+    if let Ok(dirs) = dirs(agent, task) {
+        if matches!(end, End::Failed(_)) || task.course.prepared {
+            Hooks::new(agent, task, dirs.clone()).try_run(Stage::Failure).await;
+        }
+        let kept = agent.product_record(&task.order.product).installed.is_some_and(|own| own.dir == task.order.dir);
+        if kept && let Err(error) = fs::remove_tree(&*agent.fs, &dirs.backups()) {
+            tracing::warn!(%error, "a backup could not be removed");
+        }
+    }
+    hooks::forget_output(agent);
     let installed: Vec<Digest> = agent
         .products
         .borrow()
@@ -216,7 +355,7 @@ fn clean(agent: &Agent) -> Result<Event, Failure> {
     let fs = &*agent.fs;
     let mut done = tidy::payloads(fs, &agent.state_dir, &[]).and(tidy::releases(fs, &agent.state_dir, &installed));
     for settings in agent.settings.products.values() {
-        done = done.and(tidy::versions(fs, &crate::layout::ProductDir::new(&settings.directory), None));
+        done = done.and(tidy::versions(fs, &ProductDir::new(&settings.directory), None));
     }
     done.map_err(|error| transient(Code::Storage, format!("failed to clean up: {error}")))?;
     Ok(Event::Cleaned)

@@ -45,7 +45,7 @@ impl Machine {
             fs::create_dir_all(machine.path(dir)).unwrap();
         }
         let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy");
-        for file in ["install-agent.sh", "callboard-agent.service"] {
+        for file in ["install-agent.sh", "callboard-agent.service", "callboard-recover.service"] {
             fs::copy(deploy.join(file), machine.path("kit").join(file)).unwrap();
         }
         fs::copy(binaries.agent, machine.path("kit/callboard-agent")).unwrap();

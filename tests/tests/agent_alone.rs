@@ -109,7 +109,7 @@ fn a_till_that_is_shut_down_switches_on_the_way_and_goes_on_probation_at_the_nex
         wait::until("the agent runs again", || till.log().matches("checked in").count() > before);
         machine_is(&mut till, "stopping");
         till.switch_off();
-        assert_eq!(till.state(), AgentState::Switching);
+        assert_eq!(till.state(), AgentState::Trial);
         assert!(till.runs("pos-app.bin").is_some(), "the next start of the application is that of the new version");
         till.switch_on();
         till.wait_for("2.0.0");

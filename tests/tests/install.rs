@@ -66,7 +66,11 @@ fn one_command_makes_a_till_and_a_second_one_changes_nothing() {
         assert!(first.ok().stdout.ends_with("the agent runs; see: callboard-agent status\n"), "{}", first.stdout);
         assert_eq!(
             machine.told(),
-            ["daemon-reload", "enable --quiet callboard-agent.service", "restart callboard-agent.service"]
+            [
+                "daemon-reload",
+                "enable --quiet callboard-agent.service callboard-recover.service",
+                "restart callboard-agent.service"
+            ]
         );
         assert_eq!([BIN, UNIT, "etc/callboard/agent.toml"].map(|path| mode(&machine, path)), [0o755, 0o644, 0o644]);
         assert_eq!(
@@ -325,8 +329,10 @@ fn into_an_image_the_agent_is_installed_and_nothing_is_enrolled() {
         [
             "etc/callboard/agent.toml",
             "etc/systemd/system/callboard-agent.service",
+            "etc/systemd/system/callboard-recover.service",
             "usr/local/bin/callboard-agent",
             DROPIN,
+            "etc/systemd/system/callboard-recover.service.d/before.conf",
         ]
     );
     let times = || tree(image.path()).iter().map(|path| path.metadata().unwrap().ino()).collect::<Vec<_>>();
@@ -472,6 +478,7 @@ fn systemd_understands_the_units() {
         ("callboard-server.service", "/usr/local/bin/callboard ", BINARIES.callboard),
         ("callboard-agent.service", "/usr/local/bin/callboard-agent ", BINARIES.agent),
         ("callboard-enrol.service", "/usr/local/bin/callboard-agent ", BINARIES.agent),
+        ("callboard-recover.service", "/usr/local/bin/callboard-agent ", BINARIES.agent),
     ] {
         let unit = fs::read_to_string(deploy(name)).unwrap();
         // What it runs is looked for as well, and is not installed here.

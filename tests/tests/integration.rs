@@ -43,6 +43,7 @@ mod freezes;
 mod gates;
 mod getting_through;
 mod halts;
+mod hooks;
 mod hostile_devices;
 mod hostile_operators;
 mod identity;

@@ -24,6 +24,31 @@ pub(super) fn run(settings: Settings, once: bool) -> Result<(), Failed> {
     }
 }
 
+/// What there is to do before the products start; nothing on a machine that is no device.
+pub(super) fn recover(settings: Settings) -> Result<(), Failed> {
+    log();
+    // Certificates and time are looked at with timers of the runtime.
+    let runtime = runtime()?;
+    let _entered = runtime.enter();
+    match run::recover(settings) {
+        Ok(()) | Err(StartError::Identity(IdentityError::NotEnrolled { .. })) => Ok(()),
+        Err(error) => Err(Failed::Tried(format!("failed to {error}"))),
+    }
+}
+
+/// A person's word, written down for the agent.
+pub(super) fn resolve(settings: Settings, keep: bool) -> Result<(), Failed> {
+    log();
+    let runtime = runtime()?;
+    let _entered = runtime.enter();
+    match run::resolve(settings, keep) {
+        Ok(Ok(())) => super::say("the agent carries it out at its next start"),
+        Ok(Err(why)) => Err(Failed::Input(why)),
+        Err(error @ StartError::Identity(IdentityError::NotEnrolled { .. })) => Err(Failed::Input(error.to_string())),
+        Err(error) => Err(Failed::Tried(format!("failed to {error}"))),
+    }
+}
+
 /// To standard error, where the journal of systemd adds the time.
 fn log() {
     let level = std::env::var("CALLBOARD_LOG").ok().and_then(|level| level.parse().ok()).unwrap_or(Level::INFO);

@@ -150,3 +150,7 @@ pub(super) fn directories(settings: &Settings) -> Result<(), Failed> {
     }
     Ok(())
 }
+
+pub(super) fn services(settings: &Settings) -> Result<(), Failed> {
+    settings.products.values().filter_map(|product| product.service.as_deref()).try_for_each(say)
+}

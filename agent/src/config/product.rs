@@ -22,6 +22,8 @@ pub(crate) struct ProductSettings {
     pub(crate) trial: Duration,
     /// How often a trial may be begun before it counts as failed.
     pub(crate) trial_tries: u8,
+    /// How long a version that needs the server may take to reach it.
+    pub(crate) contact: Duration,
     /// What was there before the first update.
     pub(crate) factory_version: Option<Version>,
     /// No release below it, whatever the state directory says or has lost.
@@ -37,6 +39,7 @@ pub(super) struct Fragment {
     health_timeout_s: Option<u64>,
     trial_s: Option<u64>,
     trial_tries: Option<u8>,
+    contact_s: Option<u64>,
     factory_version: Option<Version>,
     floor: Option<FloorFragment>,
 }
@@ -74,6 +77,7 @@ impl Fragment {
             health_timeout: seconds(&key("health_timeout_s"), self.health_timeout_s.unwrap_or(30), 1, 3600)?,
             trial: seconds(&key("trial_s"), self.trial_s.unwrap_or(300), 0, 86_400)?,
             trial_tries,
+            contact: seconds(&key("contact_s"), self.contact_s.unwrap_or(14_400), 1800, 86_400)?,
             factory_version: self.factory_version,
             floor: self.floor.map(|floor| Floor { epoch: floor.epoch, counter: floor.counter }).unwrap_or_default(),
         })

@@ -2,70 +2,114 @@
 
 use std::{
     path::{Path, PathBuf},
-    process::Stdio,
     time::Duration,
 };
 
 use callboard_proto::report::Failure;
-use rustix::process::{Pid, Signal, kill_process_group};
-use tokio::{
-    io::AsyncReadExt,
-    process::{Child, Command},
-    time::{Instant, sleep, timeout},
-};
+use tokio::time::{Instant, sleep};
 
 use super::service;
-use crate::{client::plain, config::ProductSettings, machine::permanent, words::Code};
+use crate::{
+    config::ProductSettings,
+    hooks::{self, Call, Exit, Outside},
+    machine::permanent,
+    words::Code,
+};
 
-/// Output kept for the report; the rest is read and dropped, so that the command never blocks on a full pipe.
-const MAX_OUTPUT: usize = 1500;
-/// After TERM, before KILL.
-const GRACE: Duration = Duration::from_secs(10);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 const SHORTEST_PAUSE: Duration = Duration::from_millis(200);
 
-/// Watches the new version for as long as its product's settings ask. `Ok` means that it stayed healthy. Where there is
-/// nothing to watch, time alone would find no failure.
-pub(crate) async fn probation(settings: &ProductSettings, tree: &Path, release: &str) -> Result<(), Failure> {
-    if settings.health.is_none() && settings.service.is_none() {
-        return Ok(());
-    }
-    let start = Instant::now();
-    let unit = settings.service.as_deref();
-    let restarts = match unit {
-        Some(unit) => service::show(unit).await?.restarts,
-        None => 0,
-    };
-    let pause = (settings.trial / 10).clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
-    // A service is given the time of one health check to come up; without one nothing has to come up.
-    let starting = if unit.is_some() { settings.health_timeout } else { Duration::ZERO };
-    loop {
-        let checked = check(settings, tree, release, restarts).await;
-        let elapsed = start.elapsed();
-        match checked {
-            Err(failure) if elapsed >= starting => return Err(failure),
-            Ok(()) if elapsed >= settings.trial => return Ok(()),
-            _ => sleep(pause.min(settings.trial.saturating_sub(elapsed)).max(SHORTEST_PAUSE)).await,
-        }
-    }
+/// A new version on probation.
+pub(crate) struct Probation<'a> {
+    pub(crate) settings: &'a ProductSettings,
+    pub(crate) outside: &'a dyn Outside,
+    pub(crate) tree: PathBuf,
+    pub(crate) release: &'a str,
+    /// Called after every look.
+    pub(crate) progress: &'a dyn Fn(),
 }
 
-async fn check(settings: &ProductSettings, tree: &Path, release: &str, restarts: u32) -> Result<(), Failure> {
-    if let Some(unit) = &settings.service {
-        let found = service::show(unit).await?;
-        if !found.active {
-            return Err(permanent(Code::ServiceDown, format!("{unit} is {}", found.state)));
-        }
-        if found.restarts > restarts + 1 {
-            return Err(permanent(
-                Code::CrashLoop,
-                format!("{unit} was restarted {} times", found.restarts - restarts),
-            ));
+impl Probation<'_> {
+    /// Watches the new version for as long as its product's settings ask. `Ok` means that it stayed healthy. Where there
+    /// is nothing to watch, time alone would find no failure.
+    ///
+    /// `more` is asked beside the health command, if there is anything in it; until `reached` says so, the version needs
+    /// the server and may not be kept.
+    pub(crate) async fn watch(
+        &self,
+        more: Option<impl AsyncFn() -> Result<(), Failure>>,
+        reached: impl Fn() -> bool,
+    ) -> Result<(), Failure> {
+        let settings = self.settings;
+        let blind = settings.health.is_none() && settings.service.is_none() && more.is_none();
+        let trial = if blind { Duration::ZERO } else { settings.trial };
+        let start = Instant::now();
+        let unit = settings.service.as_deref();
+        let restarts = match unit {
+            Some(unit) => service::show(unit).await?.restarts,
+            None => 0,
+        };
+        let pause = (trial / 10).clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
+        // A service is given the time of one health check to come up; without one nothing has to come up.
+        let starting = if unit.is_some() { settings.health_timeout } else { Duration::ZERO };
+        loop {
+            let mut checked = self.check(restarts).await;
+            if let (Ok(()), Some(more)) = (&checked, &more) {
+                checked = more().await;
+            }
+            (self.progress)();
+            let elapsed = start.elapsed();
+            match checked {
+                Err(failure) if elapsed >= starting => return Err(failure),
+                Ok(()) if elapsed >= trial && reached() => return Ok(()),
+                Ok(()) if elapsed >= trial.max(settings.contact) => {
+                    let wait = settings.contact.as_secs();
+                    let text = format!("the server was not reached under the new version within {wait} s");
+                    return Err(permanent(Code::NoContact, text));
+                }
+                _ if elapsed >= trial => sleep(pause).await,
+                _ => sleep(pause.min(trial.saturating_sub(elapsed)).max(SHORTEST_PAUSE)).await,
+            }
         }
     }
-    match &settings.health {
-        Some(argv) => run(argv, tree, release, settings.health_timeout).await,
-        None => Ok(()),
+
+    async fn check(&self, restarts: u32) -> Result<(), Failure> {
+        if let Some(unit) = &self.settings.service {
+            let found = service::show(unit).await?;
+            if !found.active {
+                return Err(permanent(Code::ServiceDown, format!("{unit} is {}", found.state)));
+            }
+            if found.restarts > restarts + 1 {
+                let text = format!("{unit} was restarted {} times", found.restarts - restarts);
+                return Err(permanent(Code::CrashLoop, text));
+            }
+        }
+        match &self.settings.health {
+            Some(argv) => self.run(argv).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn run(&self, argv: &[String]) -> Result<(), Failure> {
+        let Some((name, arguments)) = argv.split_first() else { return Ok(()) };
+        let timeout = self.settings.health_timeout;
+        let more = [
+            ("CALLBOARD_STAGE", "health".to_owned()),
+            ("CALLBOARD_RELEASE", self.release.to_owned()),
+            ("CALLBOARD_TO_DIR", self.tree.display().to_string()),
+        ];
+        let call = Call {
+            program: program(name, &self.tree),
+            arguments: arguments.to_vec(),
+            environment: hooks::environment(more),
+            directory: self.tree.clone(),
+            timeout,
+        };
+        let done = self.outside.run(call).await;
+        if done.exit == Exit::Code(0) {
+            return Ok(());
+        }
+        Err(hooks::told(name, &done, Code::HealthCheck, timeout.as_secs()))
     }
 }
 
@@ -76,68 +120,15 @@ fn program(name: &str, tree: &Path) -> PathBuf {
     if path.is_absolute() || (!name.contains('/') && !own.exists()) { path.to_owned() } else { own }
 }
 
-async fn run(argv: &[String], tree: &Path, release: &str, wait: Duration) -> Result<(), Failure> {
-    let Some((name, arguments)) = argv.split_first() else { return Ok(()) };
-    let failed = |text: String| permanent(Code::HealthCheck, format!("{name}: {text}"));
-    let mut command = Command::new(program(name, tree));
-    command.args(arguments).current_dir(tree).env_clear();
-    command.env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin").env("LANG", "C");
-    command.env("CALLBOARD_STAGE", "health").env("CALLBOARD_RELEASE", release).env("CALLBOARD_TO_DIR", tree);
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    // A group of its own, so that its children end with it.
-    command.process_group(0).kill_on_drop(true);
-    let mut child = command.spawn().map_err(|error| failed(format!("could not be started: {error}")))?;
-    let output = tail(&mut child);
-    match timeout(wait, async { tokio::join!(child.wait(), output) }).await {
-        Ok((Ok(status), _)) if status.success() => Ok(()),
-        Ok((Ok(status), output)) => Err(failed(format!("{status}: {}", plain(output.trim(), MAX_OUTPUT)))),
-        Ok((Err(error), _)) => Err(failed(error.to_string())),
-        Err(_elapsed) => {
-            stop(&mut child).await;
-            Err(failed(format!("not finished after {} s", wait.as_secs())))
-        }
-    }
-}
-
-/// The end of what the command writes, standard output and error one after the other.
-fn tail(child: &mut Child) -> impl Future<Output = String> + use<> {
-    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-    async move {
-        let (out, err) = tokio::join!(last(stdout), last(stderr));
-        format!("{} {}", String::from_utf8_lossy(&out), String::from_utf8_lossy(&err))
-    }
-}
-
-async fn last(pipe: Option<impl tokio::io::AsyncRead + Unpin>) -> Vec<u8> {
-    let Some(mut pipe) = pipe else { return Vec::new() };
-    let mut kept = Vec::new();
-    let mut buffer = [0; 4096];
-    while let Ok(filled @ 1..) = pipe.read(&mut buffer).await {
-        kept.extend(buffer.iter().take(filled));
-        let surplus = kept.len().saturating_sub(MAX_OUTPUT / 2);
-        kept.drain(..surplus);
-    }
-    kept
-}
-
-async fn stop(child: &mut Child) {
-    let group = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
-    let Some(group) = group else { return };
-    // Errors mean that nobody is left to be told.
-    let _ = kill_process_group(group, Signal::TERM);
-    if timeout(GRACE, child.wait()).await.is_err() {
-        let _ = kill_process_group(group, Signal::KILL);
-        let _ = child.wait().await;
-    } else {
-        // The leader is gone; its children may have ignored the first word.
-        let _ = kill_process_group(group, Signal::KILL);
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use tokio::time::timeout;
+
     use super::*;
-    use crate::testing::product;
+    use crate::{hooks::Machine, testing::product};
+
+    type NoHooks = fn() -> std::future::Ready<Result<(), Failure>>;
+    const NO_HOOKS: Option<NoHooks> = None;
 
     async fn health(script: &str, timeout_s: u64) -> Result<(), String> {
         let dir = tempfile::tempdir().expect("a directory");
@@ -147,7 +138,19 @@ mod tests {
             health_timeout: Duration::from_secs(timeout_s),
             ..product(dir.path())
         };
-        probation(&settings, dir.path(), "release").await.map_err(|failure| failure.text)
+        probation(&settings, dir.path()).await.map_err(|failure| failure.text)
+    }
+
+    /// Without hooks, and with the server reached.
+    async fn probation(settings: &ProductSettings, tree: &Path) -> Result<(), Failure> {
+        watch(settings, tree, true).await
+    }
+
+    async fn watch(settings: &ProductSettings, tree: &Path, reached: bool) -> Result<(), Failure> {
+        let outside = Machine { directory: tree.join("none"), inhibit_directory: tree.join("none") };
+        let probation =
+            Probation { settings, outside: &outside, tree: tree.to_owned(), release: "release", progress: &|| {} };
+        probation.watch(NO_HOOKS, || reached).await
     }
 
     #[tokio::test]
@@ -178,12 +181,6 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn endless_output_is_cut_and_does_not_block() {
-        let text = health("yes x | head -c 3000000; echo END; exit 1", 20).await.expect_err("unhealthy");
-        assert!(text.len() < 2000 && text.contains("END"), "{}", text.len());
-    }
-
-    #[tokio::test]
     async fn the_environment_is_an_allow_list_and_the_directory_the_versions_own() {
         let script =
             "test \"$CALLBOARD_RELEASE\" = release && test \"$PWD\" = \"$CALLBOARD_TO_DIR\" && test -z \"$HOME\"";
@@ -194,7 +191,7 @@ mod tests {
     async fn without_health_command_and_service_there_is_nothing_to_wait_for() {
         let dir = tempfile::tempdir().expect("a directory");
         let settings = ProductSettings { trial: Duration::from_secs(86_400), ..product(dir.path()) };
-        let watched = timeout(Duration::from_secs(60), probation(&settings, dir.path(), "release")).await;
+        let watched = timeout(Duration::from_secs(60), probation(&settings, dir.path())).await;
         assert!(watched.is_ok_and(|watched| watched.is_ok()));
     }
 
@@ -202,7 +199,18 @@ mod tests {
     async fn a_missing_program_is_unhealthy() {
         let dir = tempfile::tempdir().expect("a directory");
         let settings = ProductSettings { health: Some(vec!["bin/no-such".to_owned()]), ..product(dir.path()) };
-        let failure = probation(&settings, dir.path(), "release").await.expect_err("unhealthy");
+        let failure = probation(&settings, dir.path()).await.expect_err("unhealthy");
         assert!(failure.text.contains("could not be started"), "{}", failure.text);
+    }
+
+    #[tokio::test]
+    async fn a_version_that_needs_the_server_is_not_kept_without_it() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let settings = ProductSettings { contact: Duration::from_millis(300), ..product(dir.path()) };
+        let start = Instant::now();
+        let failure = watch(&settings, dir.path(), false).await.expect_err("not kept");
+        assert_eq!(failure.code, "no_contact");
+        assert!(start.elapsed() >= settings.contact);
+        assert_eq!(watch(&settings, dir.path(), true).await, Ok(()));
     }
 }

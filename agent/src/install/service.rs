@@ -9,6 +9,8 @@ use crate::{machine::transient, words::Code};
 
 /// A unit that needs longer to stop and start has a timeout of its own that strikes first.
 const RESTART_TIMEOUT: Duration = Duration::from_secs(180);
+/// Every unit of the machine is stopped before.
+pub(crate) const REBOOT_TIMEOUT: Duration = Duration::from_secs(900);
 const SHOW_TIMEOUT: Duration = Duration::from_secs(30);
 /// It answers at once or not at all, and the machine is in a hurry.
 const STATE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -25,6 +27,23 @@ pub(crate) struct Unit {
 /// Restarts the unit and waits until systemd calls it started.
 pub(crate) async fn restart(unit: &str) -> Result<(), Failure> {
     systemctl(&["restart", "--", unit], RESTART_TIMEOUT).await.map(|_output| ())
+}
+
+/// Stops the unit and waits until it is stopped.
+pub(crate) async fn stop(unit: &str) -> Result<(), Failure> {
+    systemctl(&["stop", "--", unit], RESTART_TIMEOUT).await.map(|_output| ())
+}
+
+/// Restarts the machine. This program is stopped by that; it gets an answer only if it is not.
+pub(crate) async fn reboot() -> Failure {
+    match systemctl(&["reboot"], SHOW_TIMEOUT).await {
+        Err(failure) => failure,
+        Ok(_output) => {
+            tokio::time::sleep(REBOOT_TIMEOUT).await;
+            let wait = REBOOT_TIMEOUT.as_secs();
+            transient(Code::Service, format!("the machine was told to restart and has not after {wait} s"))
+        }
+    }
 }
 
 /// Asks for the unit's state.

@@ -262,6 +262,19 @@ fn a_release_that_does_not_fit_is_refused_before_a_byte_is_fetched() {
     assert_eq!(error.failure().code, "no_space");
 }
 
+#[test]
+fn what_is_there_and_what_comes_keep_to_the_quota_together() {
+    let world = World::new();
+    let mut release = testing::release(1);
+    (release.payloads[0].size, release.payloads[0].unpacked_size) = (1000, 3000);
+    std::fs::create_dir(world.dirs.version("aaaaaaaaaaaa")).expect("made");
+    std::fs::write(world.dirs.version("aaaaaaaaaaaa").join("app"), [0; 5000]).expect("written");
+    std::fs::write(world.state_dir.payload(release.payloads[0].sha256), [0; 600]).expect("written");
+    let within =
+        |quota| within_quota(&Disk, &world.state_dir, std::slice::from_ref(&world.dirs), &release, quota).is_ok();
+    assert_eq!([8999, 9000].map(within), [false, true]);
+}
+
 // The switch.
 
 fn tree(world: &World, dir: &str, text: &str) {

@@ -1,7 +1,13 @@
 //! The states, as they stand in the journal.
 
 use callboard_proto::{
-    digest::Digest, ids::Product, instruction::ActivateOn, report::Failure, state::AgentState, time::Timestamp,
+    digest::Digest,
+    ids::Product,
+    instruction::ActivateOn,
+    release::{Hook, Rollback},
+    report::Failure,
+    state::AgentState,
+    time::Timestamp,
     version::Version,
 };
 use serde::{Deserialize, Serialize};
@@ -29,6 +35,48 @@ pub(crate) struct Task {
     /// What the last answer allowed for the case that the next one cannot be had.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) right: Option<Right>,
+    /// What has come about on the way.
+    #[serde(default, skip_serializing_if = "Course::is_new")]
+    pub(crate) course: Course,
+}
+
+/// What has come about on the way of an order, beside its phase.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Course {
+    /// Digests of the order's hooks, in their order, from the tree that was verified before the first of them ran.
+    pub(crate) programs: Vec<Digest>,
+    /// Hooks of the preparation have begun: what they did is to be undone if no switch follows.
+    pub(crate) prepared: bool,
+    /// When the hook `backup` had saved the data.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) backup_at: Option<Timestamp>,
+    /// Why the device puts the switch off, if it does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) deferral: Option<Deferral>,
+    /// The boot in which the link was changed last, if the machine has to be restarted for that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) turned: Option<String>,
+    /// The boot whose trial `recover` has counted before the product started, until the agent has started too.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) counted: Option<String>,
+}
+
+impl Course {
+    fn is_new(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// The device cannot switch now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Deferral {
+    /// When that was so for the first time.
+    pub(crate) since: Timestamp,
+    /// How often it was so.
+    pub(crate) times: u32,
+    /// Why, the last time.
+    pub(crate) failure: Failure,
 }
 
 /// A signed permission to activate without asking.
@@ -76,6 +124,21 @@ pub(crate) struct Order {
     pub(crate) min_floor: u64,
     /// Whether the product's service is to be restarted after the switch.
     pub(crate) restart: bool,
+    /// Whether the machine is.
+    #[serde(default)]
+    pub(crate) reboot: bool,
+    /// Programs of the release for the stages of the update.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) hooks: Vec<Hook>,
+    /// What going back takes.
+    #[serde(default)]
+    pub(crate) rollback: Rollback,
+    /// Whether the server must have been reached under the new version before it is kept.
+    #[serde(default)]
+    pub(crate) needs_contact: bool,
+    /// For how long the switch may be put off.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) max_postpone_s: Option<u32>,
     /// Name of the tree below `versions/`.
     pub(crate) dir: String,
     /// Bytes of all payloads.
@@ -100,6 +163,8 @@ pub(crate) enum Phase {
     Waiting { tree: Option<Digest> },
     /// Making sure of the tree and of what it replaces.
     Pre { tree: Digest },
+    /// The hooks before the switch are running.
+    Preparing { tree: Digest, previous: Previous },
     /// The link is being flipped.
     Switching { tree: Digest, previous: Previous },
     /// The new version is on probation.
@@ -115,7 +180,20 @@ pub(crate) enum Phase {
     /// Leftovers are being deleted.
     Cleanup { end: End },
     /// Nothing is changed any more.
-    Inconsistent { failure: Failure },
+    Inconsistent {
+        failure: Failure,
+        /// Between what a person may choose; nothing of an agent that did not write it down.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        stuck: Option<Stuck>,
+    },
+}
+
+/// Between two versions.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Stuck {
+    /// The new one's tree, if it may be kept.
+    pub(crate) tree: Option<Digest>,
+    pub(crate) previous: Previous,
 }
 
 /// What `current` was before the switch.
@@ -151,6 +229,7 @@ impl Phase {
                 | Self::Staged { .. }
                 | Self::Waiting { .. }
                 | Self::Pre { .. }
+                | Self::Preparing { .. }
         )
     }
 }
@@ -188,7 +267,7 @@ impl State {
         match &self.task()?.phase {
             Phase::RollingBack { failure, .. }
             | Phase::RolledBack { failure }
-            | Phase::Inconsistent { failure }
+            | Phase::Inconsistent { failure, .. }
             | Phase::Cleanup { end: End::Failed(failure) } => Some(failure),
             _ => None,
         }
@@ -204,7 +283,7 @@ impl State {
             Phase::Staging => AgentState::Staging,
             Phase::Staged { .. } => AgentState::Staged,
             Phase::Waiting { tree: Some(_) } => AgentState::Waiting,
-            Phase::Pre { .. } => AgentState::Pre,
+            Phase::Pre { .. } | Phase::Preparing { .. } => AgentState::Pre,
             Phase::Switching { .. } => AgentState::Switching,
             Phase::Trial { .. } => AgentState::Trial,
             Phase::Committing { .. } => AgentState::Committing,

@@ -1,5 +1,6 @@
 //! The state machine: a successful update, every state with every event, and random walks.
 
+use callboard_proto::release::Rollback;
 use proptest::prelude::*;
 
 use super::*;
@@ -14,6 +15,11 @@ fn order(n: u8) -> Order {
         counter: u64::from(n),
         min_floor: 0,
         restart: true,
+        reboot: false,
+        hooks: Vec::new(),
+        rollback: Rollback::Safe,
+        needs_contact: false,
+        max_postpone_s: None,
         dir: Digest::of(&[n]).short(),
         bytes_total: 10,
         trial_tries: 3,
@@ -30,7 +36,7 @@ fn tree() -> Digest {
 }
 
 fn busy(phase: Phase) -> State {
-    State::Busy(Box::new(Task { order: order(1), transitions: 0, phase, right: None }))
+    State::Busy(Box::new(Task { order: order(1), transitions: 0, phase, right: None, course: Course::default() }))
 }
 
 fn every_phase() -> Vec<Phase> {
@@ -45,6 +51,7 @@ fn every_phase() -> Vec<Phase> {
         Phase::Waiting { tree: None },
         Phase::Waiting { tree: Some(tree) },
         Phase::Pre { tree },
+        Phase::Preparing { tree, previous: previous.clone() },
         Phase::Switching { tree, previous: previous.clone() },
         Phase::Trial { tree, previous: previous.clone(), tries_left: 2, restarted: false },
         Phase::Trial { tree, previous: previous.clone(), tries_left: 0, restarted: true },
@@ -57,7 +64,7 @@ fn every_phase() -> Vec<Phase> {
         Phase::Cleanup { end: End::Reported },
         Phase::Cleanup { end: End::Cancelled },
         Phase::Cleanup { end: End::Failed(failure.clone()) },
-        Phase::Inconsistent { failure },
+        Phase::Inconsistent { failure, stuck: None },
     ]
 }
 
@@ -75,9 +82,17 @@ fn every_event() -> Vec<Event> {
         Event::Prepared,
         Event::Fetched,
         Event::Unpacked { tree: tree() },
-        Event::Inspected { previous: Previous::Nothing },
+        Event::Inspected { previous: Previous::Nothing, programs: Vec::new() },
+        deferred(1),
+        Event::Ready { backup_at: None },
+        Event::Undone,
         Event::Damaged,
-        Event::Flipped,
+        Event::Flipped { boot: "first".to_owned() },
+        Event::Turned { boot: "first".to_owned() },
+        Event::Recovered { boot: "second".to_owned() },
+        Event::GoesDown,
+        Event::Resolved { keep: true },
+        Event::Resolved { keep: false },
         Event::Restarted,
         Event::Healthy,
         Event::Recorded,
@@ -87,6 +102,11 @@ fn every_event() -> Vec<Event> {
         settled(),
         Event::Failed(transient(Code::Internal, "it broke")),
     ]
+}
+
+fn deferred(minutes: i64) -> Event {
+    let at = Timestamp::from_millis(1_795_000_000_000 + minutes * 60_000);
+    Event::Deferred { failure: transient(Code::HookDeferred, "a sale is open"), at, backup_at: None }
 }
 
 /// An occasion, whether or not there is a right for it.
@@ -131,8 +151,9 @@ fn until_trial() -> Vec<Event> {
         Event::Fetched,
         Event::Unpacked { tree: tree() },
         Event::Ordered { order: order(1), activate: true, right: None },
-        Event::Inspected { previous: Previous::Nothing },
-        Event::Flipped,
+        Event::Inspected { previous: Previous::Nothing, programs: Vec::new() },
+        Event::Ready { backup_at: None },
+        Event::Flipped { boot: "first".to_owned() },
         Event::Restarted,
     ]
 }
@@ -142,7 +163,7 @@ fn a_healthy_update_passes_every_state_and_reports_each_step_once() {
     let mut events = until_trial();
     events.extend([Event::Healthy, Event::Recorded, Event::Acknowledged, Event::Cleaned]);
     let (names, said) = story(&events);
-    let wanted = "Accepted Downloading Staging Staged Pre Switching Trial Trial Committing Committed Cleanup Idle";
+    let wanted = "Accepted Downloading Staging Staged Pre Pre Switching Trial Trial Committing Committed Cleanup Idle";
     assert_eq!(names.join(" "), wanted);
     use report::Event::{Activating, Downloading, Staged, Succeeded, Verifying};
     assert_eq!(said, [Downloading, Staged, Activating, Verifying, Succeeded]);
@@ -153,7 +174,7 @@ fn an_unhealthy_version_is_rolled_back_and_says_why() {
     let mut events = until_trial();
     events.extend([Event::Failed(permanent(Code::HealthCheck, "exit 1")), Event::Reverted, Event::Acknowledged]);
     let (names, said) = story(&events);
-    assert_eq!(names[8..].join(" "), "RollingBack RolledBack Cleanup");
+    assert_eq!(names[9..].join(" "), "RollingBack RolledBack Cleanup");
     assert_eq!(said.last(), Some(&report::Event::RolledBack));
 }
 
@@ -162,7 +183,7 @@ fn the_third_interrupted_trial_is_the_last() {
     let mut events = until_trial();
     events.extend([Event::Started, Event::Started, Event::Started]);
     let (names, _) = story(&events);
-    assert_eq!(names[8..].join(" "), "Trial Trial RollingBack");
+    assert_eq!(names[9..].join(" "), "Trial Trial RollingBack");
 }
 
 #[test]
@@ -296,9 +317,9 @@ proptest! {
     }
 }
 
-mod rights {
-    use callboard_proto::time::Timestamp;
+mod course;
 
+mod rights {
     use super::*;
 
     fn time(minutes: i64) -> Timestamp {
@@ -312,7 +333,7 @@ mod rights {
 
     fn staged(right: Option<Right>) -> State {
         let phase = Phase::Waiting { tree: Some(tree()) };
-        State::Busy(Box::new(Task { order: order(1), transitions: 0, phase, right }))
+        State::Busy(Box::new(Task { order: order(1), transitions: 0, phase, right, course: Course::default() }))
     }
 
     fn occasion(on: ActivateOn, minutes: i64, boot: &str) -> Event {
@@ -397,7 +418,8 @@ mod rights {
         assert_eq!(effects, [Effect::Work(Work::Inspect)]);
         // Cut off before it has switched, it goes on without asking.
         assert_eq!(step(&state, Event::Started).1, effects);
-        let (switching, _) = step(&state, Event::Inspected { previous: Previous::Nothing });
+        let (ready, _) = step(&state, Event::Inspected { previous: Previous::Nothing, programs: Vec::new() });
+        let (switching, _) = step(&ready, Event::Ready { backup_at: None });
         assert_eq!(switching.task().and_then(|task| task.right.clone()), None);
         // The tree was damaged: it is fetched again, and then the server is asked.
         let mut state = step(&state, Event::Damaged).0;

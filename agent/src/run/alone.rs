@@ -67,8 +67,13 @@ impl Runner {
         while self.is_switching() {
             let left = deadline.saturating_sub(boottime());
             match tokio::time::timeout(left, finished(&mut self.work)).await {
-                // The trial would be cut short; the flip is repeated at the start, and changes nothing then.
-                Ok(Event::Flipped) => return,
+                Ok(event @ Event::Flipped { .. }) => {
+                    // The trial begins with the next start.
+                    self.apply(event);
+                    self.apply(Event::GoesDown);
+                    self.work = None;
+                    return;
+                }
                 Ok(event) => {
                     self.work = None;
                     self.apply(event);
@@ -83,8 +88,9 @@ impl Runner {
 
     fn is_switching(&self) -> bool {
         let state = self.agent.state();
-        let switching =
-            state.task().is_some_and(|task| matches!(task.phase, Phase::Pre { .. } | Phase::Switching { .. }));
+        let switching = state.task().is_some_and(|task| {
+            matches!(task.phase, Phase::Pre { .. } | Phase::Preparing { .. } | Phase::Switching { .. })
+        });
         switching && self.work.is_some()
     }
 }

@@ -18,6 +18,7 @@ use crate::{
     clock::Clock,
     config::Settings,
     fs::{self, Disk, Fs},
+    hooks::Machine,
     identity::{self, Identity, IdentityError},
     image,
     install::tidy,
@@ -65,7 +66,7 @@ pub(super) fn agent(settings: Settings) -> Result<Agent, StartError> {
 }
 
 /// The same on any filesystem, without a lock.
-pub(super) fn open(settings: Settings, fs: Rc<dyn Fs>, identity: Identity) -> Result<Agent, StartError> {
+pub(crate) fn open(settings: Settings, fs: Rc<dyn Fs>, identity: Identity) -> Result<Agent, StartError> {
     let state_dir = StateDir::new(&settings.state_dir);
     for directory in state_dir.directories() {
         fs::create_dirs(&*fs, &directory).map_err(|source| StartError::StateDir { path: directory.clone(), source })?;
@@ -89,7 +90,12 @@ pub(super) fn open(settings: Settings, fs: Rc<dyn Fs>, identity: Identity) -> Re
     }
     let renewal = renew::open(&*fs, &state_dir);
     let image_id = image::id(settings.image_id_file.as_deref());
+    let outside = Rc::new(Machine {
+        directory: settings.hooks.directory.clone(),
+        inhibit_directory: settings.hooks.inhibit_directory.clone(),
+    });
     let agent = Agent {
+        outside,
         client: RefCell::new(Rc::new(client(&*fs, &settings, &state_dir, &identity, &clock)?)),
         servers: RefCell::new(Servers::at(identity.place())),
         settings,
@@ -109,6 +115,8 @@ pub(super) fn open(settings: Settings, fs: Rc<dyn Fs>, identity: Identity) -> Re
         rate: Cell::new(record.max_bytes_per_s),
         pace: RefCell::default(),
         contact_error: RefCell::new(None),
+        heard_at: Cell::new(None),
+        aftermath: RefCell::new(None),
         boot_id: boot_id(),
         image_id,
         state_dir,
@@ -207,7 +215,7 @@ fn rebuilt(fs: &dyn Fs, state_dir: &StateDir, dirs: &ProductDir, root: &Root, ta
     };
     let found = target.and_then(|target| installed(fs, state_dir, root, &target));
     let (installed, floor) = found.unzip();
-    ProductRecord { installed, floor: floor.unwrap_or_default(), bad: Vec::new() }
+    ProductRecord { installed, floor: floor.unwrap_or_default(), ..ProductRecord::default() }
 }
 
 /// The release whose tree `current` points to.

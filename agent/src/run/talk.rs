@@ -9,15 +9,17 @@ use std::{
 
 use callboard_proto::{
     digest::Digest,
-    report::{Event, Failure, Report},
+    report::{Event, Failure, MAX_FAILURE_TEXT, Report},
 };
 
 use super::{Answer, CheckInError, ClientError, boottime, check_in, outbox};
 use crate::{
     agent::Agent,
+    hooks,
     journal::Attempt,
     renew,
     servers::{self, Place},
+    words::Code,
 };
 
 /// Longest failure text; it stands in the journal too, which is small.
@@ -135,14 +137,29 @@ pub(super) fn report(
     event: Event,
     failure: Option<Failure>,
 ) -> Report {
-    let failure = failure.map(|failure| Failure { text: crate::client::plain(&failure.text, MAX_TEXT), ..failure });
+    let failure = failure.map(|failure| with_output(agent, attempt, failure));
+    let state = agent.state();
+    let deferral = state.task().and_then(|task| task.course.deferral.as_ref()).filter(|_| event == Event::Deferred);
     Report {
         assignment_id: attempt.assignment_id,
         attempt: attempt.attempt,
-        seq: outbox::seq(event),
+        seq: deferral.map_or(outbox::seq(event), |deferral| outbox::seq_of_deferral(deferral.times)),
         event,
         at: agent.clock.trusted_now(),
         release_sha256,
         failure,
     }
+}
+
+/// The failure, and behind it all that a hook had to say of it.
+fn with_output(agent: &Agent, attempt: Attempt, failure: Failure) -> Failure {
+    let mut text = crate::client::plain(&failure.text, MAX_TEXT);
+    let of_hook = [Code::HookFailed, Code::HookTimeout].iter().any(|code| code.as_str() == failure.code);
+    if of_hook && let Some(said) = hooks::said(agent, attempt) {
+        let room = MAX_FAILURE_TEXT - text.len() - 1;
+        let from = (0..=said.len()).find(|at| said.len() - at <= room && said.is_char_boundary(*at));
+        text.push('\n');
+        text.push_str(said.get(from.unwrap_or(said.len())..).unwrap_or_default());
+    }
+    Failure { text, ..failure }
 }

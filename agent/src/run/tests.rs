@@ -24,11 +24,13 @@ use crate::{
     journal::Attempt,
     layout::{ProductDir, StateDir},
     machine::{Occasion, Order, Right},
-    testing::{self, Keys},
+    testing::{self, Keys, identity},
 };
 
 mod damage;
+mod hooks;
 mod hostile;
+mod recover;
 mod trust;
 mod waiting;
 
@@ -93,27 +95,6 @@ fn signed(counter: u64) -> &'static Signed {
     })
 }
 
-fn identity() -> (Identity, &'static str) {
-    static KEY: OnceLock<(String, String)> = OnceLock::new();
-    let (certificate, key) = KEY.get_or_init(|| {
-        let key = rcgen::KeyPair::generate().expect("a key");
-        let certificate = rcgen::CertificateParams::default().self_signed(&key).expect("a certificate");
-        (certificate.pem(), key.serialize_pem())
-    });
-    let identity = Identity {
-        device_id: "0192f0c1-7e8a-7c3e-9d54-3f1f6a2b8c01".parse().expect("an id"),
-        name: "till-1".parse().expect("a name"),
-        site: None,
-        server_url: "https://127.0.0.1:1".to_owned(),
-        server_ca_pem: certificate.clone(),
-        server_root: 1,
-        certificate_pem: certificate.clone(),
-        expires_at: testing::NOW,
-        renew_at: None,
-    };
-    (identity, key)
-}
-
 /// The server is away, the machine goes down or has come up.
 fn occasion(right: &Right) -> Occasion {
     let now = crate::clock::Clock::new(testing::NOW).trusted_now();
@@ -161,12 +142,23 @@ struct Server {
     attempt: Attempt,
     heard: BTreeMap<(u32, u32), report::Event>,
     way: Way,
+    /// Whether its release restarts the machine.
+    reboots: bool,
+    /// What runs hooks, if it is not the real machine.
+    outside: Option<fn(&SimFs, Health) -> Rc<dyn crate::hooks::Outside>>,
 }
 
 impl Server {
     fn ordering(counter: u64) -> Self {
         let attempt = Attempt { attempt: u32::try_from(counter).expect("small"), ..testing::order(1, 1).attempt };
-        Self { release: signed(counter), attempt, heard: BTreeMap::new(), way: Way::Granted }
+        Self {
+            release: signed(counter),
+            attempt,
+            heard: BTreeMap::new(),
+            way: Way::Granted,
+            reboots: false,
+            outside: None,
+        }
     }
 
     fn ended(&self) -> Option<report::Event> {
@@ -192,6 +184,9 @@ impl Server {
             attempt: self.attempt,
             release: self.release.digest,
             min_floor: release.min_floor,
+            hooks: release.hooks.clone(),
+            rollback: release.rollback,
+            reboot: self.reboots,
             dir: crate::install::free_dir(fs, &dirs, self.release.digest),
             ..testing::order(release.counter, 1)
         };
@@ -212,7 +207,7 @@ impl Server {
 
     /// The same after a start.
     fn again(&self) -> Self {
-        Self { heard: self.heard.clone(), way: self.way, ..Self::ordering(2) }
+        Self { heard: self.heard.clone(), ..*self }
     }
 
     /// What the network would have brought.
@@ -259,10 +254,13 @@ impl Server {
 
     async fn drive_once(&mut self, fs: &SimFs, health: Health) -> Left {
         let agent = start::open(settings(health), Rc::new(SimFs::shared(fs)), identity().0);
-        let Ok(agent) = agent else {
+        let Ok(mut agent) = agent else {
             assert!(fs.is_off(), "an agent that does not start: {:?}", agent.err());
             return Left::CutOff;
         };
+        if let Some(outside) = self.outside {
+            agent.outside = outside(fs, health);
+        }
         let mut runner = Runner::new(Rc::new(agent), false);
         runner.apply(Event::Started);
         for _ in 0..200 {

@@ -149,3 +149,20 @@ fn the_first_question_after_a_start_does_not_wait() {
         assert!(runner.talking.as_ref().is_some_and(|talking| !talking.waits));
     });
 }
+
+#[test]
+fn a_right_that_changes_does_not_stop_what_is_under_way() {
+    let fs = shop(Before::Release);
+    let server = Server { way: Way::Alone(ActivateOn::Now), ..Server::ordering(2) };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let agent = start::open(settings(Health::Good), Rc::new(SimFs::shared(&fs)), identity().0).expect("an agent");
+        let mut runner = Runner::new(Rc::new(agent), false);
+        runner.apply(server.order(&runner, &fs).expect("an order"));
+        assert!(runner.work.is_some());
+        let before = runner.agent.state();
+        runner.apply(Event::Withdrawn);
+        assert_ne!(runner.agent.state(), before);
+        assert!(runner.work.is_some(), "the right is gone, and the download goes on");
+    });
+}
