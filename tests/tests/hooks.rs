@@ -100,7 +100,8 @@ fn a_till_with_an_open_sale_waits_says_why_and_switches_when_it_is_closed() {
         wait::until("the till was asked again and again", || asked() > 2);
         let why = wait::until_some("the server has heard why", || told(server));
         assert_eq!(why, ("hook_deferred".to_owned(), "hook hooks/pre-activate: sale 4711 is open".to_owned()));
-        let shown = server.cli(["device", "explain", "till-1"]).ok().stdout;
+        let explained = server.cli(["device", "explain", "till-1"]);
+        let shown = &explained.ok().stdout;
         assert!(shown.contains("sale 4711 is open"), "{shown}");
         assert!(shop.till.runs("version").is_none());
         fs::remove_file(&sale).unwrap();
