@@ -171,6 +171,34 @@ fn a_till_that_was_imaged_since_is_not_brought_back_to_what_it_may_run() {
 }
 
 #[test]
+fn a_till_that_begins_anew_while_it_goes_back_goes_back_anew() {
+    for how in [Leaves::EnrolledAnew, Leaves::ImagedAnew] {
+        on_both(|server| {
+            let [mut till, mut bad] = fleet(server);
+            let rule = json!({ "max_failures": 0, "action": "rollback_to", "rollback_to": "pos-app@1.0.0" });
+            server.roll_out(&rollout("r", "pos-app@2.0.0", &json!({ "halt": [rule] })));
+            till.settle(Health::Good);
+            bad.settle(Health::Bad);
+            assert_eq!(till.check_in().action, Action::Download, "it is to go back");
+            server.advance(Duration::from_secs(1));
+            let mut again = match how {
+                Leaves::EnrolledAnew => FakeDevice::enrol_imported(server, "till-0"),
+                _ => till.twin(server),
+            };
+            again.facts = till.facts.clone();
+            again.facts.image_id = Some("another".to_owned());
+            let mut again = again.runs("pos-app", "2.0.0");
+            again.check_in();
+            let back = server.rollout("r-rollback");
+            assert_eq!(back.state, RolloutState::Running, "{how:?}");
+            again.settle(Health::Good);
+            assert_eq!(again.version_of("pos-app"), Some("1.0.0"), "{how:?}");
+            assert_eq!(server.rollout("r-rollback").state, RolloutState::Completed, "{how:?}");
+        });
+    }
+}
+
+#[test]
 fn preview_and_start_forget_what_rolled_back_before_a_till_was_imaged_or_enrolled_anew() {
     for how in [Leaves::EnrolledAnew, Leaves::ImagedAnew] {
         on_both(|server| {

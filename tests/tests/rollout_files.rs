@@ -82,7 +82,7 @@ fn a_changed_file_is_shown_setting_by_setting_and_is_no_other_rollout_of_that_na
         fs::write(&changed, text.replace("percent = 10\n", "percent = 20\n")).unwrap();
         let changed = changed.to_str().unwrap();
         let diff = server.cli(["--output", "json", "rollout", "diff", "-f", changed]);
-        assert!(diff.refused(1).contains("differs from rollout canary in 1 settings"), "{}", diff.stderr);
+        assert!(diff.refused(1).contains("differs from rollout canary in 1 setting"), "{}", diff.stderr);
         let said: Value = serde_json::from_str(&diff.stdout).unwrap();
         assert_eq!(said, serde_json::json!([{ "field": "phases[0].percent", "server": 10, "file": 20 }]));
         let refused = server.cli(["rollout", "create", "-f", changed]);

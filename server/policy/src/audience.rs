@@ -3,7 +3,7 @@
 //! 1. A unit (a device, or a site with all its devices) belongs to the first phase whose selector takes one of its
 //!    devices. A phase with a selector has no other members. Only if the first phase goes by percents does the label
 //!    `canary=true` on one of its devices come before the selectors of later phases.
-//! 2. All other units are ranked by [`crate::bucket`], those with the label first. With `n` of them, a phase of
+//! 2. All other units are ranked by [`Draw`], those with the label first. With `n` of them, a phase of
 //!    `p` percent reaches up to rank `ceil(p * n / 100)`, so 10 % of 10 devices is exactly one device. Only where more
 //!    units than that carry the label does the first phase of percents grow.
 //! 3. Units that have nothing to get (all their devices run the release already or cannot take it) would make a
@@ -16,11 +16,11 @@
 
 use std::collections::BTreeMap;
 
-use callboard_proto::ids::{DeviceId, RolloutId, SiteId};
+use callboard_proto::ids::{DeviceId, SiteId};
 use roaring::RoaringBitmap;
 
 use crate::{
-    bucket::{Bucket, bucket},
+    bucket::{Bucket, Draw},
     device::{Connectivity, Device},
     gate::share_of,
     release::{self, Fit, Misfit, Release},
@@ -167,7 +167,7 @@ impl UnitKey {
 type Ranked<'a> = (bool, Bucket, &'a [Candidate]);
 
 /// Puts every candidate into one phase. The order of the candidates does not matter.
-pub fn assign(rollout: RolloutId, phases: &[Phase], candidates: impl IntoIterator<Item = Candidate>) -> Audience {
+pub fn assign(draw: Draw, phases: &[Phase], candidates: impl IntoIterator<Item = Candidate>) -> Audience {
     let mut candidates: Vec<Candidate> = candidates.into_iter().collect();
     candidates.sort_unstable_by(|a, b| (&a.unit, a.number).cmp(&(&b.unit, b.number)));
     let canaries_lead = phases.first().is_some_and(|first| matches!(first.share, Share::Percent(_)));
@@ -184,7 +184,7 @@ pub fn assign(rollout: RolloutId, phases: &[Phase], candidates: impl IntoIterato
         match (fixed.and_then(|phase| numbers.get_mut(phase)), unit.first()) {
             (Some(members), _) => members.extend(unit.iter().map(|one| one.number)),
             // False sorts first: canaries lead.
-            (None, Some(first)) => ranked.push((!canary, bucket(rollout, first.unit.as_bytes()), unit)),
+            (None, Some(first)) => ranked.push((!canary, draw.bucket(first.unit.as_bytes()), unit)),
             (None, None) => {}
         }
     }

@@ -1,12 +1,14 @@
 //! Buckets: a fixed, fair place for every unit in every rollout.
 //!
-//! Salted by the rollout, so that the same units are not always the first to try something new.
+//! Salted by the rollout, so that the same units are not always the first to try something new. Who comes first is drawn by
+//! its name and its release ([`Draw`]), which are known before it exists: a preview and a simulation draw what the start
+//! draws.
 
 use std::time::Duration;
 
 use callboard_proto::{
     digest::{Digest, Hasher},
-    ids::{Id, RolloutId},
+    ids::{Id, RolloutId, RolloutName},
 };
 
 /// Where a unit stands in a rollout: units are ranked by it.
@@ -19,6 +21,28 @@ pub fn bucket(rollout: RolloutId, unit: &[u8]) -> Bucket {
     hasher.update(rollout.as_bytes());
     hasher.update(unit);
     Bucket(hasher.finish())
+}
+
+/// By what the units of a rollout are ranked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Draw(Digest);
+
+impl Draw {
+    /// Of the rollout with this name, of this release.
+    pub fn of(name: &RolloutName, release: Digest) -> Self {
+        let mut hasher = Hasher::default();
+        hasher.update(name.as_str().as_bytes());
+        hasher.update(release.as_bytes());
+        Self(hasher.finish())
+    }
+
+    /// The bucket of `unit`: SHA-256 of the draw and the unit's key.
+    pub fn bucket(self, unit: &[u8]) -> Bucket {
+        let mut hasher = Hasher::default();
+        hasher.update(self.0.as_bytes());
+        hasher.update(unit);
+        Bucket(hasher.finish())
+    }
 }
 
 impl Bucket {

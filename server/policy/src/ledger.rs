@@ -157,6 +157,11 @@ impl Unit {
         self.former.append(&mut self.device.assignments);
     }
 
+    fn remove(&mut self, id: AssignmentId) -> Option<(Assignment, Row)> {
+        let place = self.device.assignments.iter().position(|one| one.id == id)?;
+        Some((self.device.assignments.remove(place), self.rows.remove(place)))
+    }
+
     fn assignment_mut(&mut self, id: AssignmentId) -> Option<(&mut Assignment, &mut Row)> {
         self.device.assignments.iter_mut().zip(&mut self.rows).find(|(one, _)| one.id == id)
     }

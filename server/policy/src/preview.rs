@@ -1,6 +1,6 @@
 //! A rollout before it exists: who would be in which phase, and what would come of it.
 //!
-//! It is made of the same parts as the real start, so with the same rollout id, fleet and time both agree.
+//! It is made of the same parts as the real start, so with the same fleet and time both agree.
 
 mod openings;
 
@@ -88,7 +88,7 @@ pub fn preview(
     let candidates: Vec<Candidate> =
         matching.iter().map(|(device, seen)| Candidate::of(plan, release, device, seen)).collect();
     let away = candidates.iter().filter(|one| one.away).map(|one| one.number).collect();
-    let audience = audience::assign(id, &plan.phases, candidates);
+    let audience = audience::assign(plan.draw(), &plan.phases, candidates);
     let mut preview = Preview {
         matching: matching.len(),
         online: matching.iter().filter(|(_, seen)| is_online(seen)).count(),

@@ -20,6 +20,7 @@ pub use undo::undo_name;
 
 use crate::{
     audience::Audience,
+    bucket::Draw,
     device::{Device, Member},
     guard::{HaltRule, Limits},
     selector::Selector,
@@ -38,7 +39,7 @@ pub const DEFAULT_MIN_ABSENCE: Duration = Duration::from_secs(3600);
 /// A rollout and how far it has come.
 #[derive(Clone, Debug)]
 pub struct Rollout {
-    /// Its identity; salts the buckets.
+    /// Its identity; salts the times at which its devices come.
     pub id: RolloutId,
     /// What it is to do.
     pub plan: Plan,
@@ -281,6 +282,11 @@ impl Plan {
             Policy::Scheduled { start_at: Some(start_at) } => started.max(start_at),
             _ => started,
         }
+    }
+
+    /// By what its units are ranked.
+    pub fn draw(&self) -> Draw {
+        Draw::of(&self.name, self.release)
     }
 
     /// Whether it runs on for ever.

@@ -44,7 +44,7 @@ use crate::{
 pub struct Subject {
     /// When it is started.
     pub now: Timestamp,
-    /// The id that it is to have; salts the buckets.
+    /// The id that it is to have; salts the times at which its devices come.
     pub id: RolloutId,
     /// What it is to do.
     pub plan: Plan,

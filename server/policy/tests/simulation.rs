@@ -5,6 +5,7 @@
 //! that move from one zone to another, installs at closing time, images that begin anew, faults that show later.
 //!
 //! A failing seed is printed, and `SEED=n cargo test -p callboard-policy --test simulation` plays it again.
+//! `WATCH=d-7` beside it prints what is said to that device and what becomes of it.
 //! `SEEDS=5000 DEVICES=40` make a longer run, `DEVICES=100000` with `--release a_large_world` a large one.
 #![allow(
     clippy::unwrap_used,

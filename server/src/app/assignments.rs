@@ -112,6 +112,21 @@ pub(crate) fn log(
     Ok(db::events::insert(conn, now, &event)?)
 }
 
+/// The device begins anew. What it had under way of a rollout that takes a release back begins anew with it: it may still
+/// run what is to go.
+pub(crate) fn begin_anew(conn: &mut DbConn, device: DeviceId, now: Timestamp) -> Result<()> {
+    for record in db::assignments::unsettled(conn, device)? {
+        let id = record.assignment.rollout;
+        let goes_back = |rollout: db::rollouts::Record| rollout.state.is_active() && rollout.takes_back.is_some();
+        if db::rollouts::get(conn, id)?.is_some_and(goes_back) {
+            forget(conn, &record, now)?;
+            log(conn, &record, "assignment", "begins anew with its device", now)?;
+            advance(conn, id, now)?;
+        }
+    }
+    leave(conn, device, now)
+}
+
 /// The device is not the one that it was: what it had under way is nobody's any more, and what failed on it counts no
 /// longer.
 pub(crate) fn leave(conn: &mut DbConn, device: DeviceId, now: Timestamp) -> Result<()> {

@@ -285,7 +285,7 @@ async fn learn(app: &App, known: &Known, facts: Facts, now: Timestamp) -> Result
     app.db
         .write(move |conn| {
             if imaged {
-                assignments::leave(conn, id, now)?;
+                assignments::begin_anew(conn, id, now)?;
                 db::devices::set_imaged(conn, id, now)?;
                 let text = "its system was installed anew; it begins anew";
                 db::events::insert(conn, now, &NewEvent::device("device.imaged", id, text))?;

@@ -148,7 +148,7 @@ fn issue(
     };
     let (spki, token) = (request.spki, token.id);
     let credential = Credential { spki, certificate: certificate.clone(), token, hw, arch, serial };
-    assignments::leave(conn, id, now)?;
+    assignments::begin_anew(conn, id, now)?;
     db::devices::set_credential(conn, id, &credential, now)?;
     db::tokens::count_use(conn, token)?;
     // Whoever else was said to be this device has to be looked at again.

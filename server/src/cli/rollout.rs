@@ -313,18 +313,27 @@ fn differences(rollout: Option<String>, path: &std::path::Path, context: &Contex
         return show::value(context.format, &found, |_| format!("rollout {reference} is what {} says", path.display()));
     }
     show::value(context.format, &found, |found| diff::rows(found))?;
-    Err(EndedBadly(format!("{} differs from rollout {reference} in {} settings", path.display(), found.len())).into())
+    let settings = if found.len() == 1 { "setting" } else { "settings" };
+    Err(EndedBadly(format!("{} differs from rollout {reference} in {} {settings}", path.display(), found.len())).into())
 }
 
 fn preview(rollout: Option<String>, spec: SpecArgs, context: &Context) -> anyhow::Result<()> {
     let preview: Preview = if spec.is_given() {
         let name = rollout.map(|name| name.parse::<RolloutName>()).transpose();
         let name = name.map_err(|error| BadInput(error.to_string()))?;
-        // What does not exist yet needs no name, but the request does.
         let written = spec.file.clone();
-        let spec = spec.build(name.or_else(|| "preview".parse().ok()))?;
+        // What does not exist yet needs no name, but the request does.
+        let nameless = name.is_none() && written.is_none();
+        let name = if nameless { "preview".parse().ok() } else { name };
+        let spec = spec.build(name)?;
         let seen = context.api()?.post(&Path::new(["rollouts", "preview"]), &spec);
-        seen.map_err(|error| file::told(written.as_deref(), error))?
+        let mut seen: Preview = seen.map_err(|error| file::told(written.as_deref(), error))?;
+        if nameless && spec.phases.len() > 1 {
+            seen.warnings.push(
+                "who is in which phase is drawn by the rollout's name: give it the one that it is to have".to_owned(),
+            );
+        }
+        seen
     } else {
         let rollout =
             rollout.ok_or_else(|| BadInput::new("name a rollout, or describe one with --release or --file"))?;

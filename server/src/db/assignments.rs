@@ -18,6 +18,7 @@ use diesel::{
     AsChangeset, ExpressionMethods, Insertable, NullableExpressionMethods as _, QueryDsl, QueryResult, Queryable,
 };
 use roaring::RoaringBitmap;
+use uuid::Uuid;
 
 use super::{
     conn::{DbConn, execute, find, load},
@@ -281,17 +282,30 @@ pub(crate) fn in_states(
     records(load(conn, query.select((assignments::all_columns, OF_RELEASE)))?)
 }
 
-/// A page of a rollout's assignments that are their devices' own, in the order of ids.
-pub(crate) fn own(conn: &mut DbConn, rollout: RolloutId, after: AssignmentId, limit: i64) -> QueryResult<Vec<Record>> {
-    let query = assignments::table
-        .inner_join(releases::table)
-        .inner_join(devices::table)
-        .filter(assignments::rollout_id.eq(Uid::from(rollout)))
-        .filter(life::own_assignment().assume_not_null())
-        .filter(assignments::id.gt(Uid::from(after)))
-        .order(assignments::id)
-        .limit(limit);
-    records(load(conn, query.select((assignments::all_columns, OF_RELEASE)))?)
+/// Assignments that are read at a time.
+const PAGE: i64 = 5000;
+
+/// Hands over a rollout's assignments that are their devices' own, page by page in the order of ids.
+pub(crate) fn each_own<E: From<diesel::result::Error>>(
+    conn: &mut DbConn,
+    rollout: RolloutId,
+    mut take: impl FnMut(Vec<Record>) -> Result<(), E>,
+) -> Result<(), E> {
+    let mut after = Uid::from(AssignmentId::from_uuid(Uuid::nil()));
+    loop {
+        let query = assignments::table
+            .inner_join(releases::table)
+            .inner_join(devices::table)
+            .filter(assignments::rollout_id.eq(Uid::from(rollout)))
+            .filter(life::own_assignment().assume_not_null())
+            .filter(assignments::id.gt(after))
+            .order(assignments::id)
+            .limit(PAGE);
+        let page = records(load(conn, query.select((assignments::all_columns, OF_RELEASE)))?)?;
+        let Some(last) = page.last() else { return Ok(()) };
+        after = last.assignment.id.into();
+        take(page)?;
+    }
 }
 
 /// How far a device is with a rollout.

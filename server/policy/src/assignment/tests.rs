@@ -109,6 +109,20 @@ fn only_passing_failures_with_a_try_left_are_tried_again() {
     assert!(Event::FailedForNow.raises_attempt() && !rolled_back.raises_attempt());
 }
 
+#[test]
+fn only_a_switch_that_nobody_granted_was_done_alone() {
+    let mut alone = Vec::new();
+    for event in Event::ALL {
+        let Event::Reported(reported) = event else { continue };
+        for state in State::ALL.into_iter().filter(|state| activated_alone(*state, reported)) {
+            alone.push(format!("{reported:?} {}", short(state)));
+        }
+    }
+    let wanted = ["Activating", "Verifying", "Succeeded", "RolledBack"]
+        .map(|reported| ["Q", "D", "S", "C", "X"].map(|state| format!("{reported} {state}")).join(", "));
+    assert_eq!(alone.join(", "), wanted.join(", "));
+}
+
 fn play(one: &mut Assignment, events: &[Event]) {
     for event in events {
         happen(one, till(1).id, *event, at("2026-11-23T12:00:00Z")).expect("a transition");

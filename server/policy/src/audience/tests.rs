@@ -1,3 +1,4 @@
+use callboard_proto::digest::Digest;
 use proptest::prelude::*;
 
 use super::*;
@@ -32,6 +33,10 @@ fn nothing(fits: bool) -> Option<Exclusion> {
     (!fits).then_some(Exclusion::AlreadyInstalled)
 }
 
+fn draw(rollout: u8) -> Draw {
+    Draw::of(&format!("rollout-{rollout}").parse().expect("a name"), Digest::of(b"release"))
+}
+
 fn count(count: usize) -> u64 {
     u64::try_from(count).expect("small")
 }
@@ -42,25 +47,25 @@ fn sizes(audience: &Audience) -> Vec<u64> {
 
 #[test]
 fn ten_percent_of_ten_devices_is_exactly_one() {
-    let audience = assign(rollout_id(1), &percents(&[10, 50, 100]), (0..10).map(candidate));
+    let audience = assign(draw(1), &percents(&[10, 50, 100]), (0..10).map(candidate));
     assert_eq!(sizes(&audience), [1, 4, 5]);
-    let other = assign(rollout_id(2), &percents(&[10, 50, 100]), (0..10).map(candidate));
+    let other = assign(draw(2), &percents(&[10, 50, 100]), (0..10).map(candidate));
     assert_ne!(audience.phases, other.phases, "another rollout has other canaries");
 }
 
 #[test]
 fn small_audiences_leave_phases_empty() {
-    assert_eq!(sizes(&assign(rollout_id(1), &percents(&[10, 50, 100]), [candidate(4)])), [1, 0, 0]);
-    assert_eq!(sizes(&assign(rollout_id(1), &percents(&[10, 50, 100]), [])), [0, 0, 0]);
+    assert_eq!(sizes(&assign(draw(1), &percents(&[10, 50, 100]), [candidate(4)])), [1, 0, 0]);
+    assert_eq!(sizes(&assign(draw(1), &percents(&[10, 50, 100]), [])), [0, 0, 0]);
 }
 
 #[test]
 fn canaries_come_first_without_making_the_first_phase_larger() {
     let marked = |n: u32| Candidate { canary: n == 7, ..candidate(n) };
-    let audience = assign(rollout_id(1), &percents(&[10, 100]), (0..10).map(marked));
+    let audience = assign(draw(1), &percents(&[10, 100]), (0..10).map(marked));
     assert_eq!(audience.phases[0].iter().collect::<Vec<_>>(), [7]);
     let marked = |n: u32| Candidate { canary: n >= 7, ..candidate(n) };
-    let audience = assign(rollout_id(1), &percents(&[10, 100]), (0..10).map(marked));
+    let audience = assign(draw(1), &percents(&[10, 100]), (0..10).map(marked));
     assert_eq!(audience.phases[0].iter().collect::<Vec<_>>(), [7, 8, 9], "more labels than percents");
 }
 
@@ -68,7 +73,7 @@ fn canaries_come_first_without_making_the_first_phase_larger() {
 fn a_selector_takes_its_devices_before_percents_count() {
     let phases = [phase(Share::Selector(Selector::all())), phase(Share::Percent(50)), phase(Share::Percent(100))];
     let taken = |n: u32| Candidate { taken_by: (n < 4).then_some(0), ..candidate(n) };
-    let audience = assign(rollout_id(1), &phases, (0..10).map(taken));
+    let audience = assign(draw(1), &phases, (0..10).map(taken));
     assert_eq!(audience.phases[0].iter().collect::<Vec<_>>(), [0, 1, 2, 3]);
     assert_eq!(sizes(&audience), [4, 3, 3]);
 }
@@ -78,13 +83,13 @@ fn the_canary_label_does_not_put_a_device_into_a_phase_whose_selector_does_not_t
     let pilot = || phase(Share::Selector(Selector::all()));
     let marked = |n: u32| Candidate { taken_by: (n == 3).then_some(0), canary: matches!(n, 3 | 9), ..candidate(n) };
     let phases = [pilot(), phase(Share::Percent(10)), phase(Share::Percent(100))];
-    let audience = assign(rollout_id(1), &phases, (0..10).map(marked));
+    let audience = assign(draw(1), &phases, (0..10).map(marked));
     assert_eq!(audience.phases[0].iter().collect::<Vec<_>>(), [3], "who does not match is not a pilot");
     assert_eq!(audience.phases[1].iter().collect::<Vec<_>>(), [9], "but leads among the others");
     // Before a phase of pilots, a canary phase has all canaries.
     let marked = |n: u32| Candidate { taken_by: (n < 4).then_some(1), ..marked(n) };
     let phases = [phase(Share::Percent(10)), pilot(), phase(Share::Percent(100))];
-    let audience = assign(rollout_id(1), &phases, (0..10).map(marked));
+    let audience = assign(draw(1), &phases, (0..10).map(marked));
     assert_eq!(audience.phases[0].iter().collect::<Vec<_>>(), [3, 9]);
     assert_eq!(audience.phases[1].iter().collect::<Vec<_>>(), [0, 1, 2]);
 }
@@ -110,12 +115,12 @@ fn who_matches_late_joins_the_last_open_phase_that_may_have_it() {
 #[test]
 fn devices_with_nothing_to_get_do_not_fill_the_canary_phase() {
     let some = |n: u32| Candidate { excluded: nothing(n.is_multiple_of(2)), canary: true, ..candidate(n) };
-    let audience = assign(rollout_id(1), &percents(&[100]), (0..10).map(some));
+    let audience = assign(draw(1), &percents(&[100]), (0..10).map(some));
     assert_eq!(audience.uncounted().iter().collect::<Vec<_>>(), [1, 3, 5, 7, 9]);
     assert_eq!((audience.why_excluded(1), audience.why_excluded(2)), (Some(Exclusion::AlreadyInstalled), None));
     assert_eq!(Exclusion::from_code(Exclusion::AlreadyInstalled.code()), Some(Exclusion::AlreadyInstalled));
     let some = |n: u32| Candidate { excluded: nothing(n.is_multiple_of(2)), ..candidate(n) };
-    let audience = assign(rollout_id(1), &percents(&[20, 100]), (0..10).map(some));
+    let audience = assign(draw(1), &percents(&[20, 100]), (0..10).map(some));
     assert_eq!(sizes(&audience), [1, 9]);
     assert!(audience.phases[0].is_disjoint(&audience.uncounted()));
 }
@@ -124,7 +129,7 @@ fn devices_with_nothing_to_get_do_not_fill_the_canary_phase() {
 fn a_site_moves_together() {
     let site = |n: u32| -> SiteId { format!("S{}", n / 5).parse().expect("a name") };
     let member = |n: u32| Candidate { unit: UnitKey::Site(site(n)), excluded: nothing(n != 3), ..candidate(n) };
-    let audience = assign(rollout_id(1), &percents(&[10, 100]), (0..50).map(member));
+    let audience = assign(draw(1), &percents(&[10, 100]), (0..50).map(member));
     assert_eq!(sizes(&audience), [5, 45]);
     let sites: std::collections::BTreeSet<u32> = audience.phases[0].iter().map(|n| n / 5).collect();
     assert_eq!(sites.len(), 1);
@@ -170,8 +175,8 @@ proptest! {
             canary: n % canary_every == 7,
             ..candidate(u32::try_from(n).expect("small"))
         }).collect();
-        let audience = assign(rollout_id(rollout), &phases, candidates.iter().cloned());
-        let reversed = assign(rollout_id(rollout), &phases, candidates.iter().rev().cloned());
+        let audience = assign(draw(rollout), &phases, candidates.iter().cloned());
+        let reversed = assign(draw(rollout), &phases, candidates.iter().rev().cloned());
         prop_assert_eq!(&audience, &reversed);
 
         let all: u64 = sizes(&audience).iter().sum();
@@ -200,7 +205,7 @@ fn late_joiners_of_a_shop_join_its_phase_and_those_of_a_new_one_the_open_phase()
     let plan = by_site(&[("a", 25), ("b", 50), ("c", 100)]);
     let fleet: Vec<Device> = (0..8).map(|n| shop(n, &format!("SHOP-{}", n / 2))).collect();
     let all = fleet.iter().map(|device| Candidate::of(&plan, &release("2.2.0", 22), device, &seen));
-    let audience = assign(rollout_id(1), &plan.phases, all);
+    let audience = assign(draw(1), &plan.phases, all);
     assert_eq!(audience.sites.len(), 4);
     let mut rollout = Rollout { sites: audience.sites.clone(), ..Rollout::draft(rollout_id(1), plan) };
     for device in &fleet {

@@ -1,10 +1,15 @@
 //! One rollout, one device: the checks in their order.
 
-use callboard_proto::{ids::Product, instruction::ActivateOn, state::AssignmentState, time::Timestamp};
+use callboard_proto::{
+    ids::{Product, RolloutId},
+    instruction::ActivateOn,
+    state::AssignmentState,
+    time::Timestamp,
+};
 
 use super::{
     CancelWhy,
-    admission::{Admitted, admitted, connects},
+    admission::{Admitted, admitted, connects, right},
     verdict::{Admission, Verdict},
 };
 use crate::{
@@ -42,9 +47,13 @@ impl<'a> Case<'a> {
     }
 }
 
-/// Products that a rollout has claimed on this device, in the order of the walk.
+/// What rollouts have claimed of this device, in the order of the walk.
 #[derive(Default)]
-pub(super) struct Claims<'a>(Vec<Claim<'a>>);
+pub(super) struct Claims<'a> {
+    products: Vec<Claim<'a>>,
+    /// The device has something ready of this one, and is to install it by itself.
+    ready: Option<RolloutId>,
+}
 
 struct Claim<'a> {
     rollout: &'a Rollout,
@@ -56,7 +65,7 @@ struct Claim<'a> {
 impl<'a> Claims<'a> {
     fn against(&self, release: &Release) -> Option<&'a Rollout> {
         let older = |a: &Release, b: &Release| (a.epoch, a.counter) < (b.epoch, b.counter);
-        let mut same = self.0.iter().filter(|claim| claim.release.product == release.product);
+        let mut same = self.products.iter().filter(|claim| claim.release.product == release.product);
         same.find(|claim| !claim.satisfied || older(release, claim.release)).map(|claim| claim.rollout)
     }
 }
@@ -85,7 +94,7 @@ pub(super) fn judge<'a>(case: &Case<'a>, rollout: &'a Rollout, claims: &mut Clai
         return if fit == Fit::AlreadyInstalled { Verdict::AlreadyInstalled } else { Verdict::LeftAudience };
     }
     if fit == Fit::AlreadyInstalled {
-        claims.0.push(Claim { rollout, release, satisfied: true });
+        claims.products.push(Claim { rollout, release, satisfied: true });
     }
     if let Some(verdict) = settled(fit, assignment) {
         return verdict;
@@ -98,8 +107,14 @@ pub(super) fn judge<'a>(case: &Case<'a>, rollout: &'a Rollout, claims: &mut Clai
     if let Some(other) = claims.against(release) {
         return superseded(other, assignment);
     }
-    claims.0.push(Claim { rollout, release, satisfied: false });
-    waits(case, rollout, &place, assignment).unwrap_or_else(|| next(case, (rollout, release), &place, assignment))
+    claims.products.push(Claim { rollout, release, satisfied: false });
+    if let Some(verdict) = waits(case, rollout, &place, assignment) {
+        return verdict;
+    }
+    match claims.ready {
+        Some(by) if rollout.plan.activate_on != ActivateOn::Now => Verdict::Behind { by },
+        _ => next(case, (rollout, release), &place, assignment, claims),
+    }
 }
 
 /// The rollout is not active any more, or the device is in the hands of its activation.
@@ -201,6 +216,7 @@ fn next(
     (rollout, release): (&Rollout, &Release),
     place: &Place,
     assignment: Option<&Assignment>,
+    claims: &mut Claims<'_>,
 ) -> Verdict {
     let Some(assignment) = assignment else {
         if !connects(case, rollout) {
@@ -213,14 +229,10 @@ fn next(
             Ok(_) => Verdict::Downloading { assignment: assignment.id },
             Err(closed) => closed,
         },
+        AssignmentState::Staged if rollout.plan.activate_on != ActivateOn::Now => {
+            by_itself(case, rollout, assignment, claims)
+        }
         AssignmentState::Staged => match admitted(case, rollout, Gate::Install) {
-            // Whoever does not have it any more fetches it again: nobody tells it to install, so it would wait for ever.
-            Ok(Admitted { grounds, .. }) if rollout.plan.activate_on != ActivateOn::Now => {
-                match case.contact.works_on == Some(assignment.id) {
-                    true => Verdict::Waits { on: rollout.plan.activate_on, grounds },
-                    false => Verdict::Downloading { assignment: assignment.id },
-                }
-            }
             Ok(Admitted { until, grounds }) => denied(case, rollout, Grant::Activation).unwrap_or_else(|| {
                 let not_after = until.map(|until| until - rollout.plan.expected_install);
                 Verdict::Activate { assignment: assignment.id, not_after, grounds }
@@ -231,6 +243,22 @@ fn next(
             Some(at) if at > case.now => Verdict::RetryLater { at, attempt: assignment.failures + 1 },
             _ => offer(case, rollout, place),
         },
+    }
+}
+
+/// A device installs by itself only what it is at. So it keeps to that until it has done it, though what is to be installed
+/// at a word may come in between: that it takes this up again after it, and before the time for it comes.
+fn by_itself(case: &Case<'_>, rollout: &Rollout, assignment: &Assignment, claims: &mut Claims<'_>) -> Verdict {
+    let may = right(case, rollout).is_some();
+    claims.ready = may.then_some(rollout.id);
+    let elsewhere = may && case.contact.works_on != Some(assignment.id);
+    match admitted(case, rollout, Gate::Install) {
+        Ok(_) if elsewhere => Verdict::Downloading { assignment: assignment.id },
+        Ok(Admitted { grounds, .. }) => Verdict::Waits { on: rollout.plan.activate_on, grounds },
+        Err(closed) if elsewhere && closed.waits_for_time() && admitted(case, rollout, Gate::Download).is_ok() => {
+            Verdict::Downloading { assignment: assignment.id }
+        }
+        Err(closed) => closed,
     }
 }
 

@@ -50,6 +50,11 @@ pub enum Verdict {
         /// Which one.
         by: RolloutId,
     },
+    /// The device is to install by itself what another one has brought, and does so one by one.
+    Behind {
+        /// Which one.
+        by: RolloutId,
+    },
     /// The device's phase is not open.
     PhaseNotOpen {
         /// Which phase.
@@ -242,6 +247,7 @@ impl Verdict {
                 | Self::NoSpace { .. }
                 | Self::Full(Full { grant: Grant::Download, .. })
                 | Self::Paced(_)
+                | Self::Behind { .. }
         )
     }
 
@@ -291,6 +297,7 @@ impl Verdict {
             Self::Regressed => "regressed",
             Self::NotBegun { .. } => "not_begun",
             Self::Superseded { .. } | Self::Drop { why: CancelWhy::Superseded { .. }, .. } => "superseded",
+            Self::Behind { .. } => "one_by_one",
             Self::PhaseNotOpen { .. } => "phase_not_open",
             Self::Paused => "rollout_paused",
             Self::Withheld(why) => why.code(),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use callboard_proto::{instruction::Reason, state::AssignmentState};
+use callboard_proto::{ids::AssignmentId, instruction::Reason, state::AssignmentState};
 
 use super::{
     CancelWhy, Considered, Decision, MAX_SPREAD, Right, SITE_RETRY, SOON, Step, admission,
@@ -56,7 +56,7 @@ pub(super) fn walk(case: &Case<'_>, mut considered: Option<&mut Vec<Considered>>
             wait = until_it_changes(case, rollout, &verdict, wait);
             // Devices are not told about rollouts that are not theirs; that they have left is written down.
             if verdict.concerns_device() || leaves(case, rollout, verdict) {
-                passive = better(passive, quiet(case, rollout, verdict));
+                passive = better(case, passive, quiet(case, rollout, verdict));
             }
         }
     }
@@ -196,13 +196,21 @@ fn active<'a>(case: &Case<'a>, rollout: &'a Rollout, verdict: Verdict) -> Option
             Some(choice) => return Some(choice),
             None => Step::GrantDownload { rollout: rollout.id, phase, admission },
         },
-        Verdict::Downloading { assignment } => Step::ContinueDownload { assignment },
+        Verdict::Downloading { assignment } if !takes_up(case, rollout, verdict) => {
+            Step::ContinueDownload { assignment }
+        }
         Verdict::Activate { assignment, not_after, .. } => Step::GrantActivation { assignment, not_after },
         Verdict::Drop { assignment, why } => Step::Cancel { assignment, why },
         Verdict::TriedAgain { assignment } => Step::TryAgain { assignment },
         _ => return None,
     };
     Some(Choice { step, cause: Cause::Rollout(rollout, verdict) })
+}
+
+/// Whether the device is to take up again what it has ready, when there is nothing else to do.
+fn takes_up(case: &Case<'_>, rollout: &Rollout, verdict: Verdict) -> bool {
+    let staged = |one: &Assignment| one.state == AssignmentState::Staged;
+    matches!(verdict, Verdict::Downloading { .. }) && case.device.assignment(rollout.id).is_some_and(staged)
 }
 
 /// What the device has of the same product from a rollout that comes later: that goes first.
@@ -224,6 +232,7 @@ fn quiet<'a>(case: &Case<'a>, rollout: &'a Rollout, verdict: Verdict) -> Choice<
         (Verdict::AlreadyInstalled, None) => exclusion(device, rollout, Exclusion::AlreadyInstalled),
         (Verdict::DoesNotFit(misfit), None) => exclusion(device, rollout, Exclusion::DoesNotFit(misfit)),
         (Verdict::LeftAudience, None) => exclusion(device, rollout, Exclusion::LeftAudience),
+        (Verdict::Downloading { assignment }, _) => Some(Step::ContinueDownload { assignment }),
         (_, Some(assignment)) => defer(assignment, verdict).or_else(|| {
             let kept = Step::Hold { assignment: Some(assignment.id) };
             assignment.is_on_device().then_some(kept)
@@ -247,10 +256,15 @@ fn exclusion(device: &Device, rollout: &Rollout, why: Exclusion) -> Option<Step>
     Some(Step::Exclude { rollout: rollout.id, phase: member.phase, why })
 }
 
-/// Of two choices that do not touch the device: bookkeeping first, then the one that says more, then the earlier.
-fn better<'a>(old: Option<Choice<'a>>, new: Choice<'a>) -> Option<Choice<'a>> {
+/// Of two choices that give the device nothing new: bookkeeping first, then what it is to take up again, then to keep what
+/// it is at, for what it may do with that by itself is taken back by any other answer; then the one that says more, then
+/// the earlier.
+fn better<'a>(case: &Case<'a>, old: Option<Choice<'a>>, new: Choice<'a>) -> Option<Choice<'a>> {
+    let at_it = |assignment: Option<AssignmentId>| assignment.is_some() && assignment == case.contact.works_on;
     let weight = |choice: &Choice<'_>| match (&choice.step, &choice.cause) {
-        (Step::Exclude { .. } | Step::Defer { .. }, _) => 7,
+        (Step::Exclude { .. } | Step::Defer { .. }, _) => 9,
+        (Step::ContinueDownload { .. }, _) => 8,
+        (Step::Hold { assignment }, _) if at_it(*assignment) => 7,
         (Step::Hold { .. }, _) => 6,
         (_, Cause::Rollout(_, verdict)) => verdict.weight(),
         (_, Cause::Other(..)) => 0,
@@ -289,9 +303,9 @@ fn until(case: &Case<'_>, rollout: &Rollout, span: Span) -> Duration {
 
 fn in_words(case: &Case<'_>, rollout: &Rollout, verdict: &Verdict) -> Reason {
     let other = match *verdict {
-        Verdict::Superseded { by } | Verdict::Drop { why: CancelWhy::Superseded { by }, .. } => {
-            case.catalog.rollout(by)
-        }
+        Verdict::Superseded { by }
+        | Verdict::Behind { by }
+        | Verdict::Drop { why: CancelWhy::Superseded { by }, .. } => case.catalog.rollout(by),
         _ => None,
     };
     let release = case.catalog.releases.get(&rollout.plan.release);

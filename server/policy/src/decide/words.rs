@@ -20,7 +20,7 @@ pub(super) struct Subject<'a> {
     pub(super) release: Option<&'a Release>,
     pub(super) device: &'a Device,
     pub(super) contact: &'a Contact,
-    /// The rollout that supersedes, where one does.
+    /// The rollout that comes first, where one does.
     pub(super) other: Option<&'a Rollout>,
     pub(super) freezes: &'a [Freeze],
 }
@@ -67,6 +67,7 @@ fn settled(verdict: &Verdict, subject: &Subject<'_>) -> String {
         Verdict::Offer { phase, grounds, .. } => {
             format!("download {release}{}{grounds}", in_phase(subject.rollout, phase))
         }
+        Verdict::Downloading { .. } if is_staged(subject) => format!("{release} is to be taken up again"),
         Verdict::Downloading { .. } => format!("{release} is being downloaded"),
         Verdict::Activate { grounds, .. } => format!("install {release}{grounds}"),
         Verdict::Waits { grounds, .. } => format!("{release} is ready{grounds}"),
@@ -79,6 +80,10 @@ fn settled(verdict: &Verdict, subject: &Subject<'_>) -> String {
         },
         _ => verdict.code().to_owned(),
     }
+}
+
+fn is_staged(subject: &Subject<'_>) -> bool {
+    subject.device.assignment(subject.rollout.id).is_some_and(|one| one.state == AssignmentState::Staged)
 }
 
 /// What somebody, or a halt rule, said when it was called off.
@@ -95,6 +100,10 @@ fn waiting(verdict: &Verdict, subject: &Subject<'_>) -> Option<String> {
     Some(match *verdict {
         Verdict::NotBegun { at } => format!("it begins at {at}"),
         Verdict::Superseded { .. } => superseded(subject),
+        Verdict::Behind { .. } => match subject.other {
+            Some(other) => format!("the device installs what rollout {} has brought first, by itself", other.plan.name),
+            None => "the device installs something else first, by itself".to_owned(),
+        },
         Verdict::PhaseNotOpen { phase } => format!(
             "it waits for phase {}, and phase {} is the last one open",
             phase_name(rollout, phase),

@@ -2,7 +2,7 @@
 
 use callboard_proto::{state::AssignmentState, time::Timestamp};
 
-use super::{Ledger, Unit};
+use super::{Ledger, News, Unit};
 use crate::{
     assignment::{Event, IllegalTransition, is_failure},
     audience::Exclusion,
@@ -16,6 +16,7 @@ impl Ledger {
     /// # Errors
     /// Never: what is under way may always be left.
     pub fn enrol(&mut self, now: Timestamp, unit: &mut Unit) -> Result<(), IllegalTransition> {
+        self.go_back_anew(now, unit);
         self.leave(now, unit)?;
         unit.begin_anew(now);
         for standing in self.standings.values_mut() {
@@ -41,10 +42,37 @@ impl Ledger {
         Ok(())
     }
 
+    /// What the device had under way of a rollout that takes a release back begins anew with it: it may still run what is
+    /// to go.
+    fn go_back_anew(&mut self, now: Timestamp, unit: &mut Unit) {
+        let goes_back = |one: &&Assignment| {
+            let linked = self.standings.values().any(|standing| standing.undone_by == Some(one.rollout));
+            let active = self.catalog.rollout(one.rollout).is_some_and(|rollout| rollout.state.is_active());
+            linked && active && is_unsettled(one)
+        };
+        let found: Vec<_> = unit.device.assignments.iter().filter(goes_back).map(|one| (one.id, one.rollout)).collect();
+        for (id, rollout) in found {
+            let Some((one, row)) = unit.remove(id) else { continue };
+            if let Some(standing) = self.standings.get_mut(&rollout) {
+                standing.streak.forget(id);
+                if let Some(counts) = standing.counts.get_mut(one.phase) {
+                    counts.recount(Some(&one), None);
+                }
+                let left = standing.places.leave(&one, &row);
+                self.news.extend(left.map(|grant| News::Left(rollout, grant, row.granted_site)));
+            }
+            self.advance(now, rollout);
+        }
+    }
+
     fn leave(&mut self, now: Timestamp, unit: &mut Unit) -> Result<(), IllegalTransition> {
-        let unsettled = |one: &&Assignment| !one.state.is_final() || is_failure(one.state);
-        let unsettled: Vec<_> =
-            unit.device.assignments.iter().filter(unsettled).map(|one| (one.id, one.rollout, one.state)).collect();
+        let unsettled: Vec<_> = unit
+            .device
+            .assignments
+            .iter()
+            .filter(|one| is_unsettled(one))
+            .map(|one| (one.id, one.rollout, one.state))
+            .collect();
         for (id, rollout, state) in unsettled {
             // What became of a rollout that is over stays as it was.
             let over = self.rollout(rollout).is_none_or(|rollout| !rollout.state.is_active());
@@ -57,4 +85,8 @@ impl Ledger {
         }
         Ok(())
     }
+}
+
+fn is_unsettled(one: &Assignment) -> bool {
+    !one.state.is_final() || is_failure(one.state)
 }

@@ -55,7 +55,7 @@ impl Ledger {
             self.resting.push(rollout);
             return Err(why);
         }
-        let audience = audience::assign(id, &rollout.plan.phases, candidates);
+        let audience = audience::assign(rollout.plan.draw(), &rollout.plan.phases, candidates);
         let uncounted = audience.uncounted();
         let size = |members: &roaring::RoaringBitmap| members.len() - members.intersection_len(&uncounted);
         let counts =

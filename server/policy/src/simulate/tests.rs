@@ -10,8 +10,9 @@ use crate::{
     fixture::{at, phase, release, rollout_id, spec, till},
     gate::PhaseCounts,
     guard::{Cap, Caps, Pace},
+    preview::preview,
     rhythm::{BYTES, Rhythm},
-    rollout::{Approval, HaltKind, HaltSpec, PhaseSpec, PolicyKind, RolloutState, Spec, WindowSpec},
+    rollout::{Approval, HaltKind, HaltSpec, PhaseSpec, PolicyKind, Rollout, RolloutState, Spec, WindowSpec},
     trading::{HoursSpec, TradingHours},
     window::{Gates, Mode},
 };
@@ -74,6 +75,20 @@ fn run(spec: &Spec, fleet: Vec<Unit>, assume: &Assumptions) -> Timeline {
     engine(spec, fleet, assume).run(&|| false).expect("a course")
 }
 
+#[test]
+fn a_file_its_simulation_and_its_start_name_the_same_devices() {
+    let (spec, fleet, release) = (progressive(), tills(40), release("2.2.0", 22));
+    let plan = spec.plan().expect("a plan");
+    let seen: Vec<_> = fleet.iter().map(|unit| (&unit.device, unit.seen(at(START), POLL, 10 * POLL))).collect();
+    let named = preview(at(START), rollout_id(1), &plan, &release, &seen, &Catalog::default()).audience;
+    let mut server = Ledger::new(Catalog::new(1, Vec::new(), [release]), POLL);
+    server.add(Rollout::draft(rollout_id(2), plan));
+    server.start(at(START), rollout_id(2), &fleet).expect("started");
+    assert_eq!(*server.rollout(rollout_id(2)).expect("it runs").members, named);
+    let played = engine(&spec, fleet, &Assumptions { seed: 3, ..assumptions() }).ledger;
+    assert_eq!(*played.rollout(rollout_id(9)).expect("it runs").members, named);
+}
+
 fn say(timeline: &Timeline) -> String {
     let mut text = String::new();
     for mark in &timeline.marks {
@@ -89,12 +104,12 @@ fn phases_open_one_after_the_other_and_the_rollout_completes() {
     let timeline = run(&progressive(), tills(40), &assumptions());
     insta::assert_snapshot!(say(&timeline), @"
     2026-11-23T12:00:00Z Started: it was started
-    2026-11-23T12:18:46.019Z GateMet(0): phase half opens when the soak has run 1 h more (until 2026-11-23T13:18:46.019Z) (phase canary: 4 of 4 completed devices succeeded)
-    2026-11-23T13:18:46.019Z PhaseOpened(1): phase canary: 4 of 4 completed devices succeeded
-    2026-11-23T13:38:19.844Z GateMet(1): phase all opens when somebody approves phase half (phase half: 13 of 13 completed devices succeeded)
-    2026-11-23T13:38:19.844Z Approved(1): it waits for approval; a person is assumed to approve at once
-    2026-11-23T13:38:19.844Z PhaseOpened(2): phase half: 13 of 13 completed devices succeeded
-    2026-11-23T14:00:32.018Z Completed: 40 of 40 devices are done
+    2026-11-23T12:20:57.921Z GateMet(0): phase half opens when the soak has run 1 h more (until 2026-11-23T13:20:57.921Z) (phase canary: 4 of 4 completed devices succeeded)
+    2026-11-23T13:20:57.921Z PhaseOpened(1): phase canary: 4 of 4 completed devices succeeded
+    2026-11-23T13:40:05.889Z GateMet(1): phase all opens when somebody approves phase half (phase half: 13 of 13 completed devices succeeded)
+    2026-11-23T13:40:05.889Z Approved(1): it waits for approval; a person is assumed to approve at once
+    2026-11-23T13:40:05.889Z PhaseOpened(2): phase half: 13 of 13 completed devices succeeded
+    2026-11-23T14:04:38.104Z Completed: 40 of 40 devices are done
     40 succeeded; completed
     ");
     assert_eq!(timeline, run(&progressive(), tills(40), &assumptions()), "the same seed");
@@ -108,8 +123,10 @@ fn failures_pause_it() {
         run(&progressive(), tills(40), &Assumptions { failures: Chance::from_millionths(400_000), ..assumptions() });
     insta::assert_snapshot!(say(&timeline), @"
     2026-11-23T12:00:00Z Started: it was started
-    2026-11-23T12:14:39.312Z Paused: phase canary: 1 of 4 failed, so 95 % success cannot be reached any more
-    2 succeeded; paused
+    2026-11-23T12:20:57.921Z GateMet(0): phase half opens when the soak has run 1 h more (until 2026-11-23T13:20:57.921Z) (phase canary: 4 of 4 completed devices succeeded)
+    2026-11-23T13:20:57.921Z PhaseOpened(1): phase canary: 4 of 4 completed devices succeeded
+    2026-11-23T13:34:39.312Z Paused: phase half: 1 of 16 failed, so 95 % success cannot be reached any more
+    10 succeeded; paused
     ");
 }
 
@@ -118,7 +135,7 @@ fn it_does_not_go_on_for_ever() {
     let assume = Assumptions { most_played: 50, ..assumptions() };
     let error = engine(&progressive(), tills(40), &assume).run(&|| false).expect_err("too much");
     let said =
-        "51 check-ins were played and it is only 2026-11-23T13:21:30.617Z; look less far ahead, or at fewer devices";
+        "51 check-ins were played and it is only 2026-11-23T13:21:57.165Z; look less far ahead, or at fewer devices";
     assert_eq!(error.to_string(), said);
 }
 

@@ -218,7 +218,7 @@ fn wait_for(
     let (plan, device) = (&rollout.plan, &actor.unit.device);
     match verdict {
         Verdict::PhaseNotOpen { phase } => found.waits.push(Wait::Phase(rollout.id, *phase)),
-        Verdict::Superseded { by } => {
+        Verdict::Superseded { by } | Verdict::Behind { by } => {
             found.waits.push(Wait::End(*by));
             found.until(catalog.rollout(*by).and_then(|by| by.plan.ends_at).filter(|end| *end > now));
         }

@@ -27,6 +27,8 @@ use super::{
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
 const MOMENT: Duration = Duration::from_millis(1);
+/// Something else may come in between, and then it is fetched again what was there; but not for ever.
+const PATIENCE: u32 = 25;
 
 /// A fleet, its server, and somebody who watches.
 pub(crate) struct World<S> {
@@ -76,6 +78,8 @@ struct Actor {
     task: Option<Task>,
     outbox: Vec<Report>,
     said: BTreeMap<(AssignmentId, u32), u32>,
+    /// How often it began to fetch what.
+    began: BTreeMap<(AssignmentId, u32), u32>,
     /// Nothing is heard of it until then.
     silent: Option<Timestamp>,
     held: bool,
@@ -126,6 +130,7 @@ impl Actor {
             task: None,
             outbox: Vec::new(),
             said: BTreeMap::new(),
+            began: BTreeMap::new(),
             silent: None,
             held: false,
             right: None,
@@ -442,6 +447,11 @@ impl<S: Server> World<S> {
         let of = told.assignment.zip(told.attempt);
         actor.right = of.zip(told.right).map(|(of, (from, to, on))| Right { of, from, to, on, site });
         actor.seen = Some(self.now);
+        if std::env::var("WATCH").is_ok_and(|name| name == self.setup.devices[device].name) {
+            let rows: Vec<_> =
+                self.server.rows_of(device).into_iter().map(|row| (row.rollout, row.phase, row.whole)).collect();
+            eprintln!("{}: boot {}, {:?}; {told:?}; {rows:?}", self.now, says.boot, says.works_on);
+        }
         self.obey(device, &told);
         self.deliver(device);
         let task = self.actors[device].task.filter(|task| task.done_at > self.now);
@@ -474,6 +484,10 @@ impl<S: Server> World<S> {
                 let line = self.setup.sites[self.setup.devices[device].site].line;
                 let bytes = self.setup.releases.iter().find(|one| one.digest == release).map(|one| one.bytes);
                 let left = line.and(bytes).filter(|_| !self.calm);
+                let began = actor.began.entry((id, attempt)).or_default();
+                *began += 1;
+                let (seed, name) = (self.setup.seed, &self.setup.devices[device].name);
+                assert!(*began <= PATIENCE, "seed {seed}, {name}: fetches {release} again and again: {told:?}");
                 let takes = MINUTE * (1 + self.dice.roll(40) as u32);
                 let done_at = if left.is_some() { SOME_TIME } else { now + takes };
                 actor.task = Some(Task { id, attempt, release, stage: AssignmentState::Downloading, done_at, left });

@@ -112,9 +112,12 @@ impl Oracle {
         self.setup.rollouts[rollout].region.is_none_or(|region| region == self.setup.shop(device).region)
     }
 
-    /// Whether a device is, or would be by asking now, in the audience.
-    fn is_member(&self, device: usize, rollout: usize) -> bool {
-        self.members[rollout][device] || (!self.setup.rollouts[rollout].frozen && self.matches(device, rollout))
+    /// Whether a device is, or would be by asking now, in the audience. A live one is left by whoever was given nothing
+    /// while it was for him; `rows` are what he was given.
+    fn is_member(&self, device: usize, rollout: usize, rows: &[Row]) -> bool {
+        let live = !self.setup.rollouts[rollout].frozen;
+        let stays = !live || rows.iter().any(|row| row.rollout == rollout);
+        (self.members[rollout][device] && stays) || (live && self.matches(device, rollout))
     }
 
     pub(crate) fn passed(&mut self, now: Timestamp, server: &mut impl Server) {
@@ -187,13 +190,19 @@ impl Oracle {
         };
         let (downloads, installs) = (granted(&[State::Downloading]), granted(&[State::Activating]));
         assert!(downloads.len() + installs.len() <= 1, "{}: {told:?} grants twice", self.name(device));
+        if let Some((row, right)) = after.iter().find(|row| Some(row.whole.id) == told.assignment).zip(told.right) {
+            let what = format!("seed {}, {} at {now} may install by itself: {right:?}", setup.seed, self.name(device));
+            let stand = &stands[row.rollout];
+            assert!(stand.state == RolloutState::Running && row.phase <= stand.open_phase, "{what}: {stand:?}");
+            assert!(!self.held[device] && matches!(row.state, State::Downloading | State::Staged), "{what}: {row:?}");
+        }
         for row in downloads.iter().chain(&installs) {
             let roll = &setup.rollouts[row.rollout];
             let what = format!("seed {}, {}, {} at {now}: {told:?}", setup.seed, self.name(device), roll.name);
             assert_eq!(stands[row.rollout].state, RolloutState::Running, "{what}: it does not run");
             assert!(row.phase <= stands[row.rollout].open_phase, "{what}: phase {} is not open", row.phase);
             assert!(!self.held[device], "{what}: it is held");
-            self.check_audience(device, row.rollout, &what);
+            self.check_audience(device, row.rollout, &before, &what);
             self.members[row.rollout][device] = true;
             self.check_order(device, row.rollout, (&before, &stands), &what);
             assert!(!frozen(setup, setup.shop(device), now), "{what}: a freeze is in force");
@@ -227,10 +236,10 @@ impl Oracle {
         }
     }
 
-    fn check_audience(&self, device: usize, rollout: usize, what: &str) {
+    fn check_audience(&self, device: usize, rollout: usize, before: &[Row], what: &str) {
         let roll = &self.setup.rollouts[rollout];
         let (unit, release) = (&self.setup.devices[device], &self.setup.releases[roll.release]);
-        assert!(self.is_member(device, rollout), "{what}: it is not for {}", self.setup.shop(device).region);
+        assert!(self.is_member(device, rollout, before), "{what}: it is not for {}", self.setup.shop(device).region);
         assert!(release.hw == "*" || unit.hw.starts_with("verifone-"), "{what}: it does not run on {}", unit.hw);
         let installed = self.installed[device].iter().find(|one| one.product.as_str() == release.product);
         assert!(installed.is_none_or(|one| one.counter <= release.counter), "{what}: {installed:?} is newer");
@@ -249,7 +258,7 @@ impl Oracle {
             let mut rows = before.iter().filter(|row| row.rollout == other);
             let through = rows.any(|row| row.state.is_final() && row.state != State::TimedOut);
             let under_way = matches!(stands[other].state, RolloutState::Running | RolloutState::Paused);
-            let first = under_way && fits && newer && !through && self.is_member(device, other);
+            let first = under_way && fits && newer && !through && self.is_member(device, other, before);
             assert!(
                 !first || release.product != brings(granted).product,
                 "{what}: {} comes first",

@@ -157,7 +157,8 @@ pub(crate) enum Offers {
 #[derive(Clone, Debug)]
 pub(crate) struct Roll {
     pub(crate) id: RolloutId,
-    pub(crate) name: &'static str,
+    /// Who comes first is drawn by it, so the seed is in it.
+    pub(crate) name: String,
     pub(crate) release: usize,
     /// For sites of this region, or for all.
     pub(crate) region: Option<&'static str>,
@@ -314,7 +315,7 @@ fn roll(name: &'static str, n: usize, seed: u64, dice: &mut Dice) -> Roll {
     }
     Roll {
         id: id(&format!("{name} {seed}")),
-        name,
+        name: format!("{name}-{seed}"),
         release: n,
         region: dice.one_of(&[None, None, Some("east")]),
         frozen: dice.percent(70),

@@ -13,7 +13,7 @@ use callboard_policy::{
 use callboard_proto::{
     admin::{ComesFirst, Incompatible, Preview, PreviewConflict, PreviewPhase, PreviewZone, RolloutSpec},
     digest::Digest,
-    ids::{AssignmentId, DeviceId, DeviceName, RolloutId},
+    ids::{DeviceId, DeviceName, RolloutId},
     time::Timestamp,
 };
 use uuid::Uuid;
@@ -25,17 +25,14 @@ use super::{
     targets::{self, Checked},
 };
 use crate::{
-    app::{Actor, App, Result, devices::each, releases},
+    app::{Actor, App, Error, Result, devices::each, releases},
     db::{self, DbConn, selector::Whom},
 };
 
 /// Device names and reasons shown at most; the counts are exact.
 const SHOWN: usize = 1000;
-/// Assignments that are read at a time.
-const STEP: i64 = 5000;
 
-/// Of a rollout that does not exist yet. Phases of percents are drawn anew when it is made: the counts stand, the
-/// devices may be others.
+/// Of a rollout that does not exist yet. Its phases are drawn by its name and its release, so they are those of its start.
 pub(crate) async fn of_spec(app: &App, actor: Actor, wanted: RolloutSpec) -> Result<Preview> {
     let wanted = RolloutSpec { selector: actor.confine(wanted.selector)?, ..wanted };
     preview(app, move |conn| {
@@ -147,18 +144,15 @@ fn attach_assignments<'a>(
     let places: HashMap<DeviceId, usize> =
         fleet.iter().enumerate().map(|(place, (device, _))| (device.id, place)).collect();
     for (other, _) in rivals {
-        let mut after = AssignmentId::from_uuid(Uuid::nil());
-        loop {
-            let page = db::assignments::own(conn, other.id, after, STEP)?;
-            let Some(last) = page.last() else { break };
-            after = last.assignment.id;
+        db::assignments::each_own(conn, other.id, |page| {
             for record in page {
                 let place = places.get(&record.device).and_then(|place| fleet.get_mut(*place));
                 if let Some((device, _)) = place {
                     device.assignments.push(record.assignment);
                 }
             }
-        }
+            Ok::<_, Error>(())
+        })?;
     }
     Ok(())
 }

@@ -14,10 +14,9 @@ use callboard_proto::{
         Simulation,
     },
     digest::Digest,
-    ids::{AssignmentId, DeviceId, RolloutId},
+    ids::{DeviceId, RolloutId},
     problem::Code,
 };
-use uuid::Uuid;
 
 use super::{
     all_counts, check_times,
@@ -44,8 +43,6 @@ use crate::{
 const MAX_DEVICES: usize = 250_000;
 /// Check-ins that are played at most: less than a minute.
 const MAX_PLAYED: u64 = 5_000_000;
-/// Rows that are read at a time.
-const STEP: i64 = 5000;
 
 /// Everything that a simulation begins with.
 struct Setting {
@@ -139,7 +136,7 @@ fn read(
         ledger.set_standing(record.id, all_counts(&record), times);
     }
     let fleet = fleet(conn, &ledger, release.digest, context, place)?;
-    // The seed stands for the id that a real rollout would get, and so decides who is a canary.
+    // The seed stands for the id that a real rollout would get. Who is a canary does not depend on it.
     let seed = Digest::of(&assume.seed.to_be_bytes());
     let id = seed.as_bytes().get(..16).and_then(RolloutId::from_slice);
     let id = id.ok_or_else(|| Error::Unexpected("a digest is too short for an id".to_owned()))?;
@@ -185,17 +182,14 @@ fn attach_assignments(
     fleet: &mut HashMap<DeviceId, Unit>,
     place: &Place,
 ) -> Result<()> {
-    let mut after = AssignmentId::from_uuid(Uuid::nil());
-    loop {
-        let page = db::assignments::own(conn, rollout, after, STEP)?;
-        let Some(last) = page.last() else { return Ok(()) };
+    db::assignments::each_own(conn, rollout, |page| {
         asked(place)?;
-        after = last.assignment.id;
         for record in page {
             let Some(unit) = fleet.get_mut(&record.device) else { continue };
             unit.put(record.assignment, Row { seq: record.seq, granted_site: record.granted_site });
         }
-    }
+        Ok(())
+    })
 }
 
 fn show(timeline: Timeline, release: Digest, assume: Assume, names: Vec<String>) -> Simulation {

@@ -113,7 +113,7 @@ fn look(conn: &mut DbConn, root: &PublishedRoot, record: Record, context: &Conte
     let plan = checked.plan;
     audience::check_somebody(&plan, &candidates).map_err(Error::invalid)?;
     let away = candidates.iter().filter(|one| one.away).map(|one| one.number).collect();
-    let audience = audience::assign(record.id, &plan.phases, candidates);
+    let audience = audience::assign(plan.draw(), &plan.phases, candidates);
     let doubts = audience::doubts(&plan.phases, &audience, &away);
     let members = Stored::of(&audience)?;
     let (id, release, sites) = (record.id, record.release, audience.sites);

@@ -98,6 +98,7 @@ enum PolicyName {
     /// Phase by phase
     Progressive,
     /// At the first check-in of a connection
+    #[value(alias = "on_connect")]
     OnConnect,
 }
 

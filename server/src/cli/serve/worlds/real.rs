@@ -267,7 +267,7 @@ impl Server for Real {
             serial: None,
         };
         let done = self.runtime.block_on(app.db.write(move |conn| {
-            assignments::leave(conn, id, now)?;
+            assignments::begin_anew(conn, id, now)?;
             Ok::<_, app::Error>(db::devices::set_credential(conn, id, &credential, now)?)
         }));
         done.unwrap();
