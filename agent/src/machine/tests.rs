@@ -171,8 +171,8 @@ fn a_healthy_update_passes_every_state_and_reports_each_step_once() {
 
 #[test]
 fn the_switch_needs_the_grant_and_waits_for_nobody_to_hear_that_it_begins() {
-    let pre = until_trial()[..5].iter().fold(State::Idle, |state, event| step(&state, event.clone()).0);
-    let (_, effects) = step(&pre, Event::Inspected { previous: Previous::Nothing });
+    let pre = until_trial()[..6].iter().fold(State::Idle, |state, event| step(&state, event.clone()).0);
+    let (_, effects) = step(&pre, until_trial()[6].clone());
     let says = |effect: &Effect| matches!(effect, Effect::Report { event: report::Event::Activating, .. });
     assert!(says(&effects[0]) && effects[1..] == [Effect::Work(Work::Flip)], "{effects:?}");
 }
