@@ -2,7 +2,7 @@
 
 use std::{
     cell::{Cell, RefCell},
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     rc::Rc,
     sync::Arc,
     time::Duration,
@@ -24,7 +24,7 @@ use crate::{
     fs::Fs,
     hooks::Outside,
     identity::Identity,
-    install,
+    install::{self, command::Installers},
     journal::{Journal, Record},
     layout::{ProductDir, StateDir},
     machine::State,
@@ -62,6 +62,10 @@ pub(crate) struct Agent {
     pub(crate) outbox: RefCell<Outbox>,
     pub(crate) products: RefCell<BTreeMap<Product, ProductSlots>>,
     pub(crate) notifier: Notifier,
+    /// The products' installer programs.
+    pub(crate) installers: Rc<dyn Installers>,
+    /// Products of which another release runs than the one that was installed last.
+    pub(crate) astray: RefCell<BTreeSet<Product>>,
     /// Counted since enrolment; the journal is behind by less than half.
     pub(crate) attacks: RefCell<BTreeMap<String, u64>>,
     /// Orders that may still be begun.
@@ -155,10 +159,20 @@ impl Agent {
     }
 
     /// The settings of a product and where it lies. Orders are only accepted for configured products, so `None` means
-    /// that the configuration was changed while one was carried out.
+    /// that the configuration was changed while one was carried out. Of a product with an installer program, nothing but
+    /// backups lies there.
     pub(crate) fn product(&self, product: &Product) -> Option<(&ProductSettings, ProductDir)> {
         let settings = self.settings.products.get(product)?;
-        Some((settings, ProductDir::new(&settings.directory)))
+        Some((settings, self.place_of(product, settings)))
+    }
+
+    /// Where all products lie.
+    pub(crate) fn product_dirs(&self) -> Vec<ProductDir> {
+        self.settings.products.iter().map(|(product, settings)| self.place_of(product, settings)).collect()
+    }
+
+    fn place_of(&self, product: &Product, settings: &ProductSettings) -> ProductDir {
+        settings.directory().map_or_else(|| self.state_dir.by_program(product), ProductDir::new)
     }
 
     /// What is remembered of a product.
@@ -221,9 +235,8 @@ impl Agent {
     pub(crate) fn installed(&self) -> Vec<Installed> {
         let installed = self.settings.products.iter().filter_map(|(product, settings)| {
             let record = self.product_record(product);
-            let there =
-                record.installed.is_some() || install::has_current(&*self.fs, &ProductDir::new(&settings.directory));
-            record.wire(product, settings).filter(|_| there)
+            let there = record.installed.is_some() || install::has_factory(&*self.fs, settings);
+            record.wire(product, settings).filter(|_| there && !self.astray.borrow().contains(product))
         });
         installed.collect()
     }
@@ -246,7 +259,7 @@ impl Agent {
 
     /// The least free of the places where releases are staged.
     fn free_bytes(&self) -> Option<u64> {
-        let products = self.settings.products.values().map(|product| product.directory.as_path());
+        let products = self.settings.products.values().filter_map(ProductSettings::directory);
         let places = products.chain([self.state_dir.path()]);
         places.filter_map(|place| self.fs.space(place).ok()).map(|space| space.free).min()
     }

@@ -18,7 +18,7 @@ use serde::Deserialize;
 use crate::image;
 pub(crate) use hooks::HookSettings;
 pub(crate) use network::{Network, Proxy, Way};
-pub(crate) use product::ProductSettings;
+pub(crate) use product::{InstalledBy, InstallerProgram, ProductSettings};
 
 mod hooks;
 mod network;
@@ -241,7 +241,9 @@ fn products(fragments: BTreeMap<Product, product::Fragment>) -> Result<BTreeMap<
     let mut products = BTreeMap::new();
     for (name, fragment) in fragments {
         let settings = fragment.validate(&name)?;
-        if !directories.insert(settings.directory.clone()) {
+        if let Some(directory) = settings.directory()
+            && !directories.insert(directory.to_owned())
+        {
             return Err(format!("products.{name}.directory is used by another product too"));
         }
         products.insert(name, settings);
@@ -293,6 +295,12 @@ mod tests {
         check("hw = 5", "line 1: invalid type");
         check("[products.'../x']\ndirectory = '/opt/x'", "is not a product name");
         check("[products.a]\n", "products.a.directory is missing");
+        check("[products.a]\ninstaller='bin/rauc'", "products.a.installer is \"bin/rauc\", wanted is an absolute path");
+        check("[products.a]\ninstaller='/i'\ndirectory='/o'", "products.a.directory and products.a.installer are both");
+        check("[products.a]\ndirectory='/o'\ninstaller_timeout_s=5", "installer_timeout_s is there without");
+        check("[products.a]\ninstaller='/i'\ninstaller_timeout_s=0", "installer_timeout_s is 0, allowed is 1 to 86400");
+        check("[products.a]\ninstaller='/i'\nhealth=['bin/x']", "wanted is a program's absolute path");
+        check("[products.a]\ninstaller='/i'\n[products.b]\ninstaller='/i'\nhealth=['/x']", "accepted");
         check("[products.a]\ndirectory='/o'\n[products.b]\ndirectory='/o'", "used by another product");
         check("[products.a]\ndirectory='/o'\nservice='a b'", "products.a.service");
         check("[products.a]\ndirectory='/o'\nhealth=[]", "products.a.health is empty");
@@ -327,7 +335,9 @@ mod tests {
         assert_eq!(found(&table["polling"]), keys("[polling]"));
         assert_eq!(found(&table["network"]), keys("[network]"));
         assert_eq!(found(&table["hooks"]), keys("[hooks]"));
-        assert_eq!(found(&table["products"]["pos-app"]), keys("[products.a]"));
+        let products =
+            ["pos-app", "os"].iter().flat_map(|name| found(&table["products"][name])).collect::<BTreeSet<_>>();
+        assert_eq!(products, keys("[products.a]"));
         let shown = Settings::parse(&text).expect("every line is a setting");
         let default = Settings::parse("[products.pos-app]\ndirectory = '/opt/pos-app'").expect("valid");
         assert_eq!(
@@ -347,7 +357,12 @@ mod tests {
             floor: Floor::default(),
             ..product.clone()
         };
-        let product = |settings: &Settings| settings.products.values().map(examples).collect::<Vec<_>>();
-        assert_eq!(product(&shown), product(&default));
+        let product = |settings: &Settings, name: &str| {
+            let name = name.parse().expect("a name");
+            settings.products.get(&name).map(examples)
+        };
+        assert_eq!(product(&shown, "pos-app"), product(&default, "pos-app"));
+        let default = Settings::parse("[products.os]\ninstaller = '/usr/local/lib/callboard/rauc'").expect("valid");
+        assert_eq!(product(&shown, "os"), product(&default, "os"));
     }
 }

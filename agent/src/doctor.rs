@@ -18,9 +18,10 @@ use serde::Serialize;
 use crate::{
     client::{Client, ClientError, Credentials, Dates, Endpoint, Seen, belong_together, look},
     clock::{Clock, system},
-    config::{Settings, Way},
+    config::{InstalledBy, Settings, Way},
     fs::{Disk, Fs},
     identity::{self, Identity, IdentityError},
+    install::command,
     layout::StateDir,
     servers::{self, Place},
 };
@@ -140,12 +141,23 @@ fn products(settings: &Settings, findings: &mut Vec<Finding>) {
         findings.push(Finding::note("products", "there is none, so nothing can be updated", remedy));
     }
     for (name, product) in &settings.products {
-        let dir = product.directory.display();
-        findings.push(if product.directory.is_dir() {
-            Finding::good("products", format!("{name}: {dir} is there"))
-        } else {
-            let remedy = format!("make the directory, or correct products.{name}.directory");
-            Finding::blocks("products", format!("{name}: {dir} is not there"), remedy)
+        findings.push(match &product.installed_by {
+            InstalledBy::Agent(dir) if dir.is_dir() => {
+                Finding::good("products", format!("{name}: {} is there", dir.display()))
+            }
+            InstalledBy::Agent(dir) => {
+                let remedy = format!("make the directory, or correct products.{name}.directory");
+                Finding::blocks("products", format!("{name}: {} is not there", dir.display()), remedy)
+            }
+            InstalledBy::Program(program) => match command::usable(&program.path) {
+                Ok(_) => Finding::good("products", format!("{name}: installer {} is there", program.path.display())),
+                Err(reason) => {
+                    let remedy = format!(
+                        "a program of root that nobody else can change has to be there, or correct products.{name}.installer"
+                    );
+                    Finding::blocks("products", format!("{name}: {reason}"), remedy)
+                }
+            },
         });
     }
 }

@@ -1,5 +1,5 @@
-//! Fetching payloads: every chunk is verified in memory before it is written, and nothing that is there is fetched
-//! again.
+//! Fetching payloads: every chunk is verified in memory before it is written or handed on, and nothing that is there is
+//! fetched again.
 //!
 //! There is no journal of chunks: after a restart the partial file is hashed against the chunk list, which was
 //! authenticated by the release. Nothing on disk is believed without that.
@@ -17,11 +17,14 @@ use crate::{
 };
 use list::ChunkList;
 use partial::Partial;
+use sink::{Pipe, Sink};
 use stream::Stop;
+use tokio::process::ChildStdin;
 
 mod list;
 pub(crate) mod pace;
 mod partial;
+mod sink;
 mod stream;
 
 /// Answers without a single new chunk, before the download counts as failed.
@@ -77,7 +80,8 @@ impl Download<'_> {
         let path = self.state_dir.payload(payload.sha256);
         for _ in 0..=MAX_REREADS {
             let mut partial = self.open(&path, payload, &list).await?;
-            self.fill(payload, &list, &mut partial).await?;
+            let mut sink = Sink::File { fs: self.fs, path: path.clone(), unsynced: 0 };
+            self.fill(payload, &list, &mut partial, &mut sink).await?;
             self.fs.sync_data(&path).map_err(|error| storage("sync", &path, &error))?;
             let read_back = Partial::scan(self.fs, &path, payload, &list).await;
             let read_back = read_back.map_err(|error| storage("read back", &path, &error))?;
@@ -86,13 +90,26 @@ impl Download<'_> {
             } else if read_back.whole() == Some(payload.sha256) {
                 return Ok(());
             } else {
-                return Err(permanent(
-                    Code::WrongPayload,
-                    "the chunks are right, their sum is not what the release says",
-                ));
+                return Err(permanent(Code::WrongPayload, format!("failed to {}", Stop::WrongSum)));
             }
         }
         Err(transient(Code::StorageFailing, format!("{} does not read back as written", path.display())))
+    }
+
+    /// Fetches `payload` from its byte `from` on, which begins a chunk, and hands it to a program chunk by chunk. Nothing
+    /// of it is stored.
+    pub(crate) async fn pipe(
+        &self,
+        payload: &Payload,
+        from: u64,
+        stdin: &mut ChildStdin,
+        patience: Duration,
+    ) -> Result<(), Failure> {
+        let list = self.list(payload).await?;
+        let have = usize::try_from(from.div_ceil(u64::from(payload.chunk_size.max(1)))).unwrap_or(usize::MAX);
+        let mut partial = Partial::first(have.min(list.len()), &list);
+        let mut sink = Sink::Pipe(Pipe::new(stdin, patience, payload, have));
+        self.fill(payload, &list, &mut partial, &mut sink).await
     }
 
     async fn list(&self, payload: &Payload) -> Result<ChunkList, Failure> {
@@ -133,11 +150,17 @@ impl Download<'_> {
         Ok(partial)
     }
 
-    async fn fill(&self, payload: &Payload, list: &ChunkList, partial: &mut Partial) -> Result<(), Failure> {
+    async fn fill(
+        &self,
+        payload: &Payload,
+        list: &ChunkList,
+        partial: &mut Partial,
+        sink: &mut Sink<'_>,
+    ) -> Result<(), Failure> {
         let (mut vain, mut bad) = (Vain::default(), (0, 0));
         while let Some(gap) = partial.first_gap() {
             let before = partial.bytes_done();
-            let stopped = stream::fetch(self, payload, list, partial, gap).await;
+            let stopped = stream::fetch(self, payload, list, partial, sink, gap).await;
             if partial.bytes_done() > before {
                 vain = Vain::default();
             }
@@ -146,6 +169,8 @@ impl Download<'_> {
                 Err(Stop::Disk(error)) => {
                     return Err(storage("write", &self.state_dir.payload(payload.sha256), &error));
                 }
+                Err(stop @ Stop::Program(_)) => return Err(transient(stop.code(), format!("failed to {stop}"))),
+                Err(stop @ Stop::WrongSum) => return Err(permanent(stop.code(), format!("failed to {stop}"))),
                 Err(Stop::BadChunk(chunk)) => {
                     self.host.attack(Attack::BadChunk);
                     bad = if bad.0 == chunk { (chunk, bad.1 + 1) } else { (chunk, 1) };

@@ -25,7 +25,7 @@ use crate::{
 };
 pub(crate) use local::Inhibitor;
 
-mod group;
+pub(crate) mod group;
 mod local;
 mod output;
 mod process;

@@ -1,4 +1,4 @@
-//! The installer `directory`: versioned directories and one symbolic link.
+//! The installer `directory`: versioned directories and one symbolic link. The other one is in [`command`].
 //!
 //! `versions/<id>` appears complete and durable or not at all; `current` is replaced by one rename. Every step may be
 //! cut short and repeated. What was there before the switch stays until a newer version has been committed.
@@ -16,11 +16,13 @@ use callboard_proto::{
 };
 
 use crate::{
+    config::ProductSettings,
     fs::{self, Fs, Kind},
     layout::{ProductDir, StateDir, link_target},
     words::{Attack, Code},
 };
 
+pub(crate) mod command;
 pub(crate) mod health;
 pub(crate) mod service;
 pub(crate) mod switch;
@@ -87,24 +89,39 @@ pub(crate) fn prepare(
 ) -> Result<(), InstallError> {
     let versions = product_dir.versions();
     fs::create_dirs(fs, &versions).map_err(InstallError::io("create", &versions))?;
-    let (mut packed, mut unpacked) = (0_u64, 0_u64);
-    for payload in &release.payloads {
-        if payload.chunk_count() > MAX_CHUNKS {
-            let (name, chunks) = (payload.name.clone(), payload.chunk_count());
-            return Err(InstallError::TooManyChunks { name, chunks });
-        }
-        let there = fs.stat(&state_dir.payload(payload.sha256)).ok().flatten().map_or(0, |meta| meta.size);
-        packed += payload.size.saturating_sub(there);
-        unpacked += payload.unpacked_size;
-    }
+    can_hold(release)?;
+    let unpacked: u64 = release.payloads.iter().map(|payload| payload.unpacked_size).sum();
     // Both may lie on one filesystem, and asking for the sum on each is the safe side.
-    let needed = packed + unpacked;
+    let needed = missing(fs, state_dir, release) + unpacked;
     for path in [state_dir.path(), &versions] {
-        let space = fs.space(path).map_err(InstallError::io("ask for the free space of", path))?;
-        let needed = needed + SPARE_BYTES.max(space.total / 20);
-        if space.free < needed {
-            return Err(InstallError::NoSpace { path: path.to_owned(), needed, free: space.free });
+        room(fs, path, needed, SPARE_BYTES)?;
+    }
+    Ok(())
+}
+
+/// Whether the agent can hold the release's chunk lists.
+pub(crate) fn can_hold(release: &Release) -> Result<(), InstallError> {
+    match release.payloads.iter().find(|payload| payload.chunk_count() > MAX_CHUNKS) {
+        Some(payload) => {
+            let (name, chunks) = (payload.name.clone(), payload.chunk_count());
+            Err(InstallError::TooManyChunks { name, chunks })
         }
+        None => Ok(()),
+    }
+}
+
+/// Bytes of the payloads that are not in the state directory yet.
+pub(crate) fn missing(fs: &dyn Fs, state_dir: &StateDir, release: &Release) -> u64 {
+    let there = |sha256| fs.stat(&state_dir.payload(sha256)).ok().flatten().map_or(0, |meta| meta.size);
+    release.payloads.iter().map(|payload| payload.size.saturating_sub(there(payload.sha256))).sum()
+}
+
+/// Makes sure that `needed` bytes fit where `path` is, and some stay free.
+pub(crate) fn room(fs: &dyn Fs, path: &Path, needed: u64, spare: u64) -> Result<(), InstallError> {
+    let space = fs.space(path).map_err(InstallError::io("ask for the free space of", path))?;
+    let needed = needed + spare.max(space.total / 20);
+    if space.free < needed {
+        return Err(InstallError::NoSpace { path: path.to_owned(), needed, free: space.free });
     }
     Ok(())
 }
@@ -173,9 +190,12 @@ pub(crate) fn free_dir(fs: &dyn Fs, product_dir: &ProductDir, release: Digest) -
     if current.as_deref() == Some(&link_target(&plain)) { other } else { plain }
 }
 
-/// Whether `current` is anything at all.
-pub(crate) fn has_current(fs: &dyn Fs, product_dir: &ProductDir) -> bool {
-    matches!(fs.stat(&product_dir.current()), Ok(Some(meta)) if meta.kind != Kind::Other)
+/// Whether something of the product may be there that the agent has not installed: in its directory, or wherever its
+/// installer program looks.
+pub(crate) fn has_factory(fs: &dyn Fs, settings: &ProductSettings) -> bool {
+    let current = |directory| fs.stat(&ProductDir::new(directory).current());
+    let is_there = |directory| matches!(current(directory), Ok(Some(meta)) if meta.kind != Kind::Other);
+    settings.directory().is_none_or(is_there)
 }
 
 #[cfg(test)]

@@ -35,6 +35,9 @@ pub(crate) struct Record {
     /// The boot of the machine in which `recover` ran last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) recovered: Option<String>,
+    /// The last restart of the machine that an installer program asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) restart: Option<Restart>,
     /// Nothing signed offline is newer, as far as this device knows.
     #[serde(default)]
     pub(crate) floor_time: Timestamp,
@@ -45,4 +48,15 @@ pub(crate) struct Record {
 pub(crate) struct Attempt {
     pub(crate) assignment_id: AssignmentId,
     pub(crate) attempt: u32,
+}
+
+/// A restart of the machine, without which a switch is not complete.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Restart {
+    /// In which attempt it was asked for.
+    pub(crate) attempt: Attempt,
+    /// On the way back to the previous version.
+    pub(crate) back: bool,
+    /// In which boot; it has happened when the boot is another.
+    pub(crate) boot_id: String,
 }

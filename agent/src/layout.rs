@@ -76,6 +76,16 @@ impl StateDir {
         self.releases().join(format!("{sha256}.json"))
     }
 
+    /// What the agent keeps for a product that an installer program installs.
+    pub(crate) fn by_program(&self, product: &Product) -> ProductDir {
+        ProductDir(self.0.join("by-program").join(product.to_string()))
+    }
+
+    /// The release at hand without its envelope, for installer programs.
+    pub(crate) fn manifest(&self) -> PathBuf {
+        self.0.join("manifest.json")
+    }
+
     pub(crate) fn products(&self) -> PathBuf {
         self.0.join("products")
     }

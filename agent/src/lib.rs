@@ -32,6 +32,7 @@ mod poll;
 mod products;
 mod renew;
 mod run;
+mod run_program;
 mod servers;
 mod slots;
 mod status;

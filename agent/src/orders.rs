@@ -158,10 +158,14 @@ fn new(
     Event::Ordered { order, activate, right: right(agent, instruction) }
 }
 
-/// Whether the ordered release runs already, undamaged. A damaged one is installed again beside itself.
+/// Whether the ordered release runs already, undamaged. A damaged one is installed again beside itself; what a program
+/// has installed, it has to look after.
 fn is_installed(agent: &Agent, release: &Verified<Release>) -> bool {
     let Some(installed) = agent.product_record(&release.product).installed else { return false };
-    let Some((_, dirs)) = agent.product(&release.product) else { return false };
+    let Some((settings, dirs)) = agent.product(&release.product) else { return false };
+    if settings.program().is_some() {
+        return installed.release == release.digest() && !agent.astray.borrow().contains(&release.product);
+    }
     let linked = agent.fs.read_link(&dirs.current()).is_ok_and(|target| target == link_target(&installed.dir));
     let progress = || agent.notifier.alive();
     let intact =

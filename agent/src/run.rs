@@ -65,6 +65,8 @@ pub(crate) async fn run(settings: Settings, once: bool) -> Result<Ended, StartEr
     let signals = Signals::new().map_err(StartError::Signals)?;
     let mut runner = Runner::new(Rc::new(agent), once);
     runner.agent.notifier.ready();
+    work::say_unusable(&runner.agent.settings);
+    work::look_at_slots(&runner.agent).await;
     runner.apply(Event::Started);
     runner.ask_soon_after_boot();
     runner.say_started();

@@ -16,7 +16,7 @@ use ed25519_dalek::SigningKey;
 
 use crate::{
     agent::Agent,
-    config::{ProductSettings, Settings},
+    config::{InstalledBy, ProductSettings, Settings},
     fs::Disk,
     identity::Identity,
     journal::Attempt,
@@ -155,7 +155,7 @@ pub(crate) fn order(counter: u64, attempt: u32) -> Order {
 /// A product in `directory` that is committed after one look.
 pub(crate) fn product(directory: &std::path::Path) -> ProductSettings {
     ProductSettings {
-        directory: directory.to_owned(),
+        installed_by: InstalledBy::Agent(directory.to_owned()),
         service: None,
         health: None,
         health_timeout: std::time::Duration::from_secs(5),

@@ -8,7 +8,7 @@ use callboard_proto::{
     head::TakenBack,
     ids::DeviceId,
     instruction::{Instruction, Nonce},
-    release::{Release, Requirement},
+    release::{Installer, Release, Requirement},
     root::Root,
     signed::{self, Envelope, Refused, Verified},
     version::Version,
@@ -60,6 +60,8 @@ pub(crate) enum Refusal {
     WrongHardware { wanted: Vec<String>, own: String },
     #[error("the release is for channels {wanted:?}, this device accepts {own:?}")]
     WrongChannel { wanted: Vec<String>, own: Vec<String> },
+    #[error("the release is for the installer {}, this device's product has the installer {}", word(*wanted), word(*own))]
+    WrongInstaller { wanted: Installer, own: Installer },
     #[error("the release needs agent {wanted} or newer, this is {own}")]
     AgentTooOld { wanted: callboard_proto::version::Version, own: String },
     #[error("the release needs counter {wanted} to be installed first, ({}, {}) is", own.epoch, own.counter)]
@@ -99,6 +101,7 @@ impl Refusal {
             Self::UnknownProduct(_) => Code::UnknownProduct,
             Self::WrongHardware { .. } => Code::WrongHardware,
             Self::WrongChannel { .. } => Code::WrongChannel,
+            Self::WrongInstaller { .. } => Code::WrongInstaller,
             Self::AgentTooOld { .. } => Code::AgentTooOld,
             Self::NeedsSteppingStone { .. } => Code::NeedsSteppingStone,
             Self::NeedsProduct { .. } => Code::NeedsProduct,
@@ -126,6 +129,13 @@ impl Refusal {
             Self::Expired(_) => Attack::Expired,
             _ => return None,
         })
+    }
+}
+
+const fn word(installer: Installer) -> &'static str {
+    match installer {
+        Installer::Directory => "directory",
+        Installer::Command => "command",
     }
 }
 

@@ -1,6 +1,6 @@
 //! Carrying out one piece of work; the event at its end says how it went.
 
-use std::{pin::Pin, rc::Rc, time::Duration};
+use std::{path::Path, pin::Pin, rc::Rc, time::Duration};
 
 use callboard_proto::{
     digest::Digest,
@@ -8,10 +8,12 @@ use callboard_proto::{
     report::Failure,
     signed::Verified,
 };
+use command::Hands;
 
 use crate::{
     agent::Agent,
     clock::boottime,
+    config::ProductSettings,
     dice,
     download::{Download, Host},
     fs::{self, Kind},
@@ -24,6 +26,12 @@ use crate::{
     trust,
     words::{Attack, Code},
 };
+
+mod command;
+
+#[cfg(test)]
+pub(crate) use command::resume;
+pub(crate) use command::{look_at_slots, say_unusable};
 
 /// Between two looks at a new version, and for what systemd takes to tell of its unit.
 const WATCH_PAUSE: Duration = Duration::from_secs(120);
@@ -58,6 +66,32 @@ pub(crate) fn start(agent: Rc<Agent>, task: Task, work: Work) -> Running {
 
 async fn run(agent: &Agent, task: &Task, work: Work) -> Result<Event, Failure> {
     tracing::debug!(?work, release.version = %task.order.version, "work begins");
+    if let Work::Record { tries } | Work::Revert { tries } = work {
+        pause(agent, tries).await;
+    }
+    let program = agent.settings.products.get(&task.order.product).and_then(ProductSettings::program);
+    match program {
+        Some(program) => by_program(&Hands { agent, task, program }, work).await,
+        None => by_agent(agent, task, work).await,
+    }
+}
+
+async fn by_program(hands: &Hands<'_>, work: Work) -> Result<Event, Failure> {
+    match work {
+        Work::Prepare => hands.prepare().await,
+        Work::Fetch => hands.fetch().await,
+        Work::Unpack => hands.unpack().await,
+        Work::Inspect => hands.inspect().await,
+        Work::Flip => hands.flip().await,
+        Work::Restart => hands.restart().await,
+        Work::Watch => hands.watch().await,
+        Work::Record { .. } => hands.record().await,
+        Work::Revert { .. } => hands.revert().await,
+        Work::Ready | Work::Undo | Work::Clean => by_agent(hands.agent, hands.task, work).await,
+    }
+}
+
+async fn by_agent(agent: &Agent, task: &Task, work: Work) -> Result<Event, Failure> {
     match work {
         Work::Prepare => prepare(agent, task),
         Work::Fetch => fetch(agent, task).await,
@@ -68,14 +102,8 @@ async fn run(agent: &Agent, task: &Task, work: Work) -> Result<Event, Failure> {
         Work::Flip => flip(agent, task),
         Work::Restart => restart(agent, task).await.map(|()| Event::Restarted),
         Work::Watch => watch(agent, task).await,
-        Work::Record { tries } => {
-            pause(agent, tries).await;
-            record(agent, task).await
-        }
-        Work::Revert { tries } => {
-            pause(agent, tries).await;
-            revert(agent, task).await
-        }
+        Work::Record { .. } => record(agent, task).await,
+        Work::Revert { .. } => revert(agent, task).await,
         Work::Clean => clean(agent, task).await,
     }
 }
@@ -95,8 +123,7 @@ fn make_room(agent: &Agent, task: &Task) {
     let fs = &*agent.fs;
     let payloads = release(agent, task).map(|release| payloads(&release)).unwrap_or_default();
     let mut done = tidy::payloads(fs, &agent.state_dir, &payloads);
-    for settings in agent.settings.products.values() {
-        let dirs = ProductDir::new(&settings.directory);
+    for dirs in agent.product_dirs() {
         done = done.and(tidy::versions(fs, &dirs, None)).and(fs::remove_tree(fs, &dirs.backups()));
     }
     if let Err(error) = done {
@@ -137,12 +164,14 @@ fn prepare(agent: &Agent, task: &Task) -> Result<Event, Failure> {
     if let Err(error) = tidied {
         tracing::warn!(%error, "leftovers could not be removed");
     }
-    if let Some(quota) = agent.settings.quota {
-        let products: Vec<_> = agent.settings.products.values().map(|one| ProductDir::new(&one.directory)).collect();
-        install::within_quota(&*agent.fs, &agent.state_dir, &products, &release, quota).map_err(failure)?;
-    }
+    within_quota(agent, &release)?;
     install::prepare(&*agent.fs, &agent.state_dir, &dirs, &release).map_err(failure)?;
     Ok(Event::Prepared)
+}
+
+fn within_quota(agent: &Agent, release: &Release) -> Result<(), Failure> {
+    let Some(quota) = agent.settings.quota else { return Ok(()) };
+    install::within_quota(&*agent.fs, &agent.state_dir, &agent.product_dirs(), release, quota).map_err(failure)
 }
 
 impl Host for Agent {
@@ -174,6 +203,12 @@ impl Host for Agent {
 
 async fn fetch(agent: &Agent, task: &Task) -> Result<Event, Failure> {
     let release = release(agent, task)?;
+    download(agent, &release).await?;
+    Ok(Event::Fetched)
+}
+
+/// Brings all payloads into the state directory.
+async fn download(agent: &Agent, release: &Release) -> Result<(), Failure> {
     let mut base = 0;
     for payload in &release.payloads {
         let (fs, client, state_dir) = (&*agent.fs, agent.client(), &agent.state_dir);
@@ -181,7 +216,7 @@ async fn fetch(agent: &Agent, task: &Task) -> Result<Event, Failure> {
         base += payload.size;
         agent.bytes_done.set(base);
     }
-    Ok(Event::Fetched)
+    Ok(())
 }
 
 fn unpack(agent: &Agent, task: &Task) -> Result<Event, Failure> {
@@ -250,14 +285,25 @@ async fn undo(agent: &Agent, task: &Task) -> Result<Event, Failure> {
 
 /// Starts what `current` points at now: the product's unit, or the machine.
 async fn restart(agent: &Agent, task: &Task) -> Result<(), Failure> {
+    if !task.order.reboot {
+        return restart_service(agent, task).await;
+    }
+    // It has started since the link was changed.
+    if task.course.turned.as_ref() != Some(&agent.boot_id) {
+        return Ok(());
+    }
+    Err(restart_machine(agent).await)
+}
+
+/// Comes back only if the machine does not restart.
+async fn restart_machine(agent: &Agent) -> Failure {
+    tracing::info!("the machine is restarted for the update");
+    agent.notifier.expect(service::REBOOT_TIMEOUT);
+    agent.outside.reboot().await
+}
+
+async fn restart_service(agent: &Agent, task: &Task) -> Result<(), Failure> {
     match unit(agent, task) {
-        // It has started since the link was changed.
-        _ if task.order.reboot && task.course.turned.as_ref() != Some(&agent.boot_id) => Ok(()),
-        _ if task.order.reboot => {
-            tracing::info!("the machine is restarted for the update");
-            agent.notifier.expect(service::REBOOT_TIMEOUT);
-            Err(agent.outside.reboot().await)
-        }
         Some(unit) => service::restart(&unit).await,
         None => Ok(()),
     }
@@ -275,7 +321,8 @@ async fn watch(agent: &Agent, task: &Task) -> Result<Event, Failure> {
     let since = boottime();
     let hooks = Hooks::new(agent, task, dirs.clone());
     hooks.run(Stage::PostActivate).await?;
-    let tree = dirs.version(&task.order.dir);
+    // What a program has installed lies all over the machine.
+    let tree = if settings.program().is_some() { Path::new("/").to_owned() } else { dirs.version(&task.order.dir) };
     let progress = || agent.notifier.expect(settings.health_timeout.max(WATCH_PAUSE));
     let release = task.order.version.as_str();
     let probation = Probation { settings, outside: &*agent.outside, tree, release, progress: &progress };
@@ -354,8 +401,8 @@ async fn clean(agent: &Agent, task: &Task) -> Result<Event, Failure> {
         .collect();
     let fs = &*agent.fs;
     let mut done = tidy::payloads(fs, &agent.state_dir, &[]).and(tidy::releases(fs, &agent.state_dir, &installed));
-    for settings in agent.settings.products.values() {
-        done = done.and(tidy::versions(fs, &ProductDir::new(&settings.directory), None));
+    for dirs in agent.product_dirs() {
+        done = done.and(tidy::versions(fs, &dirs, None));
     }
     done.map_err(|error| transient(Code::Storage, format!("failed to clean up: {error}")))?;
     Ok(Event::Cleaned)

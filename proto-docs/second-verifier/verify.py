@@ -395,9 +395,9 @@ def payload(value, what):
     size, unpacked, chunk = fields.get("size", u64), fields.get("unpacked_size", u64), fields.get("chunk_size", u32)
     need(0 < size <= 2**40 and unpacked <= 2**40, "a payload of a size that cannot be")
     need(2**12 <= chunk <= 2**22 and chunk & (chunk - 1) == 0, "chunks of %d bytes" % chunk)
-    fields.get("format", choice("raw", "tar_zst"))
+    form = fields.get("format", choice("raw", "tar_zst"))
     fields.get("entries", u32)
-    return name
+    return name, form
 
 
 def exactly(value, what, names):
@@ -436,6 +436,7 @@ def conduct(fields):
     for stage in ["backup", "restore"]:
         need((stage in stages) == (rollback == "needs_backup"), "a hook for %s, and rollback %s" % (stage, rollback))
     need(longest is None or longest <= 90 * 86400, "put off for too long")
+    return stages
 
 
 def read_release(body):
@@ -454,10 +455,12 @@ def read_release(body):
     need(least is None or 0 < least < counter, "a stepping stone that is none")
     needed = fields.get("requires", each(requirement), [])
     need(len(set(needed)) == len(needed) <= 16 and release["product"] not in needed, "products that cannot be required")
-    fields.get("installer", choice("directory"))
-    fields.get("restart", choice("none", "service", "reboot"), "service")
-    conduct(fields)
-    names = fields.get("payloads", each(payload))
+    by_program = fields.get("installer", choice("directory", "command")) == "command"
+    restart = fields.get("restart", choice("none", "service", "reboot"), "service")
+    hooks = conduct(fields)
+    payloads = fields.get("payloads", each(payload))
+    names, raw = [name for name, _ in payloads], all(form == "raw" for _, form in payloads)
+    need(not by_program or (raw and not hooks and restart != "reboot"), "not for an installer program")
     need(0 < len(names) <= 16 and len(set(names)) == len(names), "no payload, too many, or a name twice")
     return release
 

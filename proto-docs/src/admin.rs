@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     digest::Digest,
     ids::{DeviceName, Product, RolloutName},
-    release::{Hook, Kind, Payload, Requirement, Restart, Rollback},
+    release::{Hook, Installer, Kind, Payload, Requirement, Restart, Rollback},
     time::Timestamp,
     version::Version,
 };
@@ -168,6 +168,8 @@ pub struct Release {
     pub not_after: Option<Timestamp>,
     /// Why it exists.
     pub kind: Kind,
+    /// What puts it in place.
+    pub installer: Installer,
     /// What is restarted after the switch.
     pub restart: Restart,
     /// Programs of its tree that devices run during the update.

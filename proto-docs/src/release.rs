@@ -115,8 +115,11 @@ impl Release {
     }
 
     /// Free bytes that it takes at least to put it in place beside what is there: its payloads, packed and unpacked, and
-    /// some to spare.
+    /// some to spare. What a program does with payloads, and whether it takes them as a stream, only the device knows.
     pub fn space(&self) -> u64 {
+        if self.installer == Installer::Command {
+            return 0;
+        }
         self.payloads.iter().map(|payload| payload.size + payload.unpacked_size).sum::<u64>() + SPARE_BYTES
     }
 
@@ -149,6 +152,24 @@ impl Release {
             }
             _ => Ok(()),
         }
+    }
+
+    /// A program of the device knows neither trees nor archives, and says itself when the machine has to start anew.
+    fn check_installer(&self) -> Result<(), String> {
+        if self.installer != Installer::Command {
+            return Ok(());
+        }
+        if let Some(payload) = self.payloads.iter().find(|payload| payload.format != Format::Raw) {
+            let name = &payload.name;
+            return Err(format!("payload {name:?} is an archive; the installer command takes files as they are"));
+        }
+        if !self.hooks.is_empty() {
+            return Err("hooks are programs of an installed tree, and the installer command has none".to_owned());
+        }
+        if self.restart == Restart::Reboot {
+            return Err("restart is reboot; with the installer command the device's program says when".to_owned());
+        }
+        Ok(())
     }
 
     fn check_requirements(&self) -> Result<(), String> {
@@ -201,6 +222,8 @@ pub enum Kind {
 pub enum Installer {
     /// Versioned directories and one symbolic link.
     Directory,
+    /// The program that the device names for the product: packages, image slots, firmware. Its payloads are `raw`.
+    Command,
 }
 
 /// What is restarted after the switch.
@@ -321,6 +344,7 @@ impl Document for Release {
         if self.counter == 0 || self.counter > max_counter || self.min_floor > self.counter {
             return Err("counter must be 1 to 2^63-1, and min_floor at most counter".to_owned());
         }
+        self.check_installer()?;
         self.check_requirements()?;
         self.check_conduct()?;
         if let Some(least) = self.requires_at_least.filter(|least| !(1..self.counter).contains(least)) {

@@ -26,8 +26,7 @@ use crate::{
     postgres::{self, Database},
     wait,
 };
-use small_disk::SmallDisk;
-pub(crate) use small_disk::namespaces;
+pub(crate) use small_disk::{SmallDisk, namespaces};
 
 /// The thin binaries, which only an integration test knows.
 #[derive(Clone, Copy, Debug)]

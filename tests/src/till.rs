@@ -15,7 +15,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use crate::{
-    server::{Output, TestServer},
+    server::{Output, SmallDisk, TestServer, tree},
     wait,
 };
 
@@ -26,6 +26,8 @@ pub struct Till {
     agent: &'static str,
     /// Looked into for programs before anything else.
     programs: Option<PathBuf>,
+    /// Under its state directory.
+    disk: Option<SmallDisk>,
     running: Option<Child>,
 }
 
@@ -74,7 +76,7 @@ impl Till {
     /// A till that is not enrolled.
     pub fn new(agent: &'static str, name: &str, product: &str) -> Self {
         let home = tempfile::Builder::new().prefix("callboard-till-").tempdir().unwrap();
-        let till = Self { name: name.to_owned(), home, agent, programs: None, running: None };
+        let till = Self { name: name.to_owned(), home, agent, programs: None, disk: None, running: None };
         fs::create_dir(till.product()).unwrap();
         let config = format!(
             "state_dir = {:?}\n[polling]\nmin_s = 0\nmax_s = 1\nfirst_max_s = 0\nwait_s = 0\n\
@@ -96,8 +98,31 @@ impl Till {
         fs::write(self.config(), text.lines().map(set).collect::<String>()).unwrap();
     }
 
+    /// Lets a program install the product, instead of the agent in a directory.
+    pub fn install_by(&self, program: &Path, timeout_s: u64) {
+        let text = fs::read_to_string(self.config()).unwrap();
+        let line = text.lines().find(|line| line.starts_with("directory = ")).unwrap();
+        let installer = format!("installer = {program:?}\ninstaller_timeout_s = {timeout_s}");
+        fs::write(self.config(), text.replace(line, &installer)).unwrap();
+    }
+
+    /// Moves the state directory to a disk of its own; says whether there is one.
+    pub fn move_to_small_disk(&mut self, bytes: u64) -> bool {
+        self.disk = SmallDisk::mount(&self.state_dir(), bytes);
+        self.disk.is_some()
+    }
+
     pub fn state_dir(&self) -> PathBuf {
         self.home.path().join("state")
+    }
+
+    /// Bytes of all files in the state directory.
+    pub fn stored(&self) -> u64 {
+        let dir = self.disk.as_ref().map_or_else(|| self.state_dir(), SmallDisk::seen_from_outside);
+        // Files come and go meanwhile.
+        let sizes =
+            tree(&dir).into_iter().filter_map(|path| path.symlink_metadata().ok()).filter(|meta| meta.is_file());
+        sizes.map(|meta| meta.len()).sum()
     }
 
     /// The product's directory.
@@ -133,7 +158,14 @@ impl Till {
     }
 
     fn prepare(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(self.agent);
+        let mut command = match &self.disk {
+            Some(disk) => {
+                let mut command = disk.enter();
+                command.arg(self.agent);
+                command
+            }
+            None => Command::new(self.agent),
+        };
         let path = std::env::var_os("PATH").unwrap_or_default();
         let places = self.programs.iter().cloned().chain(std::env::split_paths(&path));
         command.env_clear().env("PATH", std::env::join_paths(places).unwrap());

@@ -465,10 +465,11 @@ fn faults(tool: &str, args: &[&str], file: &Path) -> Option<String> {
 }
 
 #[test]
-fn the_installer_is_a_script_for_any_shell() {
-    let script = deploy("install-agent.sh");
-    assert_eq!(faults("sh", &["-n"], &script).unwrap(), "");
-    assert_eq!(faults("shellcheck", &["--shell=sh"], &script).unwrap_or_default(), "");
+fn the_installers_are_scripts_for_any_shell() {
+    for script in ["install-agent.sh", "installers/dpkg"].map(deploy) {
+        assert_eq!(faults("sh", &["-n"], &script).unwrap(), "");
+        assert_eq!(faults("shellcheck", &["--shell=sh"], &script).unwrap_or_default(), "");
+    }
 }
 
 #[test]

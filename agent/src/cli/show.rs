@@ -13,11 +13,12 @@ use serde::Serialize;
 
 use super::{Failed, Output, say};
 use crate::{
-    config::Settings,
+    config::{InstalledBy, ProductSettings, Settings},
     fs::{Disk, Fs},
     identity::{self, Identity},
+    install,
     journal::{Journal, Record},
-    layout::{ProductDir, StateDir},
+    layout::StateDir,
     products::ProductSlots,
     servers,
     status::Seen,
@@ -93,8 +94,7 @@ fn installed(settings: &Settings, state_dir: &StateDir) -> Result<Vec<Installed>
             .map_err(|error| Failed::Tried(format!("failed to {error}")))?
             .unwrap_or_default()
             .at_least(settings.floor);
-        let there =
-            record.installed.is_some() || crate::install::has_current(&Disk, &ProductDir::new(&settings.directory));
+        let there = record.installed.is_some() || install::has_factory(&Disk, settings);
         installed.extend(record.wire(product, settings).filter(|_| there));
     }
     Ok(installed)
@@ -130,8 +130,16 @@ pub(super) fn configuration(settings: &Settings, path: &Path) -> Result<(), Fail
         say("note: there is no product, so nothing can be updated; add [products.NAME] with its directory")?;
     }
     for (name, product) in &settings.products {
-        if !product.directory.is_dir() {
-            say(&format!("note: products.{name}.directory {} does not exist yet", product.directory.display()))?;
+        match &product.installed_by {
+            InstalledBy::Agent(directory) if !directory.is_dir() => {
+                say(&format!("note: products.{name}.directory {} does not exist yet", directory.display()))?;
+            }
+            InstalledBy::Agent(_) => {}
+            InstalledBy::Program(program) => {
+                if let Err(reason) = install::command::usable(&program.path) {
+                    say(&format!("note: products.{name} cannot be updated: {reason}"))?;
+                }
+            }
         }
         if product.health.is_none() && product.service.is_none() {
             say(&format!(
@@ -144,7 +152,7 @@ pub(super) fn configuration(settings: &Settings, path: &Path) -> Result<(), Fail
 
 /// The state directory, then those of the products, one a line: what the agent writes to.
 pub(super) fn directories(settings: &Settings) -> Result<(), Failed> {
-    let products = settings.products.values().map(|product| product.directory.as_path());
+    let products = settings.products.values().filter_map(ProductSettings::directory);
     for directory in [settings.state_dir.as_path()].into_iter().chain(products) {
         say(&directory.display().to_string())?;
     }

@@ -1,8 +1,11 @@
 //! One `[products.NAME]` table: where a product lives and how its health is seen.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
-use callboard_proto::{ids::Product, version::Version};
+use callboard_proto::{ids::Product, release::Installer, version::Version};
 use serde::Deserialize;
 
 use super::{absolute, seconds};
@@ -11,8 +14,8 @@ use crate::verify::Floor;
 /// How one product is installed and watched.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ProductSettings {
-    /// Holds `versions/`, `current` and `previous`.
-    pub(crate) directory: PathBuf,
+    /// What puts its releases in place.
+    pub(crate) installed_by: InstalledBy,
     /// The systemd unit that runs it.
     pub(crate) service: Option<String>,
     /// Program and arguments that exit 0 when the product is well.
@@ -30,10 +33,54 @@ pub(crate) struct ProductSettings {
     pub(crate) floor: Floor,
 }
 
+/// What puts a product's releases in place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum InstalledBy {
+    /// The agent: the directory holds `versions/`, `current` and `previous`.
+    Agent(PathBuf),
+    /// A program of the device's owner.
+    Program(InstallerProgram),
+}
+
+/// The program that puts a product's releases in place, and how long it may take for each verb.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct InstallerProgram {
+    pub(crate) path: PathBuf,
+    pub(crate) timeout: Duration,
+}
+
+impl ProductSettings {
+    /// The product's directory, where the agent itself puts releases in place.
+    pub(crate) fn directory(&self) -> Option<&Path> {
+        match &self.installed_by {
+            InstalledBy::Agent(directory) => Some(directory),
+            InstalledBy::Program(_) => None,
+        }
+    }
+
+    /// Which kind of releases it takes.
+    pub(crate) const fn installer(&self) -> Installer {
+        match self.installed_by {
+            InstalledBy::Agent(_) => Installer::Directory,
+            InstalledBy::Program(_) => Installer::Command,
+        }
+    }
+
+    /// The installer program, where there is one.
+    pub(crate) const fn program(&self) -> Option<&InstallerProgram> {
+        match &self.installed_by {
+            InstalledBy::Agent(_) => None,
+            InstalledBy::Program(program) => Some(program),
+        }
+    }
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Fragment {
     directory: Option<PathBuf>,
+    installer: Option<PathBuf>,
+    installer_timeout_s: Option<u64>,
     service: Option<String>,
     health: Option<Vec<String>>,
     health_timeout_s: Option<u64>,
@@ -54,8 +101,7 @@ struct FloorFragment {
 impl Fragment {
     pub(super) fn validate(self, name: &Product) -> Result<ProductSettings, String> {
         let key = |field: &str| format!("products.{name}.{field}");
-        let directory =
-            self.directory.ok_or_else(|| format!("{} is missing; say where the product lives", key("directory")))?;
+        let installed_by = installed_by(&key, self.directory, self.installer, self.installer_timeout_s)?;
         if let Some(unit) = &self.service
             && !is_unit(unit)
         {
@@ -66,12 +112,18 @@ impl Fragment {
         {
             return Err(format!("{} is empty; name a program, or leave the key out", key("health")));
         }
+        if let (InstalledBy::Program(_), Some(name)) = (&installed_by, self.health.iter().flatten().next())
+            && !Path::new(name).is_absolute()
+        {
+            let key = key("health");
+            return Err(format!("{key} is {name:?}; beside an installer wanted is a program's absolute path"));
+        }
         let trial_tries = self.trial_tries.unwrap_or(3);
         if !(1..=10).contains(&trial_tries) {
             return Err(format!("{} is {trial_tries}, allowed is 1 to 10", key("trial_tries")));
         }
         Ok(ProductSettings {
-            directory: absolute(&key("directory"), directory)?,
+            installed_by,
             service: self.service,
             health: self.health,
             health_timeout: seconds(&key("health_timeout_s"), self.health_timeout_s.unwrap_or(30), 1, 3600)?,
@@ -81,6 +133,33 @@ impl Fragment {
             factory_version: self.factory_version,
             floor: self.floor.map(|floor| Floor { epoch: floor.epoch, counter: floor.counter }).unwrap_or_default(),
         })
+    }
+}
+
+/// Either the one or the other.
+fn installed_by(
+    key: &dyn Fn(&str) -> String,
+    directory: Option<PathBuf>,
+    installer: Option<PathBuf>,
+    timeout_s: Option<u64>,
+) -> Result<InstalledBy, String> {
+    match (directory, installer) {
+        (Some(_), Some(_)) => {
+            Err(format!("{} and {} are both there; a product has one of them", key("directory"), key("installer")))
+        }
+        (Some(_), None) if timeout_s.is_some() => {
+            Err(format!("{} is there without {}", key("installer_timeout_s"), key("installer")))
+        }
+        (Some(directory), None) => Ok(InstalledBy::Agent(absolute(&key("directory"), directory)?)),
+        (None, Some(path)) => Ok(InstalledBy::Program(InstallerProgram {
+            path: absolute(&key("installer"), path)?,
+            timeout: seconds(&key("installer_timeout_s"), timeout_s.unwrap_or(1800), 1, 86_400)?,
+        })),
+        (None, None) => Err(format!(
+            "{} is missing; say where the product lives, or name the program that installs it as {}",
+            key("directory"),
+            key("installer")
+        )),
     }
 }
 

@@ -48,6 +48,13 @@ impl Partial {
         Ok(found)
     }
 
+    /// The first `count` chunks, of which somebody else says that they are there.
+    pub(super) fn first(count: usize, list: &ChunkList) -> Self {
+        let have: Vec<bool> = (0..list.len()).map(|n| n < count).collect();
+        let bytes_done = count.checked_sub(1).map_or(0, |last| list.range(last).end);
+        Self { have, bytes_done, whole: Digest::of(b"") }
+    }
+
     pub(super) fn is_complete(&self) -> bool {
         self.have.iter().all(|have| *have)
     }

@@ -15,6 +15,7 @@ use super::{
     Download, Host,
     list::{ChunkList, WrongList},
     partial::Partial,
+    sink::Sink,
 };
 use crate::{
     client::ClientError,
@@ -23,8 +24,6 @@ use crate::{
 
 /// Least progress within one stall timeout: slower than any line that is still a line.
 const MIN_PROGRESS: usize = 8 * 1024;
-/// Written bytes after which the medium is made to catch up.
-const SYNC_EVERY: u64 = 64 << 20;
 
 /// Why a request ended early.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +44,10 @@ pub(super) enum Stop {
     BadChunk(usize),
     #[error("write: {0}")]
     Disk(io::Error),
+    #[error("hand chunks to the installer: {0}")]
+    Program(io::Error),
+    #[error("accept the payload: the chunks are right, their sum is not what the release says")]
+    WrongSum,
 }
 
 impl Stop {
@@ -56,6 +59,8 @@ impl Stop {
             Self::BadList(_) => Code::BadChunkList,
             Self::BadChunk(_) => Code::BadChunk,
             Self::Disk(_) => Code::Storage,
+            Self::Program(_) => Code::Installer,
+            Self::WrongSum => Code::WrongPayload,
         }
     }
 
@@ -75,6 +80,7 @@ pub(super) async fn fetch(
     payload: &Payload,
     list: &ChunkList,
     partial: &mut Partial,
+    sink: &mut Sink<'_>,
     gap: Range<usize>,
 ) -> Result<(), Stop> {
     let first = list.range(gap.start).start;
@@ -90,7 +96,6 @@ pub(super) async fn fetch(
     let start = wanted.start / u64::from(payload.chunk_size.max(1));
     let mut body = Body::new(answer.response.body_mut(), download.client.network().stall, download.host);
     let mut buffer = Vec::new();
-    let (mut written, path) = (0, download.state_dir.payload(payload.sha256));
     for n in usize::try_from(start).unwrap_or(usize::MAX)..gap.end {
         let chunk = list.range(n);
         if chunk.end > wanted.end {
@@ -103,14 +108,11 @@ pub(super) async fn fetch(
         if !list.is_right(n, &buffer) {
             return Err(Stop::BadChunk(n));
         }
-        download.fs.write_at(&path, chunk.start, &buffer).map_err(Stop::Disk)?;
+        let begun = Instant::now();
+        sink.write(chunk.start, &buffer, n + 1 == list.len()).await?;
+        body.excuse(begun.elapsed());
         partial.add(n, chunk.end - chunk.start);
         download.host.progress(download.base + partial.bytes_done());
-        written += chunk.end - chunk.start;
-        if written >= SYNC_EVERY {
-            download.fs.sync_data(&path).map_err(Stop::Disk)?;
-            written = 0;
-        }
     }
     Ok(())
 }
@@ -185,9 +187,14 @@ impl<'a> Body<'a> {
         let owed = self.host.owed(u64::try_from(self.rest.len()).unwrap_or(u64::MAX));
         if !owed.is_zero() {
             tokio::time::sleep(owed).await;
-            self.since += owed;
-            self.last += owed;
+            self.excuse(owed);
         }
+    }
+
+    /// Does not count time that went by on this side.
+    fn excuse(&mut self, time: Duration) {
+        self.since += time;
+        self.last += time;
     }
 
     async fn next(&mut self) -> Result<Bytes, Stop> {

@@ -29,7 +29,7 @@ const ROUNDS: u32 = 100;
 
 /// The processes of one program.
 #[derive(Debug)]
-pub(super) struct Group {
+pub(crate) struct Group {
     mark: String,
     /// Its own control group, and the agent's.
     control: Option<(PathBuf, PathBuf)>,
@@ -37,7 +37,7 @@ pub(super) struct Group {
 }
 
 impl Group {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::below(delegated())
     }
 
@@ -54,7 +54,7 @@ impl Group {
     }
 
     /// Starts the program in the group.
-    pub(super) fn spawn(&mut self, command: &mut Command) -> io::Result<Child> {
+    pub(crate) fn spawn(&mut self, command: &mut Command) -> io::Result<Child> {
         command.env(MARK, &self.mark).process_group(0).kill_on_drop(true);
         // A child begins where its parent is, so the agent goes there for that moment: there is none in which the child
         // could start another one elsewhere.
@@ -74,7 +74,7 @@ impl Group {
     }
 
     /// TERM to all, and to whoever is left after `grace` KILL.
-    pub(super) async fn stop(&self, leader: &mut Child, grace: Duration) {
+    pub(crate) async fn stop(&self, leader: &mut Child, grace: Duration) {
         self.signal(Signal::TERM);
         let end = Instant::now() + grace;
         while Instant::now() < end {
@@ -89,7 +89,7 @@ impl Group {
     }
 
     /// KILL to whoever is left.
-    pub(super) fn kill(&self) {
+    pub(crate) fn kill(&self) {
         if let Some((child, _)) = &self.control
             && fs::write(child.join("cgroup.kill"), "1").is_ok()
         {

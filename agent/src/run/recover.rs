@@ -31,7 +31,11 @@ pub(super) fn recover_with(agent: Agent) {
     }
     let state = agent.state();
     let Some(task) = state.task() else { return };
-    let Some((_, dirs)) = agent.product(&task.order.product) else { return };
+    let Some((settings, dirs)) = agent.product(&task.order.product) else { return };
+    if settings.program().is_some() {
+        // Its slots are the boot loader's business until the agent runs.
+        return;
+    }
     if let Err(error) = repair(&agent, task, &dirs) {
         tracing::error!(%error, "the link of a product could not be repaired; the agent tries again");
     }

@@ -9,7 +9,7 @@ use std::{
     sync::Arc,
 };
 
-use callboard_proto::{digest::Digest, ids::Product, root::Root};
+use callboard_proto::{digest::Digest, ids::Product, release::Release, root::Root, signed::Verified};
 
 use crate::{
     agent::Agent,
@@ -21,7 +21,7 @@ use crate::{
     hooks::Machine,
     identity::{self, Identity, IdentityError},
     image,
-    install::tidy,
+    install::{command::Programs, tidy},
     journal::Journal,
     layout::{ProductDir, StateDir},
     lock::{Lock, LockError},
@@ -108,6 +108,8 @@ pub(crate) fn open(settings: Settings, fs: Rc<dyn Fs>, identity: Identity) -> Re
         outbox: RefCell::new(outbox),
         products: RefCell::new(products),
         notifier: Notifier::default(),
+        installers: Rc::new(Programs),
+        astray: RefCell::default(),
         attacks: RefCell::new(record.attacks),
         orders: RefCell::new(budget::ORDERS),
         seq: Cell::new(record.checkin_seq),
@@ -162,7 +164,7 @@ fn products(
 ) -> Result<(BTreeMap<Product, ProductSlots>, bool), SlotError> {
     let (mut all, mut lost) = (BTreeMap::new(), false);
     for (product, settings) in &settings.products {
-        let dirs = ProductDir::new(&settings.directory);
+        let dirs = settings.directory().map(ProductDir::new);
         let own = task.filter(|task| task.order.product == *product);
         let (mut slots, found) = ProductSlots::open(fs, state_dir.product(product))?;
         match found {
@@ -174,11 +176,15 @@ fn products(
             Found::Lost => {
                 tracing::error!(%product, "both copies of the product's record are damaged; rebuilding it from what is installed");
                 lost = true;
-                slots.write_twice(fs, rebuilt(fs, state_dir, &dirs, root, own))?;
+                let record = match &dirs {
+                    Some(dirs) => rebuilt(fs, state_dir, dirs, root, own),
+                    None => rebuilt_of_program(fs, state_dir, root, product, own),
+                };
+                slots.write_twice(fs, record)?;
             }
         }
         // A switch that was cut short is finished by the machine, which knows where it was going.
-        if own.is_none_or(|task| task.phase.is_before_switch()) {
+        if let Some(dirs) = dirs.filter(|_| own.is_none_or(|task| task.phase.is_before_switch())) {
             repair(fs, &dirs, product, slots.record(), own);
         }
         all.insert(product.clone(), slots);
@@ -213,21 +219,49 @@ fn rebuilt(fs: &dyn Fs, state_dir: &StateDir, dirs: &ProductDir, root: &Root, ta
         Some(Previous::Nothing | Previous::Directory) => None,
         None => fs.read_link(&dirs.current()).ok(),
     };
-    let found = target.and_then(|target| installed(fs, state_dir, root, &target));
-    let (installed, floor) = found.unzip();
-    ProductRecord { installed, floor: floor.unwrap_or_default(), ..ProductRecord::default() }
+    let found = target.and_then(|target| {
+        let dir = target.strip_prefix("versions").ok()?.to_str()?.to_owned();
+        let release = kept(fs, state_dir, root, |digest, _| dir.starts_with(&digest.short()))?;
+        Some(known(&release, dir, None))
+    });
+    found.unwrap_or_default()
 }
 
-/// The release whose tree `current` points to.
-fn installed(fs: &dyn Fs, state_dir: &StateDir, root: &Root, current: &Path) -> Option<(InstalledRelease, Floor)> {
-    let dir = current.strip_prefix("versions").ok()?.to_str()?.to_owned();
+/// The same for a product with an installer program, of which nothing can be seen: the only documents that are kept are
+/// those of what is installed and of what is at hand.
+fn rebuilt_of_program(
+    fs: &dyn Fs,
+    state_dir: &StateDir,
+    root: &Root,
+    product: &Product,
+    task: Option<&Task>,
+) -> ProductRecord {
+    let at_hand = task.filter(|task| !matches!(task.phase, Phase::Committed)).map(|task| task.order.release);
+    let release = kept(fs, state_dir, root, |digest, release| {
+        release.product == *product && at_hand.is_none_or(|at_hand| at_hand != digest)
+    });
+    release.map(|release| known(&release, release.digest().short(), Some(release.digest()))).unwrap_or_default()
+}
+
+fn known(release: &Verified<Release>, dir: String, tree: Option<Digest>) -> ProductRecord {
+    let (version, epoch, counter) = (release.version.clone(), release.epoch, release.counter);
+    let installed = InstalledRelease { release: release.digest(), version, epoch, counter, dir, tree };
+    let floor = Floor { epoch, counter: release.min_floor };
+    ProductRecord { installed: Some(installed), floor, ..ProductRecord::default() }
+}
+
+/// The newest kept release that is the one looked for.
+fn kept(
+    fs: &dyn Fs,
+    state_dir: &StateDir,
+    root: &Root,
+    is_it: impl Fn(Digest, &Release) -> bool,
+) -> Option<Verified<Release>> {
     let digest = |name: &Path| name.file_stem()?.to_str()?.parse::<Digest>().ok();
     let names = fs.list(&state_dir.releases()).ok()?;
-    let mut digests = names.iter().filter_map(|name| digest(Path::new(name)));
-    let digest = digests.find(|digest| dir.starts_with(&digest.short()))?;
-    let bytes = fs.read(&state_dir.release(digest), 1 << 20).ok()?;
-    let release = verify::release(&bytes, root, digest).ok()?;
-    let floor = Floor { epoch: release.epoch, counter: release.min_floor };
-    let (version, epoch, counter) = (release.version.clone(), release.epoch, release.counter);
-    Some((InstalledRelease { release: digest, version, epoch, counter, dir, tree: None }, floor))
+    let releases = names.iter().filter_map(|name| digest(Path::new(name))).filter_map(|digest| {
+        let bytes = fs.read(&state_dir.release(digest), 1 << 20).ok()?;
+        verify::release(&bytes, root, digest).ok().filter(|release| is_it(digest, release))
+    });
+    releases.max_by_key(|release| (release.epoch, release.counter))
 }

@@ -27,6 +27,7 @@ use crate::{
     testing::{self, Keys, identity},
 };
 
+mod by_program;
 mod damage;
 mod hooks;
 mod hostile;

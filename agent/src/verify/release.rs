@@ -64,8 +64,12 @@ pub(crate) fn suits(
     if let Some(head) = device.head.filter(|_| device.root.roles.head.is_some()) {
         head.allows(release, release.digest()).map_err(Refusal::TakenBack)?;
     }
-    if !settings.products.contains_key(&release.product) {
+    let Some(product) = settings.products.get(&release.product) else {
         return Err(Refusal::UnknownProduct(release.product.clone()));
+    };
+    let own = product.installer();
+    if release.installer != own {
+        return Err(Refusal::WrongInstaller { wanted: release.installer, own });
     }
     if !release.hw.iter().any(|pattern| matches(pattern.as_bytes(), settings.hw.as_bytes())) {
         return Err(Refusal::WrongHardware { wanted: release.hw.clone(), own: settings.hw.clone() });

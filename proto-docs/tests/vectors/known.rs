@@ -382,6 +382,14 @@ fn releases() -> Vec<Vector> {
     let payload = |name: &str, change: &dyn Fn(&mut Payload)| {
         of(&format!("payload-{name}"), &|release| change(&mut release.payloads[0]), two, false)
     };
+    let by_program = |name: &str, change: &dyn Fn(&mut Release), accept| {
+        let raw = |release: &mut Release| {
+            release.installer = Installer::Command;
+            (release.payloads[0].format, release.payloads[0].entries) = (Format::Raw, 1);
+            change(release);
+        };
+        of(name, &raw, two, accept)
+    };
     let known = Release::FIELDS.iter().map(|field| (*field).to_owned()).collect::<Vec<_>>();
     let mut twice = envelope(&release(), &[&ed(RELEASE)]);
     twice.signatures.push(twice.signatures[0].clone());
@@ -423,6 +431,17 @@ fn releases() -> Vec<Vector> {
         payload("chunks-of-0", &|payload| payload.chunk_size = 0),
         payload("chunks-of-no-power-of-two", &|payload| payload.chunk_size = 1_000_000),
         payload("chunks-too-small", &|payload| payload.chunk_size = 2048),
+        by_program("for-an-installer-program", &|_| {}, true),
+        by_program("an-archive-for-an-installer-program", &|one| one.payloads[0].format = Format::TarZst, false),
+        by_program("that-reboots-for-an-installer-program", &|one| one.restart = Restart::Reboot, false),
+        by_program(
+            "hooks-for-an-installer-program",
+            &|one| {
+                one.hooks = vec![every(Stage::Health)];
+                one.crit = vec!["hooks".to_owned()];
+            },
+            false,
+        ),
         of("that-reboots", &|release| release.restart = Restart::Reboot, two, true),
         of("put-off-for-no-time", &|release| release.max_postpone_s = Some(0), two, true),
         of("put-off-for-too-long", &|release| release.max_postpone_s = Some(90 * 86_400 + 1), two, false),

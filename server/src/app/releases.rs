@@ -162,6 +162,7 @@ pub(crate) fn show(root: &PublishedRoot, published: &Published) -> Result<admin:
         requires_agent: release.requires_agent,
         not_after: release.not_after,
         kind: release.kind,
+        installer: release.installer,
         restart: release.restart,
         hooks: release.hooks,
         rollback: release.rollback,

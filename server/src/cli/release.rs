@@ -23,7 +23,7 @@ pub(super) mod upload;
 pub(crate) enum ReleaseCommand {
     /// Make a payload and an unsigned release from a directory or a file; the same input gives the same bytes
     #[command(
-        after_help = "Examples:\n  callboard release build DIR --product pos-app --version 2.4.0 --counter 7 --out rel-2.4.0"
+        after_help = "Examples:\n  callboard release build DIR --product pos-app --version 2.4.0 --counter 7 --out rel-2.4.0\n  callboard release build --installer command --payload os.raucb --product os --version 13.1 --counter 3 --out os-13.1"
     )]
     Build(Box<build::BuildArgs>),
     /// Add a signature to a release; needs the key and nothing else
@@ -94,6 +94,7 @@ fn details(release: &Release) -> String {
         ("requires counter", table::or_empty(release.requires_at_least)),
         ("requires", build::required(&release.requires)),
         ("requires agent", table::or_empty(release.requires_agent.as_ref())),
+        ("installer", table::word(&release.installer)),
         ("restart", table::word(&release.restart)),
         ("rollback", table::word(&release.rollback)),
         ("hooks", release.hooks.iter().map(build::in_words).collect::<Vec<_>>().join("; ")),

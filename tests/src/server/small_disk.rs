@@ -1,4 +1,4 @@
-//! A disk of a few MiB under the data directory, which a test can fill.
+//! A disk of a few MiB under the data directory of a server or a till, which a test can fill.
 //!
 //! It is a tmpfs in a mount namespace of its own, where no other process sees it: nothing is mounted on the machine,
 //! and it is gone with the process that holds it, however that ends. Needs `unshare` and a system that lets its users
@@ -17,7 +17,7 @@ use super::TestServer;
 const HOLDER: &str = r#"mount -t tmpfs -o "size=$2,mode=0700" callboard-test "$1" && echo mounted && exec cat"#;
 
 /// A mounted disk.
-pub(super) struct SmallDisk {
+pub(crate) struct SmallDisk {
     holder: Child,
     /// Its end is the end of the disk.
     _input: ChildStdin,
@@ -25,8 +25,8 @@ pub(super) struct SmallDisk {
 }
 
 impl SmallDisk {
-    /// Mounts a disk on a directory, for those who enter; `None` where that is not allowed.
-    fn mount(on: &Path, bytes: u64) -> Option<Self> {
+    /// Mounts a disk on a directory, for those who enter, with what the directory holds; `None` where that is not allowed.
+    pub(crate) fn mount(on: &Path, bytes: u64) -> Option<Self> {
         let mut holder = Command::new("unshare")
             .args(namespaces())
             .args(["sh", "-c", HOLDER, "sh"])
@@ -44,11 +44,14 @@ impl SmallDisk {
             holder.wait().unwrap();
             return None;
         }
-        Some(Self { holder, _input: input, mounted_on: on.to_owned() })
+        let disk = Self { holder, _input: input, mounted_on: on.to_owned() };
+        let copied = Command::new("cp").arg("-a").arg(on.join(".")).arg(disk.seen_from_outside()).status().unwrap();
+        assert!(copied.success());
+        Some(disk)
     }
 
     /// The command that runs another one where the disk is mounted.
-    pub(super) fn enter(&self) -> Command {
+    pub(crate) fn enter(&self) -> Command {
         let mut command = Command::new("nsenter");
         command.arg("--target").arg(self.holder.id().to_string());
         command.args(if is_root() { &["--mount"][..] } else { &["--mount", "--user", "--preserve-credentials"] });
@@ -57,7 +60,7 @@ impl SmallDisk {
     }
 
     /// The directory as this process sees it.
-    pub(super) fn seen_from_outside(&self) -> PathBuf {
+    pub(crate) fn seen_from_outside(&self) -> PathBuf {
         let root = PathBuf::from(format!("/proc/{}/root", self.holder.id()));
         root.join(self.mounted_on.strip_prefix("/").unwrap())
     }
@@ -85,14 +88,8 @@ impl TestServer {
     /// Moves the data directory of a stopped server to a disk of its own; says whether there is one.
     pub fn move_to_small_disk(&mut self, bytes: u64) -> bool {
         assert!(self.running.is_none(), "the server is stopped");
-        let dir = self.servers_dir();
-        let Some(disk) = SmallDisk::mount(&dir, bytes) else {
-            return false;
-        };
-        let copied = Command::new("cp").arg("-a").arg(dir.join(".")).arg(disk.seen_from_outside()).status().unwrap();
-        assert!(copied.success());
-        self.disk = Some(disk);
-        true
+        self.disk = SmallDisk::mount(&self.servers_dir(), bytes);
+        self.disk.is_some()
     }
 
     /// Fills the disk to the last byte, but for `free` bytes.

@@ -1,4 +1,4 @@
-//! `callboard release build`: a directory or file becomes a payload and a release that nobody has signed yet.
+//! `callboard release build`: a directory or files become payloads and a release that nobody has signed yet.
 //!
 //! The same input gives the same bytes, so that several signers can each build and compare digests. The input is the
 //! command line, the files, and the time of issue: `--issued-at`, else `SOURCE_DATE_EPOCH`, else the last change of a
@@ -44,8 +44,14 @@ const HOOK_TIMEOUT_S: u32 = 60;
 #[command(disable_version_flag = true)]
 pub(crate) struct BuildArgs {
     /// A directory, or a single file
-    #[arg(value_name = "PATH")]
-    pub(crate) path: PathBuf,
+    #[arg(value_name = "PATH", required_unless_present = "payloads", conflicts_with = "payloads")]
+    pub(crate) path: Option<PathBuf>,
+    /// Instead of PATH a file as it is, such as a package or an image; give the option once for each
+    #[arg(long = "payload", value_name = "FILE")]
+    pub(crate) payloads: Vec<PathBuf>,
+    /// What puts it in place: directory, or command for the program that devices have for the product
+    #[arg(long, value_name = "WHAT", default_value = "directory", value_parser = word::<Installer>)]
+    pub(crate) installer: Installer,
     /// Where to write release.json and the payload, named by its digest
     #[arg(long, value_name = "DIR")]
     pub(crate) out: PathBuf,
@@ -167,13 +173,24 @@ pub(crate) fn run(args: &BuildArgs, format: show::Format, now: Timestamp) -> any
 /// Packs and writes. Gives what is to be signed.
 pub(crate) fn build(args: &BuildArgs, now: Timestamp) -> anyhow::Result<(Envelope, Release)> {
     // Before the long part: whatever is wrong with the rest of the document shows with any payload.
-    envelope(&document(args, now, placeholder()))?;
+    envelope(&document(args, now, vec![placeholder()]))?;
+    files_are_files(args)?;
     hooks_are_there(args)?;
     let out = out_directory(args)?;
     let name = format!("{}.tar.zst", args.product);
-    let packed = pack::pack(&args.path, &name, &out).map_err(explain)?;
+    let mut packed = Vec::new();
+    let mut pack_all = || {
+        for source in args.sources() {
+            packed.push(pack::pack(source, &name, &out).map_err(explain)?);
+        }
+        anyhow::Ok(())
+    };
+    let done = pack_all();
+    let newest = packed.iter().map(|packed| packed.newest).max().unwrap_or(now);
+    let payloads: Vec<Payload> = packed.into_iter().map(|packed| packed.payload).collect();
     let finish = || {
-        let release = document(args, issued_at(args, packed.newest, now)?, packed.payload.clone());
+        done?;
+        let release = document(args, issued_at(args, newest, now)?, payloads.clone());
         let envelope = envelope(&release)?;
         let file = out.join(ENVELOPE);
         durable::write_new(&file, &envelope.to_json(), Access::Everyone).map_err(unusable("write", &file))?;
@@ -181,7 +198,9 @@ pub(crate) fn build(args: &BuildArgs, now: Timestamp) -> anyhow::Result<(Envelop
     };
     finish().inspect_err(|_| {
         // A payload without its release is of no use to anybody; the error is what counts.
-        let _ = fs::remove_file(out.join(packed.payload.sha256.to_string()));
+        for payload in &payloads {
+            let _ = fs::remove_file(out.join(payload.sha256.to_string()));
+        }
     })
 }
 
@@ -195,6 +214,7 @@ pub(super) fn describe(release: &Release, sha256: Digest, more: &[(&str, String)
         ("kind", table::word(&release.kind)),
         ("channels", release.channels.join(", ")),
         ("hardware", release.hw.join(", ")),
+        ("installer", table::word(&release.installer)),
         ("restart", table::word(&release.restart)),
         ("rollback", table::word(&release.rollback)),
         ("put off", postponable(release.max_postpone_s)),
@@ -235,7 +255,7 @@ pub(super) fn required(products: &[Requirement]) -> String {
     products.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
-fn document(args: &BuildArgs, issued_at: Timestamp, payload: Payload) -> Release {
+fn document(args: &BuildArgs, issued_at: Timestamp, payloads: Vec<Payload>) -> Release {
     let args = args.clone();
     let release = Release {
         v: 1,
@@ -254,21 +274,43 @@ fn document(args: &BuildArgs, issued_at: Timestamp, payload: Payload) -> Release
         requires_agent: args.requires_agent,
         requires_at_least: args.requires_at_least,
         requires: args.requires,
-        installer: Installer::Directory,
+        installer: args.installer,
         restart: args.restart,
         hooks: args.hooks,
         rollback: args.rollback,
         needs_server_contact: args.needs_server_contact,
         max_postpone_s: args.max_postpone,
-        payloads: vec![payload],
+        payloads,
     };
     Release { crit: release.critical().into_iter().map(str::to_owned).collect(), ..release }
+}
+
+impl BuildArgs {
+    /// What is packed: one path, or the payloads one by one.
+    fn sources(&self) -> impl Iterator<Item = &Path> {
+        self.path.iter().chain(&self.payloads).map(PathBuf::as_path)
+    }
+}
+
+/// What is taken as it is must be a file.
+fn files_are_files(args: &BuildArgs) -> Result<(), BadInput> {
+    let bad = |path: &Path, why: &str| BadInput(format!("{} is a directory; {why}", path.display()));
+    if let Some(path) = args.payloads.iter().find(|path| path.is_dir()) {
+        return Err(bad(path, "--payload takes files; give the directory without --payload"));
+    }
+    match args.path.iter().find(|path| args.installer == Installer::Command && path.is_dir()) {
+        Some(path) => Err(bad(path, "--installer command takes files as they are, such as packages or images")),
+        None => Ok(()),
+    }
 }
 
 /// Every hook must be a program that is packed: a missing one would be found by the first device only.
 fn hooks_are_there(args: &BuildArgs) -> Result<(), BadInput> {
     for Hook { stage, path, .. } in &args.hooks {
-        let file = args.path.join(path);
+        let Some(tree) = args.path.as_ref().filter(|tree| tree.is_dir()) else {
+            return Err(BadInput(format!("--hook {stage}: hooks are programs of a directory; give one as PATH")));
+        };
+        let file = tree.join(path);
         let found = file.symlink_metadata();
         let found =
             found.map_err(|error| BadInput(format!("--hook {stage}: cannot read {}: {error}", file.display())))?;
@@ -321,10 +363,12 @@ fn out_directory(args: &BuildArgs) -> anyhow::Result<PathBuf> {
     fs::create_dir_all(&args.out).map_err(unusable("make", &args.out))?;
     let real =
         |path: &Path| path.canonicalize().map_err(|error| BadInput(format!("cannot read {}: {error}", path.display())));
-    let (source, out) = (real(&args.path)?, real(&args.out)?);
-    if out.starts_with(&source) {
-        let what = format!("--out {} lies inside {}, which is packed", args.out.display(), args.path.display());
-        return Err(BadInput(what).into());
+    let out = real(&args.out)?;
+    for source in args.sources() {
+        if out.starts_with(real(source)?) {
+            let what = format!("--out {} lies inside {}, which is packed", args.out.display(), source.display());
+            return Err(BadInput(what).into());
+        }
     }
     if out.join(ENVELOPE).symlink_metadata().is_ok() {
         return Err(BadInput(format!("--out {} holds a release already; give another", args.out.display())).into());

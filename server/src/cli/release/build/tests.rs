@@ -183,7 +183,7 @@ fn nothing_is_packed_into_itself_or_over_another_release() {
     assert!(refused(build(&args(dir.path(), &[]), now())).contains("holds a release already"));
     let inside = BuildArgs { out: dir.path().join("app/out"), ..args(dir.path(), &[]) };
     assert!(refused(build(&inside, now())).contains("lies inside"));
-    let missing = BuildArgs { path: dir.path().join("missing"), ..args(dir.path(), &[]) };
+    let missing = BuildArgs { path: Some(dir.path().join("missing")), ..args(dir.path(), &[]) };
     assert!(refused(build(&missing, now())).contains("cannot read"));
 }
 
@@ -253,4 +253,62 @@ fn a_directory_or_its_envelope_can_be_named_for_signing() {
     fs::write(&file, "").unwrap();
     assert_eq!(sign::envelope_of(dir.path()), file);
     assert_eq!(sign::envelope_of(&file), file);
+}
+
+/// Two packages in the place of a directory.
+fn packages(dir: &Path, more: &[&str]) -> BuildArgs {
+    let files = ["till-app_2.0_all.deb", "till-data_2.0_all.deb"].map(|name| dir.join(name));
+    for file in &files {
+        fs::write(file, format!("package {}", file.display())).unwrap();
+        let written = fs::File::options().append(true).open(file).unwrap();
+        written.set_modified(std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_700_000_000)).unwrap();
+    }
+    BuildArgs { path: None, payloads: files.to_vec(), ..args(dir, more) }
+}
+
+#[test]
+fn packages_for_a_devices_own_installer_are_taken_as_they_are_and_in_their_order() {
+    let dir = scene();
+    let (envelope, release) = build(&packages(dir.path(), &["--installer", "command"]), now()).unwrap();
+    assert_eq!(release.installer, Installer::Command);
+    let names: Vec<&str> = release.payloads.iter().map(|payload| payload.name.as_str()).collect();
+    assert_eq!(names, ["till-app_2.0_all.deb", "till-data_2.0_all.deb"]);
+    for payload in &release.payloads {
+        assert_eq!((payload.format, payload.entries, payload.unpacked_size), (Format::Raw, 1, payload.size));
+        let bytes = fs::read(dir.path().join("out").join(payload.sha256.to_string())).unwrap();
+        assert_eq!(bytes, fs::read(dir.path().join(&payload.name)).unwrap());
+    }
+    let shown = describe(&release, envelope.digest(), &[]);
+    assert!(shown.lines().any(|line| line.starts_with("installer") && line.ends_with("command")), "{shown}");
+    let (_, plain) = build(&args(scene().path(), &[]), now()).unwrap();
+    assert_eq!(plain.installer, Installer::Directory);
+}
+
+#[test]
+fn a_devices_own_installer_takes_neither_directories_nor_hooks_nor_restarts_of_the_release() {
+    let dir = scene();
+    let command = ["--installer", "command"];
+    assert!(
+        refused(build(&args(dir.path(), &command), now())).contains("is a directory; --installer command takes files")
+    );
+    let directory = BuildArgs { payloads: vec![dir.path().join("app")], ..packages(dir.path(), &command) };
+    assert!(refused(build(&directory, now())).contains("--payload takes files"));
+    let reboot = packages(dir.path(), &["--installer", "command", "--restart", "reboot"]);
+    assert!(refused(build(&reboot, now())).contains("the device's program says when"));
+    let hook = packages(dir.path(), &["--installer", "command", "--hook", "pre-activate=drain"]);
+    assert!(refused(build(&hook, now())).contains("hooks are programs of an installed tree"));
+    let hook = packages(dir.path(), &["--hook", "pre-activate=drain"]);
+    assert!(refused(build(&hook, now())).contains("give one as PATH"));
+    let twice =
+        BuildArgs { payloads: vec![dir.path().join("till-app_2.0_all.deb"); 2], ..packages(dir.path(), &command) };
+    assert!(refused(build(&twice, now())).contains("stands twice"));
+    assert!(files(&dir.path().join("out")).is_empty(), "no payload is left without its release");
+    let parse = |more: &[&str]| {
+        let fixed = ["build", "--out", "o", "--product", "p", "--version", "1", "--counter", "1"];
+        Line::try_parse_from(fixed.iter().chain(more)).map(drop)
+    };
+    let kind = |more: &[&str]| parse(more).unwrap_err().kind();
+    assert_eq!(kind(&[]), clap::error::ErrorKind::MissingRequiredArgument);
+    assert_eq!(kind(&["app", "--payload", "x"]), clap::error::ErrorKind::ArgumentConflict);
+    assert_eq!(kind(&["app", "--installer", "rpm"]), clap::error::ErrorKind::ValueValidation);
 }
