@@ -60,9 +60,10 @@ impl Actor {
         Error::refused(Code::Forbidden, detail)
     }
 
-    /// The selector that somebody asked for, limited to where the permission holds.
+    /// The selector that somebody asked for, limited to where the permission holds. One that cannot be read stays as it
+    /// is, for whoever checks what was asked for to say so, with everything else that is wrong.
     pub(crate) fn confine(&self, wanted: Option<String>) -> Result<Option<String>> {
-        let selector = super::devices::parse_selector(wanted.as_deref())?;
+        let Ok(selector) = super::devices::parse_selector(wanted.as_deref()) else { return Ok(wanted) };
         if self.may.holds(&selector) {
             return Ok(wanted);
         }
