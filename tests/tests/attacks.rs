@@ -6,8 +6,8 @@ use callboard_proto::{
     admin::{Acknowledged, AttackCount, Attacked, Device, Event, Overview, Page},
     problem::Code,
 };
-use callboard_tests::{device::FakeDevice, http::Request, server::TestServer, wait};
-use serde_json::json;
+use callboard_tests::{api::Api, device::FakeDevice, http::Request, server::TestServer, wait};
+use serde_json::{Value, json};
 
 use crate::{on_both, refused};
 
@@ -192,6 +192,29 @@ fn many_devices_that_tell_the_same_within_an_hour_alarm_the_fleet() {
         let all = json!({ "selector": "all", "reason": "a proxy in between" });
         assert_eq!(server.api().post::<Acknowledged>("attention/attacks/acknowledge", &all).total, 5);
         assert!(alarm() < 0.5 && !page().contains("class=\"alarm\""));
+    });
+}
+
+#[test]
+fn whoever_has_a_part_of_the_fleet_sees_and_takes_note_of_that_part() {
+    on_both(|server| {
+        let mut tills: Vec<FakeDevice> = (0..4).map(|n| FakeDevice::enrol(server, &format!("till-{n}"))).collect();
+        tills.iter_mut().for_each(|till| tells(till, "rollback", 1));
+        assert_eq!(listed(server).len(), 4);
+        let grants = json!([{ "role": "operator", "selector": "name = till-0 or name = till-1" }]);
+        let made: Value = server.api().post("api-tokens", &json!({ "name": "part", "grants": grants }));
+        let part = Api { address: server.api().address, token: made["token"].as_str().unwrap().to_owned() };
+        let seen: Vec<Attacked> = part.list("attention/attacks?limit=1");
+        assert_eq!(seen.iter().map(|one| one.device.as_str()).collect::<Vec<_>>(), ["till-0", "till-1"]);
+        let overview: Overview = part.get("overview");
+        assert_eq!((overview.attacks["rollback"], overview.attack_alarms.len()), (2, 0));
+        assert_eq!(server.api().get::<Overview>("overview").attack_alarms, ["rollback"]);
+        let named = json!({ "devices": ["till-0", "till-3"], "reason": "a test" });
+        let done: Acknowledged = part.post("attention/attacks/acknowledge", &named);
+        assert_eq!((done.total, done.refused[0].device.as_str()), (1, "till-3"));
+        let all = json!({ "selector": "all", "reason": "a test" });
+        assert_eq!(part.post::<Acknowledged>("attention/attacks/acknowledge", &all).devices[0].as_str(), "till-1");
+        assert_eq!(listed(server), ["till-2", "till-3"]);
     });
 }
 
