@@ -17,7 +17,7 @@ use callboard_proto::{
 
 use crate::{
     budget::Budget,
-    client::Client,
+    client::{Client, ClientError},
     clock::{self, Clock},
     config::{ProductSettings, Settings},
     download::pace::Pace,
@@ -148,6 +148,13 @@ impl Agent {
         };
         if count.is_power_of_two() {
             self.update_coarsely(|_record| {});
+        }
+    }
+
+    /// Counts an answer that could not be used, if no honest server gives such a one.
+    pub(crate) fn unusable(&self, error: &ClientError) {
+        if let Some(attack) = error.attack() {
+            self.attack(attack);
         }
     }
 

@@ -136,7 +136,12 @@ async fn believed(agent: &Agent, bytes: &[u8], asked: &Asked) -> Result<Verified
             Ok(true) => verdict = verify::instruction(bytes, &agent.trust.root(), asked),
             Ok(false) => {}
             // The answer says what is wrong with it; that there is no newer root to be had does not.
-            Err(error) if unknown_key => tracing::info!(%error, "failed to look for a newer root"),
+            Err(error) if unknown_key => {
+                if let CheckInError::Client(error) = &error {
+                    agent.unusable(error);
+                }
+                tracing::info!(%error, "failed to look for a newer root");
+            }
             Err(error) => return Err(error),
         }
     }

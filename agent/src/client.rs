@@ -16,7 +16,7 @@ use hyper::{
     body::{Bytes, Incoming},
     header,
 };
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 pub(crate) use connection::Connection;
 pub(crate) use endpoint::Endpoint;
@@ -220,8 +220,10 @@ impl Client {
     async fn collect(&self, response: Response<Incoming>, cap: usize) -> Result<Bytes, ClientError> {
         let mut body = response.into_body();
         let mut bytes = Vec::new();
+        let last = Cell::new(Instant::now());
         let reading = async {
             while let Some(frame) = body.frame().await {
+                last.set(Instant::now());
                 if let Some(data) = frame.map_err(ClientError::Http)?.data_ref() {
                     if data.len() > cap - bytes.len() {
                         return Err(ClientError::TooLarge { cap });
@@ -231,7 +233,10 @@ impl Client {
             }
             Ok(())
         };
-        timeout(self.network.answer, reading).await.map_err(|_elapsed| ClientError::Slow("body"))??;
+        timeout(self.network.answer, reading).await.map_err(|_elapsed| {
+            let silent = last.get().elapsed() >= self.network.answer / 2;
+            if silent { ClientError::Slow("body") } else { ClientError::Trickle }
+        })??;
         Ok(Bytes::from(bytes))
     }
 }

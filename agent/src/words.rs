@@ -241,5 +241,6 @@ mod tests {
     fn the_page_lists_every_kind_of_attack_and_no_other() {
         let listed = listed(CHECK_IN, "Kinds of `attacks` that the agent counts:", ".\n\n");
         assert_eq!(listed, words(Attack::as_str));
+        assert_eq!(listed, callboard_proto::check_in::ATTACKS.map(str::to_owned).into(), "what the server knows");
     }
 }

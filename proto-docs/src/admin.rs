@@ -232,4 +232,9 @@ pub struct Overview {
     pub assignments: BTreeMap<String, u64>,
     /// Enrolments that wait for an operator.
     pub enrolments_waiting: u64,
+    /// Devices that have told within the last hour of something that no honest server sends, by kind. Those of which an
+    /// operator has taken note are left out.
+    pub attacks: BTreeMap<String, u64>,
+    /// Kinds of which many devices tell: ten, of a fleet of less than forty every fourth, and never fewer than three.
+    pub attack_alarms: Vec<String>,
 }

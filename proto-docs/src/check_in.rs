@@ -21,6 +21,23 @@ pub const MAX_INSTALLED: usize = 32;
 pub const MAX_ATTRIBUTES: usize = 32;
 /// Kinds of attacks of one device at most.
 pub const MAX_ATTACKS: usize = 32;
+/// Kinds of attacks that an agent counts.
+pub const ATTACKS: [&str; 12] = [
+    "bad_sig",
+    "threshold",
+    "wrong_device",
+    "nonce_mismatch",
+    "rollback",
+    "expired",
+    "bad_chunk",
+    "path_escape",
+    "oversize",
+    "slow",
+    "clock_back",
+    "flood",
+];
+/// What a server makes of all kinds that it does not know.
+pub const OTHER_ATTACK: &str = "other";
 /// Longest wait for an answer in seconds: shorter than what lines and proxies take for dead.
 pub const MAX_WAIT_S: u32 = 55;
 

@@ -318,7 +318,7 @@ fn every_attack_of_the_table_has_a_test_that_exists_or_a_reason() {
     let mut tests = BTreeSet::new();
     for path in sources {
         let text = std::fs::read_to_string(&path).unwrap();
-        let names = text.split("#[test]").skip(1).filter_map(|after| after.split("fn ").nth(1)?.split('(').next());
+        let names = text.split("test]\n").skip(1).filter_map(|after| after.split("fn ").nth(1)?.split('(').next());
         tests.extend(names.map(str::to_owned));
     }
     assert!(tests.len() > 500, "{} tests", tests.len());

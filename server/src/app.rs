@@ -10,6 +10,7 @@ use quick_cache::sync::Cache;
 pub(crate) mod actor;
 pub(crate) mod api_tokens;
 pub(crate) mod assignments;
+pub(crate) mod attacks;
 pub(crate) mod attention;
 mod bandwidth;
 mod because;
@@ -85,6 +86,7 @@ pub(crate) struct App {
     pub(crate) requests_of_a_device: Quota,
     pub(crate) metrics: Metrics,
     pub(crate) presence: Presence,
+    pub(crate) attacks: attacks::Pending,
     pub(crate) served: served::Served,
     pub(crate) waiting: Arc<Waiting>,
     pub(crate) snapshot: ArcSwap<Snapshot>,

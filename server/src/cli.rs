@@ -44,6 +44,7 @@ mod stop;
 mod table;
 mod token;
 mod trust;
+mod whom;
 
 /// Updates fleets of devices: the server, and the commands that operate it.
 ///

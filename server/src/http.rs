@@ -151,6 +151,8 @@ fn api_routes(config: &mut ServiceConfig) {
     at("/rollouts/{rollout}/devices/skip", vec![post().to(attention::skip)]);
     at("/rollouts/{rollout}/devices/cancel", vec![post().to(attention::cancel)]);
     at("/attention", vec![get().to(attention::list)]);
+    at("/attention/attacks", vec![get().to(attention::attacks)]);
+    at("/attention/attacks/acknowledge", vec![post().to(attention::acknowledge_attacks)]);
     at("/events", vec![get().to(events::list)]);
 }
 

@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::sync::watch;
 
 use crate::{
-    app::{App, Error, expiry, presence, rollouts::advance::advance_by_time, served, timers},
+    app::{App, Error, attacks, expiry, presence, rollouts::advance::advance_by_time, served, timers},
     db,
 };
 
@@ -42,6 +42,7 @@ pub(crate) fn start(app: &Arc<App>, retention: Duration) {
         "count what was served",
         |app| async move { served::flush(&app).await.map_err(Error::from) },
     );
+    every(app, FLUSH_EVERY, "write down attacks", |app| async move { attacks::flush(&app).await });
     every(app, GATES_EVERY, "look at gates", |app| async move { advance_by_time(&app).await });
     every(app, FORESEE_EVERY, "look ahead", |app| async move {
         app.foresee_on();

@@ -15,6 +15,7 @@ use std::{
 
 use callboard_proto::{
     admin::Overview,
+    check_in::{ATTACKS, OTHER_ATTACK},
     ids::DeviceId,
     instruction::Action,
     report::RefusedReport,
@@ -54,6 +55,9 @@ pub(crate) struct Metrics {
     assignments: Family<StateLabel, Gauge>,
     remaining: Family<WhatLabel, Gauge>,
     alarms: Family<WhatLabel, Gauge>,
+    attacks_told: Family<KindLabel, Counter>,
+    attacked: Family<KindLabel, Gauge>,
+    attack_alarms: Family<KindLabel, Gauge>,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -86,6 +90,11 @@ struct WhatLabel {
     what: &'static str,
 }
 
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct KindLabel {
+    kind: String,
+}
+
 impl Metrics {
     pub(crate) fn new() -> Self {
         let mut registry = Registry::with_prefix("callboard");
@@ -109,6 +118,9 @@ impl Metrics {
             assignments: Family::default(),
             remaining: Family::default(),
             alarms: Family::default(),
+            attacks_told: Family::default(),
+            attacked: Family::default(),
+            attack_alarms: Family::default(),
             registry: Registry::default(),
         };
         registry.register("check_ins", "Check-ins answered, by action", metrics.check_ins.clone());
@@ -133,6 +145,11 @@ impl Metrics {
         registry.register_with_unit("expiry_remaining", help, Unit::Seconds, metrics.remaining.clone());
         let help = "Whether something that expires should be looked after by now: 1 or 0";
         registry.register("expiry_alarm", help, metrics.alarms.clone());
+        let help = "Times that a device told of more that no honest server sends than before, by kind";
+        registry.register("attacks_told", help, metrics.attacks_told.clone());
+        let help = "Devices that told of it within the last hour, and of which nobody has taken note";
+        registry.register("attacked_devices", help, metrics.attacked.clone());
+        registry.register("attack_alarm", "Whether these are many: 1 or 0", metrics.attack_alarms.clone());
         Self { registry, ..metrics }
     }
 
@@ -172,6 +189,11 @@ impl Metrics {
         }
     }
 
+    /// Counts a device that tells of more than before. How much more is its own affair: a stolen one could say anything.
+    pub(crate) fn attack_told(&self, kind: &str) {
+        self.attacks_told.get_or_create(&KindLabel { kind: kind.to_owned() }).inc();
+    }
+
     pub(crate) fn enrolled(&self) {
         self.enrolments.inc();
     }
@@ -207,6 +229,13 @@ impl Metrics {
                 .set(i64::try_from(*n).unwrap_or(i64::MAX));
         }
         self.enrolments_waiting.set(i64::try_from(overview.enrolments_waiting).unwrap_or(i64::MAX));
+        for kind in ATTACKS.iter().copied().chain([OTHER_ATTACK]) {
+            let label = KindLabel { kind: kind.to_owned() };
+            let devices = overview.attacks.get(kind).copied().unwrap_or(0);
+            self.attacked.get_or_create(&label).set(i64::try_from(devices).unwrap_or(i64::MAX));
+            let alarm = overview.attack_alarms.iter().any(|alarming| alarming == kind);
+            self.attack_alarms.get_or_create(&label).set(i64::from(alarm));
+        }
         let mut text = String::new();
         encode(&mut text, &self.registry)?;
         Ok(text)
@@ -257,7 +286,13 @@ mod tests {
         metrics.check_in(Action::None, Duration::from_millis(1));
         metrics.report(true);
         let one = |key: &str| [(key.to_owned(), 1)].into();
-        let overview = Overview { devices: one("online"), assignments: one("staged"), enrolments_waiting: 1 };
+        let overview = Overview {
+            devices: one("online"),
+            assignments: one("staged"),
+            enrolments_waiting: 1,
+            ..Overview::default()
+        };
+        metrics.attack_told("slow");
         let text = metrics.encode(&overview, [("root", 1, false)].into_iter()).expect("text");
         let exposed = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
         let exposed: BTreeSet<(String, String)> = exposed

@@ -44,6 +44,8 @@ pub struct FakeDevice {
     /// For so long it lets the server wait with an answer.
     pub wait_s: u32,
     pub free_bytes: Option<u64>,
+    /// What it has refused, by kind.
+    pub attacks: BTreeMap<String, u64>,
     pub wire: Wire,
     root: Verified<Root>,
     clock: TestClock,
@@ -84,6 +86,7 @@ impl FakeDevice {
             progress: None,
             wait_s: 0,
             free_bytes: example().free_bytes,
+            attacks: BTreeMap::new(),
             root: server.root(),
             clock: server.clock.clone(),
             check_ins: 0,
@@ -104,6 +107,7 @@ impl FakeDevice {
             state: self.state,
             progress: self.progress.clone(),
             wait_s: self.wait_s,
+            attacks: self.attacks.clone(),
             free_bytes: self.free_bytes,
             root: self.root.clone(),
             clock: self.clock.clone(),
@@ -151,6 +155,7 @@ impl FakeDevice {
             head_serial: None,
             wait_s: self.wait_s,
             free_bytes: self.free_bytes,
+            attacks: self.attacks.clone(),
             ..example()
         }
     }

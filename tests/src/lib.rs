@@ -16,6 +16,7 @@ pub mod api;
 pub mod clock;
 pub mod connect_proxy;
 pub mod device;
+pub mod hostile;
 pub mod http;
 pub mod machine;
 pub mod postgres;

@@ -38,6 +38,7 @@ struct Shared {
     over: AtomicBool,
     connections: AtomicU64,
     bytes_down: AtomicU64,
+    bytes_up: AtomicU64,
     open: Mutex<Vec<TcpStream>>,
 }
 
@@ -52,6 +53,7 @@ impl Proxy {
             over: AtomicBool::new(false),
             connections: AtomicU64::new(0),
             bytes_down: AtomicU64::new(0),
+            bytes_up: AtomicU64::new(0),
             open: Mutex::new(Vec::new()),
         });
         let accepting = shared.clone();
@@ -93,6 +95,11 @@ impl Proxy {
         self.shared.connections.load(Ordering::SeqCst)
     }
 
+    /// Bytes that went from devices to the server.
+    pub fn bytes_up(&self) -> u64 {
+        self.shared.bytes_up.load(Ordering::SeqCst)
+    }
+
     /// Bytes that went from the server to devices.
     pub fn bytes_down(&self) -> u64 {
         self.shared.bytes_down.load(Ordering::SeqCst)
@@ -126,7 +133,13 @@ impl Shared {
         open.extend(device.try_clone());
         open.extend(server.try_clone());
         drop(open);
-        std::thread::spawn(move || pump(up_from, up_to, |bytes, _| Some(bytes.len())));
+        let shared = self.clone();
+        std::thread::spawn(move || {
+            pump(up_from, up_to, |bytes, _| {
+                shared.bytes_up.fetch_add(u64::try_from(bytes.len()).unwrap(), Ordering::SeqCst);
+                Some(bytes.len())
+            });
+        });
         let shared = self.clone();
         std::thread::spawn(move || {
             pump(server, device, |bytes, before| {

@@ -12,6 +12,8 @@ const REMOTE: &[&str] = &[
     "api-token create ada",
     "api-token list",
     "api-token revoke ada",
+    "attention attacks acknowledge --device till-1 --reason r",
+    "attention attacks list",
     "attention list",
     "device decommission till-1 --reason r",
     "device explain till-1",

@@ -25,6 +25,9 @@ pub(crate) enum ClientError {
     Tls { address: String, source: rustls::Error },
     #[error("get an answer: {0} took too long")]
     Slow(&'static str),
+    /// It kept coming, and would have for ever. A line that was cut brings nothing any more.
+    #[error("get an answer: its body came too slowly")]
+    Trickle,
     #[error("{}", http(.0))]
     Http(hyper::Error),
     #[error("make the request: {0}")]
@@ -84,7 +87,7 @@ impl ClientError {
             Self::Connect { .. } => Code::Unreachable.as_str(),
             Self::Proxy { .. } => Code::Proxy.as_str(),
             Self::Tls { .. } => Code::Tls.as_str(),
-            Self::Slow(_) => Code::Slow.as_str(),
+            Self::Slow(_) | Self::Trickle => Code::Slow.as_str(),
             Self::Http(_) | Self::Request(_) => Code::Http.as_str(),
             Self::Status { code, .. } if !code.is_empty() => code,
             Self::Status { .. } => Code::HttpStatus.as_str(),
@@ -97,6 +100,7 @@ impl ClientError {
     pub(crate) const fn attack(&self) -> Option<Attack> {
         match self {
             Self::TooLarge { .. } => Some(Attack::Oversize),
+            Self::Trickle => Some(Attack::Slow),
             _ => None,
         }
     }

@@ -67,6 +67,7 @@ pub(super) fn report_only(agent: Rc<Agent>) -> Talking {
     let talk = async move {
         servers::go_home(&agent);
         let reported = check_in::flush(&agent).await;
+        count(&agent, None, &reported);
         Talk { reported, ..Talk::nothing() }
     };
     Talking { future: Box::pin(talk), waits: false }
@@ -126,7 +127,18 @@ async fn ask(agent: &Agent, place: &Place, wait_s: u32) -> Talk {
         (Ok(_), None | Some(Err(_))) => check_in::flush(agent).await,
         (_, reported) => reported.unwrap_or(Ok(())),
     };
+    count(agent, answer.as_ref().err(), &reported);
     Talk { asked, waited: wait_s > 0, answer: Some(answer), reported }
+}
+
+/// Counts answers that no honest server gives.
+fn count(agent: &Agent, answer: Option<&CheckInError>, reported: &Result<(), ClientError>) {
+    if let Some(CheckInError::Client(error)) = answer {
+        agent.unusable(error);
+    }
+    if let Err(error) = reported {
+        agent.unusable(error);
+    }
 }
 
 /// A report as it goes into the outbox.

@@ -90,3 +90,66 @@ pub struct NotDealt {
     /// Why not.
     pub reason: String,
 }
+
+/// How often a device has refused something that no honest server sends, as it tells.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct AttackCount {
+    /// A kind that `check-in.md` lists, or `other` for all that the server does not know.
+    pub kind: String,
+    /// How often so far, at most 4294967295. It goes on when the device begins anew.
+    pub total: u32,
+    /// The part of that which an operator has taken note of.
+    pub acknowledged: u32,
+    /// When it rose last.
+    #[cfg_attr(feature = "openapi", schema(value_type = String, format = DateTime))]
+    pub last_at: Timestamp,
+}
+
+/// A device that told of attacks of which no operator has taken note.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Attacked {
+    /// Which device.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub device: DeviceName,
+    /// Where that stands.
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
+    pub site: Option<SiteId>,
+    /// What it told.
+    pub attacks: Vec<AttackCount>,
+    /// When that rose last.
+    #[cfg_attr(feature = "openapi", schema(value_type = String, format = DateTime))]
+    pub last_at: Timestamp,
+}
+
+/// Body of `POST /attention/attacks/acknowledge`: whose attacks are taken note of, by name or by selector, and why.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct AcknowledgeAttacks {
+    /// Names or ids, at most 1000. These or `selector`.
+    #[serde(default)]
+    pub devices: Vec<String>,
+    /// Every device on the list that it selects.
+    #[serde(default)]
+    pub selector: Option<String>,
+    /// Why, for the event log; not empty.
+    pub reason: String,
+}
+
+/// What was taken note of.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Acknowledged {
+    /// Devices whose attacks were. With a selector the first 1000 of them.
+    #[cfg_attr(feature = "openapi", schema(value_type = Vec<String>))]
+    pub devices: Vec<DeviceName>,
+    /// How many there are.
+    pub total: u32,
+    /// Named devices that were not.
+    pub refused: Vec<NotDealt>,
+}

@@ -3,9 +3,10 @@
 //! Selectors are checked by their parser, which knows the column, and names by their types.
 
 use super::{
-    AcceptEnrolment, ActivateSite, BandwidthLimit, Because, ChangeSite, Decommission, DevicesOfRollout, EditLabels,
-    EditRollout, Grant, Hold, ImportDevice, ImportDevices, ImportSite, ImportSites, Labels, NewApiToken, NewFreeze,
-    NewToken, OpenPhase, RolloutSpec, SetBandwidth, SetSerial, SetTradingHours, TradingHours, Window,
+    AcceptEnrolment, AcknowledgeAttacks, ActivateSite, BandwidthLimit, Because, ChangeSite, Decommission,
+    DevicesOfRollout, EditLabels, EditRollout, Grant, Hold, ImportDevice, ImportDevices, ImportSite, ImportSites,
+    Labels, NewApiToken, NewFreeze, NewToken, OpenPhase, RolloutSpec, SetBandwidth, SetSerial, SetTradingHours,
+    TradingHours, Window,
 };
 use crate::text::{self, Check, MAX_TEXT};
 
@@ -195,6 +196,14 @@ impl Check for DevicesOfRollout {
     fn check(&self) -> Result<(), String> {
         text::each("devices", &self.devices, MAX_TEXT)?;
         // Before anybody looks whether it may stand beside `devices`.
+        text::some("selector", self.selector.as_ref(), MAX_SELECTOR)?;
+        reason(&self.reason)
+    }
+}
+
+impl Check for AcknowledgeAttacks {
+    fn check(&self) -> Result<(), String> {
+        text::each("devices", &self.devices, MAX_TEXT)?;
         text::some("selector", self.selector.as_ref(), MAX_SELECTOR)?;
         reason(&self.reason)
     }

@@ -15,7 +15,7 @@ use crate::{
     version::Version,
 };
 
-use super::{Eligible, Labels};
+use super::{AttackCount, Eligible, Labels};
 
 /// A site that is to be known.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -281,6 +281,8 @@ pub struct Device {
     pub hold: Option<Hold>,
     /// Whether it was decommissioned.
     pub decommissioned: bool,
+    /// What it refused because no honest server sends it, as it tells.
+    pub attacks: Vec<AttackCount>,
 }
 
 /// A hold: no rollout touches the device, or any device of the site.

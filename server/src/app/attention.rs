@@ -67,7 +67,7 @@ impl Deed {
 }
 
 /// Which devices.
-enum Whom {
+pub(crate) enum Whom {
     Named(Vec<String>),
     Selected(Box<Selector>),
 }
@@ -109,13 +109,11 @@ pub(crate) async fn act(
     wanted: DevicesOfRollout,
     because: Because,
 ) -> Result<Dealt> {
-    if because.reason.trim().is_empty() {
-        return Err(Error::invalid("reason is empty; say why"));
-    }
+    because.required()?;
     let root = app.newest_root().ok_or_else(|| Error::not_found("rollout", &rollout))?;
     let task = Task { rollout, deed, because, root, now: app.clock.now() };
     let mut dealt = Dealt::default();
-    match whom(wanted)? {
+    match Whom::of(wanted.devices, wanted.selector)? {
         Whom::Named(names) => {
             for names in names.chunks(BATCH) {
                 let (task, names) = (task.clone(), names.to_vec());
@@ -146,16 +144,19 @@ pub(crate) async fn act(
     Ok(dealt)
 }
 
-fn whom(wanted: DevicesOfRollout) -> Result<Whom> {
-    let selector = wanted.selector.filter(|text| !text.trim().is_empty());
-    match (wanted.devices.is_empty(), selector) {
-        (true, Some(text)) => Ok(Whom::Selected(Box::new(devices::parse_selector(Some(&text))?))),
-        (false, None) if wanted.devices.len() > MAX_NAMED => {
-            Err(Error::invalid(format!("{} devices; at most {MAX_NAMED} at a time", wanted.devices.len())))
+impl Whom {
+    /// Those that are named, or those that are selected.
+    pub(crate) fn of(named: Vec<String>, selector: Option<String>) -> Result<Self> {
+        let selector = selector.filter(|text| !text.trim().is_empty());
+        match (named.is_empty(), selector) {
+            (true, Some(text)) => Ok(Self::Selected(Box::new(devices::parse_selector(Some(&text))?))),
+            (false, None) if named.len() > MAX_NAMED => {
+                Err(Error::invalid(format!("{} devices; at most {MAX_NAMED} at a time", named.len())))
+            }
+            (false, None) => Ok(Self::Named(named)),
+            (true, None) => Err(Error::invalid("neither devices nor a selector is given; say which devices")),
+            (false, Some(_)) => Err(Error::invalid("devices and a selector are given; give one of them")),
         }
-        (false, None) => Ok(Whom::Named(wanted.devices)),
-        (true, None) => Err(Error::invalid("neither devices nor a selector is given; say which devices")),
-        (false, Some(_)) => Err(Error::invalid("devices and a selector are given; give one of them")),
     }
 }
 

@@ -2,13 +2,23 @@
 
 use std::fmt;
 
-use super::Actor;
+use super::{Actor, Error, Result};
 
 /// Somebody, and that one's words, which may be none.
 #[derive(Clone, Debug)]
 pub(crate) struct Because {
     pub(crate) by: Actor,
     pub(crate) reason: String,
+}
+
+impl Because {
+    /// Refuses to do it without a reason.
+    pub(crate) fn required(&self) -> Result<()> {
+        match self.reason.trim() {
+            "" => Err(Error::invalid("reason is empty; say why")),
+            _ => Ok(()),
+        }
+    }
 }
 
 impl fmt::Display for Because {

@@ -29,7 +29,7 @@ use callboard_proto::{
 };
 
 use super::{
-    App, Error, Result, assignments, bandwidth,
+    App, Error, Result, assignments, attacks, bandwidth,
     devices::{self, Known, LastContact},
     grants::{self, Basis, Outcome},
     loads::{self, Wanted},
@@ -99,6 +99,10 @@ pub(crate) async fn answer(app: &App, known: Arc<Known>, question: &mut Question
 /// Keeps what a check-in says of the device, and what is owed to it after that.
 fn note(app: &App, known: &Known, question: &Question, before: &LastContact, contact: &Contact, now: Timestamp) {
     let body = &question.body;
+    let attacks = attacks::told(&body.attacks);
+    if before.attacks.as_ref().map_or(!attacks.is_empty(), |told| *told != attacks) {
+        app.attacks.note(known.record.device.id, attacks.clone());
+    }
     let rhythm = rhythm(app, &known.record.device, before, now);
     let busy = contact.works_on.map(|id| (now, id));
     app.presence.note(
@@ -126,6 +130,7 @@ fn note(app: &App, known: &Known, question: &Question, before: &LastContact, con
         told: before.told,
         asks_again: before.asks_again,
         rhythm: Some(rhythm),
+        attacks: Some(attacks),
     });
 }
 

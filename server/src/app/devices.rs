@@ -24,7 +24,7 @@ use chrono_tz::Tz;
 use governor::{DefaultDirectRateLimiter, RateLimiter};
 
 use super::{
-    Actor, App, Error, Result,
+    Actor, App, Error, Result, attacks,
     check_in::Told,
     eligibility::{self, Change},
 };
@@ -79,6 +79,8 @@ pub(crate) struct LastContact {
     pub(crate) asks_again: Option<Timestamp>,
     /// When it is usually there; `None` before its first check-in. In the database too.
     pub(crate) rhythm: Option<Rhythm>,
+    /// What it told of attacks; `None` if it did not check in since it is remembered.
+    pub(crate) attacks: Option<db::devices::attacks::Told>,
 }
 
 impl Known {
@@ -420,5 +422,6 @@ pub(crate) fn show(app: &App, record: Record) -> admin::Device {
         attributes: device.attributes,
         hold: hold.map(|hold| admin::Hold { reason: hold.reason, until: hold.until }),
         decommissioned: device.decommissioned,
+        attacks: attacks::shown(&record.attacks),
     }
 }

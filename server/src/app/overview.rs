@@ -8,7 +8,7 @@ use callboard_proto::{
 };
 use uuid::Uuid;
 
-use super::{App, Error, Reach, Result, enrol, part};
+use super::{App, Error, Reach, Result, attacks, enrol, part};
 use crate::db::{self, DbConn, selector::Context};
 
 /// Devices by status, and what else is shown of them.
@@ -17,6 +17,7 @@ type Numbers = ([i64; 4], Vec<(AssignmentState, i64)>, i64);
 /// Devices by status, and assignments that are not final by state.
 pub(crate) async fn overview(app: &App, sees: Reach) -> Result<Overview> {
     let context = app.selector_context();
+    let attacks = attacks::recent(app, sees.clone()).await?;
     let (devices, assignments, waiting) = app
         .db
         .read(move |conn| {
@@ -40,6 +41,12 @@ pub(crate) async fn overview(app: &App, sees: Reach) -> Result<Overview> {
             .map(|(state, n)| (state.as_str().to_owned(), u64::try_from(n).unwrap_or(0)))
             .collect(),
         enrolments_waiting: u64::try_from(waiting).unwrap_or(0),
+        attack_alarms: attacks
+            .iter()
+            .filter(|(_, devices)| attacks::is_alarming(**devices, all))
+            .map(|(kind, _)| kind.clone())
+            .collect(),
+        attacks,
     })
 }
 

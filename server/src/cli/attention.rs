@@ -1,4 +1,6 @@
-//! `callboard attention`: failures that no rollout tries again by itself.
+//! `callboard attention`: failures that no rollout tries again by itself, and attacks that devices tell of.
+
+pub(crate) mod attacks;
 
 use callboard_proto::admin::{Attention, Page};
 
@@ -21,13 +23,21 @@ pub(crate) enum AttentionCommand {
         #[command(flatten)]
         page: PageArgs,
     },
+    /// What devices refused because no honest server sends it
+    #[command(subcommand)]
+    Attacks(attacks::AttacksCommand),
 }
 
 /// Runs a command.
 pub(crate) fn run(command: AttentionCommand, context: &Context) -> anyhow::Result<()> {
-    let AttentionCommand::List { rollout, page } = command;
-    let found: Page<Attention> = context.api()?.list(&Path::new(["attention"]).maybe("rollout", rollout), &page)?;
-    show::page(context.format, "failures", &found, list)
+    match command {
+        AttentionCommand::List { rollout, page } => {
+            let path = Path::new(["attention"]).maybe("rollout", rollout);
+            let found: Page<Attention> = context.api()?.list(&path, &page)?;
+            show::page(context.format, "failures", &found, list)
+        }
+        AttentionCommand::Attacks(command) => attacks::run(command, context),
+    }
 }
 
 /// One row for each failure.

@@ -10,7 +10,7 @@ use ureq::http::Method;
 use super::{
     Context,
     api::{PageArgs, Path},
-    event,
+    attention, event,
     hold::HoldArgs,
     import::{self, ImportArgs},
     label::{self, Label},
@@ -215,6 +215,7 @@ fn details(device: &Device) -> String {
         ("time zone", zone(device)),
         ("labels", table::pairs(&device.labels)),
         ("attributes", table::pairs(&device.attributes)),
+        ("refused", attention::attacks::counts(&device.attacks)),
     ]);
     if !device.installed.is_empty() {
         let rows = device.installed.iter().map(|one| {

@@ -23,7 +23,7 @@ mod worlds;
 use super::exit::BadInput;
 use crate::{
     app::{
-        App,
+        App, attacks,
         catalog::{self, Snapshot},
         expiry::{self, Expiry},
         presence,
@@ -210,9 +210,11 @@ impl Running {
         let [devices, admin] = &self.handles;
         tokio::join!(devices.stop(true), admin.stop(true));
         let flushed = presence::flush(&self.app).await.and(served::flush(&self.app).await);
+        let told = attacks::flush(&self.app).await;
         self.app.db.close();
         std::fs::remove_file(&self.path).ok();
-        flushed.context("cannot write the last check-ins")
+        flushed.context("cannot write the last check-ins")?;
+        told.context("cannot write what devices told of attacks")
     }
 }
 
@@ -278,6 +280,7 @@ async fn open(
         waiting: Arc::new(Waiting::new(settings.max_waiting, metrics.waiting.clone())),
         metrics,
         presence: Presence::default(),
+        attacks: attacks::Pending::default(),
         served: Served::default(),
         snapshot: arc_swap::ArcSwap::from_pointee(snapshot),
         devices: quick_cache::sync::Cache::new(crate::app::CACHED_DEVICES),

@@ -43,10 +43,12 @@ pub(crate) enum Purpose {
     Jobs,
     /// Counting for `/metrics` and the overview.
     Metrics,
+    /// Writing behind what devices tell of attacks.
+    Attacks,
 }
 
 impl Purpose {
-    pub(crate) const ALL: [Self; 4] = [Self::Requests, Self::LastSeen, Self::Jobs, Self::Metrics];
+    pub(crate) const ALL: [Self; 5] = [Self::Requests, Self::LastSeen, Self::Jobs, Self::Metrics, Self::Attacks];
 
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
@@ -54,16 +56,18 @@ impl Purpose {
             Self::LastSeen => "last_seen",
             Self::Jobs => "jobs",
             Self::Metrics => "metrics",
+            Self::Attacks => "attacks",
         }
     }
 
     const fn counter(self) -> &'static AtomicU64 {
-        let [requests, last_seen, jobs, metrics] = &STATEMENTS;
+        let [requests, last_seen, jobs, metrics, attacks] = &STATEMENTS;
         match self {
             Self::Requests => requests,
             Self::LastSeen => last_seen,
             Self::Jobs => jobs,
             Self::Metrics => metrics,
+            Self::Attacks => attacks,
         }
     }
 

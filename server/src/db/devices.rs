@@ -13,20 +13,25 @@ use callboard_proto::{
     time::Timestamp,
     version::Version,
 };
-use diesel::{ExpressionMethods, NullableExpressionMethods, QueryDsl, QueryResult, Queryable, result::Error};
+use diesel::{
+    BoolExpressionMethods, ExpressionMethods, NullableExpressionMethods, QueryDsl, QueryResult, Queryable,
+    result::Error,
+};
 use serde::{Deserialize, Serialize};
 
 use super::{
     assignments,
     conn::{DbConn, execute, find, load},
     counters, members, renewals,
-    schema::{devices, sites},
+    schema::{attacks as attacks_table, devices, sites},
     sites::{Row as SiteRow, Site},
     types::{Ms, Sha, Uid, from_json, parse, to_i64, to_json, to_u32},
 };
 
+pub(crate) mod attacks;
 mod seen;
 
+pub(crate) use attacks::Attacks;
 pub(crate) use seen::{LastSeen, Seen, last_seen, set_seen};
 
 /// A device with what only the registry needs.
@@ -56,6 +61,10 @@ pub(crate) struct Record {
     pub(crate) imaged_at: Option<Timestamp>,
     /// When it is usually there; `None` before its first check-in.
     pub(crate) rhythm: Option<Rhythm>,
+    /// What it says that it refused.
+    pub(crate) attacks: Attacks,
+    /// When that rose last, if nobody has taken note since.
+    pub(crate) attacked_at: Option<Timestamp>,
 }
 
 /// A device that is to be written for the first time.
@@ -128,7 +137,7 @@ struct InstalledColumn {
 }
 
 impl Row {
-    fn into_record(self, site: Option<Site>) -> QueryResult<Record> {
+    fn into_record(self, site: Option<Site>, counters: Option<&str>, risen_at: Option<Ms>) -> QueryResult<Record> {
         let own_labels: BTreeMap<String, String> = from_json(&self.labels)?;
         let seen::Presence { absence, owed, address } = seen::read_presence(self.presence.as_deref())?;
         let rules = site.as_ref().map(Site::rules).transpose();
@@ -175,6 +184,8 @@ impl Row {
             image_id: self.image_id,
             imaged_at: self.imaged_at.map(Into::into),
             rhythm: self.rhythm.as_deref().and_then(Rhythm::from_slice),
+            attacks: counters.map(from_json).transpose()?.unwrap_or_default(),
+            attacked_at: risen_at.map(Into::into),
         })
     }
 }
@@ -208,21 +219,31 @@ enum By {
     Serial(String),
     Spki(Digest),
     Numbers(Vec<i64>),
+    /// With attacks of which nobody has taken note; in service, behind this number, at most so many.
+    Attacked(i64, i64),
 }
 
 fn load_by(conn: &mut DbConn, by: By) -> QueryResult<Vec<Record>> {
-    let query = devices::table
-        .left_join(sites::table)
-        .order(devices::number)
-        .select((devices::all_columns, sites::all_columns.nullable()));
-    let rows: Vec<(Row, Option<SiteRow>)> = match by {
+    let query = devices::table.left_join(sites::table).left_join(attacks_table::table).order(devices::number).select((
+        devices::all_columns,
+        sites::all_columns.nullable(),
+        attacks_table::counters.nullable(),
+        attacks_table::risen_at.nullable(),
+    ));
+    let rows: Vec<(Row, Option<SiteRow>, Option<String>, Option<Ms>)> = match by {
         By::Id(id) => load(conn, query.filter(devices::id.eq(Uid::from(id)))),
         By::Name(name) => load(conn, query.filter(devices::name.eq(name))),
         By::Serial(serial) => load(conn, query.filter(devices::serial.eq(serial))),
         By::Spki(spki) => load(conn, query.filter(devices::spki.eq(Sha(spki)))),
         By::Numbers(numbers) => load(conn, query.filter(devices::number.eq_any(numbers))),
+        By::Attacked(after, limit) => {
+            let attacked = attacks_table::risen_at.is_not_null().and(devices::decommissioned_at.is_null());
+            load(conn, query.filter(attacked).filter(devices::number.gt(after)).limit(limit))
+        }
     }?;
-    let record = |(row, site): (Row, Option<SiteRow>)| row.into_record(site.map(SiteRow::into_site).transpose()?);
+    let record = |(row, site, counters, risen_at): (Row, Option<SiteRow>, Option<String>, Option<Ms>)| {
+        row.into_record(site.map(SiteRow::into_site).transpose()?, counters.as_deref(), risen_at)
+    };
     let mut records = rows.into_iter().map(record).collect::<QueryResult<Vec<_>>>()?;
     let numbers: Vec<i64> = records.iter().map(|record| i64::from(record.device.number)).collect();
     let mut since = members::of(conn, &numbers)?;
@@ -263,6 +284,11 @@ pub(crate) fn by_spki(conn: &mut DbConn, spki: Digest) -> QueryResult<Option<Rec
 /// Devices with these numbers, without their assignments.
 pub(crate) fn numbered(conn: &mut DbConn, numbers: Vec<i64>) -> QueryResult<Vec<Record>> {
     load_by(conn, By::Numbers(numbers))
+}
+
+/// Devices in service that told of attacks of which nobody has taken note, without their assignments.
+pub(crate) fn attacked(conn: &mut DbConn, after: i64, limit: i64) -> QueryResult<Vec<Record>> {
+    load_by(conn, By::Attacked(after, limit))
 }
 
 /// Writes new devices; numbers are given in the order of the list.
@@ -353,6 +379,7 @@ pub(crate) fn set_credential(
         devices::image_id.eq(None::<&str>),
     );
     execute(conn, row.set(values))?;
+    attacks::begin_anew(conn, id)?;
     renewals::end(conn, id)?;
     touch(conn, id, now)
 }
@@ -401,7 +428,8 @@ pub(crate) fn set_facts(conn: &mut DbConn, id: DeviceId, facts: &Facts, now: Tim
 /// The device's system was installed anew; a new life begins.
 pub(crate) fn set_imaged(conn: &mut DbConn, id: DeviceId, now: Timestamp) -> QueryResult<()> {
     let row = diesel::update(devices::table.find(Uid::from(id)));
-    execute(conn, row.set(devices::imaged_at.eq(Some(Ms::from(now))))).map(drop)
+    execute(conn, row.set(devices::imaged_at.eq(Some(Ms::from(now)))))?;
+    attacks::begin_anew(conn, id)
 }
 
 /// A zone that this program does not know is as good as none.

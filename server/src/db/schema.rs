@@ -73,6 +73,14 @@ diesel::table! {
 }
 
 diesel::table! {
+    attacks (device_id) {
+        device_id -> Binary,
+        counters -> Text,
+        risen_at -> Nullable<BigInt>,
+    }
+}
+
+diesel::table! {
     changes (seq) {
         seq -> BigInt,
         device_id -> Binary,
@@ -328,7 +336,9 @@ diesel::joinable!(assignments -> devices (device_id));
 diesel::joinable!(assignments -> releases (release));
 diesel::joinable!(assignments -> rollouts (rollout_id));
 diesel::joinable!(penalties -> devices (device_id));
+diesel::joinable!(attacks -> devices (device_id));
 diesel::allow_tables_to_appear_in_same_query!(
+    attacks,
     devices,
     sites,
     assignments,

@@ -33,6 +33,7 @@ use super::admin::{
         rollouts::pause, rollouts::resume, rollouts::cancel, rollouts::countersign, rollouts::approve, rollouts::skip_soak,
         rollouts::open_phase, rollouts::forecast, rollouts::progress, rollouts::assignments,
         attention::list, attention::retry, attention::skip, attention::cancel,
+        attention::attacks, attention::acknowledge_attacks,
         events::list,
     ),
     modifiers(&Bearer, &Names),

@@ -49,6 +49,8 @@ struct Overview {
     devices: Vec<DeviceRow>,
     rollouts: Vec<RolloutRow>,
     counts: Vec<(String, u64)>,
+    /// Kinds of attacks of which many devices tell, and how many.
+    alarms: Vec<(String, u64)>,
     now: String,
     more: bool,
 }
@@ -60,6 +62,8 @@ struct DeviceRow {
     last_seen: String,
     installed: String,
     labels: String,
+    /// What it refused, if nobody has taken note of it.
+    attacks: String,
 }
 
 struct RolloutRow {
@@ -99,14 +103,17 @@ pub(crate) async fn get(Viewer(who): Viewer, app: Data<App>) -> ApiResult<HttpRe
         let sees = who.sees.clone();
         app.db.read(move |conn| rollouts(conn, &sees)).await?
     };
+    let overview = app::overview::overview(&app, who.sees).await?;
+    let alarms = overview.attack_alarms.into_iter();
     let page = Overview {
+        alarms: alarms.map(|kind| (kind.clone(), overview.attacks.get(&kind).copied().unwrap_or(0))).collect(),
         style: STYLE,
         devices: records.into_iter().map(|record| device_row(app::devices::show(&app, record))).collect(),
         rollouts: rollouts
             .into_iter()
             .map(|(record, failures)| rollout_row(app::rollouts::show(&app, record), failures))
             .collect(),
-        counts: app::overview::overview(&app, who.sees).await?.devices.into_iter().collect(),
+        counts: overview.devices.into_iter().collect(),
         now: app.clock.now().to_string(),
         more,
     };
@@ -145,6 +152,8 @@ fn device_row(device: Device) -> DeviceRow {
     let installed: Vec<String> =
         device.installed.iter().map(|one| format!("{} {}", one.product, one.version)).collect();
     let labels: Vec<String> = device.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    let new = device.attacks.iter().filter(|one| one.total > one.acknowledged);
+    let attacks: Vec<String> = new.map(|one| format!("{} {}", one.kind, one.total - one.acknowledged)).collect();
     DeviceRow {
         name: device.name.to_string(),
         site: device.site.map(|site| site.to_string()).unwrap_or_default(),
@@ -159,6 +168,7 @@ fn device_row(device: Device) -> DeviceRow {
         last_seen: device.last_seen.map_or_else(|| "never".to_owned(), |seen| seen.to_string()),
         installed: installed.join(", "),
         labels: shown(&labels.join(", ")).into_owned(),
+        attacks: attacks.join(", "),
     }
 }
 

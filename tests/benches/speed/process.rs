@@ -17,7 +17,12 @@ pub(crate) struct Process(Child);
 impl Process {
     /// Starts `command` on the servers' processors.
     pub(crate) fn start(command: &mut Command, processors: &Processors) -> anyhow::Result<Self> {
-        processors.take(Role::Server)?;
+        Self::start_as(command, processors, Role::Server)
+    }
+
+    /// Starts `command` on the processors of `role`.
+    pub(crate) fn start_as(command: &mut Command, processors: &Processors, role: Role) -> anyhow::Result<Self> {
+        processors.take(role)?;
         let child = command.stdin(Stdio::null()).spawn().with_context(|| format!("cannot start {command:?}"));
         processors.take(Role::Load)?;
         child.map(Self)
@@ -28,16 +33,25 @@ impl Process {
     }
 
     /// Waits until `ready` has something.
-    pub(crate) fn until<T>(&mut self, mut ready: impl FnMut() -> Option<T>) -> anyhow::Result<T> {
+    pub(crate) fn until<T>(&mut self, ready: impl FnMut() -> Option<T>) -> anyhow::Result<T> {
+        self.until_within(Duration::from_secs(30), ready)
+    }
+
+    /// The same, for what may take longer.
+    pub(crate) fn until_within<T>(
+        &mut self,
+        limit: Duration,
+        mut ready: impl FnMut() -> Option<T>,
+    ) -> anyhow::Result<T> {
         let began = Instant::now();
         loop {
             if let Some(found) = ready() {
                 return Ok(found);
             }
             if let Some(status) = self.0.try_wait()? {
-                anyhow::bail!("a server ended at its start: {status}");
+                anyhow::bail!("a process ended by itself: {status}");
             }
-            anyhow::ensure!(began.elapsed() < Duration::from_secs(30), "a server was not ready within 30 s");
+            anyhow::ensure!(began.elapsed() < limit, "a process was not ready within {} s", limit.as_secs());
             pause(Duration::from_millis(10));
         }
     }

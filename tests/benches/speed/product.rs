@@ -156,6 +156,13 @@ impl Product {
         Ok(found)
     }
 
+    /// Check-ins that the server has answered.
+    pub(crate) fn check_ins(&self) -> anyhow::Result<f64> {
+        let metrics = ureq::get(format!("{}/metrics", self.admin_url)).call()?.body_mut().read_to_string()?;
+        let lines = metrics.lines().filter_map(|line| line.strip_prefix("callboard_check_ins_total{"));
+        Ok(lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum())
+    }
+
     /// Whether a device has checked in.
     pub(crate) fn has_seen(&self, device: &str) -> anyhow::Result<bool> {
         let answer = ureq::get(format!("{}/api/v1/devices/{device}", self.admin_url))

@@ -106,3 +106,16 @@ fn a_trial_under_way_is_not_taken_for_installed_when_the_record_is_lost() {
     assert_eq!(running(&trial), Some(contents_of(2)), "the new one runs, on probation");
     assert_eq!(floor_of(&start(&trial, "")), Floor { epoch: 1, counter: 1 });
 }
+
+#[test]
+fn what_was_refused_is_counted_and_told_although_the_flash_has_failed() {
+    let fs = shop(Before::Release);
+    let agent = start(&fs, "");
+    fs.cut_power_at(0);
+    for _ in 0..3 {
+        agent.attack(crate::words::Attack::BadSig);
+    }
+    assert!(fs.is_off(), "the journal was to be written, and could not be");
+    let question = agent.question(callboard_proto::instruction::Nonce([7; 32]), 0);
+    assert_eq!((question.attacks["bad_sig"], question.check()), (3, Ok(())));
+}

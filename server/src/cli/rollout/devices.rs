@@ -2,19 +2,12 @@
 
 use callboard_proto::admin::{Dealt, DevicesOfRollout};
 
-use crate::cli::{Context, api::Path, exit::EndedBadly, show};
-
-/// Which devices of a rollout.
-#[derive(clap::Args)]
-#[group(required = true, multiple = false)]
-pub(crate) struct WhomArgs {
-    /// The name or id of a device; may be repeated
-    #[arg(long = "device", value_name = "DEVICE")]
-    pub(super) devices: Vec<String>,
-    /// Every device that it selects, such as 'site = NYC-001'
-    #[arg(long, value_name = "SELECTOR")]
-    pub(super) selector: Option<String>,
-}
+use crate::cli::{
+    Context,
+    api::Path,
+    show,
+    whom::{WhomArgs, all_done, named},
+};
 
 /// Which devices of which rollout, and why.
 #[derive(clap::Args)]
@@ -40,17 +33,10 @@ impl DevicesArgs {
 pub(super) fn act(verb: &str, rollout: &str, wanted: DevicesOfRollout, context: &Context) -> anyhow::Result<()> {
     let dealt: Dealt = context.api()?.post(&Path::new(["rollouts", rollout, "devices", verb]), &wanted)?;
     show::value(context.format, &dealt, sentence)?;
-    if dealt.refused.is_empty() {
-        return Ok(());
-    }
-    let refused = dealt.refused.iter().map(|one| format!("{}: {}", one.device, one.reason));
-    Err(EndedBadly(refused.collect::<Vec<_>>().join("; ")).into())
+    all_done(&dealt.refused)
 }
 
 fn sentence(dealt: &Dealt) -> String {
-    let names: Vec<String> = dealt.devices.iter().map(ToString::to_string).collect();
-    let more = if u64::from(dealt.total) > names.len().try_into().unwrap_or(u64::MAX) { ", ..." } else { "" };
-    let named = if names.is_empty() { String::new() } else { format!(": {}{more}", names.join(", ")) };
     let reopened = if dealt.reopened { "; the rollout runs again" } else { "" };
-    format!("{} device{}{named}{reopened}", dealt.total, if dealt.total == 1 { "" } else { "s" })
+    named(&dealt.devices, dealt.total) + reopened
 }

@@ -1,8 +1,8 @@
-//! `/api/v1/attention`, and what is done about single devices of a rollout.
+//! `/api/v1/attention`: failures, attacks that devices tell of, and what is done about single devices of a rollout.
 
 use actix_web::web::{Data, Json, Path, Query};
 use callboard_proto::{
-    admin::{Attention, Dealt, DevicesOfRollout, Page},
+    admin::{AcknowledgeAttacks, Acknowledged, Attacked, Attention, Dealt, DevicesOfRollout, Page},
     ids::AssignmentId,
     problem::Problem,
 };
@@ -11,11 +11,11 @@ use uuid::Uuid;
 
 use crate::{
     app::{
-        self, Actor, App,
-        attention::{self, Deed},
+        self, Actor, App, attacks,
+        attention::{self, Deed, Whom},
         part, rollouts,
     },
-    db::{self, DbConn, assignments::Failing},
+    db::{self, DbConn, assignments::Failing, devices::Record},
     http::{
         auth::{May, Operate, View},
         body::Body,
@@ -124,4 +124,54 @@ async fn act(
     let wanted = body.into_inner();
     let because = app::Because { by, reason: wanted.reason.clone() };
     Ok(Json(attention::act(app, path.into_inner(), deed, wanted, because).await?))
+}
+
+/// Query of the list of attacks.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Attacks {
+    after: Option<String>,
+    limit: Option<u32>,
+}
+
+/// Devices that tell of attacks of which nobody has taken note, in the order in which they were registered.
+#[utoipa::path(get, path = "/attention/attacks", tag = "attention", security(("bearer" = ["view"])),
+    params(("after" = Option<String>, Query), ("limit" = Option<u32>, Query)),
+    responses((status = 200, body = Page<Attacked>)))]
+pub(crate) async fn attacks(may: May<View>, app: Data<App>, query: Query<Attacks>) -> ApiResult<Json<Page<Attacked>>> {
+    let rows = page::rows(query.limit)?;
+    let from = params::parse_some("after", query.after.as_deref())?.unwrap_or(-1);
+    attacks::flush(&app).await?;
+    let context = app.selector_context();
+    let part = app
+        .db
+        .read(move |conn| {
+            let number = |record: &Record| i64::from(record.device.number);
+            let read = |conn: &mut DbConn, after, rows| Ok(db::devices::attacked(conn, after, rows)?);
+            let keep = |conn: &mut DbConn, page: &[Record]| {
+                part::devices(conn, &may.sees, &context, page.iter().map(|one| Some(i64::from(one.device.number))))
+            };
+            part::read(conn, &may.sees, part::Place { from, rows }, number, read, keep)
+        })
+        .await?;
+    let items = part.items.into_iter().filter_map(|record| {
+        let attacks = attacks::shown(&record.attacks);
+        let last_at = record.attacked_at?;
+        Some(Attacked { device: record.device.name, site: record.device.site, attacks, last_at })
+    });
+    Ok(Json(Page { items: items.collect(), next: part.next.map(|number| number.to_string()) }))
+}
+
+/// Takes note of what devices told of attacks so far.
+#[utoipa::path(post, path = "/attention/attacks/acknowledge", tag = "attention", security(("bearer" = ["operate"])),
+    request_body = AcknowledgeAttacks, responses((status = 200, body = Acknowledged), (status = 422, body = Problem)))]
+pub(crate) async fn acknowledge_attacks(
+    may: May<Operate>,
+    app: Data<App>,
+    body: Body<AcknowledgeAttacks>,
+) -> ApiResult<Json<Acknowledged>> {
+    let AcknowledgeAttacks { devices, selector, reason } = body.into_inner();
+    let because = app::Because { by: may.actor, reason };
+    because.required()?;
+    Ok(Json(attacks::acknowledge(&app, Whom::of(devices, selector)?, because).await?))
 }

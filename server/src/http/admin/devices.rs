@@ -49,6 +49,7 @@ pub(crate) async fn list(may: May<View>, app: Data<App>, query: Query<List>) -> 
 #[utoipa::path(get, path = "/devices/{device}", tag = "devices", security(("bearer" = ["view"])), params(("device" = String, Path)),
     responses((status = 200, body = Device), (status = 404, body = Problem)))]
 pub(crate) async fn get(may: May<View>, app: Data<App>, path: Path<String>) -> ApiResult<Json<Device>> {
+    app::attacks::flush(&app).await.ok();
     let now = app.clock.now();
     let record = app.db.read(move |conn| app::devices::resolve_for(conn, &may, &path, now)).await?;
     Ok(Json(app::devices::show(&app, record)))

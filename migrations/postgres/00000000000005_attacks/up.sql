@@ -1,0 +1,7 @@
+-- What a device says that it refused.
+CREATE TABLE attacks (
+    device_id BYTEA NOT NULL PRIMARY KEY REFERENCES devices (id),
+    counters TEXT COLLATE "C" NOT NULL, -- JSON object, by kind
+    risen_at BIGINT -- when one of them rose last, until an operator has taken note
+);
+CREATE INDEX attacks_risen_at ON attacks (risen_at) WHERE risen_at IS NOT NULL;
