@@ -117,5 +117,5 @@ fn what_was_refused_is_counted_and_told_although_the_flash_has_failed() {
     }
     assert!(fs.is_off(), "the journal was to be written, and could not be");
     let question = agent.question(callboard_proto::instruction::Nonce([7; 32]), 0);
-    assert_eq!((question.attacks["bad_sig"], question.check()), (3, Ok(())));
+    assert_eq!((question.attacks["bad_sig"], callboard_proto::text::Check::check(&question)), (3, Ok(())));
 }
