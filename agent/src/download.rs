@@ -21,11 +21,11 @@ use sink::{Pipe, Sink};
 use stream::Stop;
 use tokio::process::ChildStdin;
 
-mod list;
+pub(crate) mod list;
 pub(crate) mod pace;
 mod partial;
 mod sink;
-mod stream;
+pub(crate) mod stream;
 
 /// Answers without a single new chunk, before the download counts as failed.
 const MAX_FRUITLESS: u32 = 8;

@@ -17,6 +17,8 @@ mod doctor;
 mod download;
 mod enrol;
 mod fs;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 mod hooks;
 mod identity;
 mod image;

@@ -13,7 +13,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::fs::{self, Fs, Kind};
 
-mod bytes;
+pub(crate) mod bytes;
 
 /// Why a record cannot be used.
 #[derive(Debug, thiserror::Error)]

@@ -16,6 +16,8 @@ pub mod api;
 pub mod clock;
 pub mod connect_proxy;
 pub mod device;
+#[path = "../fuzz/src/lib.rs"]
+pub mod fuzz;
 pub mod hostile;
 pub mod http;
 pub mod machine;

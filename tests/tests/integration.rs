@@ -42,6 +42,7 @@ mod exit_codes;
 mod explain;
 mod forecast;
 mod freezes;
+mod fuzzing;
 mod gates;
 mod getting_through;
 mod halts;

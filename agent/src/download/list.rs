@@ -6,7 +6,7 @@ use callboard_proto::{digest::Digest, release::Payload};
 
 /// A verified chunk list.
 #[derive(Debug)]
-pub(super) struct ChunkList {
+pub(crate) struct ChunkList {
     bytes: Vec<u8>,
     size: u64,
     chunk_size: u64,
@@ -14,7 +14,7 @@ pub(super) struct ChunkList {
 
 /// Bytes that are not the list the release names.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum WrongList {
+pub(crate) enum WrongList {
     #[error("{found} bytes, {wanted} are right")]
     Length { found: usize, wanted: usize },
     #[error("its digest is another")]
@@ -23,12 +23,12 @@ pub(super) enum WrongList {
 
 impl ChunkList {
     /// How long the list of `payload` is.
-    pub(super) fn bytes_of(payload: &Payload) -> usize {
+    pub(crate) fn bytes_of(payload: &Payload) -> usize {
         usize::try_from(payload.chunk_count().saturating_mul(32)).unwrap_or(usize::MAX)
     }
 
     /// Accepts the list that `payload` names.
-    pub(super) fn parse(bytes: Vec<u8>, payload: &Payload) -> Result<Self, WrongList> {
+    pub(crate) fn parse(bytes: Vec<u8>, payload: &Payload) -> Result<Self, WrongList> {
         let wanted = Self::bytes_of(payload);
         if bytes.len() != wanted {
             return Err(WrongList::Length { found: bytes.len(), wanted });
@@ -39,23 +39,23 @@ impl ChunkList {
         Ok(Self { bytes, size: payload.size, chunk_size: u64::from(payload.chunk_size) })
     }
 
-    pub(super) fn as_bytes(&self) -> &[u8] {
+    pub(crate) fn as_bytes(&self) -> &[u8] {
         &self.bytes
     }
 
     /// How many chunks there are.
-    pub(super) const fn len(&self) -> usize {
+    pub(crate) const fn len(&self) -> usize {
         self.bytes.len() / 32
     }
 
     /// Where chunk `n` lies in the payload.
-    pub(super) fn range(&self, n: usize) -> Range<u64> {
+    pub(crate) fn range(&self, n: usize) -> Range<u64> {
         let start = u64::try_from(n).unwrap_or(u64::MAX).saturating_mul(self.chunk_size).min(self.size);
         start..start.saturating_add(self.chunk_size).min(self.size)
     }
 
     /// Whether `bytes` are chunk `n`.
-    pub(super) fn is_right(&self, n: usize, bytes: &[u8]) -> bool {
+    pub(crate) fn is_right(&self, n: usize, bytes: &[u8]) -> bool {
         self.bytes.chunks_exact(32).nth(n).is_some_and(|wanted| Digest::of(bytes).as_bytes() == wanted)
     }
 }

@@ -7,7 +7,7 @@ use http_body_util::BodyExt;
 use hyper::{
     StatusCode,
     body::{Bytes, Incoming},
-    header::{CONTENT_LENGTH, CONTENT_RANGE, HeaderMap, HeaderName},
+    header::{CONTENT_LENGTH, CONTENT_RANGE, HeaderMap, HeaderName, HeaderValue},
 };
 use tokio::time::{Instant, timeout};
 
@@ -27,7 +27,7 @@ const MIN_PROGRESS: usize = 8 * 1024;
 
 /// Why a request ended early.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Stop {
+pub(crate) enum Stop {
     #[error("{0}")]
     Client(ClientError),
     #[error("read the body: less than {MIN_PROGRESS} bytes in {} s", .0.as_secs())]
@@ -119,7 +119,16 @@ pub(super) async fn fetch(
 
 /// What a 206 brings; it must begin where the request said and be of the payload that the release names.
 fn partial_range(headers: &HeaderMap, size: u64, first: u64) -> Result<Range<u64>, Stop> {
-    let text = headers.get(CONTENT_RANGE).and_then(|value| value.to_str().ok());
+    let range = content_range(headers.get(CONTENT_RANGE).map(HeaderValue::as_bytes), size, first)?;
+    if number(headers, CONTENT_LENGTH).is_some_and(|length| length != range.end - range.start) {
+        return Err(Stop::Range("the answer has another length than its range"));
+    }
+    Ok(range)
+}
+
+/// Reads `bytes first-last/size`.
+pub(crate) fn content_range(header: Option<&[u8]>, size: u64, first: u64) -> Result<Range<u64>, Stop> {
+    let text = header.and_then(|header| std::str::from_utf8(header).ok());
     let parsed = text.and_then(|text| text.strip_prefix("bytes ")).and_then(|text| {
         let (range, total) = text.split_once('/')?;
         let (start, end) = range.split_once('-')?;
@@ -131,9 +140,6 @@ fn partial_range(headers: &HeaderMap, size: u64, first: u64) -> Result<Range<u64
     }
     if start != first || end < start || end >= size {
         return Err(Stop::Range("the answer is another range"));
-    }
-    if number(headers, CONTENT_LENGTH).is_some_and(|length| length != end - start + 1) {
-        return Err(Stop::Range("the answer has another length than its range"));
     }
     Ok(start..end + 1)
 }

@@ -5,30 +5,34 @@ use callboard_proto::digest::Digest;
 use serde::{Serialize, de::DeserializeOwned};
 
 /// Bytes of a slot: two flash pages of 4 KiB, and several times the largest record.
-pub(super) const SIZE: usize = 8 * 1024;
-pub(super) const SIZE_BYTES: u64 = 8 * 1024;
+pub(crate) const SIZE: usize = 8 * 1024;
+pub(crate) const SIZE_BYTES: u64 = 8 * 1024;
 /// Raised when an older agent could no longer read the body.
-pub(super) const SCHEMA: u32 = 1;
+pub(crate) const SCHEMA: u32 = 1;
 const MAGIC: &[u8; 8] = b"CALLBRD\n";
 /// Magic, schema, sequence number, length.
 const HEADER: usize = 8 + 4 + 8 + 4;
 /// Bytes left for the body.
-pub(super) const ROOM: usize = SIZE - HEADER - 32;
+pub(crate) const ROOM: usize = SIZE - HEADER - 32;
 
 /// The checksum is right and the schema is one of a newer agent.
-pub(super) struct Newer(pub(super) u32);
+pub(crate) struct Newer(pub(super) u32);
 
 /// The error is how many bytes the record has.
-pub(super) fn encode<T: Serialize>(seq: u64, record: &T) -> Result<Vec<u8>, usize> {
+pub(crate) fn encode<T: Serialize>(seq: u64, record: &T) -> Result<Vec<u8>, usize> {
     // A struct of strings and numbers always serialises; an empty body could never be mistaken for a record.
-    let body = serde_json::to_vec(record).unwrap_or_default();
+    frame(SCHEMA, seq, &serde_json::to_vec(record).unwrap_or_default())
+}
+
+/// A slot with this body, whatever stands in it.
+pub(crate) fn frame(schema: u32, seq: u64, body: &[u8]) -> Result<Vec<u8>, usize> {
     let length = u32::try_from(body.len()).ok().filter(|_| body.len() <= ROOM).ok_or(body.len())?;
     let mut bytes = Vec::with_capacity(SIZE);
     bytes.extend_from_slice(MAGIC);
-    bytes.extend_from_slice(&SCHEMA.to_le_bytes());
+    bytes.extend_from_slice(&schema.to_le_bytes());
     bytes.extend_from_slice(&seq.to_le_bytes());
     bytes.extend_from_slice(&length.to_le_bytes());
-    bytes.extend_from_slice(&body);
+    bytes.extend_from_slice(body);
     let digest = Digest::of(&bytes);
     bytes.extend_from_slice(digest.as_bytes());
     bytes.resize(SIZE, 0);
@@ -36,7 +40,7 @@ pub(super) fn encode<T: Serialize>(seq: u64, record: &T) -> Result<Vec<u8>, usiz
 }
 
 /// Sequence number and record; `None` for anything that was not written whole.
-pub(super) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<Option<(u64, T)>, Newer> {
+pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<Option<(u64, T)>, Newer> {
     match split(bytes) {
         Some((schema, _, _)) if schema > SCHEMA => Err(Newer(schema)),
         Some((_, seq, body)) => Ok(serde_json::from_slice(body).ok().map(|record| (seq, record))),

@@ -43,6 +43,10 @@ pub(super) fn of(dir: &str) -> Vec<Source> {
         for entry in fs::read_dir(dir).unwrap() {
             let path = entry.unwrap().path();
             if path.is_dir() {
+                // What a fuzzer builds lies beside its targets.
+                if path.ends_with("target") {
+                    continue;
+                }
                 dirs.push(path);
             } else if path.extension().is_some_and(|extension| extension == "rs") {
                 let name = path.strip_prefix(&base).unwrap().to_str().unwrap();
