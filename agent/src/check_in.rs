@@ -67,7 +67,7 @@ impl CheckInError {
             Self::Refused(refusal) => refusal.code().as_str(),
             Self::Dice(_) => Code::NoRandomness.as_str(),
             Self::Question(_) => Code::BadFacts.as_str(),
-            Self::Storage(_) => Code::Storage.as_str(),
+            Self::Storage(error) => Code::of_storage(error).as_str(),
             Self::Place(_) => Code::Tls.as_str(),
             Self::RootMissing { .. } => Code::RootMissing.as_str(),
         }

@@ -53,7 +53,14 @@ pub(crate) struct Client {
     idle: RefCell<Option<Connection>>,
     /// What the server last said the time was. Nobody signed it.
     date: Cell<Option<Timestamp>>,
+    /// Where tests get connections without a network.
+    #[cfg(test)]
+    line: RefCell<Option<Line>>,
 }
+
+/// Brings one end of a connection; a server is at the other.
+#[cfg(test)]
+pub(crate) type Line = std::rc::Rc<dyn Fn() -> tokio::io::DuplexStream>;
 
 /// An answer whose body is still arriving.
 pub(crate) struct Stream {
@@ -72,7 +79,21 @@ impl Client {
         network: Network,
     ) -> Result<Self, TlsError> {
         let tls = Connectors::new(&trusted(ca_pem, &network)?, credentials, clock)?;
-        Ok(Self { endpoint, tls: RefCell::new(tls), network, idle: RefCell::new(None), date: Cell::new(None) })
+        Ok(Self {
+            endpoint,
+            tls: RefCell::new(tls),
+            network,
+            idle: RefCell::new(None),
+            date: Cell::new(None),
+            #[cfg(test)]
+            line: RefCell::new(None),
+        })
+    }
+
+    /// Talks over this from now on, and not over a network.
+    #[cfg(test)]
+    pub(crate) fn talk_over(&self, line: Line) {
+        self.line.replace(Some(line));
     }
 
     /// `POST` of JSON; the whole body of a successful answer, at most `cap` bytes.
@@ -185,6 +206,13 @@ impl Client {
     }
 
     async fn open(&self, dates: Dates) -> Result<Connection, ClientError> {
+        #[cfg(test)]
+        {
+            let line = self.line.borrow().clone();
+            if let Some(line) = line {
+                return Connection::over(line()).await;
+            }
+        }
         let tls = self.tls.borrow().clone();
         match Connection::open(&self.endpoint, &self.network, &tls.strict).await {
             Err(error) if dates == Dates::MayBeWrong && error.is_only_dates() => {

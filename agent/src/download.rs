@@ -78,11 +78,20 @@ impl Download<'_> {
     pub(crate) async fn run(&self, payload: &Payload) -> Result<(), Failure> {
         let list = self.list(payload).await?;
         let path = self.state_dir.payload(payload.sha256);
+        let mut failed = false;
         for _ in 0..=MAX_REREADS {
-            let mut partial = self.open(&path, payload, &list).await?;
-            let mut sink = Sink::File { fs: self.fs, path: path.clone(), unsynced: 0 };
-            self.fill(payload, &list, &mut partial, &mut sink).await?;
-            self.fs.sync_data(&path).map_err(|error| storage("sync", &path, &error))?;
+            if let Err(failure) = self.write(&path, payload, &list).await {
+                if failure.code != Code::StorageFailing.as_str() {
+                    return Err(failure);
+                }
+                // What is there may be shown and not be on the medium; the next file lies elsewhere.
+                fs::remove_tree(self.fs, &path).map_err(|error| storage("remove", &path, &error))?;
+                if std::mem::replace(&mut failed, true) {
+                    return Err(failure);
+                }
+                tracing::warn!(text = failure.text, "the medium fails; fetching the payload once more");
+                continue;
+            }
             let read_back = Partial::scan(self.fs, &path, payload, &list).await;
             let read_back = read_back.map_err(|error| storage("read back", &path, &error))?;
             if !read_back.is_complete() {
@@ -136,6 +145,14 @@ impl Download<'_> {
             };
             self.next_try(wrong, &mut vain).await?;
         }
+    }
+
+    /// Completes the file and makes it durable.
+    async fn write(&self, path: &Path, payload: &Payload, list: &ChunkList) -> Result<(), Failure> {
+        let mut partial = self.open(path, payload, list).await?;
+        let mut sink = Sink::File { fs: self.fs, path: path.to_owned(), unsynced: 0 };
+        self.fill(payload, list, &mut partial, &mut sink).await?;
+        self.fs.sync_data(path).map_err(|error| storage("sync", path, &error))
     }
 
     async fn open(&self, path: &Path, payload: &Payload, list: &ChunkList) -> Result<Partial, Failure> {
@@ -210,8 +227,7 @@ impl Download<'_> {
 }
 
 fn storage(doing: &str, path: &Path, error: &io::Error) -> Failure {
-    let code = if error.kind() == io::ErrorKind::StorageFull { Code::NoSpace } else { Code::Storage };
-    transient(code, format!("failed to {doing} {}: {error}", path.display()))
+    transient(Code::of_storage(error), format!("failed to {doing} {}: {error}", path.display()))
 }
 
 impl From<ClientError> for Stop {

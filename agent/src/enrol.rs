@@ -118,32 +118,48 @@ pub(crate) async fn enrol(
     checked: Checked,
     how: How<'_>,
 ) -> Result<Outcome, EnrolError> {
-    let again = how.again;
     let state_dir = StateDir::new(&settings.state_dir);
     let failed = |source| EnrolError::StateDir { path: settings.state_dir.clone(), source };
     prepare(fs, &state_dir).map_err(failed)?;
     let _lock = Lock::take(&state_dir)?;
-    let before = match Identity::load(fs, &state_dir) {
+    let (key, before) = match begin(fs, &state_dir, &checked, how.again)? {
+        Begun::Already(own) => return Ok(Outcome::Already(own)),
+        Begun::Key { key, enrolled } => (key, enrolled),
+    };
+    let identity = ask(settings, &checked, &how, &key).await?;
+    store(fs, &state_dir, &checked, &identity).map_err(failed)?;
+    Ok(if before { Outcome::Again(identity) } else { Outcome::New(identity) })
+}
+
+/// How far an enrolment comes without the server.
+pub(crate) enum Begun {
+    /// The device is enrolled there.
+    Already(Identity),
+    /// The key to be certified, durable; and whether the device is enrolled with another one.
+    Key { key: KeyPair, enrolled: bool },
+}
+
+/// Everything before the server is asked.
+pub(crate) fn begin(fs: &dyn Fs, state_dir: &StateDir, checked: &Checked, again: bool) -> Result<Begun, EnrolError> {
+    let failed = |source| EnrolError::StateDir { path: state_dir.path().to_owned(), source };
+    let enrolled = match Identity::load(fs, state_dir) {
         Ok(own) if again => {
             // Else the next key could be the present one.
-            identity::settle_key(fs, &state_dir, &own).map_err(failed)?;
-            Some(own)
+            identity::settle_key(fs, state_dir, &own).map_err(failed)?;
+            true
         }
-        Ok(own) if own.server_url == checked.bundle.server_url => return Ok(Outcome::Already(own)),
+        Ok(own) if own.server_url == checked.bundle.server_url => return Ok(Begun::Already(own)),
         Ok(own) => {
-            let wanted = checked.bundle.server_url;
+            let wanted = checked.bundle.server_url.clone();
             return Err(EnrolError::Elsewhere { wanted, own: own.server_url, name: own.name });
         }
-        Err(IdentityError::NotEnrolled { .. }) => None,
+        Err(IdentityError::NotEnrolled { .. }) => false,
         // There is no other way out of it.
-        Err(IdentityError::Damaged { .. }) if again => None,
+        Err(IdentityError::Damaged { .. }) if again => false,
         Err(error) => return Err(error.into()),
     };
-    let key_path = if again { state_dir.next_key() } else { state_dir.key() };
-    let key = key(fs, &key_path)?;
-    let identity = ask(settings, &checked, &how, &key).await?;
-    store(fs, &state_dir, &checked.root, &identity).map_err(failed)?;
-    Ok(if before.is_some() { Outcome::Again(identity) } else { Outcome::New(identity) })
+    let key = key(fs, &if again { state_dir.next_key() } else { state_dir.key() })?;
+    Ok(Begun::Key { key, enrolled })
 }
 
 /// Spends the token, after everything that can be looked at beforehand.
@@ -222,13 +238,13 @@ async fn same_root(client: &Client, checked: &Checked) -> Result<(), EnrolError>
 }
 
 /// The identity is written last; its key comes to its place then, or at the next start.
-fn store(fs: &dyn Fs, state_dir: &StateDir, root: &[u8], own: &Identity) -> io::Result<()> {
-    fs::replace(fs, &state_dir.root(), root)?;
+pub(crate) fn store(fs: &dyn Fs, state_dir: &StateDir, checked: &Checked, own: &Identity) -> io::Result<()> {
+    fs::replace(fs, &state_dir.root(), &checked.root)?;
     fs::replace(fs, &state_dir.identity(), &serde_json::to_vec_pretty(own)?)?;
     identity::settle_key(fs, state_dir, own)
 }
 
-fn prepare(fs: &dyn Fs, state_dir: &StateDir) -> io::Result<()> {
+pub(crate) fn prepare(fs: &dyn Fs, state_dir: &StateDir) -> io::Result<()> {
     fs::create_dirs(fs, state_dir.path())?;
     // Keys lie here.
     fs.make_private(state_dir.path())

@@ -136,18 +136,32 @@ pub(crate) fn create_dirs(fs: &dyn Fs, path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Writes a small file so that after a crash either the old or the new bytes are there.
+/// Whether the medium itself reports that it fails. What was on its way to it then is not to be relied on: the kernel may
+/// have dropped it, go on showing it, and call the next sync a success.
+pub(crate) fn is_failing(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error())
+}
+
+/// Writes a small file so that after a crash either the old or the new bytes are there. Where the medium fails, once more
+/// to a file that lies elsewhere.
 pub(crate) fn replace(fs: &dyn Fs, path: &Path, bytes: &[u8]) -> io::Result<()> {
     let parent = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
     let mut name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_owned();
     name.push(".new");
     let new = parent.join(name);
-    remove_tree(fs, &new)?;
-    fs.create(&new, Mode::Private)?;
-    fs.write_at(&new, 0, bytes)?;
-    fs.sync_data(&new)?;
+    match write_new(fs, &new, bytes) {
+        Err(error) if is_failing(&error) => write_new(fs, &new, bytes)?,
+        written => written?,
+    }
     fs.rename(&new, path)?;
     fs.sync_dir(parent)
+}
+
+fn write_new(fs: &dyn Fs, new: &Path, bytes: &[u8]) -> io::Result<()> {
+    remove_tree(fs, new)?;
+    fs.create(new, Mode::Private)?;
+    fs.write_at(new, 0, bytes)?;
+    fs.sync_data(new)
 }
 
 /// Points the link `path` at `target` so that after a crash either the old or the new link is there.

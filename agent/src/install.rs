@@ -59,16 +59,22 @@ impl InstallError {
     /// What a report says of it.
     pub(crate) fn failure(&self) -> Failure {
         let (class, code) = match self {
-            Self::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
-                (FailureClass::Transient, Code::NoSpace)
-            }
             Self::NoSpace { .. } | Self::Quota { .. } => (FailureClass::Transient, Code::NoSpace),
-            Self::Io { .. } => (FailureClass::Transient, Code::Storage),
+            Self::Io { source, .. } => (FailureClass::Transient, Code::of_storage(source)),
             Self::Unpack { source, .. } => (source.class(), source.code()),
             Self::Layout { .. } => (FailureClass::Permanent, Code::Layout),
             Self::TooManyChunks { .. } => (FailureClass::Permanent, Code::TooManyChunks),
         };
         Failure { class, code: code.as_str().to_owned(), text: self.to_string() }
+    }
+
+    /// Whether the medium failed.
+    pub(crate) fn is_of_the_medium(&self) -> bool {
+        match self {
+            Self::Io { source, .. } => fs::is_failing(source),
+            Self::Unpack { source, .. } => source.code() == Code::StorageFailing,
+            _ => false,
+        }
     }
 
     /// What it counts as, if no honest signer makes such a payload.

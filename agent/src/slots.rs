@@ -8,10 +8,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rustix::io::Errno;
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::fs::{self, Fs, Kind};
+use crate::{
+    fs::{self, Fs, Kind},
+    words::Code,
+};
 
 pub(crate) mod bytes;
 
@@ -26,6 +28,16 @@ pub(crate) enum SlotError {
     Newer { path: PathBuf, found: u32 },
     #[error("write {path}: the record has {size} bytes, a slot has room for {room}", room = bytes::ROOM)]
     TooLarge { path: PathBuf, size: usize },
+}
+
+impl SlotError {
+    /// A stable word for it.
+    pub(crate) fn code(&self) -> Code {
+        match self {
+            Self::Read { source, .. } | Self::Write { source, .. } => Code::of_storage(source),
+            Self::Newer { .. } | Self::TooLarge { .. } => Code::Storage,
+        }
+    }
 }
 
 /// How the slots were found.
@@ -108,8 +120,11 @@ impl<T: Clone + Default + Serialize + DeserializeOwned> Slots<T> {
         let path = if seq.is_multiple_of(2) { even } else { odd };
         let bytes = encode(path, seq, &record)?;
         let failed = |source| SlotError::Write { path: path.clone(), source };
-        fs.write_at(path, 0, &bytes).map_err(failed)?;
-        fs.sync_data(path).map_err(failed)?;
+        match fs.write_at(path, 0, &bytes).and_then(|()| fs.sync_data(path)) {
+            // The other slot has the record before. This one is made anew, elsewhere, which is the only write that needs room.
+            Err(error) if fs::is_failing(&error) => fs::replace(fs, path, &bytes).map_err(failed)?,
+            written => written.map_err(failed)?,
+        }
         self.seq = seq;
         self.record = record;
         Ok(())
@@ -157,7 +172,7 @@ fn read<T: DeserializeOwned>(fs: &dyn Fs, path: &Path) -> Result<Slot<T>, SlotEr
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Slot::Missing),
         Err(error) if error.kind() == io::ErrorKind::FileTooLarge => Ok(Slot::Invalid),
         // A bad sector is no reason to stay down: the other slot has the record, or it is lost.
-        Err(error) if error.raw_os_error() == Some(Errno::IO.raw_os_error()) => Ok(Slot::Invalid),
+        Err(error) if fs::is_failing(&error) => Ok(Slot::Invalid),
         Err(source) => Err(SlotError::Read { path: path.to_owned(), source }),
     }
 }

@@ -1,6 +1,10 @@
 //! The words that the agent says to programs: codes of failures and of `last_error`, kinds of `attacks`. The pages list
 //! them, and a test holds the lists equal.
 
+use std::io;
+
+use crate::fs;
+
 /// Why something failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(test, derive(serde::Deserialize), serde(rename_all = "snake_case"))]
@@ -100,6 +104,17 @@ pub(crate) enum Attack {
 }
 
 impl Code {
+    /// What a file operation failed of.
+    pub(crate) fn of_storage(error: &io::Error) -> Self {
+        if error.kind() == io::ErrorKind::StorageFull {
+            Self::NoSpace
+        } else if fs::is_failing(error) {
+            Self::StorageFailing
+        } else {
+            Self::Storage
+        }
+    }
+
     /// The word.
     pub(crate) const fn as_str(self) -> &'static str {
         match self {

@@ -222,7 +222,14 @@ async fn download(agent: &Agent, release: &Release) -> Result<(), Failure> {
 fn unpack(agent: &Agent, task: &Task) -> Result<Event, Failure> {
     let (release, dirs) = (release(agent, task)?, dirs(agent, task)?);
     let progress = || agent.notifier.alive();
-    let tree = install::stage(&*agent.fs, &agent.state_dir, &dirs, &release, &task.order.dir, &progress);
+    let stage = || install::stage(&*agent.fs, &agent.state_dir, &dirs, &release, &task.order.dir, &progress);
+    let mut tree = stage();
+    if let Err(error) = &tree
+        && error.is_of_the_medium()
+    {
+        tracing::warn!(%error, "the medium fails; unpacking once more");
+        tree = stage();
+    }
     let tree = tree.map_err(|error| {
         if let Some(attack) = error.attack() {
             agent.attack(attack);
@@ -351,7 +358,7 @@ fn save(agent: &Agent, task: &Task, change: impl FnOnce(&ProductRecord) -> Produ
     let record = change(&agent.product_record(&task.order.product));
     let mut products = agent.products.borrow_mut();
     let slots = products.get_mut(&task.order.product).ok_or_else(unknown_product)?;
-    slots.write_twice(&*agent.fs, record).map_err(|error| transient(Code::Storage, format!("failed to {error}")))
+    slots.write_twice(&*agent.fs, record).map_err(|error| transient(error.code(), format!("failed to {error}")))
 }
 
 async fn revert(agent: &Agent, task: &Task) -> Result<Event, Failure> {
@@ -402,9 +409,9 @@ async fn clean(agent: &Agent, task: &Task) -> Result<Event, Failure> {
     let fs = &*agent.fs;
     let mut done = tidy::payloads(fs, &agent.state_dir, &[]).and(tidy::releases(fs, &agent.state_dir, &installed));
     for dirs in agent.product_dirs() {
-        done = done.and(tidy::versions(fs, &dirs, None));
+        done = done.and(tidy::versions(fs, &dirs, None)).and(tidy::half_links(fs, &dirs));
     }
-    done.map_err(|error| transient(Code::Storage, format!("failed to clean up: {error}")))?;
+    done.map_err(|error| transient(Code::of_storage(&error), format!("failed to clean up: {error}")))?;
     Ok(Event::Cleaned)
 }
 

@@ -9,7 +9,11 @@ use hyper::{
     client::conn::http1::{self, SendRequest},
 };
 use hyper_util::rt::TokioIo;
-use tokio::{task::JoinHandle, time::timeout};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    task::JoinHandle,
+    time::timeout,
+};
 use tokio_rustls::TlsConnector;
 
 use super::{ClientError, Endpoint, way};
@@ -46,6 +50,13 @@ impl Connection {
                 None => ClientError::Connect { address: address(), source },
             }
         })?;
+        Self::over(stream).await
+    }
+
+    /// Over a stream that is open.
+    pub(super) async fn over(
+        stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    ) -> Result<Self, ClientError> {
         let mut builder = http1::Builder::new();
         builder.max_buf_size(BUFFER);
         let (sender, connection) = builder.handshake(TokioIo::new(stream)).await.map_err(ClientError::Http)?;

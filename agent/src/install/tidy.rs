@@ -76,16 +76,20 @@ pub(crate) fn releases(fs: &dyn Fs, state_dir: &StateDir, keep: &[Digest]) -> io
     Ok(())
 }
 
+/// Removes half-made links. Not for a product that is being switched.
+pub(crate) fn half_links(fs: &dyn Fs, dirs: &ProductDir) -> io::Result<()> {
+    for path in ["current.new", "previous.new"].map(|name| dirs.path().join(name)) {
+        if fs.stat(&path)?.is_some_and(|meta| meta.kind == Kind::Link) {
+            fs.remove_file(&path)?;
+        }
+    }
+    Ok(())
+}
+
 /// Points `current` at the committed tree if it does not, and removes half-made links. Not for a product that is
 /// being switched. Says whether the link had to be repaired.
 pub(crate) fn links(fs: &dyn Fs, dirs: &ProductDir, committed: Option<&str>) -> Result<bool, InstallError> {
-    for name in ["current.new", "previous.new"] {
-        let path = dirs.path().join(name);
-        let found = fs.stat(&path).map_err(InstallError::io("look at", &path))?;
-        if found.is_some_and(|meta| meta.kind == Kind::Link) {
-            fs.remove_file(&path).map_err(InstallError::io("remove", &path))?;
-        }
-    }
+    half_links(fs, dirs).map_err(InstallError::io("remove half-made links in", dirs.path()))?;
     let Some(dir) = committed else { return Ok(false) };
     let right = fs.read_link(&dirs.current()).is_ok_and(|target| target == link_target(dir));
     // A directory in the link's place was put there by a person; that is not ours to undo.

@@ -43,8 +43,10 @@ pub(crate) enum UnpackError {
 impl UnpackError {
     pub(super) fn code(&self) -> Code {
         match self {
-            Self::Io(error) if error.kind() == io::ErrorKind::StorageFull => Code::NoSpace,
-            Self::Io(_) => Code::Unpack,
+            Self::Io(error) => match Code::of_storage(error) {
+                Code::Storage => Code::Unpack,
+                code => code,
+            },
             Self::Path { .. } => Code::PathEscape,
             Self::Limit(_) | Self::Trailing => Code::Oversize,
         }

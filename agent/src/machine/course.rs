@@ -1,6 +1,10 @@
 //! What an order leaves behind on its way, and what follows from it.
 
-use callboard_proto::{digest::Digest, release::Rollback, report::Failure};
+use callboard_proto::{
+    digest::Digest,
+    release::Rollback,
+    report::{Failure, FailureClass},
+};
 
 use super::{Course, Deferral, Event, Next, Order, Phase, Previous, Stuck, Task, permanent};
 use crate::words::Code;
@@ -44,6 +48,8 @@ pub(super) fn back(order: &Order, tree: Digest, previous: Previous, failure: Fai
 
 /// Nothing is changed any more, until a person says what.
 pub(super) fn stuck(tree: Option<Digest>, previous: Previous, failure: Failure) -> Phase {
+    // Another attempt would find a device that changes nothing.
+    let failure = Failure { class: FailureClass::Permanent, ..failure };
     Phase::Inconsistent { failure, stuck: Some(Stuck { tree, previous }) }
 }
 

@@ -84,9 +84,9 @@ pub(crate) fn open(settings: Settings, fs: Rc<dyn Fs>, identity: Identity) -> Re
         Outbox::open(&*fs, &state_dir).map_err(|source| StartError::StateDir { path: state_dir.outbox(), source })?;
     let (products, floor_lost) = products(&*fs, &settings, &state_dir, &root, record.state.task())?;
     if record.state.task().is_none()
-        && let Err(error) = tidy::payloads(&*fs, &state_dir, &[])
+        && let Err(error) = tidied(&*fs, &state_dir, &products)
     {
-        tracing::warn!(%error, "left-over payloads could not be removed");
+        tracing::warn!(%error, "what the last update left over could not be removed");
     }
     let renewal = renew::open(&*fs, &state_dir);
     let image_id = image::id(settings.image_id_file.as_deref());
@@ -133,6 +133,13 @@ pub(crate) fn open(settings: Settings, fs: Rc<dyn Fs>, identity: Identity) -> Re
         agent.update_coarsely(|record| record.last_error = Some(Code::JournalLost.as_str().to_owned()));
     }
     Ok(agent)
+}
+
+/// Without an order, payloads and the documents of other releases than the installed ones are left over.
+fn tidied(fs: &dyn Fs, state_dir: &StateDir, products: &BTreeMap<Product, ProductSlots>) -> io::Result<()> {
+    tidy::payloads(fs, state_dir, &[])?;
+    let installed = products.values().filter_map(|slots| slots.record().installed.as_ref());
+    tidy::releases(fs, state_dir, &installed.map(|installed| installed.release).collect::<Vec<_>>())
 }
 
 fn client(

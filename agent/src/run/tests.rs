@@ -1,8 +1,7 @@
-//! The power is cut at every single file operation of an update, the medium keeps some of what was not synced, and
-//! the agent starts again. After that the till must work, and in the end the update must have come to its one end.
+//! A shop in which agents run: what its tills look like, and a server that orders releases without a network.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     path::{Path, PathBuf},
     sync::OnceLock,
 };
@@ -28,6 +27,7 @@ use crate::{
 };
 
 mod by_program;
+mod crash;
 mod damage;
 mod hooks;
 mod hostile;
@@ -323,132 +323,6 @@ fn running_before(before: Before) -> Option<BTreeMap<PathBuf, Vec<u8>>> {
     }
 }
 
-fn floor(fs: &SimFs) -> u64 {
-    let state_dir = StateDir::new(Path::new(STATE));
-    let product = "pos-app".parse().expect("a name");
-    let record = crate::products::ProductSlots::peek(fs, state_dir.product(&product)).expect("readable");
-    record.unwrap_or_default().floor.counter
-}
-
-/// What must hold the moment the power is back, before any agent runs.
-fn assert_safe(fs: &SimFs, before: Before, context: &str) {
-    let (old, new) = (running_before(before), Some(contents_of(2)));
-    let now = running(fs);
-    assert!(now == old || now == new, "what runs is neither the old version nor the new: {context}");
-    let dirs = ProductDir::new(Path::new(POS));
-    for name in fs.list(&dirs.versions()).unwrap_or_default() {
-        let name = name.to_str().expect("text");
-        if name == signed(2).digest.short() {
-            let path = dirs.version(name);
-            for (payload, bytes) in &signed(2).contents {
-                let found = fs.read(&path.join(&payload.name), 1 << 20);
-                assert!(found.is_ok_and(|found| found == *bytes), "an incomplete tree is visible: {context}");
-            }
-        }
-    }
-    assert!(floor(fs) >= u64::from(before == Before::Release), "the floor fell: {context}");
-}
-
-/// What must hold in the end.
-fn assert_ended(fs: &SimFs, server: &Server, before: Before, health: Health, context: &str) {
-    let (runs, ended) = match health {
-        Health::Good => (Some(contents_of(2)), report::Event::Succeeded),
-        Health::Bad => (running_before(before), report::Event::RolledBack),
-    };
-    assert_eq!(server.ended(), Some(ended), "{context}");
-    assert_eq!(running(fs), runs, "{context}");
-    let raised = if health == Health::Good { 2 } else { u64::from(before == Before::Release) };
-    assert_eq!(floor(fs), raised, "the floor rises with a commit and only then: {context}");
-    let left = fs.list(&StateDir::new(Path::new(STATE)).payloads()).expect("a list");
-    assert!(left.is_empty(), "payloads are left over: {context}");
-    let state_dir = StateDir::new(Path::new(STATE));
-    assert!(fs.read(&state_dir.key(), 1 << 20).is_ok() && fs.read(&state_dir.root(), 1 << 20).is_ok(), "{context}");
-    let names: BTreeSet<_> = fs.list(Path::new(POS)).expect("a list").into_iter().collect();
-    assert!(!names.contains(std::ffi::OsStr::new("current.new")), "{context}");
-}
-
 fn all_keeps(mixes: u64) -> impl Iterator<Item = Keeps> {
     [Keeps::Nothing, Keeps::Everything].into_iter().chain((0..mixes).map(Keeps::Some))
-}
-
-/// Cuts the power before every call of an update, `deep` times in a row, with `mixes` outcomes each. Returns how many
-/// crash states were seen.
-fn cut_everywhere(before: Before, health: Health, way: Way, mixes: u64) -> u32 {
-    let start = shop(before);
-    let mut states = 0;
-    for cut in 0.. {
-        let fs = SimFs::clone(&start);
-        fs.cut_power_at(cut);
-        let mut server = Server { way, ..Server::ordering(2) };
-        if server.drive(&fs, health) {
-            assert_ended(&fs, &server, before, health, "without a cut");
-            assert!(cut > 60, "an update of {cut} calls");
-            return states;
-        }
-        for keeps in all_keeps(mixes) {
-            states += 1;
-            let log = fs.log();
-            let context =
-                format!("{before:?} {health:?} {way:?}, cut before call {cut} after {:?}, {keeps:?}", log.last());
-            let rebooted = fs.reboot(keeps);
-            assert_safe(&rebooted, before, &context);
-            let mut server = server.again();
-            assert!(server.drive(&rebooted, health), "{context}");
-            assert_ended(&rebooted, &server, before, health, &context);
-            let again = rebooted.reboot(Keeps::Nothing);
-            assert!(server.drive(&again, health), "{context}");
-            assert_ended(&again, &server, before, health, &format!("{context}, started once more"));
-        }
-    }
-    states
-}
-
-#[test]
-fn a_power_cut_before_any_call_of_a_good_update_leaves_a_working_till() {
-    let all = [Before::Nothing, Before::FactoryLink, Before::FactoryDirectory, Before::Release];
-    let states: u32 = all.map(|before| cut_everywhere(before, Health::Good, Way::Granted, 5)).iter().sum();
-    assert!(states > 2000, "{states} crash states");
-}
-
-#[test]
-fn a_power_cut_before_any_call_of_a_rollback_leaves_a_working_till() {
-    let all = [Before::Nothing, Before::FactoryLink, Before::FactoryDirectory, Before::Release];
-    let states: u32 = all.map(|before| cut_everywhere(before, Health::Bad, Way::Granted, 5)).iter().sum();
-    assert!(states > 2000, "{states} crash states");
-}
-
-#[test]
-fn a_power_cut_before_any_call_of_an_update_without_asking_leaves_a_working_till() {
-    for on in [ActivateOn::Now, ActivateOn::Shutdown, ActivateOn::Boot] {
-        for health in [Health::Good, Health::Bad] {
-            let states = cut_everywhere(Before::Release, health, Way::Alone(on), 1);
-            assert!(states > 200, "{states} crash states of {on:?} {health:?}");
-        }
-    }
-}
-
-#[test]
-fn a_second_power_cut_during_recovery_changes_nothing() {
-    let start = shop(Before::Release);
-    for cut in (0..).step_by(3) {
-        let fs = SimFs::clone(&start);
-        fs.cut_power_at(cut);
-        let mut server = Server::ordering(2);
-        if server.drive(&fs, Health::Good) {
-            return;
-        }
-        for second in (0..).step_by(5) {
-            let rebooted = fs.reboot(Keeps::Some(u64::from(cut * 1000 + second)));
-            rebooted.cut_power_at(second);
-            let mut server = server.again();
-            if server.drive(&rebooted, Health::Good) {
-                break;
-            }
-            let context = format!("cut before call {cut}, then before call {second} after {:?}", rebooted.log().last());
-            let again = rebooted.reboot(Keeps::Some(u64::from(second)));
-            assert_safe(&again, Before::Release, &context);
-            assert!(server.drive(&again, Health::Good), "{context}");
-            assert_ended(&again, &server, Before::Release, Health::Good, &context);
-        }
-    }
 }

@@ -22,7 +22,7 @@ use tokio::{net::TcpListener, sync::mpsc};
 use tokio_rustls::TlsAcceptor;
 
 use crate::{
-    client::{Client, Endpoint},
+    client::{Client, Endpoint, Line},
     clock::Clock,
     config::{Network, Way},
 };
@@ -90,7 +90,22 @@ impl Answer {
     }
 }
 
-type Handler = dyn FnMut(&Asked) -> Answer;
+pub(crate) type Handler = dyn FnMut(&Asked) -> Answer;
+
+/// Connections without a network to a server that answers as `handler` says. Needs a `LocalSet`.
+pub(crate) fn line(handler: Rc<RefCell<Handler>>) -> Line {
+    Rc::new(move || {
+        let (near, far) = tokio::io::duplex(64 * 1024);
+        let handler = Rc::clone(&handler);
+        tokio::task::spawn_local(async move {
+            let seen = Arc::default();
+            let service = service_fn(|request| answer(request, 0, &handler, &seen));
+            // It ends with whoever asks.
+            let _ = http1::Builder::new().serve_connection(TokioIo::new(far), service).await;
+        });
+        near
+    })
+}
 
 /// The server; it ends with the runtime of the test.
 pub(crate) struct TestServer {

@@ -392,7 +392,7 @@ fn cut_everywhere(kind: Kind, before: u64, mixes: u64) -> u32 {
         for keeps in all_keeps(mixes) {
             states += 1;
             let context =
-                format!("{kind:?} from {before}, cut before call {cut} after {:?}, {keeps:?}", shop.fs.log().last());
+                format!("{kind:?} from {before}, cut before call {cut} after {:?}, {keeps:?}", shop.fs.last());
             let again = shop.after_power_cut(keeps);
             assert_safe(&again, before, &context);
             assert!(again.drive(), "{context}");

@@ -147,8 +147,7 @@ fn cut_everywhere(rollback: Rollback, health: Health) -> u32 {
         }
         for keeps in all_keeps(3) {
             states += 1;
-            let log = fs.log();
-            let context = format!("{rollback:?} {health:?}, cut before call {cut} after {:?}, {keeps:?}", log.last());
+            let context = format!("{rollback:?} {health:?}, cut before call {cut} after {}, {keeps:?}", fs.last());
             let rebooted = fs.reboot(keeps);
             let now = running(&rebooted);
             assert!(now == Some(contents_of(1)) || now == Some(new_version(rollback)), "half a version: {context}");

@@ -175,7 +175,7 @@ fn a_power_cut_before_any_call_of_a_move_leaves_a_device_at_one_of_the_two_addre
             }
             for keeps in all_keeps(4) {
                 states += 1;
-                let context = format!("cut before call {cut} after {:?}, {keeps:?}", fs.log().last());
+                let context = format!("cut before call {cut} after {}, {keeps:?}", fs.last());
                 let rebooted = fs.reboot(keeps);
                 let kept = Identity::load(&rebooted, &state_dir).expect(&context).place();
                 assert!(kept.is(&at_first.place()) || kept.is(&place(&new)), "{kept:?}: {context}");
