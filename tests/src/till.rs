@@ -144,12 +144,7 @@ impl Till {
 
     /// A verb with this till's configuration, to its end.
     pub fn command(&self, args: &[&str]) -> Output {
-        let output = self.prepare(args).stdin(Stdio::null()).output().unwrap();
-        Output {
-            code: output.status.code(),
-            stdout: String::from_utf8(output.stdout).unwrap(),
-            stderr: String::from_utf8(output.stderr).unwrap(),
-        }
+        ended(self.prepare(args))
     }
 
     /// From its next start on, the agent finds the programs of this directory before those of the machine.
@@ -176,6 +171,16 @@ impl Till {
     /// `run --once`.
     pub fn once(&self) -> Output {
         self.command(&["run", "--once"])
+    }
+
+    /// `run --once`, started by another program with these arguments.
+    pub fn once_under(&self, wrapper: &[&str]) -> Output {
+        let (program, first) = wrapper.split_first().expect("a program");
+        let own = self.prepare(&["run", "--once"]);
+        let mut command = Command::new(program);
+        command.env_clear().envs(own.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        command.args(first).arg(own.get_program()).args(own.get_args());
+        ended(command)
     }
 
     /// Starts the agent.
@@ -248,6 +253,16 @@ impl Till {
         wait::until(&format!("the till runs {version}"), || {
             self.version() == version && self.state() == AgentState::Idle
         });
+    }
+}
+
+/// Runs a program to its end.
+fn ended(mut command: Command) -> Output {
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    Output {
+        code: output.status.code(),
+        stdout: String::from_utf8(output.stdout).unwrap(),
+        stderr: String::from_utf8(output.stderr).unwrap(),
     }
 }
 

@@ -52,6 +52,7 @@ mod hostile_operators;
 mod hostile_server;
 mod identity;
 mod immediate;
+mod injected;
 mod install;
 mod installers;
 mod journal;
