@@ -87,7 +87,7 @@ impl Shop {
     /// Every till is counted once.
     fn close(self) {
         let counts = self.server.rollout("live").phases[0].counts;
-        assert_eq!((counts.succeeded, counts.size), (self.tills, self.tills));
+        assert_eq!((u64::from(counts.succeeded), u64::from(counts.size)), (self.tills, self.tills));
         self.server.recount();
     }
 }

@@ -103,7 +103,7 @@ fn counters() -> Vec<(&'static str, String)> {
 impl TestServer {
     /// Fails if a counter is not what a recount gives, or a timer runs where none should.
     #[track_caller]
-    pub(super) fn recount(&self) {
+    pub fn recount(&self) {
         let counted = counters().into_iter().map(|(column, which)| {
             format!(
                 "SELECT '{column}' AS what, CAST(COALESCE(SUM(ABS(c.{column} - (SELECT COUNT(*) FROM assignments a \

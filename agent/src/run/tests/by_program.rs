@@ -359,6 +359,12 @@ impl Shop {
     }
 }
 
+fn floor(fs: &SimFs) -> u64 {
+    let product = "pos-app".parse().expect("a name");
+    let file = StateDir::new(Path::new(STATE)).product(&product);
+    crate::products::ProductSlots::peek(fs, file).expect("readable").unwrap_or_default().floor.counter
+}
+
 /// What must hold the moment the power is back.
 fn assert_safe(shop: &Shop, before: u64, context: &str) {
     let (active, kept) = (shop.slot("active"), shop.slot("kept"));
@@ -391,8 +397,7 @@ fn cut_everywhere(kind: Kind, before: u64, mixes: u64) -> u32 {
         }
         for keeps in all_keeps(mixes) {
             states += 1;
-            let context =
-                format!("{kind:?} from {before}, cut before call {cut} after {:?}, {keeps:?}", shop.fs.last());
+            let context = format!("{kind:?} from {before}, cut before call {cut} after {}, {keeps:?}", shop.fs.last());
             let again = shop.after_power_cut(keeps);
             assert_safe(&again, before, &context);
             assert!(again.drive(), "{context}");

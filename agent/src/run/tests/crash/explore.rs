@@ -154,7 +154,8 @@ impl Explorer {
                 let how = How { before: Some(Rc::clone(&from.how)), last: moment.fs.last(), keeps };
                 let faulty = from.faulty || moment.fs.has_failed();
                 // Whoever was away is back when the till is.
-                let office = Office { away: false, ..moment.office.clone() };
+                let mut office = moment.office.clone();
+                office.away = false;
                 states.push(State { fs, office, floor, root, faulty, how: Rc::new(how) });
             }
         }
