@@ -16,11 +16,13 @@ pub(crate) fn versions(fs: &dyn Fs, dirs: &ProductDir, keep: Option<&str>) -> io
     if fs.stat(&dirs.versions())?.is_none() {
         return Ok(());
     }
-    let needed: Vec<PathBuf> = [dirs.current(), dirs.previous()]
-        .iter()
-        .filter_map(|link| fs.read_link(link).ok())
-        .chain(keep.map(link_target))
-        .collect();
+    let mut needed: Vec<PathBuf> = keep.map(link_target).into_iter().collect();
+    for link in [dirs.current(), dirs.previous()] {
+        // A link that cannot be read may point at any of them.
+        if fs.stat(&link)?.is_some_and(|meta| meta.kind == Kind::Link) {
+            needed.push(fs.read_link(&link)?);
+        }
+    }
     for name in fs.list(&dirs.versions())? {
         let Some(name) = name.to_str() else { continue };
         if is_ours(name) && !needed.contains(&link_target(name)) {
