@@ -10,7 +10,7 @@ use callboard_proto::{
     signed::{Document as _, key_id},
 };
 use callboard_tests::{
-    hostile::{Answer, Hostile, Kit, Software, Stolen, seal},
+    hostile::{Answer, Asked, Hostile, Kit, Software, Stolen, seal},
     proxy::Proxy,
     release::NewRelease,
     till::QUICK,
@@ -92,7 +92,7 @@ impl Scene {
         let device = self.server.registered(&till).id;
         let software = software(&self.stolen);
         let kit = Kit { stolen: self.stolen.clone(), device, software, other: None };
-        let answers = move |asked: &_| change(&kit, asked).unwrap_or_else(|| kit.honest(asked));
+        let answers = move |asked: &Asked| change(&kit, asked).unwrap_or_else(|| kit.honest(asked));
         let hostile = Hostile::start(self.stolen.tls(), answers);
         proxy.retarget(hostile.address);
         till.switch_on();
