@@ -194,7 +194,9 @@ fn what_is_done_to_an_export_or_to_the_database_shows() {
             fs::write(&file, text).unwrap();
             let mut command = server.command();
             command.env_clear().args(["audit", "verify", path]);
-            pins.iter().for_each(|pin| drop(command.args(["--pin", pin])));
+            for pin in pins {
+                command.args(["--pin", pin]);
+            }
             let done = command.output().unwrap();
             (done.status.code(), String::from_utf8_lossy(&[done.stdout, done.stderr].concat()).into_owned())
         };

@@ -165,22 +165,22 @@ fn what_is_not_taken_is_sent_again_and_given_up_in_the_end_and_survives_the_serv
         receiving.answers.send("302 Elsewhere|location: http://127.0.0.1:1/\r\n".to_owned()).unwrap();
         FakeDevice::enrol(server, "till-1");
         receiving.next();
-        let state = |n: u32| {
+        let state = |server: &TestServer, n: u32| {
             let one = deliveries(server, "w").remove(0);
             (one.attempts == n).then_some(one)
         };
-        let one = wait::until_some("it has failed", || state(1));
+        let one = wait::until_some("it has failed", || state(server, 1));
         assert!(one.state == DeliveryState::Waiting && one.error.as_ref().unwrap().contains("503"), "{one:?}");
         server.advance(Duration::from_secs(10));
         receiving.next();
-        let one = wait::until_some("it has failed again", || state(2));
+        let one = wait::until_some("it has failed again", || state(server, 2));
         assert!(one.error.unwrap().contains("redirects are not followed"));
         assert_eq!(one.next_at, server.clock.now() + Duration::from_secs(20));
         server.kill();
         server.serve();
         server.advance(Duration::from_secs(20));
         receiving.next();
-        let one = wait::until_some("it was taken", || state(3));
+        let one = wait::until_some("it was taken", || state(server, 3));
         assert_eq!((one.state, one.error), (DeliveryState::Delivered, None));
 
         for _ in 0..18 {
@@ -189,7 +189,7 @@ fn what_is_not_taken_is_sent_again_and_given_up_in_the_end_and_survives_the_serv
         FakeDevice::enrol(server, "till-2");
         for n in 1..=18 {
             receiving.next();
-            wait::until("it is written down", || state(n).is_some());
+            wait::until("it is written down", || state(server, n).is_some());
             server.advance(Duration::from_secs(3600));
         }
         let dead: Vec<Delivery> = server.api().list("webhooks/w/deliveries?state=dead");
