@@ -18,6 +18,7 @@ pub mod connect_proxy;
 pub mod device;
 pub mod hostile;
 pub mod http;
+pub mod launched;
 pub mod machine;
 pub mod postgres;
 pub mod proxy;

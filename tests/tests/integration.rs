@@ -79,6 +79,7 @@ mod rollout_files;
 mod scheduled;
 mod second_person;
 mod selectors;
+mod self_update;
 mod simulate;
 mod site_state;
 mod startup;
@@ -91,8 +92,12 @@ mod trust;
 mod waiting_enrolments;
 
 /// The thin binaries of this package.
-const BINARIES: Binaries =
-    Binaries { callboard: env!("CARGO_BIN_EXE_test-callboard"), agent: env!("CARGO_BIN_EXE_test-callboard-agent") };
+const BINARIES: Binaries = Binaries {
+    callboard: env!("CARGO_BIN_EXE_test-callboard"),
+    agent: env!("CARGO_BIN_EXE_test-callboard-agent"),
+    launcher: env!("CARGO_BIN_EXE_test-callboard-launcher"),
+    next_agent: env!("CARGO_BIN_EXE_test-next-agent"),
+};
 
 /// Runs a test on both engines.
 fn on_both(test: impl Fn(&mut TestServer)) {

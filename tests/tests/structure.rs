@@ -212,7 +212,7 @@ fn crates_depend_on_each_other_in_one_direction() {
     assert_eq!(ours("callboard-proto"), Vec::<&str>::new());
     assert_eq!(ours("callboard-policy"), ["proto"]);
     assert_eq!(ours("callboard-launcher"), Vec::<&str>::new());
-    assert_eq!(ours("callboard-agent"), ["proto"]);
+    assert_eq!(ours("callboard-agent"), ["launcher", "proto"]);
     assert_eq!(ours("callboard-server"), ["agent", "policy", "proto"]);
 }
 

@@ -31,6 +31,7 @@ mod by_program;
 mod damage;
 mod hooks;
 mod hostile;
+mod itself;
 mod recover;
 mod trust;
 mod waiting;
@@ -254,7 +255,8 @@ impl Server {
     }
 
     async fn drive_once(&mut self, fs: &SimFs, health: Health) -> Left {
-        let agent = start::open(settings(health), Rc::new(SimFs::shared(fs)), identity().0);
+        let process = testing::process();
+        let agent = start::open(settings(health), Rc::new(SimFs::shared(fs)), identity().0, process);
         let Ok(mut agent) = agent else {
             assert!(fs.is_off(), "an agent that does not start: {:?}", agent.err());
             return Left::CutOff;
@@ -326,7 +328,7 @@ fn running_before(before: Before) -> Option<BTreeMap<PathBuf, Vec<u8>>> {
 fn floor(fs: &SimFs) -> u64 {
     let state_dir = StateDir::new(Path::new(STATE));
     let product = "pos-app".parse().expect("a name");
-    let record = crate::products::ProductSlots::peek(fs, state_dir.product(&product)).expect("readable");
+    let record = crate::products::ProductSlots::peek(fs, state_dir.product(&product), 1).expect("readable");
     record.unwrap_or_default().floor.counter
 }
 
