@@ -1,7 +1,9 @@
 #!/bin/sh
-# Makes this machine a device: enrols it, installs callboard-agent, its configuration and its systemd unit, starts it.
+# Makes this machine a device: enrols it, installs callboard-launcher and callboard-agent, its configuration and its systemd
+# unit, starts it.
 #
-# Needs the enrolment bundle and, beside this script, the program callboard-agent. May be run again at any time:
+# Needs the enrolment bundle and, beside this script, both programs. The launcher starts the agent, the one that is installed
+# here or a later one to which the agent has updated itself; it is never updated but by this script. May be run again at any time:
 # what is there already stays, a newer program replaces the older one, an enrolled device stays enrolled and needs no
 # bundle. If a step fails, what ran before keeps running. A failed enrolment leaves nothing behind but the device's
 # key, so that a repeated one is the same device's.
@@ -11,6 +13,7 @@ usage() {
     cat <<'END'
 usage: install-agent.sh --bundle FILE [options]
        install-agent.sh --root DIR [options]
+       install-agent.sh --uninstall [--root DIR]
 
   --bundle FILE        the enrolment bundle (callboard token create --bundle FILE); not for a device that is enrolled.
                        With --root each copy of the image enrols with it at its first start
@@ -24,6 +27,10 @@ usage: install-agent.sh --bundle FILE [options]
   --hw MODEL           the hardware model; used for a new agent.toml only
   --config FILE        an agent.toml to install instead of a generated one; used if there is none yet
   --program FILE       the agent's program (default: callboard-agent beside this script)
+  --launcher FILE      the launcher (default: callboard-launcher beside this script)
+  --no-self-update     do not make the agent a product of its own in agent.toml; one that is there stays
+  --uninstall          stop the service and remove programs, units and the agent's versions; the configuration, the
+                       device's key and certificate, and the products stay
   --root DIR           install below DIR, as into an image: nothing is enrolled or started now
   --no-start           enrol, but do not start the service
   --help               this text
@@ -46,8 +53,9 @@ fail() {
     exit 1
 }
 
+own_dir=/opt/callboard-agent
 here=$(cd "$(dirname "$0")" && pwd)
-bundle='' name='' hw='' config='' program="$here/callboard-agent" root='' start=yes products='' health='' service=''
+bundle='' name='' hw='' config='' program="$here/callboard-agent" launcher="$here/callboard-launcher" root='' start=yes self_update=yes uninstall=no products='' health='' service=''
 newline='
 '
 
@@ -55,7 +63,9 @@ while [ $# -gt 0 ]; do
     case $1 in
         --help) usage; exit 0 ;;
         --no-start) start=no; shift; continue ;;
-        --bundle | --name | --hw | --product | --health | --service | --config | --program | --root)
+        --no-self-update) self_update=no; shift; continue ;;
+        --uninstall) uninstall=yes; shift; continue ;;
+        --bundle | --name | --hw | --product | --health | --service | --config | --program | --launcher | --root)
             [ $# -ge 2 ] || bad "$1 needs a value; see --help" ;;
         *) bad "unknown argument: $1; see --help" ;;
     esac
@@ -65,6 +75,7 @@ while [ $# -gt 0 ]; do
         --hw) hw=$2 ;;
         --config) config=$2 ;;
         --program) program=$2 ;;
+        --launcher) launcher=$2 ;;
         --root) root=${2%/} ;;
         --product)
             case $2 in
@@ -91,6 +102,35 @@ while [ $# -gt 0 ]; do
     shift 2
 done
 
+bin=$root/usr/local/bin/callboard-agent
+launch=$root/usr/local/bin/callboard-launcher
+etc=$root/etc/callboard
+unit=$root/etc/systemd/system/callboard-agent.service
+dropin=$unit.d/directories.conf
+enrol=$root/etc/systemd/system/callboard-enrol.service
+recover=$root/etc/systemd/system/callboard-recover.service
+
+has_systemd() {
+    command -v systemctl >/dev/null 2>&1 && [ -d /run/systemd/system ]
+}
+
+if [ "$uninstall" = yes ]; then
+    [ -n "$root" ] || [ "$(id -u)" -eq 0 ] || bad 'run this as root, or with --root DIR'
+    if [ -z "$root" ] && has_systemd && [ -f "$unit" ]; then
+        systemctl disable --quiet --now callboard-agent.service || fail 'the service cannot be stopped; nothing was removed'
+        [ ! -f "$recover" ] || systemctl disable --quiet callboard-recover.service || :
+    fi
+    rm -f "$bin" "$launch" "$unit" "$dropin" "$enrol" "$enrol.d/state.conf" "$etc/bundle.json" "$recover" "$recover.d/before.conf"
+    rm -f "$root/etc/systemd/system/multi-user.target.wants/callboard-enrol.service" \
+        "$root/etc/systemd/system/multi-user.target.wants/callboard-agent.service" \
+        "$root/etc/systemd/system/basic.target.wants/callboard-recover.service"
+    rmdir "$unit.d" "$enrol.d" "$recover.d" 2>/dev/null || :
+    rm -rf "$root$own_dir"
+    if [ -z "$root" ] && has_systemd; then systemctl daemon-reload; fi
+    say "removed; $etc, the state directory and the products stay. Installed again, this is the same device"
+    exit 0
+fi
+
 for given in $(printf '%s' "$health$service" | sed 's/=.*//'); do
     case " $products" in
         *" $given="*) ;;
@@ -102,9 +142,16 @@ case $program in
     /*) ;;
     *) program=$PWD/$program ;;
 esac
+case $launcher in
+    /*) ;;
+    *) launcher=$PWD/$launcher ;;
+esac
 [ -z "$bundle" ] || [ -r "$bundle" ] || bad "cannot read the bundle $bundle"
 if [ ! -f "$program" ] || [ ! -x "$program" ]; then
     bad "there is no program at $program; put callboard-agent beside this script or name it with --program"
+fi
+if [ ! -f "$launcher" ] || [ ! -x "$launcher" ]; then
+    bad "there is no launcher at $launcher; put callboard-launcher beside this script or name it with --launcher"
 fi
 [ -z "$config" ] || [ -r "$config" ] || bad "cannot read the configuration $config"
 if [ -z "$root" ] && [ "$(id -u)" -ne 0 ]; then
@@ -121,13 +168,12 @@ case $version in
     'callboard-agent '*) ;;
     *) fail "$program does not run on this machine (another architecture?); nothing was changed" ;;
 esac
-
-bin=$root/usr/local/bin/callboard-agent
-etc=$root/etc/callboard
-unit=$root/etc/systemd/system/callboard-agent.service
-dropin=$unit.d/directories.conf
-enrol=$root/etc/systemd/system/callboard-enrol.service
-recover=$root/etc/systemd/system/callboard-recover.service
+# The launcher becomes the agent beside it, or says that there is none.
+said=$(cd "$work" && CALLBOARD_AGENT_DIR=/nonexistent "$launcher" --version 2>&1 </dev/null) || :
+case $said in
+    'callboard-agent '* | 'callboard-launcher: failed to start '*) ;;
+    *) fail "$launcher does not run on this machine (another architecture?); nothing was changed" ;;
+esac
 
 # Puts a file in place by one rename: there is never none and never half of it. An earlier one is kept until all is well.
 put() { # FROM TO MODE
@@ -159,7 +205,7 @@ keep() {
 
 # Takes back what `put` has done.
 undo() {
-    for file in "$etc/agent.toml" "$bin" "$unit" "$dropin" "$enrol" "$enrol.d/state.conf" "$etc/bundle.json" \
+    for file in "$etc/agent.toml" "$bin" "$launch" "$unit" "$dropin" "$enrol" "$enrol.d/state.conf" "$etc/bundle.json" \
         "$recover" "$recover.d/before.conf"; do
         if [ -f "$file.old" ]; then
             mv -f "$file.old" "$file"
@@ -170,13 +216,14 @@ undo() {
 }
 
 forget() {
-    rm -f "$bin.old" "$unit.old" "$dropin.old" "$enrol.old" "$enrol.d/state.conf.old" "$etc/bundle.json.old" \
-        "$recover.old" "$recover.d/before.conf.old"
+    rm -f "$etc/agent.toml.old" "$bin.old" "$launch.old" "$unit.old" "$dropin.old" "$enrol.old" "$enrol.d/state.conf.old" \
+        "$etc/bundle.json.old" "$recover.old" "$recover.d/before.conf.old"
 }
 
 generated() {
     printf '# Made by install-agent.sh. Every key is explained in the agent.toml of the distribution.\n'
     [ -z "$hw" ] || printf "hw = '%s'\n" "$hw"
+    [ "$self_update" = no ] || own_table
     for product in $products; do
         own=${product%%=*} key=${product%%=*}
         case $own in *.*) key="\"$own\"" ;; esac
@@ -184,6 +231,18 @@ generated() {
         of "$own" "$service" | sed 's/.*/service = "&"/'
         of "$own" "$health" | sed 's/   */ /g; s/ *$//; s/ /", "/g; s/.*/health = ["&"]/'
     done
+}
+
+# The agent as a product of its own.
+own_table() {
+    printf '\n[products.callboard-agent]\ndirectory = "%s"\n' "$own_dir"
+}
+
+# Adds that to a configuration which lacks it, as that of a till from before there was a launcher.
+add_own_table() { # FILE
+    if [ "$self_update" = yes ] && ! grep -Eq "^ *\\[ *products\\.[\"']?callboard-agent" "$1"; then
+        { printf '\n# The agent updates itself; added by install-agent.sh.'; own_table; } >>"$1"
+    fi
 }
 
 # What was given for a product, last.
@@ -212,6 +271,7 @@ directories() {
         seen=$newline
         while IFS= read -r dir; do
             case $newline$seen in *"$newline$dir$newline"*) continue ;; esac
+            [ "$dir" != "$own_dir" ] || continue
             seen="$seen$dir$newline"
             printf 'ReadWritePaths=-%s\n' "$dir"
         done
@@ -230,6 +290,7 @@ elif [ -n "$config" ]; then
 else
     generated >"$work/agent.toml"
 fi
+add_own_table "$work/agent.toml"
 checked=$("$program" config check --config "$work/agent.toml") || fail 'the configuration is not valid; nothing was changed'
 all_dirs=$("$program" config directories --config "$work/agent.toml")
 state_dir=$(printf '%s\n' "$all_dirs" | head -n 1)
@@ -266,8 +327,11 @@ fi
 forget
 if [ ! -f "$etc/agent.toml" ]; then
     put "$work/agent.toml" "$etc/agent.toml" 0644
+elif ! cmp -s "$work/agent.toml" "$etc/agent.toml"; then
+    put "$work/agent.toml" "$etc/agent.toml" "$(stat -c %a "$etc/agent.toml")"
 fi
 put "$program" "$bin" 0755
+put "$launcher" "$launch" 0755
 if [ -f "$here/callboard-agent.service" ]; then
     put "$here/callboard-agent.service" "$unit" 0644
 fi
@@ -310,6 +374,7 @@ if [ -n "$root" ] && [ -n "$bundle" ]; then
 fi
 mkdir -p "$state"
 chmod 0700 "$state"
+[ "$self_update" = no ] || mkdir -p "$root$own_dir"
 printf '%s\n' "$checked" | sed -n "s/^note: /install-agent: note: /p"
 if [ "$kept" = yes ]; then
     for product in $products; do
@@ -317,6 +382,7 @@ if [ "$kept" = yes ]; then
             say "note: $etc/agent.toml stays as it is, without $product: add [products.${product%%=*}] to it"
     done
     if [ -n "$config" ]; then cp "$config" "$work/wanted.toml"; else generated >"$work/wanted.toml"; fi
+    add_own_table "$work/wanted.toml"
     [ -z "$health$service$hw$config" ] || cmp -s "$work/wanted.toml" "$etc/agent.toml" ||
         say "note: $etc/agent.toml stays as it is; --health, --service, --hw and --config are for a new one"
 fi
@@ -325,9 +391,9 @@ if [ -n "$root" ] || [ "$start" = no ]; then
     forget
     exit 0
 fi
-if ! command -v systemctl >/dev/null 2>&1 || [ ! -d /run/systemd/system ]; then
+if ! has_systemd; then
     forget
-    say "systemd does not run here; start it yourself: callboard-agent run --config $etc/agent.toml"
+    say "systemd does not run here; start it yourself, and again whenever it ends: callboard-launcher run --config $etc/agent.toml"
     exit 0
 fi
 systemctl daemon-reload

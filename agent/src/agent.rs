@@ -14,8 +14,10 @@ use callboard_proto::{
     ids::Product,
     instruction::Nonce,
 };
+use tokio::sync::Notify;
 
 use crate::{
+    Program,
     budget::Budget,
     client::{Client, ClientError},
     clock::{self, Clock},
@@ -25,6 +27,7 @@ use crate::{
     hooks::Outside,
     identity::Identity,
     install::{self, command::Installers},
+    itself::{self, Itself},
     journal::{Journal, Record},
     layout::{ProductDir, StateDir},
     machine::State,
@@ -39,13 +42,12 @@ use crate::{
     words::{Attack, Code},
 };
 
-/// The agent's own version.
-pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// Check-in numbers reserved by one journal write.
 const SEQ_BLOCK: u64 = 64;
 
 /// One agent.
 pub(crate) struct Agent {
+    pub(crate) program: Program,
     pub(crate) settings: Settings,
     pub(crate) state_dir: StateDir,
     pub(crate) fs: Rc<dyn Fs>,
@@ -66,6 +68,10 @@ pub(crate) struct Agent {
     pub(crate) installers: Rc<dyn Installers>,
     /// Products of which another release runs than the one that was installed last.
     pub(crate) astray: RefCell<BTreeSet<Product>>,
+    /// What the launcher knows, if this agent updates itself.
+    pub(crate) itself: Option<Itself>,
+    /// Told of every answer of the server that was believed.
+    pub(crate) answered: Notify,
     /// Counted since enrolment; the journal is behind by less than half.
     pub(crate) attacks: RefCell<BTreeMap<String, u64>>,
     /// Orders that may still be begun.
@@ -242,7 +248,8 @@ impl Agent {
     pub(crate) fn installed(&self) -> Vec<Installed> {
         let installed = self.settings.products.iter().filter_map(|(product, settings)| {
             let record = self.product_record(product);
-            let there = record.installed.is_some() || install::has_factory(&*self.fs, settings);
+            let there =
+                record.installed.is_some() || install::has_factory(&*self.fs, settings) || itself::is_it(product);
             record.wire(product, settings).filter(|_| there && !self.astray.borrow().contains(product))
         });
         installed.collect()
@@ -251,7 +258,7 @@ impl Agent {
     fn facts(&self) -> Facts {
         let settings = &self.settings;
         Facts {
-            agent: VERSION.to_owned(),
+            agent: self.program.version.to_owned(),
             hw: settings.hw.clone(),
             arch: settings.arch.clone(),
             tz: settings.tz.clone(),

@@ -1,6 +1,7 @@
 //! The command line: arguments, exit codes, and where messages go.
 //!
-//! Exit codes: 0 done, 1 tried and failed, 2 the input was wrong and nothing was tried.
+//! Exit codes: 0 done, 1 tried and failed, 2 the input was wrong and nothing was tried; 10 of `run` alone: the launcher is
+//! to start another version of the agent.
 
 use std::{
     ffi::OsString,
@@ -9,9 +10,13 @@ use std::{
 };
 
 use callboard_proto::text::shown;
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 
-use crate::config::{DEFAULT_PATH, Settings};
+use crate::{
+    Program,
+    config::{DEFAULT_PATH, Settings},
+    itself::Process,
+};
 
 mod doctor;
 mod enrol;
@@ -162,8 +167,9 @@ const TRIED: u8 = 1;
 const INPUT: u8 = 2;
 
 /// Runs the command that `arguments` (the program's name first) ask for; returns the exit code.
-pub(crate) fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
-    let arguments = match Arguments::try_parse_from(arguments) {
+pub(crate) fn main(program: Program, arguments: impl IntoIterator<Item = OsString>) -> u8 {
+    let parsed = Arguments::command().version(program.version).try_get_matches_from(arguments);
+    let arguments = match parsed.and_then(|matches| Arguments::from_arg_matches(&matches)) {
         Ok(arguments) => arguments,
         Err(error) if !error.use_stderr() => return u8::from(error.print().is_err()),
         Err(error) => return fail(Failed::Input(one_line(&error.render().to_string()))),
@@ -172,10 +178,15 @@ pub(crate) fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         Verb::Enrol { bundle, config, name, again, no_wait } => {
             settings(&config.path).and_then(|s| enrol::enrol(&s, &bundle, name, (again, !no_wait)))
         }
-        Verb::Run { config, once } => settings(&config.path).and_then(|s| run::run(s, once)),
-        Verb::Recover { config } => settings(&config.path).and_then(run::recover),
-        Verb::Resolve { config, keep, go_back: _ } => settings(&config.path).and_then(|s| run::resolve(s, keep)),
-        Verb::Status { config, output } => settings(&config.path).and_then(|s| show::status(&s, output)),
+        Verb::Run { config, once } => {
+            let ended = settings(&config.path).and_then(|s| run::run(s, Process::found(program), once));
+            return ended.unwrap_or_else(fail);
+        }
+        Verb::Recover { config } => settings(&config.path).and_then(|s| run::recover(s, Process::found(program))),
+        Verb::Resolve { config, keep, go_back: _ } => {
+            settings(&config.path).and_then(|s| run::resolve(s, Process::found(program), keep))
+        }
+        Verb::Status { config, output } => settings(&config.path).and_then(|s| show::status(&s, program, output)),
         Verb::Doctor { config, bundle, output } => {
             settings(&config.path).and_then(|s| doctor::doctor(&s, bundle.as_deref(), output))
         }
@@ -234,7 +245,7 @@ mod tests {
     use super::*;
 
     fn code(arguments: &[&str]) -> u8 {
-        main(["callboard-agent"].iter().chain(arguments).map(OsString::from))
+        main(Program::OURS, ["callboard-agent"].iter().chain(arguments).map(OsString::from))
     }
 
     #[test]

@@ -306,6 +306,8 @@ mod tests {
         check("[products.a]\ndirectory='/o'\nhealth=[]", "products.a.health is empty");
         check("[products.a]\ndirectory='/o'\ntrial_tries=0", "products.a.trial_tries is 0, allowed is 1 to 10");
         check("[products.a]\ndirectory='/o'\ntrial_s=0", "accepted");
+        check("[products.callboard-agent]\ndirectory='/o'\ntrial_s=0", "trial_s is 0, allowed is 1 to 86400");
+        check("[products.callboard-agent]\ndirectory='/o'\nhealth=['x']", "leave the keys out");
         check("[products.a]\ndirectory='/o'\nfloor={ epoch = 1 }", "line 3: missing field `counter`");
     }
 
@@ -339,7 +341,9 @@ mod tests {
             ["pos-app", "os"].iter().flat_map(|name| found(&table["products"][name])).collect::<BTreeSet<_>>();
         assert_eq!(products, keys("[products.a]"));
         let shown = Settings::parse(&text).expect("every line is a setting");
-        let default = Settings::parse("[products.pos-app]\ndirectory = '/opt/pos-app'").expect("valid");
+        let default = "[products.pos-app]\ndirectory = '/opt/pos-app'\n\
+                       [products.callboard-agent]\ndirectory = '/opt/callboard-agent'";
+        let default = Settings::parse(default).expect("valid");
         assert_eq!(
             (&shown.state_dir, &shown.hw, &shown.channels, &shown.image_id_file),
             (&default.state_dir, &default.hw, &default.channels, &default.image_id_file)

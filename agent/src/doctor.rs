@@ -22,6 +22,7 @@ use crate::{
     fs::{Disk, Fs},
     identity::{self, Identity, IdentityError},
     install::command,
+    itself,
     layout::StateDir,
     servers::{self, Place},
 };
@@ -136,11 +137,12 @@ fn disk(settings: &Settings, findings: &mut Vec<Finding>) {
 }
 
 fn products(settings: &Settings, findings: &mut Vec<Finding>) {
-    if settings.products.is_empty() {
+    if settings.products.keys().all(itself::is_it) {
         let remedy = "add [products.NAME] with its directory to agent.toml";
         findings.push(Finding::note("products", "there is none, so nothing can be updated", remedy));
     }
-    for (name, product) in &settings.products {
+    // The agent makes a directory for itself.
+    for (name, product) in settings.products.iter().filter(|(name, _)| !itself::is_it(name)) {
         findings.push(match &product.installed_by {
             InstalledBy::Agent(dir) if dir.is_dir() => {
                 Finding::good("products", format!("{name}: {} is there", dir.display()))

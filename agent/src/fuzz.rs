@@ -6,6 +6,7 @@
 
 use std::ops::Range;
 
+use callboard_launcher::slot;
 use callboard_proto::{
     digest::Digest,
     payload::{Chunker, Format},
@@ -20,9 +21,12 @@ use crate::{
     machine::{
         self, Effect, Event, MAX_TRANSITIONS, MAX_TRIES, Occasion, Order, Phase, Previous, State, permanent, transient,
     },
-    slots::bytes::{self, SCHEMA},
+    slots::Body as _,
     words::Code,
 };
+
+/// The schema of the journal that this agent reads and writes.
+const SCHEMA: u32 = crate::Program::OURS.schema;
 
 /// Events that one input can ask for.
 const WALK: usize = 24;
@@ -103,19 +107,22 @@ fn payload(size: u64, chunk_size: u32, list: &[u8]) -> Payload {
 pub fn journal(input: &[u8]) -> bool {
     let Some((&kind, rest)) = input.split_first() else { return false };
     let Some((events, body)) = rest.split_first_chunk::<WALK>() else { return false };
-    let slot = if kind.is_multiple_of(2) { bytes::frame(SCHEMA, 7, body).ok() } else { Some(body.to_vec()) };
+    let slot =
+        if kind.is_multiple_of(2) { slot::Slot { schema: SCHEMA, seq: 7, body }.encode() } else { Some(body.to_vec()) };
     let Some(slot) = slot else { return false };
-    let Ok(Some((seq, record))) = bytes::decode::<Record>(&slot) else { return false };
-    if let Ok(written) = bytes::encode(seq, &record) {
-        assert_eq!(
-            bytes::decode::<Record>(&written).ok().flatten(),
-            Some((seq, record.clone())),
-            "it does not read back"
-        );
+    let Some((seq, record)) = record_of(&slot) else { return false };
+    if let Some(written) = (slot::Slot { schema: SCHEMA, seq, body: &record.encode(SCHEMA) }).encode() {
+        assert_eq!(record_of(&written), Some((seq, record.clone())), "it does not read back");
         torn(&slot, seq, &record);
     }
     walk(record.state, events);
     true
+}
+
+/// What this agent reads in a slot.
+fn record_of(bytes: &[u8]) -> Option<(u64, Record)> {
+    let slot = slot::decode(bytes).filter(|slot| slot.schema <= SCHEMA)?;
+    Some((slot.seq, Record::decode(slot.schema, slot.body)?))
 }
 
 /// A slot that was not written whole is never another record.
@@ -124,7 +131,7 @@ fn torn(slot: &[u8], seq: u64, record: &Record) {
         let (there, _) = slot.split_at(length);
         for missing in [Vec::new(), vec![0; slot.len() - length]] {
             let part = [there, &missing].concat();
-            if let Ok(Some(found)) = bytes::decode::<Record>(&part) {
+            if let Some(found) = record_of(&part) {
                 assert_eq!(found, (seq, record.clone()), "torn after {length} bytes");
             }
         }

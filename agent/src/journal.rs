@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use callboard_proto::{ids::AssignmentId, time::Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::{machine::State, slots::Slots};
+use crate::{
+    machine::State,
+    slots::{self, Body, Slots},
+};
 
 /// The newest record, and where the next one goes.
 pub(crate) type Journal = Slots<Record>;
@@ -41,6 +44,16 @@ pub(crate) struct Record {
     /// Nothing signed offline is newer, as far as this device knows.
     #[serde(default)]
     pub(crate) floor_time: Timestamp,
+}
+
+impl Body for Record {
+    fn encode(&self, _schema: u32) -> Vec<u8> {
+        slots::json(self)
+    }
+
+    fn decode(_schema: u32, bytes: &[u8]) -> Option<Self> {
+        slots::from_json(bytes)
+    }
 }
 
 /// One attempt of one assignment.

@@ -23,6 +23,7 @@ mod hooks;
 mod identity;
 mod image;
 mod install;
+mod itself;
 mod journal;
 mod layout;
 mod lock;
@@ -45,12 +46,36 @@ mod verify;
 mod words;
 mod work;
 
+/// The product that is the agent, and the name of its program at the top of a release.
+pub const PRODUCT: &str = callboard_launcher::PROGRAM;
+
+/// What a program around this library is. There is one, and in the tests there are others, of other versions.
+#[derive(Clone, Copy, Debug)]
+pub struct Program {
+    /// Its version.
+    pub version: &'static str,
+    /// In what schema it keeps its records once it is committed; it reads every one up to that. Raised when an older agent
+    /// could no longer read them.
+    pub schema: u32,
+}
+
+impl Program {
+    /// The program of this package.
+    pub const OURS: Self = Self { version: env!("CARGO_PKG_VERSION"), schema: 1 };
+}
+
 /// The program: its arguments in, its exit code out. Never returns.
 pub fn main() {
-    std::process::exit(i32::from(cli::main(std::env::args_os())));
+    itself::hand_on();
+    main_of(Program::OURS, std::env::args_os());
+}
+
+/// The same for another one.
+pub fn main_of(program: Program, args: impl IntoIterator<Item = OsString>) {
+    std::process::exit(i32::from(cli::main(program, args)));
 }
 
 /// The program with other arguments, the first of which is its name.
 pub fn main_from(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    ExitCode::from(cli::main(args))
+    ExitCode::from(cli::main(Program::OURS, args))
 }

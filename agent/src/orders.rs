@@ -2,17 +2,17 @@
 
 use callboard_proto::{
     instruction::{Action, Instruction},
-    release::{Release, Restart},
+    release::{Release, Restart, Rollback},
     report,
     signed::Verified,
     time::Timestamp,
 };
 
 use crate::{
-    agent::{Agent, VERSION},
+    agent::Agent,
     check_in::{Answer, attempt},
     clock::boottime,
-    install,
+    install, itself,
     journal::Attempt,
     layout::link_target,
     machine::{Event, Order, Right, permanent},
@@ -108,7 +108,7 @@ fn new(
     let (root, head) = (agent.trust.root(), agent.trust.head());
     let device = Device {
         settings: &agent.settings,
-        agent_version: VERSION,
+        agent_version: agent.program.version,
         root: &root,
         head: head.as_ref().map(|head| &***head),
         installed: &installed,
@@ -127,6 +127,10 @@ fn new(
     let Some((settings, dirs)) = agent.product(&release.product) else {
         return refused(attempt, instruction, &Refusal::UnknownProduct(release.product.clone()));
     };
+    let is_itself = itself::is_it(&release.product);
+    if is_itself && agent.itself.is_none() {
+        return refused(attempt, instruction, &Refusal::NoLauncher);
+    }
     if is_installed(agent, release) {
         let event = report::Event::Succeeded;
         return Event::Settled { attempt, release: release.digest(), event, failure: None };
@@ -146,14 +150,16 @@ fn new(
         counter: release.counter,
         min_floor: release.min_floor,
         restart: release.restart == Restart::Service && settings.service.is_some(),
-        reboot: release.restart == Restart::Reboot,
-        hooks: release.hooks.clone(),
-        rollback: release.rollback,
+        reboot: release.restart == Restart::Reboot && !is_itself,
+        // An agent can always be replaced by the one before, and nothing of the new one runs before it has proved itself.
+        hooks: if is_itself { Vec::new() } else { release.hooks.clone() },
+        rollback: if is_itself { Rollback::default() } else { release.rollback },
         needs_contact: release.needs_server_contact,
         max_postpone_s: release.max_postpone_s,
         dir: install::free_dir(&*agent.fs, &dirs, release.digest()),
         bytes_total: release.payloads.iter().map(|payload| payload.size).sum(),
-        trial_tries: settings.trial_tries,
+        // The launcher counts; the last one is that of the agent before, which goes back.
+        trial_tries: settings.trial_tries + u8::from(is_itself),
     };
     Event::Ordered { order, activate, right: right(agent, instruction) }
 }

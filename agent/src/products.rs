@@ -7,7 +7,7 @@ use crate::{
     config::ProductSettings,
     journal::Attempt,
     machine::Order,
-    slots::Slots,
+    slots::{self, Body, Slots},
     verify::{Floor, Standing},
 };
 
@@ -34,6 +34,16 @@ pub(crate) struct ProductRecord {
     /// What is installed runs because a newer release has failed.
     #[serde(default)]
     pub(crate) fell_back: bool,
+}
+
+impl Body for ProductRecord {
+    fn encode(&self, _schema: u32) -> Vec<u8> {
+        slots::json(self)
+    }
+
+    fn decode(_schema: u32, bytes: &[u8]) -> Option<Self> {
+        slots::from_json(bytes)
+    }
 }
 
 /// The committed release.

@@ -16,6 +16,7 @@ use crate::{
     clock::boottime,
     config::Settings,
     dice,
+    itself::{self, Itself, Process},
     machine::{self, Effect, Event, Phase},
     orders, outbox, poll,
     status::{self, Seen},
@@ -25,9 +26,9 @@ use crate::{
 use talk::{Talk, Talking};
 
 pub(crate) use recover::{recover, resolve};
-pub(crate) use start::StartError;
 #[cfg(test)]
 pub(crate) use start::open;
+pub(crate) use start::{StartError, installed};
 
 mod alone;
 mod recover;
@@ -57,11 +58,13 @@ pub(crate) enum Ended {
     Done,
     /// `--once`: the server could not be asked, or something is left that should not be.
     Failed,
+    /// The launcher is to start another version.
+    HandOver,
 }
 
 /// Runs until told to stop, or with `once` until there is nothing to do now.
-pub(crate) async fn run(settings: Settings, once: bool) -> Result<Ended, StartError> {
-    let agent = start::agent(settings)?;
+pub(crate) async fn run(settings: Settings, process: Process, once: bool) -> Result<Ended, StartError> {
+    let agent = start::agent(settings, process)?;
     let signals = Signals::new().map_err(StartError::Signals)?;
     let mut runner = Runner::new(Rc::new(agent), once);
     runner.agent.notifier.ready();
@@ -69,8 +72,13 @@ pub(crate) async fn run(settings: Settings, once: bool) -> Result<Ended, StartEr
     work::look_at_slots(&runner.agent).await;
     runner.apply(Event::Started);
     runner.ask_soon_after_boot();
+    // On an answer depends whether this version stays.
+    runner.check_in_now |= runner.agent.itself.as_ref().is_some_and(Itself::is_on_trial);
     runner.say_started();
     let ended = runner.run(signals).await;
+    if ended != Ended::HandOver {
+        itself::stops(&runner.agent);
+    }
     runner.agent.notifier.stopping();
     Ok(ended)
 }
@@ -96,6 +104,8 @@ impl Signals {
 
 struct Runner {
     agent: Rc<Agent>,
+    /// In time since boot.
+    started_at: Duration,
     once: bool,
     work: Option<Running>,
     talking: Option<Talking>,
@@ -130,6 +140,7 @@ impl Runner {
         let next = if once { Duration::ZERO } else { boottime() + wait };
         Self {
             agent,
+            started_at: boottime(),
             once,
             work: None,
             talking: None,
@@ -153,7 +164,7 @@ impl Runner {
         let agent = &self.agent;
         let products = agent.settings.products.keys().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         let first_check_in_s = self.next.saturating_sub(boottime()).as_secs();
-        let (version, server) = (crate::agent::VERSION, agent.identity.borrow().server_url.clone());
+        let (version, server) = (agent.program.version, agent.identity.borrow().server_url.clone());
         let state = agent.state().wire();
         tracing::info!(version, %server, %products, ?state, first_check_in_s, "started");
     }
@@ -161,6 +172,11 @@ impl Runner {
     async fn run(&mut self, mut signals: Signals) -> Ended {
         loop {
             self.agent.notifier.turned(self.work.is_some());
+            if self.agent.itself.as_ref().is_some_and(Itself::makes_room) {
+                tracing::info!("ends, so that the launcher starts another version of the agent");
+                return Ended::HandOver;
+            }
+            itself::has_run(&self.agent, boottime().saturating_sub(self.started_at));
             self.look_at_inhibitors();
             self.begin_talk();
             if let Some(ended) = self.once.then(|| self.once_ended()).flatten() {
@@ -381,6 +397,7 @@ impl Runner {
             "checked in");
         *agent.contact_error.borrow_mut() = None;
         agent.heard_at.set(Some(asked));
+        agent.answered.notify_one();
         self.failures = 0;
         self.heard = true;
         if agent.record().failures > 0 {

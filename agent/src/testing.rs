@@ -15,10 +15,12 @@ use callboard_proto::{
 use ed25519_dalek::SigningKey;
 
 use crate::{
+    Program,
     agent::Agent,
     config::{InstalledBy, ProductSettings, Settings},
     fs::Disk,
     identity::Identity,
+    itself::Process,
     journal::Attempt,
     layout::{ProductDir, StateDir},
     machine::Order,
@@ -167,6 +169,11 @@ pub(crate) fn product(directory: &std::path::Path) -> ProductSettings {
     }
 }
 
+/// A process that no launcher has started.
+pub(crate) fn process() -> Process {
+    Process { program: Program::OURS, launched_from: None, running: None }
+}
+
 /// A raw payload of these bytes.
 pub(crate) fn payload(name: &str, bytes: &[u8]) -> Payload {
     let mut chunker = Chunker::new(4096);
@@ -234,5 +241,5 @@ pub(crate) fn agent(world: &World) -> Agent {
     let (state_dir, directory) = (world.state_dir.path().display(), world.dirs.path().display());
     let text = format!("state_dir = '{state_dir}'\n[products.pos-app]\ndirectory = '{directory}'\ntrial_s = 0");
     let settings = Settings::parse(&text).expect("settings");
-    crate::run::open(settings, Rc::new(Disk), identity).expect("an agent")
+    crate::run::open(settings, Rc::new(Disk), identity, process()).expect("an agent")
 }

@@ -56,6 +56,8 @@ pub(crate) enum Refusal {
     Expired(callboard_proto::time::Timestamp),
     #[error("product {0} is not configured on this device")]
     UnknownProduct(callboard_proto::ids::Product),
+    #[error("the agent was not started by its launcher, so it cannot make room for another version of itself")]
+    NoLauncher,
     #[error("the release is for {wanted:?}, this device is {own:?}")]
     WrongHardware { wanted: Vec<String>, own: String },
     #[error("the release is for channels {wanted:?}, this device accepts {own:?}")]
@@ -99,6 +101,7 @@ impl Refusal {
             Self::RootExpired => Code::RootExpired,
             Self::Expired(_) => Code::Expired,
             Self::UnknownProduct(_) => Code::UnknownProduct,
+            Self::NoLauncher => Code::NoLauncher,
             Self::WrongHardware { .. } => Code::WrongHardware,
             Self::WrongChannel { .. } => Code::WrongChannel,
             Self::WrongInstaller { .. } => Code::WrongInstaller,

@@ -19,6 +19,7 @@ use crate::{
     fs::{self, Kind},
     hooks::{self, Hooks},
     install::{self, InstallError, health::Probation, service, switch, tidy},
+    itself::{self, Itself},
     layout::ProductDir,
     machine::{End, Event, Phase, Previous, Task, Work, permanent, transient},
     poll,
@@ -99,11 +100,14 @@ async fn by_agent(agent: &Agent, task: &Task, work: Work) -> Result<Event, Failu
         Work::Inspect => inspect(agent, task),
         Work::Ready => Hooks::new(agent, task, dirs(agent, task)?).prepare().await,
         Work::Undo => undo(agent, task).await,
-        Work::Flip => flip(agent, task),
-        Work::Restart => restart(agent, task).await.map(|()| Event::Restarted),
+        Work::Flip => flip(agent, agent.itself_of(task).await, task),
+        Work::Restart => match agent.itself_of(task).await {
+            Some(own) => itself::restart(own, task).map(|()| Event::Restarted),
+            None => restart(agent, task).await.map(|()| Event::Restarted),
+        },
         Work::Watch => watch(agent, task).await,
-        Work::Record { .. } => record(agent, task).await,
-        Work::Revert { .. } => revert(agent, task).await,
+        Work::Record { .. } => record(agent, agent.itself_of(task).await, task).await,
+        Work::Revert { .. } => revert(agent, agent.itself_of(task).await, task).await,
         Work::Clean => clean(agent, task).await,
     }
 }
@@ -271,15 +275,21 @@ fn inspect(agent: &Agent, task: &Task) -> Result<Event, Failure> {
         tracing::warn!(path = %dirs.version(&task.order.dir).display(), "the staged tree was changed; staging it again");
         return Ok(Event::Damaged);
     }
+    if itself::is_it(&task.order.product) {
+        itself::inspect(&*agent.fs, &dirs.version(&task.order.dir))?;
+    }
     let previous = switch::inspect(&*agent.fs, &dirs).map_err(failure)?;
     let programs = programs(agent, task, &dirs)?;
     Ok(Event::Inspected { previous, programs })
 }
 
-fn flip(agent: &Agent, task: &Task) -> Result<Event, Failure> {
+fn flip(agent: &Agent, own: Option<&Itself>, task: &Task) -> Result<Event, Failure> {
     let dirs = dirs(agent, task)?;
     let Phase::Switching { previous, .. } = &task.phase else { return Err(wrong_phase()) };
     switch::flip(&*agent.fs, &dirs, &task.order.dir, previous).map_err(failure)?;
+    if let Some(own) = own {
+        itself::flip(agent, own, task)?;
+    }
     Ok(Event::Flipped { boot: agent.boot_id.clone() })
 }
 
@@ -325,6 +335,9 @@ fn unit(agent: &Agent, task: &Task) -> Option<String> {
 async fn watch(agent: &Agent, task: &Task) -> Result<Event, Failure> {
     let dirs = dirs(agent, task)?;
     let Some((settings, _)) = agent.product(&task.order.product) else { return Err(wrong_phase()) };
+    if let Some(own) = agent.itself_of(task).await {
+        return itself::watch(agent, own, task, settings.trial).await;
+    }
     let since = boottime();
     let hooks = Hooks::new(agent, task, dirs.clone());
     hooks.run(Stage::PostActivate).await?;
@@ -339,8 +352,11 @@ async fn watch(agent: &Agent, task: &Task) -> Result<Event, Failure> {
     Ok(Event::Healthy)
 }
 
-async fn record(agent: &Agent, task: &Task) -> Result<Event, Failure> {
+async fn record(agent: &Agent, own: Option<&Itself>, task: &Task) -> Result<Event, Failure> {
     let Phase::Committing { tree, .. } = task.phase else { return Err(wrong_phase()) };
+    if let Some(own) = own {
+        itself::commit(agent, own, task)?;
+    }
     save(agent, task, |record| record.committed(&task.order, tree))?;
     // There is no way back any more.
     if let Some(failure) = Hooks::new(agent, task, dirs(agent, task)?).try_run(Stage::Committed).await {
@@ -361,9 +377,14 @@ fn save(agent: &Agent, task: &Task, change: impl FnOnce(&ProductRecord) -> Produ
     slots.write_twice(&*agent.fs, record).map_err(|error| transient(error.code(), format!("failed to {error}")))
 }
 
-async fn revert(agent: &Agent, task: &Task) -> Result<Event, Failure> {
+async fn revert(agent: &Agent, own: Option<&Itself>, task: &Task) -> Result<Event, Failure> {
     let dirs = dirs(agent, task)?;
     let Phase::RollingBack { previous, .. } = &task.phase else { return Err(wrong_phase()) };
+    if let Some(own) = own {
+        switch::revert(&*agent.fs, &dirs, &task.order.dir, previous).map_err(failure)?;
+        itself::revert(agent, own, previous)?;
+        return Ok(Event::Reverted);
+    }
     let hooks = Hooks::new(agent, task, dirs.clone());
     if task.course.turned.is_none() {
         hooks.try_run(Stage::PreRollback).await;
@@ -400,13 +421,14 @@ async fn clean(agent: &Agent, task: &Task) -> Result<Event, Failure> {
         }
     }
     hooks::forget_output(agent);
+    let fs = &*agent.fs;
     let installed: Vec<Digest> = agent
         .products
         .borrow()
         .values()
         .filter_map(|slots| slots.record().installed.as_ref().map(|installed| installed.release))
+        .chain(itself::previous_release(agent))
         .collect();
-    let fs = &*agent.fs;
     let mut done = tidy::payloads(fs, &agent.state_dir, &[]).and(tidy::releases(fs, &agent.state_dir, &installed));
     for dirs in agent.product_dirs() {
         done = done.and(tidy::versions(fs, &dirs, None)).and(tidy::half_links(fs, &dirs));

@@ -20,6 +20,7 @@ pub mod device;
 pub mod fuzz;
 pub mod hostile;
 pub mod http;
+pub mod launched;
 pub mod machine;
 pub mod postgres;
 pub mod proxy;

@@ -49,6 +49,7 @@ impl Machine {
             fs::copy(deploy.join(file), machine.path("kit").join(file)).unwrap();
         }
         fs::copy(binaries.agent, machine.path("kit/callboard-agent")).unwrap();
+        fs::copy(binaries.launcher, machine.path("kit/callboard-launcher")).unwrap();
         let probe = machine.run(&["true"]);
         (probe.code == Some(0)).then_some(machine)
     }

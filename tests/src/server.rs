@@ -33,6 +33,9 @@ pub(crate) use small_disk::{SmallDisk, namespaces};
 pub struct Binaries {
     pub callboard: &'static str,
     pub agent: &'static str,
+    pub launcher: &'static str,
+    /// The agent in other versions.
+    pub next_agent: &'static str,
 }
 
 /// Which database.

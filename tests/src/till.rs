@@ -68,7 +68,13 @@ impl TestServer {
     /// What the registry knows of a till.
     #[track_caller]
     pub fn registered(&self, till: &Till) -> Device {
-        self.api().get(&format!("devices/{}", till.name))
+        self.registered_by_name(&till.name)
+    }
+
+    /// The same by its name.
+    #[track_caller]
+    pub fn registered_by_name(&self, name: &str) -> Device {
+        self.api().get(&format!("devices/{name}"))
     }
 }
 

@@ -52,6 +52,7 @@ fn another_version(machine: &Machine, mark: &str) -> Vec<u8> {
     program
 }
 
+const PROGRAMS: [&str; 4] = ["--program", BINARIES.agent, "--launcher", BINARIES.launcher];
 const BIN: &str = "local/bin/callboard-agent";
 const UNIT: &str = "etc/systemd/system/callboard-agent.service";
 const DROPIN: &str = "etc/systemd/system/callboard-agent.service.d/directories.conf";
@@ -273,6 +274,11 @@ fn wrong_arguments_files_and_programs_are_named_and_nothing_is_touched() {
         refuse(2, &with(&["--product", "a=/b c"]), "only letters, digits and . _ - / are allowed");
         refuse(2, &with(&["--program", "/kit/none"]), "there is no program at /kit/none; put callboard-agent beside");
         refuse(2, &with(&["--program", "/kit"]), "there is no program at /kit;");
+        refuse(
+            2,
+            &with(&["--launcher", "/kit/none"]),
+            "there is no launcher at /kit/none; put callboard-launcher beside",
+        );
         refuse(2, &with(&["--config", "/kit/none.toml"]), "cannot read the configuration /kit/none.toml");
         refuse(1, &with(&["--hw", "a'b"]), "the configuration is not valid; nothing was changed");
         fs::write(machine.path("kit/bad.toml"), "polling = 5").unwrap();
@@ -301,10 +307,75 @@ fn wrong_arguments_files_and_programs_are_named_and_nothing_is_touched() {
         machine.program("kit/half", &foreign[..5000]);
         refuse(1, &with(&["--program", "/kit/half"]), "/kit/half does not run on this machine");
         refuse(1, &with(&["--program", "/bin/true"]), "/bin/true does not run on this machine");
+        refuse(1, &with(&["--launcher", "/bin/true"]), "/bin/true does not run on this machine");
         assert!(server.api().list::<Device>("devices").is_empty());
         assert!(
             machine.install(&["--help"]).ok().stdout.starts_with("usage: install-agent.sh --bundle FILE [options]")
         );
+    });
+}
+
+const LAUNCHER: &str = "local/bin/callboard-launcher";
+const CONFIG: &str = "etc/callboard/agent.toml";
+
+#[test]
+fn a_till_from_before_there_was_a_launcher_gets_one_and_updates_its_agent_from_then_on() {
+    on_a_machine(|server, machine| {
+        let machine = machine.with_systemd();
+        machine.bring(&server.bundle(&json!({})));
+        machine.install(&INSTALL).ok();
+        let config = "# By hand.\n[products.pos-app]\ndirectory = \"/srv/pos-app\"";
+        fs::write(machine.path(CONFIG), config).unwrap();
+        fs::set_permissions(machine.path(CONFIG), fs::Permissions::from_mode(0o640)).unwrap();
+        fs::remove_file(machine.path(LAUNCHER)).unwrap();
+        let unit = machine.read(UNIT);
+        fs::write(machine.path(UNIT), unit.replace("callboard-launcher", "callboard-agent")).unwrap();
+        machine.told();
+
+        machine.install(&[]).ok();
+        assert_eq!(machine.read(UNIT), unit);
+        let own = "# The agent updates itself; added by install-agent.sh.\n\
+                   [products.callboard-agent]\ndirectory = \"/opt/callboard-agent\"\n";
+        assert_eq!((machine.read(CONFIG), mode(&machine, CONFIG)), (format!("{config}\n{own}"), 0o640));
+        assert_eq!(mode(&machine, LAUNCHER), 0o755);
+        assert_eq!(machine.told().last().unwrap(), "restart callboard-agent.service");
+        machine.run(&["callboard-launcher", "run", "--once"]).ok();
+        let installed_now = server.api().get::<Device>("devices/till-1").installed;
+        let agent = installed_now.iter().find(|one| one.product.as_str() == "callboard-agent").unwrap();
+        assert_eq!(agent.version.as_str(), env!("CARGO_PKG_VERSION"));
+
+        let before = installed(&machine);
+        machine.install(&[]).ok();
+        assert!(installed(&machine) == before, "a second time changes nothing");
+        // Who does not want that says so.
+        fs::write(machine.path(CONFIG), config).unwrap();
+        machine.install(&["--no-self-update"]).ok();
+        assert_eq!(machine.read(CONFIG), config);
+    });
+}
+
+#[test]
+fn uninstalling_leaves_the_device_and_a_later_installation_finds_it() {
+    on_a_machine(|server, machine| {
+        let machine = machine.with_systemd();
+        machine.bring(&server.bundle(&json!({})));
+        machine.install(&INSTALL).ok();
+        machine.run(&["callboard-launcher", "run", "--once"]).ok();
+        assert!(machine.path("opt/callboard-agent/launch.0").exists());
+        machine.told();
+        let done = machine.install(&["--uninstall"]);
+        assert!(done.ok().stdout.contains("the state directory and the products stay"), "{}", done.stdout);
+        let stop = ["disable --quiet --now callboard-agent.service", "disable --quiet callboard-recover.service"];
+        assert_eq!(machine.told(), [&stop[..], &["daemon-reload"]].concat());
+        let recover = "etc/systemd/system/callboard-recover.service";
+        for gone in [BIN, LAUNCHER, UNIT, DROPIN, recover, "opt/callboard-agent"] {
+            assert!(!machine.path(gone).exists(), "{gone}");
+        }
+        machine.install(&["--uninstall"]).ok();
+        let again = machine.install(&[]);
+        assert!(again.ok().stdout.contains("enrolled already: till-1 ("), "{}", again.stdout);
+        machine.run(&["callboard-launcher", "run", "--once"]).ok();
+        assert_eq!(server.api().list::<Device>("devices").len(), 1);
     });
 }
 
@@ -317,7 +388,7 @@ fn into_an_image_the_agent_is_installed_and_nothing_is_enrolled() {
     let image = tempfile::tempdir().unwrap();
     let install = || {
         let mut command = Command::new("sh");
-        command.arg(deploy("install-agent.sh")).args(["--program", BINARIES.agent, "--root"]).arg(image.path());
+        command.arg(deploy("install-agent.sh")).args(PROGRAMS).arg("--root").arg(image.path());
         command.args(["--product", "pos-app=/opt/pos-app", "--hw", "m440"]).output().unwrap()
     };
     let first = install();
@@ -331,6 +402,7 @@ fn into_an_image_the_agent_is_installed_and_nothing_is_enrolled() {
             "etc/systemd/system/callboard-agent.service",
             "etc/systemd/system/callboard-recover.service",
             "usr/local/bin/callboard-agent",
+            "usr/local/bin/callboard-launcher",
             DROPIN,
             "etc/systemd/system/callboard-recover.service.d/before.conf",
         ]
@@ -342,7 +414,7 @@ fn into_an_image_the_agent_is_installed_and_nothing_is_enrolled() {
 
     // Another product may be written besides, and the first one still.
     let mut command = Command::new("sh");
-    command.arg(deploy("install-agent.sh")).args(["--program", BINARIES.agent, "--root"]).arg(image.path());
+    command.arg(deploy("install-agent.sh")).args(PROGRAMS).arg("--root").arg(image.path());
     assert!(command.args(["--product", "os=/srv/os"]).status().unwrap().success());
     let both = format!("{DROPIN_HEAD}[Service]\nReadWritePaths=-/opt/pos-app\nReadWritePaths=-/srv/os\n");
     assert_eq!(fs::read_to_string(image.path().join(DROPIN)).unwrap(), both);
@@ -357,7 +429,7 @@ fn copies_of_an_image_with_a_bundle_become_devices_of_their_own() {
             let toml = image.path().join("wanted.toml");
             fs::write(&toml, config).unwrap();
             let mut command = Command::new("sh");
-            command.arg(deploy("install-agent.sh")).args(["--program", BINARIES.agent, "--root"]);
+            command.arg(deploy("install-agent.sh")).args(PROGRAMS).arg("--root");
             command.arg(image.path().join("root")).arg("--bundle").arg(&file).arg("--config").arg(&toml);
             let output = command.output().unwrap();
             (output.status.success(), String::from_utf8([output.stdout, output.stderr].concat()).unwrap())
@@ -477,7 +549,7 @@ fn systemd_understands_the_units() {
     let dir = tempfile::tempdir().unwrap();
     for (name, installed, program) in [
         ("callboard-server.service", "/usr/local/bin/callboard ", BINARIES.callboard),
-        ("callboard-agent.service", "/usr/local/bin/callboard-agent ", BINARIES.agent),
+        ("callboard-agent.service", "/usr/local/bin/callboard-launcher ", BINARIES.launcher),
         ("callboard-enrol.service", "/usr/local/bin/callboard-agent ", BINARIES.agent),
         ("callboard-recover.service", "/usr/local/bin/callboard-agent ", BINARIES.agent),
     ] {

@@ -83,6 +83,7 @@ mod rollout_files;
 mod scheduled;
 mod second_person;
 mod selectors;
+mod self_update;
 mod simulate;
 mod site_state;
 mod startup;
@@ -96,8 +97,12 @@ mod waiting_enrolments;
 mod webhooks;
 
 /// The thin binaries of this package.
-const BINARIES: Binaries =
-    Binaries { callboard: env!("CARGO_BIN_EXE_test-callboard"), agent: env!("CARGO_BIN_EXE_test-callboard-agent") };
+const BINARIES: Binaries = Binaries {
+    callboard: env!("CARGO_BIN_EXE_test-callboard"),
+    agent: env!("CARGO_BIN_EXE_test-callboard-agent"),
+    launcher: env!("CARGO_BIN_EXE_test-callboard-launcher"),
+    next_agent: env!("CARGO_BIN_EXE_test-next-agent"),
+};
 
 /// Runs a test on both engines.
 fn on_both(test: impl Fn(&mut TestServer)) {

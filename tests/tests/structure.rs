@@ -211,7 +211,8 @@ fn crates_depend_on_each_other_in_one_direction() {
         |name: &str| -> Vec<&str> { all[name].iter().filter_map(|name| name.strip_prefix("callboard-")).collect() };
     assert_eq!(ours("callboard-proto"), Vec::<&str>::new());
     assert_eq!(ours("callboard-policy"), ["proto"]);
-    assert_eq!(ours("callboard-agent"), ["proto"]);
+    assert_eq!(ours("callboard-launcher"), Vec::<&str>::new());
+    assert_eq!(ours("callboard-agent"), ["launcher", "proto"]);
     assert_eq!(ours("callboard-server"), ["agent", "policy", "proto"]);
 }
 
@@ -224,6 +225,15 @@ fn decisions_are_made_without_input_output_clock_or_chance() {
         for effect in ["std::fs", "std::net", "std::io", "std::env", "std::process", "std::thread", "Instant"] {
             assert!(!file.mentions(effect), "{} uses {effect}", file.path);
         }
+    }
+}
+
+#[test]
+fn the_launcher_has_neither_network_nor_much_else() {
+    let launcher = &dependencies()["callboard-launcher"];
+    assert_eq!(launcher.iter().map(String::as_str).collect::<Vec<_>>(), ["nix", "sha2"], "is the new one needed?");
+    for file in source::of("agent/launcher/src") {
+        assert!(!file.mentions("std::net"), "{} uses the network", file.path);
     }
 }
 

@@ -10,14 +10,17 @@ use super::{Failed, runtime};
 use crate::{
     config::Settings,
     identity::IdentityError,
+    itself::Process,
     run::{self, Ended, StartError},
 };
 
-pub(super) fn run(settings: Settings, once: bool) -> Result<(), Failed> {
+/// Returns the exit code.
+pub(super) fn run(settings: Settings, process: Process, once: bool) -> Result<u8, Failed> {
     log();
-    let ended = runtime()?.block_on(run::run(settings, once));
+    let ended = runtime()?.block_on(run::run(settings, process, once));
     match ended {
-        Ok(Ended::Stopped | Ended::Done) => Ok(()),
+        Ok(Ended::Stopped | Ended::Done) => Ok(0),
+        Ok(Ended::HandOver) => Ok(callboard_launcher::HAND_OVER),
         Ok(Ended::Failed) => Err(Failed::Tried("the server could not be asked, see the messages above".to_owned())),
         Err(error @ StartError::Identity(IdentityError::NotEnrolled { .. })) => Err(Failed::Input(error.to_string())),
         Err(error) => Err(Failed::Tried(format!("failed to {error}"))),
@@ -25,23 +28,23 @@ pub(super) fn run(settings: Settings, once: bool) -> Result<(), Failed> {
 }
 
 /// What there is to do before the products start; nothing on a machine that is no device.
-pub(super) fn recover(settings: Settings) -> Result<(), Failed> {
+pub(super) fn recover(settings: Settings, process: Process) -> Result<(), Failed> {
     log();
     // Certificates and time are looked at with timers of the runtime.
     let runtime = runtime()?;
     let _entered = runtime.enter();
-    match run::recover(settings) {
+    match run::recover(settings, process) {
         Ok(()) | Err(StartError::Identity(IdentityError::NotEnrolled { .. })) => Ok(()),
         Err(error) => Err(Failed::Tried(format!("failed to {error}"))),
     }
 }
 
 /// A person's word, written down for the agent.
-pub(super) fn resolve(settings: Settings, keep: bool) -> Result<(), Failed> {
+pub(super) fn resolve(settings: Settings, process: Process, keep: bool) -> Result<(), Failed> {
     log();
     let runtime = runtime()?;
     let _entered = runtime.enter();
-    match run::resolve(settings, keep) {
+    match run::resolve(settings, process, keep) {
         Ok(Ok(())) => super::say("the agent carries it out at its next start"),
         Ok(Err(why)) => Err(Failed::Input(why)),
         Err(error @ StartError::Identity(IdentityError::NotEnrolled { .. })) => Err(Failed::Input(error.to_string())),

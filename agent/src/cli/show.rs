@@ -1,10 +1,11 @@
 //! `callboard-agent status` and `callboard-agent config check`
 
-use std::{collections::BTreeMap, path::Path};
+use std::{collections::BTreeMap, fmt, path::Path};
 
+use callboard_launcher::record::Dir;
 use callboard_proto::{
     check_in::Installed,
-    ids::DeviceId,
+    ids::{DeviceId, Product},
     state::AgentState,
     text::{shown, shown_json},
     time::Timestamp,
@@ -13,13 +14,14 @@ use serde::Serialize;
 
 use super::{Failed, Output, say};
 use crate::{
+    Program,
     config::{InstalledBy, ProductSettings, Settings},
     fs::{Disk, Fs},
     identity::{self, Identity},
-    install,
+    install, itself,
     journal::{Journal, Record},
     layout::StateDir,
-    products::ProductSlots,
+    products::{ProductRecord, ProductSlots},
     servers,
     status::Seen,
 };
@@ -35,6 +37,8 @@ struct Status {
     moves_to: Option<String>,
     certificate_expires_at: Timestamp,
     state: AgentState,
+    /// Which version of the agent runs; without a launcher that is the program's own business.
+    agent: Option<OwnVersions>,
     /// Product and version being worked on.
     order: Option<String>,
     installed: Vec<Installed>,
@@ -44,11 +48,29 @@ struct Status {
     attacks: BTreeMap<String, u64>,
 }
 
-pub(super) fn status(settings: &Settings, output: Output) -> Result<(), Failed> {
+/// A version of the agent. Without a directory it is the packaged one.
+#[derive(Serialize)]
+struct OwnVersion {
+    version: Option<String>,
+    dir: Option<String>,
+}
+
+/// What the launcher starts.
+#[derive(Serialize)]
+struct OwnVersions {
+    committed: OwnVersion,
+    /// What it starts instead if that does not last.
+    previous: OwnVersion,
+    /// What it starts first.
+    trial: Option<OwnVersion>,
+    tries_left: Option<u8>,
+}
+
+pub(super) fn status(settings: &Settings, program: Program, output: Output) -> Result<(), Failed> {
     let state_dir = StateDir::new(&settings.state_dir);
     let own = Identity::load(&Disk, &state_dir).map_err(|error| Failed::Tried(error.to_string()))?;
-    let record =
-        Journal::peek(&Disk, state_dir.slots()).map_err(|error| Failed::Tried(format!("failed to {error}")))?;
+    let record = Journal::peek(&Disk, state_dir.slots(), program.schema)
+        .map_err(|error| Failed::Tried(format!("failed to {error}")))?;
     let record = record.unwrap_or_default();
     let seen: Seen = Disk
         .read(&state_dir.status(), 64 * 1024)
@@ -63,8 +85,9 @@ pub(super) fn status(settings: &Settings, output: Output) -> Result<(), Failed> 
         server_url: own.server_url,
         certificate_expires_at: own.expires_at,
         state: record.state.wire(),
+        agent: own_versions(settings, &state_dir, program, &record)?,
         order: order(&record),
-        installed: installed(settings, &state_dir)?,
+        installed: installed(settings, &state_dir, program)?,
         last_check_in: seen.last_check_in,
         last_answer: seen.last_answer,
         last_error: seen.last_error.or(record.last_error),
@@ -86,18 +109,57 @@ fn order(record: &Record) -> Option<String> {
     record.state.task().map(|task| format!("{} {}", task.order.product, task.order.version))
 }
 
-fn installed(settings: &Settings, state_dir: &StateDir) -> Result<Vec<Installed>, Failed> {
+/// What is remembered of a product.
+fn product(state_dir: &StateDir, program: Program, product: &Product) -> Result<ProductRecord, Failed> {
+    let record = ProductSlots::peek(&Disk, state_dir.product(product), program.schema);
+    Ok(record.map_err(|error| Failed::Tried(format!("failed to {error}")))?.unwrap_or_default())
+}
+
+fn own_versions(
+    settings: &Settings,
+    state_dir: &StateDir,
+    program: Program,
+    record: &Record,
+) -> Result<Option<OwnVersions>, Failed> {
+    let own = settings.products.iter().find(|(name, _)| itself::is_it(name));
+    let Some((name, directory)) = own.and_then(|(name, own)| Some((name, own.directory()?))) else { return Ok(None) };
+    let launch = itself::peek(&Disk, directory).map_err(|error| Failed::Tried(format!("failed to {error}")))?;
+    let installed = product(state_dir, program, name)?.installed;
+    let order = record.state.task().map(|task| &task.order).filter(|order| itself::is_it(&order.product));
+    // Names alone do not tell versions.
+    let version = |dir: Option<&Dir>| {
+        let known = installed.iter().map(|one| (&one.dir, &one.version));
+        let mut known = known.chain(order.map(|order| (&order.dir, &order.version)));
+        let found = dir.and_then(|dir| known.find(|(name, _)| *name == dir.as_str()));
+        OwnVersion { version: found.map(|(_, version)| version.to_string()), dir: dir.map(ToString::to_string) }
+    };
+    let trial = launch.trial.as_ref();
+    Ok(Some(OwnVersions {
+        committed: version(launch.committed.as_ref()),
+        previous: version(launch.previous.as_ref()),
+        trial: trial.map(|trial| version(Some(&trial.dir))),
+        tries_left: trial.map(|trial| trial.tries_left),
+    }))
+}
+
+fn installed(settings: &Settings, state_dir: &StateDir, program: Program) -> Result<Vec<Installed>, Failed> {
     let mut installed = Vec::new();
-    for (product, settings) in &settings.products {
-        let record = ProductSlots::peek(&Disk, state_dir.product(product));
-        let record = record
-            .map_err(|error| Failed::Tried(format!("failed to {error}")))?
-            .unwrap_or_default()
-            .at_least(settings.floor);
+    for (name, settings) in settings.products.iter().filter(|(name, _)| !itself::is_it(name)) {
+        let record = product(state_dir, program, name)?.at_least(settings.floor);
         let there = record.installed.is_some() || install::has_factory(&Disk, settings);
-        installed.extend(record.wire(product, settings).filter(|_| there));
+        installed.extend(record.wire(name, settings).filter(|_| there));
     }
     Ok(installed)
+}
+
+impl fmt::Display for OwnVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.version, &self.dir) {
+            (Some(version), Some(dir)) => write!(f, "{version} ({dir})"),
+            (_, Some(dir)) => f.write_str(dir),
+            (_, None) => f.write_str("the packaged one"),
+        }
+    }
 }
 
 fn text(status: &Status) -> String {
@@ -110,6 +172,13 @@ fn text(status: &Status) -> String {
         ("state", format!("{:?}", status.state).to_lowercase()),
     ];
     lines.extend(status.moves_to.clone().map(|url| ("moves to", url)));
+    if let Some(agent) = &status.agent {
+        let before = agent.committed.dir.as_ref().map(|_| format!(", before it {}", agent.previous));
+        lines.push(("agent", format!("{}{}", agent.committed, before.unwrap_or_default())));
+        if let Some((trial, tries)) = agent.trial.as_ref().zip(agent.tries_left) {
+            lines.push(("on trial", format!("{trial}, {tries} more starts allowed")));
+        }
+    }
     lines.extend(status.order.clone().map(|order| ("order", order)));
     for one in &status.installed {
         let release = one.release.map_or_else(|| "factory".to_owned(), |digest| digest.short());
@@ -124,12 +193,14 @@ fn text(status: &Status) -> String {
 }
 
 pub(super) fn configuration(settings: &Settings, path: &Path) -> Result<(), Failed> {
-    let products = settings.products.len();
-    say(&format!("{} is valid: {products} product{}", path.display(), if products == 1 { "" } else { "s" }))?;
-    if settings.products.is_empty() {
+    let mut products = settings.products.clone();
+    products.retain(|name, _| !itself::is_it(name));
+    let count = products.len();
+    say(&format!("{} is valid: {count} product{}", path.display(), if count == 1 { "" } else { "s" }))?;
+    if products.is_empty() {
         say("note: there is no product, so nothing can be updated; add [products.NAME] with its directory")?;
     }
-    for (name, product) in &settings.products {
+    for (name, product) in &products {
         match &product.installed_by {
             InstalledBy::Agent(directory) if !directory.is_dir() => {
                 say(&format!("note: products.{name}.directory {} does not exist yet", directory.display()))?;

@@ -9,7 +9,7 @@ use callboard_proto::{ids::Product, release::Installer, version::Version};
 use serde::Deserialize;
 
 use super::{absolute, seconds};
-use crate::verify::Floor;
+use crate::{itself, verify::Floor};
 
 /// How one product is installed and watched.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,7 +21,7 @@ pub(crate) struct ProductSettings {
     /// Program and arguments that exit 0 when the product is well.
     pub(crate) health: Option<Vec<String>>,
     pub(crate) health_timeout: Duration,
-    /// How long a new version must stay healthy before it is kept.
+    /// How long a new version must stay healthy before it is kept; of the agent itself, how long it waits for an answer.
     pub(crate) trial: Duration,
     /// How often a trial may be begun before it counts as failed.
     pub(crate) trial_tries: u8,
@@ -74,6 +74,10 @@ impl ProductSettings {
         }
     }
 }
+/// Of most products.
+const TRIAL_S: u64 = 300;
+/// Of the agent: a server that is away for a while is not the new version's fault.
+const TRIAL_OF_AGENT_S: u64 = 3600;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -118,6 +122,16 @@ impl Fragment {
             let key = key("health");
             return Err(format!("{key} is {name:?}; beside an installer wanted is a program's absolute path"));
         }
+        let is_itself = itself::is_it(name);
+        if is_itself && matches!(installed_by, InstalledBy::Program(_)) {
+            return Err(format!("products.{name} has no installer: the agent updates itself; give its directory"));
+        }
+        if is_itself && (self.service.is_some() || self.health.is_some()) {
+            let text =
+                "has no service and no health: the launcher starts it, and that the server answers is its health";
+            return Err(format!("products.{name} {text}; leave the keys out"));
+        }
+        let (trial_s, shortest) = if is_itself { (TRIAL_OF_AGENT_S, 1) } else { (TRIAL_S, 0) };
         let trial_tries = self.trial_tries.unwrap_or(3);
         if !(1..=10).contains(&trial_tries) {
             return Err(format!("{} is {trial_tries}, allowed is 1 to 10", key("trial_tries")));
@@ -127,7 +141,7 @@ impl Fragment {
             service: self.service,
             health: self.health,
             health_timeout: seconds(&key("health_timeout_s"), self.health_timeout_s.unwrap_or(30), 1, 3600)?,
-            trial: seconds(&key("trial_s"), self.trial_s.unwrap_or(300), 0, 86_400)?,
+            trial: seconds(&key("trial_s"), self.trial_s.unwrap_or(trial_s), shortest, 86_400)?,
             trial_tries,
             contact: seconds(&key("contact_s"), self.contact_s.unwrap_or(14_400), 1800, 86_400)?,
             factory_version: self.factory_version,

@@ -3,7 +3,7 @@
 //!
 //! What takes hooks, the server or a service is left to the agent.
 
-use super::{Event, Phase, Rc, Runner, Settings, StartError, start};
+use super::{Event, Phase, Process, Rc, Runner, Settings, StartError, start};
 use crate::{
     agent::Agent,
     install::{InstallError, switch},
@@ -13,9 +13,9 @@ use crate::{
 
 /// Repairs the links and counts the trial that begins with this start of the machine. The second time in the same boot it
 /// counts nothing.
-pub(crate) fn recover(settings: Settings) -> Result<(), StartError> {
+pub(crate) fn recover(settings: Settings, process: Process) -> Result<(), StartError> {
     // Links of products at which no switch is under way are repaired by this.
-    recover_with(start::agent(settings)?);
+    recover_with(start::agent(settings, process)?);
     Ok(())
 }
 
@@ -56,8 +56,8 @@ fn repair(agent: &Agent, task: &Task, dirs: &ProductDir) -> Result<(), InstallEr
 
 /// Writes down what a person has decided for a device that is inconsistent. `Err` inside says why there is nothing to
 /// decide.
-pub(crate) fn resolve(settings: Settings, keep: bool) -> Result<Result<(), String>, StartError> {
-    let agent = Rc::new(start::agent(settings)?);
+pub(crate) fn resolve(settings: Settings, process: Process, keep: bool) -> Result<Result<(), String>, StartError> {
+    let agent = Rc::new(start::agent(settings, process)?);
     let before = agent.state();
     let mut runner = Runner::new(Rc::clone(&agent), true);
     runner.apply(Event::Resolved { keep });

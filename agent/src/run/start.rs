@@ -10,6 +10,7 @@ use std::{
 };
 
 use callboard_proto::{digest::Digest, ids::Product, release::Release, root::Root, signed::Verified};
+use tokio::sync::Notify;
 
 use crate::{
     agent::Agent,
@@ -22,6 +23,7 @@ use crate::{
     identity::{self, Identity, IdentityError},
     image,
     install::{command::Programs, tidy},
+    itself::{self, Itself, Process},
     journal::Journal,
     layout::{ProductDir, StateDir},
     lock::{Lock, LockError},
@@ -31,7 +33,7 @@ use crate::{
     products::{InstalledRelease, ProductRecord, ProductSlots},
     renew,
     servers::{PlaceError, Servers},
-    slots::{Found, SlotError},
+    slots::{Body, Found, Schemas, SlotError, Slots},
     trust::{self, Trust},
     verify::{self, Floor},
     words::Code,
@@ -57,22 +59,28 @@ pub(crate) enum StartError {
 }
 
 /// Reads, repairs, connects nothing yet. The lock is held for the life of the process.
-pub(super) fn agent(settings: Settings) -> Result<Agent, StartError> {
+pub(super) fn agent(settings: Settings, process: Process) -> Result<Agent, StartError> {
     let state_dir = StateDir::new(&settings.state_dir);
     let fs: Rc<dyn Fs> = Rc::new(Disk);
     let identity = Identity::load(&*fs, &state_dir)?;
     std::mem::forget(Lock::take(&state_dir)?);
-    open(settings, fs, identity)
+    open(settings, fs, identity, process)
 }
 
 /// The same on any filesystem, without a lock.
-pub(crate) fn open(settings: Settings, fs: Rc<dyn Fs>, identity: Identity) -> Result<Agent, StartError> {
+pub(crate) fn open(
+    mut settings: Settings,
+    fs: Rc<dyn Fs>,
+    identity: Identity,
+    process: Process,
+) -> Result<Agent, StartError> {
+    let (itself, way) = itself(&*fs, &mut settings, &process);
     let state_dir = StateDir::new(&settings.state_dir);
     for directory in state_dir.directories() {
         fs::create_dirs(&*fs, &directory).map_err(|source| StartError::StateDir { path: directory.clone(), source })?;
     }
     let root = identity::load_root(&*fs, &state_dir)?;
-    let (journal, found) = Journal::open(&*fs, state_dir.slots())?;
+    let (journal, found): (Journal, Found) = way.open(&*fs, state_dir.slots())?;
     let record = journal.record().clone();
     let clock = Arc::new(Clock::new(record.floor_time));
     clock.raise_floor(root.issued_at);
@@ -82,7 +90,7 @@ pub(crate) fn open(settings: Settings, fs: Rc<dyn Fs>, identity: Identity) -> Re
     }
     let outbox =
         Outbox::open(&*fs, &state_dir).map_err(|source| StartError::StateDir { path: state_dir.outbox(), source })?;
-    let (products, floor_lost) = products(&*fs, &settings, &state_dir, &root, record.state.task())?;
+    let (products, floor_lost) = products(&*fs, &settings, &state_dir, &root, record.state.task(), way)?;
     if record.state.task().is_none()
         && let Err(error) = tidied(&*fs, &state_dir, &products)
     {
@@ -96,6 +104,9 @@ pub(crate) fn open(settings: Settings, fs: Rc<dyn Fs>, identity: Identity) -> Re
     });
     let agent = Agent {
         outside,
+        program: process.program,
+        itself,
+        answered: Notify::new(),
         client: RefCell::new(Rc::new(client(&*fs, &settings, &state_dir, &identity, &clock)?)),
         servers: RefCell::new(Servers::at(identity.place())),
         settings,
@@ -124,15 +135,46 @@ pub(crate) fn open(settings: Settings, fs: Rc<dyn Fs>, identity: Identity) -> Re
         state_dir,
     };
     renew::resume(&agent);
-    if found == Found::Lost {
+    itself::reconcile(&agent);
+    tell_of_losses(&agent, found == Found::Lost, floor_lost);
+    Ok(agent)
+}
+
+fn tell_of_losses(agent: &Agent, journal_lost: bool, floor_lost: bool) {
+    if journal_lost {
         tracing::error!(
             "both slots of the journal are damaged; what is installed stays, what was under way is forgotten"
         );
     }
-    if found == Found::Lost || floor_lost {
+    if journal_lost || floor_lost {
         agent.update_coarsely(|record| record.last_error = Some(Code::JournalLost.as_str().to_owned()));
     }
-    Ok(agent)
+}
+
+/// What this process is to the launcher, and how it opens its records.
+fn itself(fs: &dyn Fs, settings: &mut Settings, process: &Process) -> (Option<Itself>, Way) {
+    let itself = Itself::open(fs, settings, process);
+    // Of this product it is known what runs, wherever that came from.
+    if let Some((_, own)) = settings.products.iter_mut().find(|(product, _)| itself::is_it(product)) {
+        own.factory_version = process.program.version.parse().ok();
+    }
+    let schema = process.program.schema;
+    let schemas = itself.as_ref().map_or(Schemas { known: schema, written: schema }, Itself::schemas);
+    (itself, Way { schemas, anyway: process.must_start() })
+}
+
+/// How records are opened.
+#[derive(Clone, Copy, Debug)]
+struct Way {
+    schemas: Schemas,
+    /// Even if they are lost by that.
+    anyway: bool,
+}
+
+impl Way {
+    fn open<T: Body>(self, fs: &dyn Fs, paths: [PathBuf; 2]) -> Result<(Slots<T>, Found), SlotError> {
+        if self.anyway { Slots::open_anyway(fs, paths, self.schemas) } else { Slots::open(fs, paths, self.schemas) }
+    }
 }
 
 /// Without an order, payloads and the documents of other releases than the installed ones are left over.
@@ -168,12 +210,13 @@ fn products(
     state_dir: &StateDir,
     root: &Root,
     task: Option<&Task>,
+    way: Way,
 ) -> Result<(BTreeMap<Product, ProductSlots>, bool), SlotError> {
     let (mut all, mut lost) = (BTreeMap::new(), false);
     for (product, settings) in &settings.products {
         let dirs = settings.directory().map(ProductDir::new);
         let own = task.filter(|task| task.order.product == *product);
-        let (mut slots, found) = ProductSlots::open(fs, state_dir.product(product))?;
+        let (mut slots, found): (ProductSlots, Found) = way.open(fs, state_dir.product(product))?;
         match found {
             Found::Valid | Found::New => {}
             Found::Half => {
@@ -226,12 +269,14 @@ fn rebuilt(fs: &dyn Fs, state_dir: &StateDir, dirs: &ProductDir, root: &Root, ta
         Some(Previous::Nothing | Previous::Directory) => None,
         None => fs.read_link(&dirs.current()).ok(),
     };
-    let found = target.and_then(|target| {
-        let dir = target.strip_prefix("versions").ok()?.to_str()?.to_owned();
-        let release = kept(fs, state_dir, root, |digest, _| dir.starts_with(&digest.short()))?;
-        Some(known(&release, dir, None))
-    });
-    found.unwrap_or_default()
+    target.and_then(|target| installed(fs, state_dir, root, &target)).unwrap_or_default()
+}
+
+/// What is known of the release whose tree a link points to.
+pub(crate) fn installed(fs: &dyn Fs, state_dir: &StateDir, root: &Root, target: &Path) -> Option<ProductRecord> {
+    let dir = target.strip_prefix("versions").ok()?.to_str()?.to_owned();
+    let release = kept(fs, state_dir, root, |digest, _| dir.starts_with(&digest.short()))?;
+    Some(known(&release, dir, None))
 }
 
 /// The same for a product with an installer program, of which nothing can be seen: the only documents that are kept are

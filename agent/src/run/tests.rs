@@ -31,6 +31,7 @@ mod crash;
 mod damage;
 mod hooks;
 mod hostile;
+mod itself;
 mod recover;
 mod trust;
 mod waiting;
@@ -254,7 +255,8 @@ impl Server {
     }
 
     async fn drive_once(&mut self, fs: &SimFs, health: Health) -> Left {
-        let agent = start::open(settings(health), Rc::new(SimFs::shared(fs)), identity().0);
+        let process = testing::process();
+        let agent = start::open(settings(health), Rc::new(SimFs::shared(fs)), identity().0, process);
         let Ok(mut agent) = agent else {
             assert!(fs.is_off(), "an agent that does not start: {:?}", agent.err());
             return Left::CutOff;

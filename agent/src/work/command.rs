@@ -159,7 +159,7 @@ impl Hands<'_> {
     pub(super) async fn record(&self) -> Result<Event, Failure> {
         let ended = self.call(Verb::Commit, Vec::new()).await?;
         self.done(Verb::Commit, &ended)?;
-        let event = record(self.agent, self.task).await?;
+        let event = record(self.agent, None, self.task).await?;
         self.agent.astray.borrow_mut().remove(&self.task.order.product);
         Ok(event)
     }

@@ -272,7 +272,7 @@ impl Shop {
              [products.pos-app]\ninstaller = '/usr/lib/installer'\nfactory_version = '0.9'\ntrial_s = 0\nhealth = ['/health']"
         );
         let settings = Settings::parse(&text).expect("settings");
-        let agent = start::open(settings, Rc::new(SimFs::shared(&self.fs)), identity().0);
+        let agent = start::open(settings, Rc::new(SimFs::shared(&self.fs)), identity().0, testing::process());
         let Ok(mut agent) = agent else {
             assert!(self.fs.is_off(), "an agent that does not start: {:?}", agent.err());
             return Left::CutOff;
@@ -362,7 +362,7 @@ impl Shop {
 fn floor(fs: &SimFs) -> u64 {
     let product = "pos-app".parse().expect("a name");
     let file = StateDir::new(Path::new(STATE)).product(&product);
-    crate::products::ProductSlots::peek(fs, file).expect("readable").unwrap_or_default().floor.counter
+    crate::products::ProductSlots::peek(fs, file, 1).expect("readable").unwrap_or_default().floor.counter
 }
 
 /// What must hold the moment the power is back.
@@ -454,7 +454,7 @@ fn a_program_that_says_what_is_not_so_leaves_the_device_inconsistent_and_is_star
         assert!(shop.drive());
         assert_eq!(shop.ended(), Some(report::Event::Failed));
         let record =
-            crate::journal::Journal::peek(&shop.fs, StateDir::new(Path::new(STATE)).slots()).expect("readable");
+            crate::journal::Journal::peek(&shop.fs, StateDir::new(Path::new(STATE)).slots(), 1).expect("readable");
         let state = record.unwrap_or_default().state;
         assert!(matches!(state.task().map(|task| &task.phase), Some(Phase::Inconsistent { .. })), "{state:?}");
         assert_eq!(shop.slot("kept"), 1);

@@ -11,7 +11,7 @@ fn copies() -> [PathBuf; 2] {
 fn start(fs: &SimFs, more: &str) -> Agent {
     let text = format!("state_dir = '{STATE}'\n[products.pos-app]\ndirectory = '{POS}'\n{more}");
     let settings = Settings::parse(&text).expect("settings");
-    start::open(settings, Rc::new(SimFs::shared(fs)), identity().0).expect("an agent")
+    start::open(settings, Rc::new(SimFs::shared(fs)), identity().0, testing::process()).expect("an agent")
 }
 
 fn floor_of(agent: &Agent) -> Floor {
@@ -26,7 +26,9 @@ fn damage(fs: &SimFs, path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
 }
 
 fn is_whole(fs: &SimFs) -> bool {
-    let (slots, found) = crate::products::ProductSlots::open(fs, copies()).expect("readable");
+    let (slots, found) =
+        crate::products::ProductSlots::open(fs, copies(), crate::slots::Schemas { known: 1, written: 1 })
+            .expect("readable");
     found == Found::Valid && slots.record().floor.counter == 1
 }
 
@@ -94,7 +96,7 @@ fn a_trial_under_way_is_not_taken_for_installed_when_the_record_is_lost() {
         fs.cut_power_at(cut);
         assert!(!Server::ordering(2).drive(&fs, Health::Good), "the update was over before it was on trial");
         let fs = fs.reboot(Keeps::Everything);
-        let record = crate::journal::Journal::peek(&fs, StateDir::new(Path::new(STATE)).slots()).expect("readable");
+        let record = crate::journal::Journal::peek(&fs, StateDir::new(Path::new(STATE)).slots(), 1).expect("readable");
         if matches!(record.unwrap_or_default().state.task().map(|task| &task.phase), Some(Phase::Trial { .. })) {
             break fs;
         }

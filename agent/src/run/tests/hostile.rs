@@ -105,7 +105,8 @@ fn runner(world: &World, server: &TestServer) -> Runner {
     );
     std::fs::write(world.state_dir.key(), key).expect("written");
     std::fs::write(world.state_dir.root(), testing::root_envelope(&Keys::fixed())).expect("written");
-    let agent = start::open(Settings::parse(&text).expect("settings"), Rc::new(Disk), identity).expect("an agent");
+    let agent = start::open(Settings::parse(&text).expect("settings"), Rc::new(Disk), identity, testing::process())
+        .expect("an agent");
     Runner::new(Rc::new(agent), false)
 }
 

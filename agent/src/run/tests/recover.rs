@@ -40,7 +40,8 @@ impl Outside for Button {
 
 /// The agent as it starts in one boot of the machine.
 fn boot(fs: &SimFs, id: &str) -> Agent {
-    let mut agent = start::open(settings(Health::Bad), Rc::new(SimFs::shared(fs)), identity().0).expect("an agent");
+    let mut agent = start::open(settings(Health::Bad), Rc::new(SimFs::shared(fs)), identity().0, testing::process())
+        .expect("an agent");
     agent.boot_id = id.to_owned();
     agent
 }
@@ -163,7 +164,9 @@ fn no_product_starts_from_a_switch_that_is_half_done() {
             for cut in 0.. {
                 let fs = SimFs::clone(&fs);
                 fs.cut_power_at(cut);
-                if let Ok(agent) = start::open(settings(Health::Good), Rc::new(SimFs::shared(&fs)), identity().0) {
+                if let Ok(agent) =
+                    start::open(settings(Health::Good), Rc::new(SimFs::shared(&fs)), identity().0, testing::process())
+                {
                     recover_with(agent);
                 }
                 if !fs.is_off() {

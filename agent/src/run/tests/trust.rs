@@ -265,7 +265,8 @@ fn started(world: &World, server: &TestServer) -> Runner {
         world.state_dir.path().display(),
         world.dirs.path().display()
     );
-    let agent = start::open(Settings::parse(&text).expect("settings"), Rc::new(Disk), identity).expect("an agent");
+    let agent = start::open(Settings::parse(&text).expect("settings"), Rc::new(Disk), identity, testing::process())
+        .expect("an agent");
     Runner::new(Rc::new(agent), false)
 }
 
@@ -467,7 +468,8 @@ fn without_a_root_that_is_right_the_agent_does_not_start() {
             }
             let settings = format!("state_dir = '{}'", scene.world.state_dir.path().display());
             let settings = Settings::parse(&settings).expect("settings");
-            let refused = start::open(settings, Rc::new(Disk), identity().0).map(drop).expect_err("no root");
+            let refused =
+                start::open(settings, Rc::new(Disk), identity().0, testing::process()).map(drop).expect_err("no root");
             assert!(refused.to_string().contains("root.json"), "{refused}");
         }
         assert!(scene.own.asked().is_empty(), "and asks for nothing");

@@ -8,7 +8,8 @@ use crate::verify;
 /// An agent that has staged a release, and may activate it if it cannot ask.
 async fn staged(fs: &SimFs) -> Runner {
     let server = Server { way: Way::Alone(ActivateOn::Now), ..Server::ordering(2) };
-    let agent = start::open(settings(Health::Good), Rc::new(SimFs::shared(fs)), identity().0).expect("an agent");
+    let agent = start::open(settings(Health::Good), Rc::new(SimFs::shared(fs)), identity().0, testing::process())
+        .expect("an agent");
     let mut runner = Runner::new(Rc::new(agent), false);
     runner.apply(Event::Started);
     let order = server.order(&runner, fs).expect("an order");
@@ -156,7 +157,8 @@ fn a_right_that_changes_does_not_stop_what_is_under_way() {
     let server = Server { way: Way::Alone(ActivateOn::Now), ..Server::ordering(2) };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
-        let agent = start::open(settings(Health::Good), Rc::new(SimFs::shared(&fs)), identity().0).expect("an agent");
+        let agent = start::open(settings(Health::Good), Rc::new(SimFs::shared(&fs)), identity().0, testing::process())
+            .expect("an agent");
         let mut runner = Runner::new(Rc::new(agent), false);
         runner.apply(server.order(&runner, &fs).expect("an order"));
         assert!(runner.work.is_some());

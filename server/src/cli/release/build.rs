@@ -176,6 +176,9 @@ pub(crate) fn build(args: &BuildArgs, now: Timestamp) -> anyhow::Result<(Envelop
     envelope(&document(args, now, vec![placeholder()]))?;
     files_are_files(args)?;
     hooks_are_there(args)?;
+    if args.product.as_str() == callboard_agent::PRODUCT {
+        startable(args.path.as_deref().unwrap_or(Path::new("")))?;
+    }
     let out = out_directory(args)?;
     let name = format!("{}.tar.zst", args.product);
     let mut packed = Vec::new();
@@ -340,6 +343,16 @@ fn placeholder() -> Payload {
 
 fn envelope(release: &Release) -> Result<Envelope, BadInput> {
     Envelope::unsigned(release).map_err(|error| BadInput(format!("devices would refuse such a release: {error}")))
+}
+
+/// What the agent's launcher starts. Devices would find out only when they have fetched it.
+fn startable(path: &Path) -> Result<(), BadInput> {
+    let program = path.join(callboard_agent::PRODUCT);
+    if fs::metadata(&program).is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o100 != 0) {
+        return Ok(());
+    }
+    let what = "a release of the agent is a directory with its program at the top";
+    Err(BadInput(format!("{} is missing, or not executable: {what}", program.display())))
 }
 
 /// A time in the future would make devices take it for the present: they trust what was signed offline.

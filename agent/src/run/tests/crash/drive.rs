@@ -82,7 +82,7 @@ impl Till {
     fn start(&self) -> Result<Runner, StartError> {
         let plan = Rc::clone(&self.office.borrow().plan);
         let own = Identity::load(&self.fs, &StateDir::new(Path::new(STATE)))?;
-        let agent = start::open(plan.settings(), Rc::new(SimFs::shared(&self.fs)), own)?;
+        let agent = start::open(plan.settings(), Rc::new(SimFs::shared(&self.fs)), own, testing::process())?;
         let office = Rc::clone(&self.office);
         let handler: Rc<RefCell<Handler>> = Rc::new(RefCell::new(move |asked: &_| office.borrow_mut().answer(asked)));
         agent.client().talk_over(line(handler));

@@ -67,13 +67,15 @@ fn a_sync_that_failed_is_final_for_its_file() {
 #[test]
 fn a_slot_whose_sync_failed_is_made_anew_and_the_other_has_the_record_meanwhile() {
     let (fs, dir) = (SimFs::with_directories(&[Path::new("/d")]), StateDir::new(Path::new("/d")));
-    let (mut slots, _) = crate::slots::Slots::<u32>::open(&fs, dir.slots()).expect("made");
-    slots.write(&fs, 1).expect("written");
+    let schemas = crate::slots::Schemas { known: 1, written: 1 };
+    let (mut slots, _) = crate::journal::Journal::open(&fs, dir.slots(), schemas).expect("made");
+    let record = |checkin_seq| crate::journal::Record { checkin_seq, ..Default::default() };
+    slots.write(&fs, record(1)).expect("written");
     for (call, number) in [(2, 2), (1, 3)] {
         fs.break_at(call, Broken::Io, false);
-        slots.write(&fs, number).expect("at the second try");
+        slots.write(&fs, record(number)).expect("at the second try");
         assert!(fs.mend());
-        let found = crate::slots::Slots::<u32>::peek(&fs.reboot(Keeps::Nothing), dir.slots()).expect("readable");
-        assert_eq!(found, Some(number));
+        let found = crate::journal::Journal::peek(&fs.reboot(Keeps::Nothing), dir.slots(), 1).expect("readable");
+        assert_eq!(found, Some(record(number)));
     }
 }

@@ -139,7 +139,8 @@ pub(super) fn i4_nothing_unverified_is_visible(scene: &Scene<'_>) -> Verdict {
 
 /// I6: bounded work: the journal counts steps, and no order takes more than any update needs.
 pub(super) fn i6_work_is_bounded(scene: &Scene<'_>) -> Verdict {
-    let record = Journal::peek(scene.fs, state_dir().slots()).map_err(|error| Broken::new("I6", error.to_string()))?;
+    let record =
+        Journal::peek(scene.fs, state_dir().slots(), 1).map_err(|error| Broken::new("I6", error.to_string()))?;
     let steps = record.unwrap_or_default().state.task().map_or(0, |task| task.transitions);
     holds("I6", steps <= 20, || format!("{steps} steps in one order"))
 }
@@ -232,7 +233,7 @@ pub(super) fn i11_key_and_root_are_there(scene: &Scene<'_>) -> Verdict {
 }
 
 fn is_inconsistent(fs: &SimFs) -> bool {
-    let record = Journal::peek(fs, state_dir().slots()).ok().flatten().unwrap_or_default();
+    let record = Journal::peek(fs, state_dir().slots(), 1).ok().flatten().unwrap_or_default();
     record.state.task().is_some_and(|task| matches!(task.phase, Phase::Inconsistent { .. }))
 }
 
@@ -246,7 +247,7 @@ pub(super) fn in_force(fs: &SimFs, office: &Office) -> (u64, usize) {
 /// The product's record. One copy may be torn at any moment, both never.
 fn record(fs: &SimFs) -> Result<ProductRecord, Broken> {
     let product = "pos-app".parse().expect("a name");
-    let found = ProductSlots::peek(fs, state_dir().product(&product));
+    let found = ProductSlots::peek(fs, state_dir().product(&product), 1);
     Ok(found.map_err(|error| Broken::new("I3", error.to_string()))?.unwrap_or_default())
 }
 

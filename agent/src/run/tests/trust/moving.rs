@@ -136,7 +136,9 @@ fn a_listed_server_that_refuses_the_device_or_wants_peace_sends_it_nowhere_else(
 /// Starts an agent on this disk and lets it check in `times`; what it begins besides is of no interest here.
 async fn check_in_from(fs: &SimFs, times: u32) -> std::io::Result<()> {
     let kept = Identity::load(fs, &StateDir::new(Path::new(STATE)));
-    let Ok(agent) = start::open(settings(Health::Good), Rc::new(SimFs::shared(fs)), kept.expect("an identity")) else {
+    let Ok(agent) =
+        start::open(settings(Health::Good), Rc::new(SimFs::shared(fs)), kept.expect("an identity"), testing::process())
+    else {
         assert!(fs.is_off(), "an agent that does not start");
         return Err(std::io::ErrorKind::Other.into());
     };

@@ -177,6 +177,20 @@ fn what_devices_would_refuse_is_refused_before_packing() {
 }
 
 #[test]
+fn a_release_of_the_agent_has_a_program_that_the_launcher_can_start() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let dir = scene();
+    let of_agent = || BuildArgs { product: "callboard-agent".parse().unwrap(), ..args(dir.path(), &[]) };
+    assert!(refused(build(&of_agent(), now())).contains("app/callboard-agent is missing, or not executable"));
+    let program = dir.path().join("app/callboard-agent");
+    fs::write(&program, "program").unwrap();
+    assert!(refused(build(&of_agent(), now())).contains("not executable"));
+    assert!(!dir.path().join("out").exists());
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    build(&of_agent(), now()).unwrap();
+}
+
+#[test]
 fn nothing_is_packed_into_itself_or_over_another_release() {
     let dir = scene();
     build(&args(dir.path(), &[]), now()).unwrap();
