@@ -187,7 +187,7 @@ fn what_is_done_to_an_export_or_to_the_database_shows() {
         let file = server.home().join("audit.jsonl");
         let path = file.to_str().unwrap();
         let said = server.cli(["audit", "export", "--out", path]);
-        assert!(said.ok().stdout.contains("7 changes are written"), "{}", said.stdout);
+        assert!(said.ok().stderr.contains("7 changes are written"), "{}", said.stderr);
         let whole = fs::read_to_string(&file).unwrap();
         // Offline: there is no server in this environment.
         let verify = |text: &str, pins: &[&str]| {

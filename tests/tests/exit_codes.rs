@@ -137,7 +137,13 @@ fn commands(server: &TestServer) -> Vec<String> {
         if verbs.is_empty() {
             found.push(noun.clone());
         }
-        found.extend(verbs.into_iter().map(|verb| format!("{noun} {verb}")));
+        for verb in verbs {
+            let more = listed(server, &[&noun, &verb]);
+            if more.is_empty() {
+                found.push(format!("{noun} {verb}"));
+            }
+            found.extend(more.into_iter().map(|third| format!("{noun} {verb} {third}")));
+        }
     }
     found.sort();
     found
