@@ -6,18 +6,21 @@
 
 mod api_token;
 mod attention;
+mod audit;
 mod check;
 mod enrolment;
 mod forecast;
 mod freeze;
 mod grant;
 mod guard;
+mod person;
 mod preview;
 mod progress;
 mod registry;
 mod rollout;
 mod simulation;
 mod trust;
+mod webhook;
 
 use std::collections::BTreeMap;
 
@@ -33,18 +36,21 @@ use crate::{
 
 pub use api_token::*;
 pub use attention::*;
+pub use audit::*;
 pub use check::{MAX_DESCRIPTION, MAX_LABEL_KEY, MAX_LABELS, MAX_REASON, check_labels, check_token_name};
 pub use enrolment::*;
 pub use forecast::*;
 pub use freeze::*;
 pub use grant::*;
 pub use guard::*;
+pub use person::*;
 pub use preview::*;
 pub use progress::*;
 pub use registry::*;
 pub use rollout::*;
 pub use simulation::*;
 pub use trust::*;
+pub use webhook::*;
 
 /// Items of a page unless `limit` says otherwise.
 pub const DEFAULT_PAGE: u32 = 100;

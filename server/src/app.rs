@@ -27,6 +27,7 @@ pub(crate) mod grants;
 pub(crate) mod loads;
 pub(crate) mod overview;
 pub(crate) mod part;
+pub(crate) mod people;
 pub(crate) mod presence;
 pub(crate) mod releases;
 pub(crate) mod renewal;
@@ -37,8 +38,10 @@ pub(crate) mod simulating;
 pub(crate) mod sites;
 pub(crate) mod timers;
 pub(crate) mod tokens;
+pub(crate) mod told;
 pub(crate) mod trust;
 pub(crate) mod waiting;
+pub(crate) mod webhooks;
 
 use crate::{
     ca::DeviceCa,
@@ -92,6 +95,8 @@ pub(crate) struct App {
     pub(crate) snapshot: ArcSwap<Snapshot>,
     pub(crate) devices: Cache<DeviceId, Arc<Known>>,
     pub(crate) simulating: Simulating,
+    pub(crate) doors: people::doors::Doors,
+    pub(crate) told: told::Told,
 }
 
 impl App {

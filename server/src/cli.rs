@@ -10,6 +10,7 @@ use clap::{CommandFactory as _, Parser};
 mod api;
 mod api_token;
 mod attention;
+mod audit;
 mod backup;
 mod bandwidth;
 mod certificate;
@@ -44,6 +45,8 @@ mod stop;
 mod table;
 mod token;
 mod trust;
+mod user;
+mod webhook;
 mod whom;
 
 /// Updates fleets of devices: the server, and the commands that operate it.
@@ -117,12 +120,24 @@ enum Command {
     /// Who may operate the server
     #[command(subcommand)]
     ApiToken(api_token::ApiTokenCommand),
+    /// People who log in
+    #[command(subcommand)]
+    User(user::UserCommand),
+    /// Sessions of people who have logged in
+    #[command(subcommand)]
+    Session(user::SessionCommand),
     /// Which devices get which release, and when
     #[command(subcommand)]
     Rollout(rollout::RolloutCommand),
     /// Failures that wait for somebody
     #[command(subcommand)]
     Attention(attention::AttentionCommand),
+    /// Whom the server tells what happened
+    #[command(subcommand)]
+    Webhook(webhook::WebhookCommand),
+    /// Who changed what, in a chain that can be checked
+    #[command(subcommand)]
+    Audit(audit::AuditCommand),
     /// What happened
     #[command(subcommand)]
     Event(event::EventCommand),
@@ -184,6 +199,10 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Token(command) => token::run(command, &context),
         Command::Enrolment(command) => enrolment::run(command, &context),
         Command::ApiToken(command) => api_token::run(command, &context),
+        Command::Webhook(command) => webhook::run(command, &context),
+        Command::Audit(command) => audit::run(command, &context),
+        Command::User(command) => user::run(command, &context),
+        Command::Session(command) => user::run_session(command, &context),
         Command::Rollout(command) => rollout::run(command, &context),
         Command::Attention(command) => attention::run(command, &context),
         Command::Event(command) => event::run(command, &context),

@@ -83,19 +83,30 @@ pub(crate) fn admin_routes(config: &mut ServiceConfig) {
 
 fn api_routes(config: &mut ServiceConfig) {
     use admin::{
-        api_tokens, attention, clock, devices, enrolments, events, freezes, overview, payloads, releases, rollouts,
-        sites, tokens, trust,
+        api_tokens, attention, audit, clock, devices, enrolments, events, freezes, overview, payloads, releases,
+        rollouts, session, sites, stream, tokens, trust, users, webhooks,
     };
     // It changes nothing and takes long: it ends with its connection. It comes before the rollouts with other names.
     let mut while_asked_at = |path: &str, route: actix_web::Route| {
         config.service(only(resource(path).route(route)));
     };
     while_asked_at("/rollouts/simulate", post().to(rollouts::simulate));
+    while_asked_at("/events/stream", get().to(stream::get));
     let mut at = |path: &str, routes: Vec<actix_web::Route>| {
         let whole = routes.into_iter().map(|route| route.wrap(from_fn(to_the_end)));
         config.service(only(whole.fold(resource(path), actix_web::Resource::route)));
     };
     at("/openapi.json", vec![get().to(openapi::get)]);
+    at("/session", vec![get().to(session::get), post().to(session::begin), delete().to(session::end)]);
+    at("/session/password", vec![put().to(session::change_password)]);
+    at("/users", vec![get().to(users::list), post().to(users::create)]);
+    at("/users/{user}/grants", vec![put().to(users::set_grants)]);
+    at("/users/{user}/password", vec![put().to(users::set_password)]);
+    at("/users/{user}/totp", vec![post().to(users::totp_on), delete().to(users::totp_off)]);
+    at("/users/{user}/disable", vec![post().to(users::disable)]);
+    at("/users/{user}/enable", vec![post().to(users::enable)]);
+    at("/users/{user}/sessions", vec![get().to(users::sessions)]);
+    at("/sessions/{session}", vec![delete().to(users::end_session)]);
     at("/overview", vec![get().to(overview::get)]);
     at("/clock", vec![put().to(clock::put)]);
     at("/sites", vec![get().to(sites::list)]);
@@ -154,6 +165,13 @@ fn api_routes(config: &mut ServiceConfig) {
     at("/attention/attacks", vec![get().to(attention::attacks)]);
     at("/attention/attacks/acknowledge", vec![post().to(attention::acknowledge_attacks)]);
     at("/events", vec![get().to(events::list)]);
+    at("/webhooks", vec![get().to(webhooks::list), post().to(webhooks::create)]);
+    at("/webhooks/{webhook}", vec![delete().to(webhooks::delete)]);
+    at("/webhooks/{webhook}/test", vec![post().to(webhooks::test)]);
+    at("/webhooks/{webhook}/deliveries", vec![get().to(webhooks::deliveries)]);
+    at("/deliveries/{delivery}/resend", vec![post().to(webhooks::resend)]);
+    at("/audit", vec![get().to(audit::list)]);
+    at("/audit/head", vec![get().to(audit::head)]);
 }
 
 /// Says in our words that a path does not have a method.

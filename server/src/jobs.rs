@@ -7,7 +7,10 @@ use std::{sync::Arc, time::Duration};
 use tokio::sync::watch;
 
 use crate::{
-    app::{App, Error, attacks, expiry, presence, rollouts::advance::advance_by_time, served, timers},
+    app::{
+        App, Error, attacks, expiry, people::login::IDLE, presence, rollouts::advance::advance_by_time, served, timers,
+        told, webhooks,
+    },
     db,
 };
 
@@ -15,6 +18,9 @@ use crate::{
 const FLUSH_EVERY: Duration = Duration::from_secs(1);
 /// How far this server may be behind another one on the same database; grants are safe regardless.
 const FOLLOW_EVERY: Duration = Duration::from_millis(500);
+/// How long whoever listens waits at most for what happens.
+const TELL_EVERY: Duration = Duration::from_millis(500);
+const DELIVER_EVERY: Duration = Duration::from_secs(1);
 const GATES_EVERY: Duration = Duration::from_secs(5);
 /// What is known of windows reaches farther than this.
 const FORESEE_EVERY: Duration = Duration::from_secs(3600);
@@ -30,6 +36,10 @@ const PURGE_AT_ONCE: i64 = 500;
 const KEEP_CHANGES: Duration = Duration::from_secs(3600);
 /// A device that waits asks every minute while somebody installs it; one that did not for so long will not.
 const KEEP_ENROLMENTS: Duration = Duration::from_secs(30 * 86_400);
+/// Whoever listens and was away for longer has to look at the events.
+const KEEP_NOTICES: Duration = Duration::from_secs(7 * 86_400);
+/// Deliveries that were taken, or given up: somebody has to look at these within a month.
+const KEEP_DELIVERIES: Duration = Duration::from_secs(30 * 86_400);
 /// Longer than a forecast looks back.
 const KEEP_HOURS: Duration = Duration::from_secs(8 * 86_400);
 
@@ -53,6 +63,11 @@ pub(crate) fn start(app: &Arc<App>, retention: Duration) {
     every(app, PURGE_EVERY, "drop old history", move |app| async move { purge(&app, retention).await });
     every(app, WARN_EVERY, "look at what expires", |app| async move {
         expiry::warn(&app);
+        expiry::tell(&app).await
+    });
+    every(app, TELL_EVERY, "see what was told", |app| async move { told::follow(&app).await });
+    every(app, DELIVER_EVERY, "tell webhooks", |app| async move {
+        while webhooks::deliver(&app).await? {}
         Ok(())
     });
     if app.db.is_shared() {
@@ -139,6 +154,8 @@ async fn purge(app: &App, retention: Duration) -> Result<(), Error> {
             db::Purpose::Jobs.of(|| {
                 db::counters::purge_changes(conn, now - KEEP_CHANGES)?;
                 db::enrolments::purge(conn, now - KEEP_ENROLMENTS)?;
+                db::sessions::purge(conn, now, now - IDLE)?;
+                db::webhooks::purge(conn, now - KEEP_DELIVERIES)?;
                 Ok::<_, Error>(db::hours::purge(conn, now - KEEP_HOURS)?)
             })
         })
@@ -147,7 +164,10 @@ async fn purge(app: &App, retention: Duration) -> Result<(), Error> {
         let dropped = app
             .db
             .write(move |conn| {
-                db::Purpose::Jobs.of(|| Ok::<_, Error>(db::events::purge(conn, now - retention, PURGE_AT_ONCE)?))
+                db::Purpose::Jobs.of(|| {
+                    let notices = db::notices::purge(conn, now - KEEP_NOTICES, PURGE_AT_ONCE)?;
+                    Ok::<_, Error>(notices + db::events::purge(conn, now - retention, PURGE_AT_ONCE)?)
+                })
             })
             .await?;
         if dropped == 0 {

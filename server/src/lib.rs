@@ -10,6 +10,7 @@ mod differences;
 mod durable;
 mod http;
 mod jobs;
+mod outgoing;
 mod pack;
 mod restored;
 mod sign;

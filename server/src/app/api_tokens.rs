@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use callboard_proto::{
-    admin::{self, ApiTokenCreated, Grant, NewApiToken, Permission, check_token_name},
+    admin::{self, ApiTokenCreated, Grant, NewApiToken, check_token_name},
     ids::TokenId,
     problem::Code,
     time::Timestamp,
 };
+use serde_json::{Value, json};
 
-use super::{Actor, App, Error, Result, actor, tokens};
+use super::{Actor, App, Error, Result, actor, people::administers, tokens};
 use crate::db::{self, DbConn, api_tokens::ApiToken, events::NewEvent};
 
 /// Shorter ones end before they are used.
@@ -36,6 +37,10 @@ pub(crate) fn make(conn: &mut DbConn, actor: &Actor, new: NewApiToken, now: Time
         let detail = format!("there is an API token {name:?} already; revoke it first, or take another name");
         return Err(Error::refused(Code::Conflict, detail));
     }
+    if db::users::by_name(conn, name)?.is_some() {
+        let detail = format!("there is a user {name:?}, and the log could not tell them apart; take another name");
+        return Err(Error::refused(Code::Conflict, detail));
+    }
     let plain = tokens::generate(tokens::API)?;
     let token = ApiToken {
         id: plain.id,
@@ -45,12 +50,20 @@ pub(crate) fn make(conn: &mut DbConn, actor: &Actor, new: NewApiToken, now: Time
         revoked_at: None,
         grants,
         expires_at: ttl_s.map(|ttl| now + Duration::from_secs(ttl)),
+        person: actor.person.clone(),
     };
     db::api_tokens::insert(conn, &token)?;
     let text = format!("API token {name:?} ({}), {}, was made by {}", token.id, in_words(&token.grants), actor.name);
-    db::events::insert(conn, now, &NewEvent::general("api_token.created", text))?;
+    let event = NewEvent::general("api_token.created", text);
+    db::events::insert(conn, now, &actor.did(event, &Value::Null, &facts(&token)))?;
     let ApiToken { id, name, grants, expires_at, .. } = token;
     Ok(ApiTokenCreated { id, name, token: plain.text, grants, expires_at })
+}
+
+/// What the audit says of a token.
+fn facts(token: &ApiToken) -> Value {
+    let ApiToken { id, name, grants, expires_at, .. } = token;
+    json!({ "id": id, "name": name, "grants": grants, "expires_at": expires_at })
 }
 
 /// What somebody may do.
@@ -82,16 +95,19 @@ pub(crate) async fn revoke(app: &App, actor: Actor, reference: String, force: bo
             }
             db::api_tokens::revoke(conn, token.id, now)?;
             let text = format!("API token {name:?} ({}) was revoked by {}", token.id, actor.name);
-            Ok(db::events::insert(conn, now, &NewEvent::general("api_token.revoked", text))?)
+            let event = NewEvent::general("api_token.revoked", text);
+            Ok(db::events::insert(conn, now, &actor.did(event, &facts(&token), &Value::Null))?)
         })
         .await
 }
 
 /// Whether nobody could let others in without this one.
 fn is_last(conn: &mut DbConn, token: &ApiToken) -> Result<bool> {
-    let admins = |grants: &[Grant]| grants.iter().any(|grant| grant.role.allows(Permission::Administer));
-    let others = db::api_tokens::lasting(conn)?.into_iter().filter(|other| other.id != token.id);
-    Ok(admins(&token.grants) && !others.into_iter().any(|other| admins(&other.grants)))
+    let mut others = db::api_tokens::lasting(conn)?.into_iter().filter(|other| other.id != token.id);
+    let mut people = db::users::enabled(conn)?.into_iter();
+    Ok(administers(&token.grants)
+        && !others.any(|other| administers(&other.grants))
+        && !people.any(|person| administers(&person.grants)))
 }
 
 /// A token as operators see it.

@@ -42,7 +42,24 @@ pub(crate) fn save(conn: &mut DbConn, record: &mut Record, was: &Assignment, now
     }
     db::assignments::update(conn, record, now)?;
     db::counts::change(conn, Some(was), Some(&record.assignment), now)?;
+    if was.attention_since.is_none() && record.assignment.attention_since.is_some() {
+        tell(conn, record, now)?;
+    }
     take_note(conn, record, was, now)
+}
+
+/// Tells those outside that somebody has to look after a device.
+fn tell(conn: &mut DbConn, record: &Record, now: Timestamp) -> Result<()> {
+    let failure = record.failure.as_ref();
+    let regressed = failure.is_some_and(|failure| failure.code == "regressed");
+    let kind = if regressed { "device.regressed" } else { "device.attention" };
+    let state = record.assignment.state.as_str().replace('_', " ");
+    let text = match failure {
+        Some(failure) if failure.text.is_empty() => format!("{state}: {}", failure.code),
+        Some(failure) => format!("{state}: {}: {}", failure.code, failure.text),
+        None => state,
+    };
+    Ok(db::notices::insert(conn, now, kind, Some(record.device), Some(record.assignment.rollout), &text)?)
 }
 
 /// Keeps the run of failures, and brings a device back on which a release has arrived that is being taken back; says

@@ -17,6 +17,7 @@ use callboard_proto::{
     ids::DeviceId,
     time::Timestamp,
 };
+use serde_json::{Value, json};
 
 use super::{Actor, App, Because, Error, Reach, Result, attention::Whom, devices, part};
 use crate::db::{
@@ -280,7 +281,7 @@ fn found(conn: &mut DbConn, by: &Actor, name: String, now: Timestamp) -> Result<
 }
 
 async fn note(app: &App, records: Vec<Record>, because: &Because, done: &mut Acknowledged) -> Result<()> {
-    let (now, because) = (app.clock.now(), because.to_string());
+    let (now, because) = (app.clock.now(), because.clone());
     let noted = app
         .db
         .write(move |conn| {
@@ -297,8 +298,12 @@ async fn note(app: &App, records: Vec<Record>, because: &Because, done: &mut Ack
                     true => db::devices::attacks::set(conn, id, &known, None)?,
                     false => db::devices::attacks::acknowledge(conn, id, &known)?,
                 }
-                let event = NewEvent::device("device.attacks_acknowledged", id, because.clone());
-                db::events::insert(conn, now, &event)?;
+                let event = NewEvent::device("device.attacks_acknowledged", id, because.to_string());
+                let totals = |of: fn(&Counter) -> u32| -> Value {
+                    known.counters.iter().map(|(kind, counter)| (kind.clone(), json!(of(counter)))).collect()
+                };
+                let (before, after) = (totals(|counter| counter.total), totals(|counter| counter.acknowledged));
+                db::events::insert(conn, now, &because.by.did(event, &json!({ "told": before }), &after))?;
             }
             Ok::<_, Error>(records)
         })

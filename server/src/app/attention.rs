@@ -20,6 +20,7 @@ use callboard_proto::{
     state::AssignmentState as S,
     time::Timestamp,
 };
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::{
@@ -294,7 +295,8 @@ fn one(
         db::devices::touch(conn, id, task.now)?;
         let text = task.because.to_string();
         let event = NewEvent { rollout: Some(rollout.id), ..NewEvent::device(task.deed.kind(), id, text) };
-        db::events::insert(conn, task.now, &event)?;
+        let after = json!({ "rollout": rollout.spec.name, "device": device.device.name });
+        db::events::insert(conn, task.now, &task.because.by.did(event, &Value::Null, &after))?;
         done.changed.push(id);
         done.dealt.total += 1;
         done.dealt.devices.push(device.device.name.clone());
@@ -368,6 +370,8 @@ fn reopen(conn: &mut DbConn, task: &Task, id: RolloutId) -> Result<bool> {
     db::rollouts::update(conn, &record)?;
     db::counters::bump_generation(conn)?;
     let text = format!("it had completed, and runs again for what is retried {}", task.because);
-    db::events::insert(conn, task.now, &NewEvent::rollout("rollout.reopened", id, text))?;
+    let (before, after) = (json!({ "state": "completed" }), json!({ "state": "running" }));
+    let event = task.because.by.did(NewEvent::rollout("rollout.reopened", id, text), &before, &after);
+    db::events::insert(conn, task.now, &event)?;
     Ok(true)
 }

@@ -22,6 +22,7 @@ use callboard_proto::{
 };
 use chrono_tz::Tz;
 use governor::{DefaultDirectRateLimiter, RateLimiter};
+use serde_json::{Value, json};
 
 use super::{
     Actor, App, Error, Result, attacks,
@@ -298,6 +299,7 @@ pub(crate) async fn edit_labels(app: &App, actor: Actor, edit: EditLabels) -> Re
         .write(move |conn| {
             let mut outcome = Imported { created: 0, updated: 0, unchanged: 0, dry_run, eligible: Vec::new() };
             let (mut changes, mut edits) = (Vec::new(), Vec::new());
+            let (mut was, mut is) = (Vec::new(), Vec::new());
             each(conn, &selector, &context, Whom::InService, |conn, records| {
                 for old in records {
                     let mut own = old.own_labels.clone();
@@ -309,6 +311,8 @@ pub(crate) async fn edit_labels(app: &App, actor: Actor, edit: EditLabels) -> Re
                         continue;
                     }
                     outcome.updated += 1;
+                    was.push(json!({ "device": old.device.name, "labels": old.own_labels }));
+                    is.push(json!({ "device": old.device.name, "labels": own }));
                     let after = edited(conn, &old, &own, old.device.site.as_ref())?;
                     check_after(&actor, &after, now)?;
                     edits.push((old.device.id, own));
@@ -324,7 +328,8 @@ pub(crate) async fn edit_labels(app: &App, actor: Actor, edit: EditLabels) -> Re
                 db::devices::set_labels(conn, *id, own, now)?;
             }
             let text = format!("labels of {} devices were edited", edits.len());
-            db::events::insert(conn, now, &NewEvent::general("device.labels", text))?;
+            let event = NewEvent::general("device.labels", text);
+            db::events::insert(conn, now, &actor.did(event, &was.into(), &is.into()))?;
             Ok::<_, Error>((outcome, edits))
         })
         .await?;
@@ -378,15 +383,31 @@ async fn change(
     let record = app
         .db
         .write(move |conn| {
-            let id = resolve_for(conn, &actor, &reference, now)?.device.id;
+            let before = resolve_for(conn, &actor, &reference, now)?;
+            let id = before.device.id;
             let event = f(conn, id)?;
-            db::events::insert(conn, now, &event)?;
-            resolve(conn, &id.to_string())
+            let after = resolve(conn, &id.to_string())?;
+            db::events::insert(conn, now, &actor.did(event, &facts(&before), &facts(&after)))?;
+            Ok::<_, Error>(after)
         })
         .await?;
     app.forget_device(record.device.id);
     app.refresh_catalog().await?;
     Ok(record)
+}
+
+/// What the audit says of a device: what operators can change of it.
+fn facts(record: &Record) -> Value {
+    let device = &record.device;
+    json!({
+        "name": device.name,
+        "site": device.site,
+        "description": record.description,
+        "serial": record.serial,
+        "labels": record.own_labels,
+        "hold": device.held.as_ref().map(|hold| json!({ "reason": hold.reason, "until": hold.until })),
+        "decommissioned": device.decommissioned,
+    })
 }
 
 /// A device as operators see it.

@@ -6,10 +6,14 @@ use std::time::Duration;
 use callboard_policy::trust::{HeadTerms, Stop};
 use callboard_proto::time::Timestamp;
 
-use super::App;
+use super::{App, Error, Result};
+use crate::db;
 
 /// Long enough for a change window, and for the holders of root keys to meet.
 pub(crate) const WARN_BEFORE: Duration = Duration::from_secs(60 * 86_400);
+
+/// A little less than a day: it is looked at once a day.
+const TELL_EVERY: Duration = Duration::from_secs(23 * 3600);
 
 /// Something that ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +74,30 @@ pub(crate) fn all(app: &App) -> Vec<Expiry> {
 /// Seconds until `at`; negative afterwards.
 pub(crate) fn seconds_until(at: Timestamp, now: Timestamp) -> i64 {
     at.millis().saturating_sub(now.millis()).div_euclid(1000)
+}
+
+/// Tells those outside, once a day and whichever server it is, of everything that ends soon or has ended.
+pub(crate) async fn tell(app: &App) -> Result<()> {
+    let now = app.clock.now();
+    let alarming = all(app).into_iter().filter(|expiry| expiry.is_alarming(now));
+    let texts: Vec<String> = alarming
+        .map(|Expiry { what, at, text, .. }| format!("the {} ends at {at}: {text}", what.replace('_', " ")))
+        .collect();
+    if texts.is_empty() {
+        return Ok(());
+    }
+    app.db
+        .write(move |conn| {
+            db::Purpose::Jobs.of(|| {
+                for text in texts {
+                    if !db::notices::was_told(conn, "trust.expiring", &text, now - TELL_EVERY)? {
+                        db::notices::insert(conn, now, "trust.expiring", None, None, &text)?;
+                    }
+                }
+                Ok::<_, Error>(())
+            })
+        })
+        .await
 }
 
 /// Warns of everything that ends soon, or has ended.

@@ -6,6 +6,7 @@ use callboard_proto::{
     problem::Code,
     time::Timestamp,
 };
+use serde_json::{Value, json};
 
 use super::{Actor, App, Error, Result, devices};
 use crate::db::{self, DbConn, events::NewEvent, freezes::Record};
@@ -30,16 +31,23 @@ pub(crate) async fn create(app: &App, actor: Actor, wanted: NewFreeze) -> Result
             if db::freezes::count_since(conn, &yesterday(now))? >= i64::try_from(MAX_FREEZES).unwrap_or(i64::MAX) {
                 return Err(Error::invalid(format!("there are {MAX_FREEZES} freezes that are not over; delete some")));
             }
-            let record = Record { spec, created_by: actor.name, created_at: now };
+            let record = Record { spec, created_by: actor.name.clone(), created_at: now };
             db::freezes::insert(conn, &record)?;
             db::counters::bump_generation(conn)?;
             let text = format!("{} by {}", in_words(&record.spec), record.created_by);
-            db::events::insert(conn, now, &NewEvent::general("freeze.created", text))?;
+            let event = NewEvent::general("freeze.created", text);
+            db::events::insert(conn, now, &actor.did(event, &Value::Null, &facts(&record.spec)))?;
             Ok::<_, Error>(record)
         })
         .await?;
     app.reload_catalog().await?;
     Ok(record)
+}
+
+/// What the audit says of a freeze.
+fn facts(spec: &FreezeSpec) -> Value {
+    let FreezeSpec { name, reason, from, to, selector } = spec;
+    json!({ "name": name, "reason": reason, "from": from, "to": to, "selector": selector })
 }
 
 fn check(spec: &FreezeSpec, now: Timestamp) -> Result<()> {
@@ -77,7 +85,8 @@ pub(crate) async fn delete(app: &App, actor: Actor, name: String) -> Result<()> 
             db::freezes::delete(conn, &record.spec.name)?;
             db::counters::bump_generation(conn)?;
             let text = format!("{} was deleted by {}", in_words(&record.spec), actor.name);
-            Ok::<_, Error>(db::events::insert(conn, now, &NewEvent::general("freeze.deleted", text))?)
+            let event = NewEvent::general("freeze.deleted", text);
+            Ok::<_, Error>(db::events::insert(conn, now, &actor.did(event, &facts(&record.spec), &Value::Null))?)
         })
         .await?;
     app.reload_catalog().await

@@ -10,15 +10,16 @@ use callboard_proto::{
     signed::{Envelope, Verified},
     version::Version,
 };
+use serde_json::{Value, json};
 
 use super::{
-    App, Error, Result,
+    Actor, App, Error, Result,
     trust::{self, PublishedRoot},
 };
 use crate::db::{self, DbConn, events::NewEvent, releases::Published};
 
 /// Publishes a release: its signatures, its place in the order and its payloads are checked.
-pub(crate) async fn publish(app: &App, bytes: Vec<u8>) -> Result<(admin::Release, bool)> {
+pub(crate) async fn publish(app: &App, actor: Actor, bytes: Vec<u8>) -> Result<(admin::Release, bool)> {
     let refused = |detail: String| Error::refused(Code::DocumentRefused, detail);
     let root = app
         .newest_root()
@@ -44,7 +45,9 @@ pub(crate) async fn publish(app: &App, bytes: Vec<u8>) -> Result<(admin::Release
             db::releases::insert(conn, sha256, &release, &bytes, now)?;
             db::counters::bump_generation(conn)?;
             let text = format!("{} {} was published", release.product, release.version);
-            db::events::insert(conn, now, &NewEvent::general("release.published", text))?;
+            let event = NewEvent::general("release.published", text);
+            let after = json!({ "product": release.product, "version": release.version, "sha256": sha256 });
+            db::events::insert(conn, now, &actor.did(event, &Value::Null, &after))?;
             Ok::<_, Error>((Published { sha256, envelope: bytes, published_at: now }, true))
         })
         .await?;

@@ -27,6 +27,7 @@ use callboard_proto::{
     problem::Code,
     time::Timestamp,
 };
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::{
@@ -110,14 +111,15 @@ pub(crate) async fn create(app: &App, actor: Actor, wanted: RolloutSpec) -> Resu
                 open_phase: 0,
                 streak: Streak::default(),
                 takes_back: None,
-                created_by: actor.name,
+                created_by: actor.name.clone(),
                 edited_by: None,
                 countersigned: None,
                 phases: Vec::new(),
             };
             db::rollouts::insert(conn, &record)?;
             let text = format!("rollout of {} was created by {}", record.spec.release, record.created_by);
-            db::events::insert(conn, now, &NewEvent::rollout("rollout.created", record.id, text))?;
+            let event = NewEvent::rollout("rollout.created", record.id, text);
+            db::events::insert(conn, now, &actor.did(event, &Value::Null, &json!(record.spec)))?;
             Ok::<_, Error>(record)
         })
         .await?;
@@ -191,6 +193,7 @@ pub(crate) async fn change_state(
             if to == RolloutState::Running {
                 countersign::check(&record, record.size(), second_person_above)?;
             }
+            let before = json!({ "state": record.state.as_str() });
             record.state = to;
             record.state_reason = (to != RolloutState::Running).then(|| because.to_string());
             record.ended_at = (to == RolloutState::Cancelled).then_some(now);
@@ -207,7 +210,9 @@ pub(crate) async fn change_state(
                 RolloutState::Running => "rollout.resumed",
                 _ => "rollout.cancelled",
             };
-            db::events::insert(conn, now, &NewEvent::rollout(kind, record.id, because.to_string()))?;
+            let event = NewEvent::rollout(kind, record.id, because.to_string());
+            let after = json!({ "state": to.as_str(), "acknowledge_failures": acknowledge_failures });
+            db::events::insert(conn, now, &because.by.did(event, &before, &after))?;
             resolve(conn, &record.id.to_string())
         })
         .await?;

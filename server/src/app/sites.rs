@@ -10,6 +10,7 @@ use callboard_proto::{
     time::Timestamp,
 };
 use chrono_tz::Tz;
+use serde_json::{Value, json};
 
 use super::{Actor, App, Because, Error, Reach, Result, assignments, devices, eligibility, rollouts};
 use crate::db::{self, DbConn, events::NewEvent, sites::Site};
@@ -42,7 +43,7 @@ pub(crate) async fn import(app: &App, actor: Actor, import: ImportSites) -> Resu
         .db
         .write(move |conn| {
             let mut outcome = Imported { created: 0, updated: 0, unchanged: 0, dry_run, eligible: Vec::new() };
-            let mut changed = Vec::new();
+            let (mut changed, mut before, mut after) = (Vec::new(), Vec::new(), Vec::new());
             for (site, more) in &sites {
                 let old = db::sites::get(conn, &site.id)?;
                 let site = &merged(site, more.clone(), old.as_ref());
@@ -55,11 +56,14 @@ pub(crate) async fn import(app: &App, actor: Actor, import: ImportSites) -> Resu
                     Some(old) if old == *site => outcome.unchanged += 1,
                     Some(old) => {
                         outcome.updated += 1;
+                        before.push(facts(&old));
+                        after.push(facts(site));
                         changed.push((old, site.clone()));
                         put(conn, site, dry_run, now)?;
                     }
                     None => {
                         outcome.created += 1;
+                        after.push(facts(site));
                         put(conn, site, dry_run, now)?;
                     }
                 }
@@ -68,7 +72,8 @@ pub(crate) async fn import(app: &App, actor: Actor, import: ImportSites) -> Resu
             if outcome.created + outcome.updated > 0 && !dry_run {
                 db::counters::bump_generation(conn)?;
                 let text = format!("{} sites were imported, {} changed", outcome.created, outcome.updated);
-                db::events::insert(conn, now, &NewEvent::general("site.imported", text))?;
+                let event = NewEvent::general("site.imported", text);
+                db::events::insert(conn, now, &actor.did(event, &before.into(), &after.into()))?;
             }
             Ok::<_, Error>(outcome)
         })
@@ -208,7 +213,7 @@ async fn change(
             let mut site = old.clone();
             let event = f(conn, &mut site)?;
             if site != old {
-                write(conn, &site, &event, now)?;
+                write(conn, &site, &actor.did(event, &facts(&old), &facts(&site)), now)?;
             }
             Ok::<_, Error>(site)
         })
@@ -216,6 +221,21 @@ async fn change(
     app.forget_devices();
     app.reload_catalog().await?;
     Ok(site)
+}
+
+/// What the audit says of a site.
+fn facts(site: &Site) -> Value {
+    let hold = site.held.as_ref().map(|hold| json!({ "reason": hold.reason, "until": hold.until }));
+    json!({
+        "id": site.id,
+        "name": site.name,
+        "tz": site.tz.name(),
+        "labels": site.labels,
+        "trading_hours": site.trading,
+        "bandwidth": site.bandwidth,
+        "state": site.state.as_str(),
+        "hold": hold,
+    })
 }
 
 /// Writes a site that was changed.
@@ -285,7 +305,7 @@ pub(crate) async fn activate(
             for device in db::devices::of_site(conn, &site)? {
                 assignments::come_back(conn, device, now)?;
             }
-            let event = changed_state(&site, &because);
+            let event = because.by.did(changed_state(&site, &because), &facts(&old), &facts(&site));
             write(conn, &site, &event, now)?;
             Ok::<_, Error>((site, eligible))
         })

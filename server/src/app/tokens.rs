@@ -9,12 +9,13 @@ use callboard_proto::{
     time::Timestamp,
 };
 use data_encoding::{BASE32_NOPAD, Specification};
+use serde_json::{Value, json};
 use std::time::Duration;
 use subtle::ConstantTimeEq;
 use uuid::Uuid;
 
 use super::{Actor, App, Error, Reach, Result, devices};
-use crate::db::{self, DbConn, tokens::EnrolToken};
+use crate::db::{self, DbConn, events::NewEvent, tokens::EnrolToken};
 
 /// Prefix of enrolment tokens.
 pub(crate) const ENROL: &str = "cbe";
@@ -104,9 +105,8 @@ pub(crate) async fn create(app: &App, actor: Actor, new: admin::NewToken) -> Res
                 return Err(actor.outside("a device that enrols with this token (give it a site, or labels)"));
             }
             db::tokens::insert(conn, &token)?;
-            let event =
-                db::events::NewEvent::general("token.created", format!("enrolment token {} was made", plain.id));
-            Ok::<_, Error>(db::events::insert(conn, now, &event)?)
+            let event = NewEvent::general("token.created", format!("enrolment token {} was made", plain.id));
+            Ok::<_, Error>(db::events::insert(conn, now, &actor.did(event, &Value::Null, &facts(&token)))?)
         })
         .await?;
     let root = serde_json::from_slice(&root.envelope).map_err(|source| Error::Unexpected(source.to_string()))?;
@@ -144,6 +144,20 @@ fn stored(
     }
 }
 
+/// What the audit says of a token.
+fn facts(token: &EnrolToken) -> Value {
+    json!({
+        "id": token.id,
+        "device": token.device,
+        "site": token.site,
+        "labels": token.labels,
+        "max_uses": token.max_uses,
+        "expires_at": token.expires_at,
+        "serial_pattern": token.serial_pattern,
+        "auto_approve": !token.waits,
+    })
+}
+
 /// Whether what enrols with a token is in reach.
 pub(crate) fn is_within(conn: &mut DbConn, reach: &Reach, token: &EnrolToken, now: Timestamp) -> Result<bool> {
     if reach.is_everything() {
@@ -170,8 +184,8 @@ pub(crate) async fn revoke(app: &App, actor: Actor, id: TokenId) -> Result<()> {
             if !db::tokens::revoke(conn, id, now)? {
                 return Err(Error::not_found("token", id));
             }
-            let event = db::events::NewEvent::general("token.revoked", format!("enrolment token {id} was revoked"));
-            Ok(db::events::insert(conn, now, &event)?)
+            let event = NewEvent::general("token.revoked", format!("enrolment token {id} was revoked"));
+            Ok(db::events::insert(conn, now, &actor.did(event, &facts(&token), &Value::Null))?)
         })
         .await
 }

@@ -9,8 +9,9 @@ use callboard_proto::{
     root::Root,
     signed::{Envelope, Refused, Verified},
 };
+use serde_json::{Value, json};
 
-use super::{App, Error, Result};
+use super::{Actor, App, Error, Result};
 use crate::db::{self, DbConn, events::NewEvent};
 pub(crate) use head::PublishedHead;
 
@@ -68,7 +69,7 @@ fn refused(source: impl ToString) -> Error {
 
 /// Publishes the first root, or the one after the newest. It must list an online key of this server, or every device would
 /// refuse the server's answers.
-pub(crate) async fn publish_root(app: &App, bytes: Vec<u8>) -> Result<u64> {
+pub(crate) async fn publish_root(app: &App, actor: Actor, bytes: Vec<u8>) -> Result<u64> {
     let envelope = Envelope::parse::<Root>(&bytes).map_err(refused)?;
     // To look at it before it is known whether it follows.
     let claimed: Root = envelope.claim().map_err(refused)?;
@@ -90,7 +91,8 @@ pub(crate) async fn publish_root(app: &App, bytes: Vec<u8>) -> Result<u64> {
             }
             db::counters::bump_generation(conn)?;
             let event = NewEvent::general("root.published", format!("root {version} was published"));
-            Ok::<_, Error>(db::events::insert(conn, now, &event)?)
+            let after = json!({ "version": version, "envelope_sha256": Digest::of(&bytes) });
+            Ok::<_, Error>(db::events::insert(conn, now, &actor.did(event, &Value::Null, &after))?)
         })
         .await?;
     app.reload_catalog().await?;

@@ -143,6 +143,7 @@ fn create(args: &InitArgs, url: Option<&PublicUrl>, profile: Option<&Path>, now:
             revoked_at: None,
             grants: vec![Grant::everything()],
             expires_at: None,
+            person: None,
         };
         Ok::<_, DbError>(db::api_tokens::insert(conn, &token)?)
     }))?;

@@ -26,10 +26,12 @@ use crate::{
         App, attacks,
         catalog::{self, Snapshot},
         expiry::{self, Expiry},
+        people::doors::Doors,
         presence,
         presence::Presence,
         served::{self, Served},
         simulating::Simulating,
+        told::Told,
         waiting::Waiting,
     },
     ca::{self, DeviceCa},
@@ -207,6 +209,7 @@ impl Running {
     pub(crate) async fn stop(self) -> anyhow::Result<()> {
         self.app.waiting.stop();
         self.app.simulating.stop();
+        self.app.told.stop();
         let [devices, admin] = &self.handles;
         tokio::join!(devices.stop(true), admin.stop(true));
         let flushed = presence::flush(&self.app).await.and(served::flush(&self.app).await);
@@ -285,6 +288,8 @@ async fn open(
         snapshot: arc_swap::ArcSwap::from_pointee(snapshot),
         devices: quick_cache::sync::Cache::new(crate::app::CACHED_DEVICES),
         simulating: Simulating::default(),
+        doors: Doors::default(),
+        told: Told::default(),
     })
 }
 

@@ -26,6 +26,8 @@ pub(crate) struct ApiToken {
     pub(crate) revoked_at: Option<Timestamp>,
     pub(crate) grants: Vec<Grant>,
     pub(crate) expires_at: Option<Timestamp>,
+    /// Who answers for what is done with it, if a person does.
+    pub(crate) person: Option<String>,
 }
 
 #[derive(Queryable)]
@@ -37,6 +39,7 @@ struct Row {
     revoked_at: Option<Ms>,
     grants: String,
     expires_at: Option<Ms>,
+    person: Option<String>,
 }
 
 impl TryFrom<Row> for ApiToken {
@@ -51,6 +54,7 @@ impl TryFrom<Row> for ApiToken {
             revoked_at: row.revoked_at.map(Timestamp::from),
             grants: from_json(&row.grants)?,
             expires_at: row.expires_at.map(Timestamp::from),
+            person: row.person,
         })
     }
 }
@@ -65,6 +69,13 @@ pub(crate) fn by_name(conn: &mut DbConn, name: &str) -> QueryResult<Option<ApiTo
     let usable = api_tokens::table.filter(api_tokens::revoked_at.is_null());
     let found = find::<_, Row>(conn, usable.filter(lower(api_tokens::name).eq(name.to_ascii_lowercase())))?;
     found.map(ApiToken::try_from).transpose()
+}
+
+/// Who answers for what was done by this name: the persons behind tokens that have it or had it.
+pub(crate) fn persons(conn: &mut DbConn, name: &str) -> QueryResult<Vec<String>> {
+    let named = api_tokens::table.filter(lower(api_tokens::name).eq(name.to_ascii_lowercase()));
+    let found: Vec<Option<String>> = load(conn, named.select(api_tokens::person))?;
+    Ok(found.into_iter().flatten().collect())
 }
 
 /// A page of tokens, newest first.
@@ -90,6 +101,7 @@ pub(crate) fn insert(conn: &mut DbConn, token: &ApiToken) -> QueryResult<()> {
         api_tokens::created_at.eq(Ms::from(token.created_at)),
         api_tokens::grants.eq(to_json(&token.grants)?),
         api_tokens::expires_at.eq(token.expires_at.map(Ms::from)),
+        api_tokens::person.eq(token.person.as_deref()),
     );
     execute(conn, diesel::insert_into(api_tokens::table).values(row)).map(drop)
 }

@@ -4,10 +4,12 @@ use callboard_proto::{
     ids::{DeviceId, RolloutId},
     time::Timestamp,
 };
-use diesel::{ExpressionMethods, JoinOnDsl, NullableExpressionMethods, QueryDsl, QueryResult};
+use diesel::{BoolExpressionMethods, ExpressionMethods, JoinOnDsl, NullableExpressionMethods, QueryDsl, QueryResult};
 
 use super::{
+    audit::{self, Change},
     conn::{DbConn, execute, load},
+    notices,
     schema::{devices, events, rollouts},
     types::{Ms, Uid},
 };
@@ -19,6 +21,8 @@ pub(crate) struct NewEvent {
     pub(crate) device: Option<DeviceId>,
     pub(crate) rollout: Option<RolloutId>,
     pub(crate) text: String,
+    /// Who made this change, if somebody did: then it is a link of the audit's chain.
+    pub(crate) change: Option<Change>,
 }
 
 /// An event with the names of what it is about.
@@ -46,20 +50,28 @@ pub(crate) struct Filter {
 
 impl NewEvent {
     pub(crate) fn device(kind: &'static str, device: DeviceId, text: impl Into<String>) -> Self {
-        Self { kind, device: Some(device), rollout: None, text: text.into() }
+        Self { kind, device: Some(device), rollout: None, text: text.into(), change: None }
     }
 
     pub(crate) fn rollout(kind: &'static str, rollout: RolloutId, text: impl Into<String>) -> Self {
-        Self { kind, device: None, rollout: Some(rollout), text: text.into() }
+        Self { kind, device: None, rollout: Some(rollout), text: text.into(), change: None }
     }
 
     pub(crate) fn general(kind: &'static str, text: impl Into<String>) -> Self {
-        Self { kind, device: None, rollout: None, text: text.into() }
+        Self { kind, device: None, rollout: None, text: text.into(), change: None }
     }
 }
 
 /// Writes an event.
 pub(crate) fn insert(conn: &mut DbConn, at: Timestamp, event: &NewEvent) -> QueryResult<()> {
+    write(conn, at, event)?;
+    notices::of_event(conn, at, event)
+}
+
+fn write(conn: &mut DbConn, at: Timestamp, event: &NewEvent) -> QueryResult<()> {
+    if let Some(change) = &event.change {
+        return audit::append(conn, at, event, change);
+    }
     let row = (
         events::at.eq(Ms::from(at)),
         events::kind.eq(event.kind),
@@ -108,7 +120,8 @@ pub(crate) fn list(conn: &mut DbConn, filter: Filter) -> QueryResult<Vec<Event>>
 
 /// Forgets events from before `before`, oldest first and at most `limit`; says how many.
 pub(crate) fn purge(conn: &mut DbConn, before: Timestamp, limit: i64) -> QueryResult<usize> {
-    let old = events::table.filter(events::at.lt(Ms::from(before))).order(events::at).limit(limit).select(events::seq);
-    let old: Vec<i64> = load(conn, old)?;
-    execute(conn, diesel::delete(events::table.filter(events::seq.eq_any(old))))
+    let links = audit::purge(conn, before, limit)?;
+    let old = events::table.filter(events::at.lt(Ms::from(before)).and(events::link.is_null()));
+    let old: Vec<i64> = load(conn, old.order(events::at).limit(limit).select(events::seq))?;
+    Ok(links + execute(conn, diesel::delete(events::table.filter(events::seq.eq_any(old))))?)
 }

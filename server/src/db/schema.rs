@@ -97,6 +97,75 @@ diesel::table! {
         revoked_at -> Nullable<BigInt>,
         grants -> Text,
         expires_at -> Nullable<BigInt>,
+        person -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
+    audit_start (link) {
+        link -> BigInt,
+        hash -> Binary,
+    }
+}
+
+diesel::table! {
+    notices (seq) {
+        seq -> BigInt,
+        at -> BigInt,
+        kind -> Text,
+        device_id -> Nullable<Binary>,
+        rollout_id -> Nullable<Binary>,
+        text -> Text,
+    }
+}
+
+diesel::table! {
+    webhooks (id) {
+        id -> Binary,
+        name -> Text,
+        url -> Text,
+        secret -> Text,
+        kinds -> Text,
+        created_at -> BigInt,
+    }
+}
+
+diesel::table! {
+    deliveries (id) {
+        id -> Binary,
+        webhook_id -> Binary,
+        kind -> Text,
+        body -> Text,
+        state -> SmallInt,
+        attempts -> BigInt,
+        next_at -> BigInt,
+        error -> Nullable<Text>,
+        created_at -> BigInt,
+    }
+}
+
+diesel::table! {
+    users (id) {
+        id -> Binary,
+        name -> Text,
+        password -> Text,
+        grants -> Text,
+        totp -> Nullable<Binary>,
+        totp_used -> Nullable<BigInt>,
+        created_at -> BigInt,
+        disabled_at -> Nullable<BigInt>,
+    }
+}
+
+diesel::table! {
+    sessions (id) {
+        id -> Binary,
+        secret_sha256 -> Binary,
+        user_id -> Binary,
+        created_at -> BigInt,
+        last_used_at -> BigInt,
+        ends_at -> BigInt,
+        source -> Nullable<Text>,
     }
 }
 
@@ -328,6 +397,13 @@ diesel::table! {
         device_id -> Nullable<Binary>,
         rollout_id -> Nullable<Binary>,
         text -> Text,
+        link -> Nullable<BigInt>,
+        hash -> Nullable<Binary>,
+        who -> Nullable<Text>,
+        person -> Nullable<Text>,
+        source -> Nullable<Text>,
+        before -> Nullable<Text>,
+        after -> Nullable<Text>,
     }
 }
 
@@ -339,6 +415,9 @@ diesel::joinable!(penalties -> devices (device_id));
 diesel::joinable!(attacks -> devices (device_id));
 diesel::allow_tables_to_appear_in_same_query!(
     attacks,
+    deliveries,
+    notices,
+    webhooks,
     devices,
     sites,
     assignments,

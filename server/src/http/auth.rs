@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use super::problem::{ApiProblem, ApiResult};
 use crate::app::{self, Actor, App, devices::Known};
-pub(crate) use may::{Administer, Approve, May, Operate, Publish, View, identify};
+pub(crate) use may::{Administer, Approve, COOKIE, May, Operate, Publish, View, identify};
 
 /// What TLS says about a device: put on each connection when it is accepted.
 #[derive(Clone, Copy, Debug)]

@@ -6,9 +6,10 @@ use actix_web::HttpResponse;
 use utoipa::OpenApi;
 
 use super::admin::{
-    api_tokens, attention, devices, enrolments, events, freezes, overview, payloads, releases, rollouts, sites, tokens,
-    trust,
+    api_tokens, attention, audit, devices, enrolments, events, freezes, overview, payloads, releases, rollouts,
+    session, sites, stream, tokens, trust, users, webhooks,
 };
+use super::auth::COOKIE;
 
 /// The admin API.
 #[derive(OpenApi)]
@@ -35,8 +36,14 @@ use super::admin::{
         attention::list, attention::retry, attention::skip, attention::cancel,
         attention::attacks, attention::acknowledge_attacks,
         events::list,
+        audit::list, audit::head,
+        stream::get,
+        webhooks::list, webhooks::create, webhooks::delete, webhooks::test, webhooks::deliveries, webhooks::resend,
+        session::get, session::begin, session::end, session::change_password,
+        users::list, users::create, users::set_grants, users::set_password, users::totp_on, users::totp_off, users::disable,
+        users::enable, users::sessions, users::end_session,
     ),
-    modifiers(&Bearer, &Names),
+    modifiers(&Bearer, &Sessions, &Names),
     security(("bearer" = []))
 )]
 pub(crate) struct Document;
@@ -45,9 +52,30 @@ struct Bearer;
 
 impl utoipa::Modify for Bearer {
     fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
-        use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
+        use utoipa::openapi::security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityScheme};
         let components = document.components.get_or_insert_default();
         components.add_security_scheme("bearer", SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer)));
+        let cookie = "changes need the header X-CSRF-Token besides";
+        let cookie = ApiKey::Cookie(ApiKeyValue::with_description(COOKIE, cookie));
+        components.add_security_scheme("session", SecurityScheme::ApiKey(cookie));
+    }
+}
+
+/// Whatever a token may do, somebody who has logged in may do too.
+struct Sessions;
+
+impl utoipa::Modify for Sessions {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        use utoipa::openapi::security::SecurityRequirement;
+        for item in document.paths.paths.values_mut() {
+            let all = [&mut item.get, &mut item.put, &mut item.post, &mut item.patch, &mut item.delete];
+            for security in all.into_iter().flatten().filter_map(|operation| operation.security.as_mut()) {
+                let permissions = serde_json::to_value(&*security).unwrap_or_default();
+                if let Some(permission) = permissions.pointer("/0/bearer/0").and_then(serde_json::Value::as_str) {
+                    security.push(SecurityRequirement::new("session", [permission]));
+                }
+            }
+        }
     }
 }
 

@@ -14,6 +14,7 @@ use callboard_proto::{
     problem::Code,
     time::Timestamp,
 };
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::{
@@ -72,6 +73,7 @@ pub(crate) async fn import(app: &App, actor: Actor, import: ImportDevices) -> Re
             let count = |devices: usize| u64::try_from(devices).unwrap_or(u64::MAX);
             let (created, updated) = (count(plan.new.len()), count(plan.updated.len()));
             let mut changed = Vec::new();
+            let (was, is) = facts(&plan);
             if !dry_run && created + updated > 0 {
                 db::devices::insert(conn, &plan.new, now)?;
                 for update in &plan.updated {
@@ -82,7 +84,7 @@ pub(crate) async fn import(app: &App, actor: Actor, import: ImportDevices) -> Re
                     changed.push(update.wanted.id);
                 }
                 let text = format!("{created} devices were imported, {updated} changed");
-                db::events::insert(conn, now, &NewEvent::general("device.imported", text))?;
+                db::events::insert(conn, now, &actor.did(NewEvent::general("device.imported", text), &was, &is))?;
             }
             let updated_ones = plan.updated.into_iter();
             let changes: Vec<Change> = updated_ones
@@ -98,6 +100,17 @@ pub(crate) async fn import(app: &App, actor: Actor, import: ImportDevices) -> Re
         app.refresh_catalog().await?;
     }
     Ok(outcome)
+}
+
+/// What the audit says of an import: those that were changed as they were, and all as they are.
+fn facts(plan: &Plan) -> (Value, Value) {
+    let before = |update: &Update| json!({ "name": update.before.name, "site": update.before.site, "labels": update.before.labels });
+    let after = |new: &NewDevice| {
+        let NewDevice { name, site, serial, labels, .. } = new;
+        json!({ "name": name, "site": site, "serial": serial, "labels": labels })
+    };
+    let updated = plan.updated.iter().map(|update| &update.wanted);
+    (plan.updated.iter().map(before).collect(), plan.new.iter().chain(updated).map(after).collect())
 }
 
 /// What can be said of a list without the registry.

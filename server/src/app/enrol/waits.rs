@@ -7,6 +7,7 @@ use callboard_proto::{
     problem::Code,
     time::Timestamp,
 };
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::{
@@ -108,10 +109,10 @@ pub(crate) async fn accept(app: &App, actor: Actor, id: EnrolmentId, how: Accept
     if how.device.is_some() && how.name.is_some() {
         return Err(Error::invalid("device and name are both given; it becomes one that exists, or a new one"));
     }
-    let by = actor.clone();
-    decide(app, actor, id, move |conn, one, now| {
+    let (by, at) = (actor.clone(), app.clock.now());
+    decide(app, actor, id, move |conn, one| {
         let device = match (&how.device, &how.name) {
-            (Some(reference), _) => Some(alive(devices::resolve_for(conn, &by, reference, now)?)?.device.id),
+            (Some(reference), _) => Some(alive(devices::resolve_for(conn, &by, reference, at)?)?.device.id),
             (None, Some(name)) => {
                 if db::devices::by_name(conn, name)?.is_some() {
                     let detail = format!("device {name} exists; --as {name} makes it that one");
@@ -125,21 +126,26 @@ pub(crate) async fn accept(app: &App, actor: Actor, id: EnrolmentId, how: Accept
         (one.state, one.device) = (EnrolmentState::Accepted, device);
         let text =
             format!("the enrolment of key {} was accepted by {}", one.spki, one.decided_by.as_deref().unwrap_or(""));
-        db::events::insert(conn, now, &event("enrolment.accepted", one.device, text))?;
-        Ok(())
+        Ok(event("enrolment.accepted", one.device, text))
     })
     .await
 }
 
 /// The key is refused each time that it asks.
 pub(crate) async fn reject(app: &App, actor: Actor, id: EnrolmentId) -> Result<WaitingEnrolment> {
-    decide(app, actor, id, |conn, one, now| {
+    decide(app, actor, id, |_, one| {
         one.state = EnrolmentState::Rejected;
         let text =
             format!("the enrolment of key {} was rejected by {}", one.spki, one.decided_by.as_deref().unwrap_or(""));
-        Ok(db::events::insert(conn, now, &event("enrolment.rejected", one.device, text))?)
+        Ok(event("enrolment.rejected", one.device, text))
     })
     .await
+}
+
+/// What the audit says of an enrolment.
+fn facts(one: &Enrolment) -> Value {
+    let Enrolment { id, spki, state, device, name, .. } = one;
+    json!({ "id": id, "key": spki, "state": state, "device": device, "name": name })
 }
 
 fn event(kind: &'static str, device: Option<DeviceId>, text: String) -> NewEvent {
@@ -153,7 +159,7 @@ async fn decide(
     app: &App,
     actor: Actor,
     id: EnrolmentId,
-    how: impl FnOnce(&mut DbConn, &mut Enrolment, Timestamp) -> Result<()> + Send + 'static,
+    how: impl FnOnce(&mut DbConn, &mut Enrolment) -> Result<NewEvent> + Send + 'static,
 ) -> Result<WaitingEnrolment> {
     let now = app.clock.now();
     app.db
@@ -161,9 +167,11 @@ async fn decide(
             let mut one = enrolments::get(conn, id)?.ok_or_else(|| Error::not_found("enrolment", id))?;
             let (may, sees) = (is_within(conn, &actor.may, &one, now)?, is_within(conn, &actor.sees, &one, now)?);
             actor.check("enrolment", &id.to_string(), may, sees)?;
-            one.decided_by = Some(actor.name);
-            how(conn, &mut one, now)?;
+            let before = facts(&one);
+            one.decided_by = Some(actor.name.clone());
+            let event = how(conn, &mut one)?;
             enrolments::set(conn, &one)?;
+            db::events::insert(conn, now, &actor.did(event, &before, &facts(&one)))?;
             let name = match one.device {
                 Some(device) => db::devices::get(conn, device)?.map(|record| record.device.name.to_string()),
                 None => None,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use callboard_policy::gate::{self, Deed, Word};
 use callboard_proto::problem::Code;
+use serde_json::json;
 
 use super::{
     advance::{advance, note, open},
@@ -64,6 +65,7 @@ async fn by_hand(
         .db
         .write(move |conn| {
             let mut record = resolve_for(conn, &because.by, &reference)?;
+            let before = json!({ "open_phase": record.open_phase });
             let word = word(&record)?;
             let counts = all_counts(&record);
             let times = record.phases.get(record.open_phase).map(Phase::times).unwrap_or_default();
@@ -80,7 +82,9 @@ async fn by_hand(
                 }
             };
             db::counters::bump_generation(conn)?;
-            db::events::insert(conn, now, &NewEvent::rollout(kind, record.id, text))?;
+            let event = NewEvent::rollout(kind, record.id, text);
+            let after = json!({ "open_phase": record.open_phase });
+            db::events::insert(conn, now, &because.by.did(event, &before, &after))?;
             advance(conn, record.id, now)?;
             resolve(conn, &record.id.to_string())
         })

@@ -3,10 +3,11 @@
 
 use callboard_policy::rollout::RolloutState;
 use callboard_proto::{ids::RolloutId, problem::Code, time::Timestamp};
+use serde_json::{Value, json};
 
 use super::resolve_for;
 use crate::{
-    app::{App, Because, Error, Result},
+    app::{Actor, App, Because, Error, Result},
     db::{self, DbConn, events::NewEvent, phases::Approval, rollouts::Record},
 };
 
@@ -34,16 +35,43 @@ pub(crate) async fn countersign(app: &App, reference: String, because: Because) 
             if record.countersigned.is_some() {
                 return Ok(record);
             }
+            check_person(conn, &record, &because.by)?;
             record.countersigned = Some(Approval { at: now, by: because.by.name.clone() });
             db::rollouts::update(conn, &record)?;
             db::counters::bump_generation(conn)?;
             let text = format!("approved by a second person: {because}");
-            db::events::insert(conn, now, &NewEvent::rollout("rollout.countersigned", record.id, text))?;
+            let event = NewEvent::rollout("rollout.countersigned", record.id, text);
+            let after = json!({ "countersigned_by": because.by.name });
+            db::events::insert(conn, now, &because.by.did(event, &Value::Null, &after))?;
             Ok::<_, Error>(record)
         })
         .await?;
     app.reload_catalog().await?;
     Ok(record)
+}
+
+/// Where people are known, the second person is one: nobody approves with a token what the same person made with another.
+fn check_person(conn: &mut DbConn, record: &Record, by: &Actor) -> Result<()> {
+    if db::users::enabled(conn)?.is_empty() {
+        return Ok(());
+    }
+    let name = &record.spec.name;
+    let Some(person) = &by.person else {
+        let detail = format!(
+            "{} is a token behind which no person stands; rollout {name} takes a person who logs in, or whose token it is",
+            by.name
+        );
+        return Err(Error::refused(Code::Forbidden, detail));
+    };
+    for maker in [Some(&record.created_by), record.edited_by.as_ref()].into_iter().flatten() {
+        if maker == person || db::api_tokens::persons(conn, maker)?.contains(person) {
+            let detail = format!(
+                "{person} is behind {maker}, who made or changed rollout {name}; another person has to approve it"
+            );
+            return Err(Error::refused(Code::WrongState, detail));
+        }
+    }
+    Ok(())
 }
 
 /// Refuses a rollout for `devices` that needs a second person's approval and has none. What a halt has made was approved

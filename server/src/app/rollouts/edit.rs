@@ -3,6 +3,7 @@
 
 use callboard_policy::rollout::{Plan, RolloutState};
 use callboard_proto::{admin::RolloutSpec, problem::Code, time::Timestamp};
+use serde_json::json;
 
 use super::{advance::advance, check, countersign, doubts, resolve, resolve_for, spec, targets};
 use crate::{
@@ -37,6 +38,7 @@ pub(crate) async fn edit(
             }
             refuse(&record, &found)?;
             refuse_past(&plan, &found, now)?;
+            let (was, is) = (json!(record.spec), json!(wanted));
             (record.spec, record.release) = (wanted, release);
             record.edited_by = Some(because.by.name.clone());
             // Who approved it has not seen this.
@@ -47,7 +49,8 @@ pub(crate) async fn edit(
             db::rollouts::rewrite(conn, &record)?;
             db::counters::bump_generation(conn)?;
             let text = format!("changed {because}; {}", in_words(&found));
-            db::events::insert(conn, now, &NewEvent::rollout("rollout.edited", record.id, text))?;
+            let event = NewEvent::rollout("rollout.edited", record.id, text);
+            db::events::insert(conn, now, &because.by.did(event, &was, &is))?;
             let before = record.state;
             advance(conn, record.id, now)?;
             let after = resolve(conn, &record.id.to_string())?;

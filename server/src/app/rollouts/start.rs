@@ -15,6 +15,7 @@ use callboard_proto::{
     problem::Code,
     time::Timestamp,
 };
+use serde_json::json;
 
 use super::{advance::advance, countersign, resolve_for, rolled_back::RolledBack, targets};
 use crate::{
@@ -158,7 +159,9 @@ fn begin(
         "started for {} devices, {} of which need nothing or can have nothing, {because}",
         members.devices, members.uncounted
     );
-    db::events::insert(conn, now, &NewEvent::rollout("rollout.started", id, text))?;
+    let event = NewEvent::rollout("rollout.started", id, text);
+    let (before, after) = (json!({ "state": "draft" }), json!({ "state": "running", "devices": members.devices }));
+    db::events::insert(conn, now, &because.by.did(event, &before, &after))?;
     advance(conn, id, now)?;
     Ok(db::rollouts::get(conn, id)?)
 }

@@ -1,15 +1,17 @@
 //! Head documents: how fresh is fresh, and what is taken back.
 
 use callboard_proto::{
+    digest::Digest,
     head::Head,
     problem::Code,
     root::Root,
     signed::{Document as _, Envelope, Verified, max_envelope},
 };
+use serde_json::{Value, json};
 
 use super::refused;
 use crate::{
-    app::{App, Error, Result},
+    app::{Actor, App, Error, Result},
     db::{self, DbConn, events::NewEvent},
 };
 
@@ -30,7 +32,7 @@ impl PublishedHead {
 }
 
 /// Publishes a head. It must be newer than every other.
-pub(crate) async fn publish(app: &App, bytes: Vec<u8>) -> Result<u64> {
+pub(crate) async fn publish(app: &App, actor: Actor, bytes: Vec<u8>) -> Result<u64> {
     if bytes.len() > max_envelope(Head::MAX_BYTES) {
         return Err(refused(format!("a head has at most {} bytes", max_envelope(Head::MAX_BYTES))));
     }
@@ -52,7 +54,9 @@ pub(crate) async fn publish(app: &App, bytes: Vec<u8>) -> Result<u64> {
             let revoked: usize = head.products.iter().map(|one| one.revoked.len()).sum();
             let text =
                 format!("head {serial} was published, good until {}; it revokes {revoked} releases", head.expires);
-            Ok::<_, Error>(db::events::insert(conn, now, &NewEvent::general("head.published", text))?)
+            let event = NewEvent::general("head.published", text);
+            let after = json!({ "serial": serial, "envelope_sha256": Digest::of(&bytes) });
+            Ok::<_, Error>(db::events::insert(conn, now, &actor.did(event, &Value::Null, &after))?)
         })
         .await?;
     app.reload_catalog().await?;

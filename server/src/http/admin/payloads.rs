@@ -14,10 +14,11 @@ use callboard_proto::{
     problem::{Code, Problem},
 };
 use futures_util::StreamExt;
+use serde_json::{Value, json};
 
 use crate::{
     app::{App, Error},
-    db,
+    db::{self, events::NewEvent},
     http::{
         auth::{May, Publish, View},
         limits::in_time,
@@ -61,7 +62,7 @@ pub(crate) async fn info(_: May<View>, app: Data<App>, path: Path<String>) -> Ap
     responses((status = 200, body = StoredPayload), (status = 201, body = StoredPayload),
               (status = 422, body = Problem), (status = 507, body = Problem)))]
 pub(crate) async fn put(
-    _: May<Publish>,
+    may: May<Publish>,
     app: Data<App>,
     path: Path<String>,
     request: HttpRequest,
@@ -82,7 +83,14 @@ pub(crate) async fn put(
     let stored = receive(upload, body, app.operators_request_timeout(), progress).await?;
     let payload = db::payloads::Payload { sha256, size: stored.size, chunks_sha256: stored.chunks_sha256 };
     let now = app.clock.now();
-    app.db.write(move |conn| Ok::<_, Error>(db::payloads::put(conn, payload, now)?)).await?;
+    app.db
+        .write(move |conn| {
+            db::payloads::put(conn, payload, now)?;
+            let event = NewEvent::general("payload.stored", format!("payload {sha256} of {size} bytes was uploaded"));
+            let after = json!({ "sha256": sha256, "size": size });
+            Ok::<_, Error>(db::events::insert(conn, now, &may.did(event, &Value::Null, &after))?)
+        })
+        .await?;
     Ok(HttpResponse::Created().json(show(payload)))
 }
 

@@ -83,7 +83,7 @@ pub(crate) async fn get(_: May<View>, app: Data<App>, path: Path<String>) -> Api
 #[utoipa::path(post, path = "/releases", tag = "releases", security(("bearer" = ["release"])), request_body(content = Object, description = "a DSSE envelope"),
     responses((status = 200, body = Release, description = "it was published already"), (status = 201, body = Release),
               (status = 422, body = Problem), (status = 409, body = Problem)))]
-pub(crate) async fn publish(_: May<Publish>, app: Data<App>, body: Envelope) -> ApiResult<HttpResponse> {
-    let (release, new) = app::releases::publish(&app, body.0).await?;
+pub(crate) async fn publish(may: May<Publish>, app: Data<App>, body: Envelope) -> ApiResult<HttpResponse> {
+    let (release, new) = app::releases::publish(&app, may.actor, body.0).await?;
     Ok(if new { HttpResponse::Created().json(release) } else { HttpResponse::Ok().json(release) })
 }

@@ -35,8 +35,8 @@ pub(crate) async fn root(_: May<View>, app: Data<App>) -> ApiResult<HttpResponse
 /// Publishes a root.
 #[utoipa::path(post, path = "/trust/root", tag = "trust", security(("bearer" = ["release"])), request_body(content = Object, description = "a DSSE envelope"),
     responses((status = 204), (status = 422, body = Problem), (status = 409, body = Problem)))]
-pub(crate) async fn publish(_: May<Publish>, app: Data<App>, body: Envelope) -> ApiResult<HttpResponse> {
-    app::trust::publish_root(&app, body.0).await?;
+pub(crate) async fn publish(may: May<Publish>, app: Data<App>, body: Envelope) -> ApiResult<HttpResponse> {
+    app::trust::publish_root(&app, may.actor, body.0).await?;
     Ok(HttpResponse::NoContent().finish())
 }
 
@@ -53,7 +53,7 @@ pub(crate) async fn head(_: May<View>, app: Data<App>) -> ApiResult<HttpResponse
 /// Publishes a head.
 #[utoipa::path(post, path = "/trust/head", tag = "trust", security(("bearer" = ["release"])), request_body(content = Object, description = "a DSSE envelope"),
     responses((status = 204), (status = 422, body = Problem), (status = 409, body = Problem)))]
-pub(crate) async fn publish_head(_: May<Publish>, app: Data<App>, body: Envelope) -> ApiResult<HttpResponse> {
-    app::trust::head::publish(&app, body.0).await?;
+pub(crate) async fn publish_head(may: May<Publish>, app: Data<App>, body: Envelope) -> ApiResult<HttpResponse> {
+    app::trust::head::publish(&app, may.actor, body.0).await?;
     Ok(HttpResponse::NoContent().finish())
 }

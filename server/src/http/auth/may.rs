@@ -20,16 +20,20 @@ use actix_web::{
     web,
 };
 use callboard_proto::{
-    admin::{Grant, Permission},
+    admin::{Grant, Permission, WhoAmI},
+    ids::TokenId,
     problem::Code,
 };
 use data_encoding::BASE64;
 
 use crate::{
-    app::{self, Actor, App, tokens},
+    app::{self, Actor, App, people::login::Known, tokens},
     db,
     http::problem::{ApiProblem, ApiResult},
 };
+
+/// The cookie of a session.
+pub(crate) const COOKIE: &str = "callboard-session";
 
 /// A permission as a type.
 pub(crate) trait Allows: 'static {
@@ -70,6 +74,9 @@ impl Allows for Administer {
 /// Somebody who may do `P`, and where.
 pub(crate) struct May<P> {
     pub(crate) actor: Actor,
+    pub(crate) me: WhoAmI,
+    /// The session, if somebody has logged in.
+    pub(crate) session: Option<TokenId>,
     permission: PhantomData<P>,
 }
 
@@ -86,9 +93,17 @@ impl<P: Allows> FromRequest for May<P> {
     type Future = Ready<ApiResult<Self>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let source = request.peer_addr().map(|peer| peer.ip());
         let asked = request.extensions().get::<Asked>().cloned();
         let found = asked.unwrap_or_else(|| Asked(Err(denied("the server is not ready")))).0;
-        ready(found.and_then(|who| who.may(P::PERMISSION)).map(|actor| Self { actor, permission: PhantomData }))
+        let may = |who: Who| {
+            let actor = Actor { source, ..who.may(P::PERMISSION)? };
+            let Who { person, grants, session, .. } = who;
+            let (session, csrf_token) = session.unzip();
+            let me = WhoAmI { name: actor.name.clone(), person, grants, csrf_token };
+            Ok(Self { actor, me, session, permission: PhantomData })
+        };
+        ready(found.and_then(may))
     }
 }
 
@@ -100,12 +115,17 @@ struct Asked(ApiResult<Who>);
 #[derive(Clone, Debug)]
 struct Who {
     name: String,
+    /// The person behind it, if there is one.
+    person: Option<String>,
     grants: Vec<Grant>,
+    /// The session, and what changes have to send beside its cookie.
+    session: Option<(TokenId, String)>,
 }
 
 impl Who {
-    fn may(self, permission: Permission) -> ApiResult<Actor> {
-        Actor::with(&self.name, &self.grants, permission).ok_or_else(|| {
+    fn may(&self, permission: Permission) -> ApiResult<Actor> {
+        let actor = Actor::with(&self.name, &self.grants, permission);
+        actor.map(|actor| Actor { person: self.person.clone(), ..actor }).ok_or_else(|| {
             let roles: Vec<&str> = permission.roles().map(|role| role.as_str()).collect();
             let own: Vec<&str> = self.grants.iter().map(|grant| grant.role.as_str()).collect();
             let detail = format!(
@@ -131,8 +151,15 @@ pub(crate) async fn identify<B: MessageBody>(
 
 async fn who(request: &HttpRequest) -> ApiResult<Who> {
     let app = request.app_data::<web::Data<App>>().ok_or_else(|| denied("the server is not ready"))?;
-    let token = token_of(request)
-        .ok_or_else(|| denied("send Authorization: Bearer and an API token; callboard api-token create makes one"))?;
+    let Some(token) = token_of(request) else {
+        return match cookie_of(request) {
+            Some(cookie) => logged_in(app, request, &cookie).await,
+            None => Err(denied(
+                "send Authorization: Bearer and an API token (callboard api-token create makes one), or log in with POST \
+                 /api/v1/session",
+            )),
+        };
+    };
     let found = holder(app, token.trim()).await;
     // A database that is away refuses nobody's token.
     if found.as_ref().is_err_and(|problem| problem.code == Code::Unauthorized) {
@@ -151,6 +178,28 @@ fn token_of(request: &HttpRequest) -> Option<String> {
     String::from_utf8(basic).ok()?.split_once(':').map(|(_, password)| password.to_owned())
 }
 
+/// The session's cookie.
+fn cookie_of(request: &HttpRequest) -> Option<String> {
+    let headers = request.headers().get_all(header::COOKIE).filter_map(|header| header.to_str().ok());
+    let mut cookies = headers.flat_map(|header| header.split(';')).filter_map(|cookie| cookie.trim().split_once('='));
+    cookies.find(|(name, _)| *name == COOKIE).map(|(_, value)| value.to_owned())
+}
+
+/// Whose session this is. A change has to come from a page of this server: it sends the session's token, or the browser
+/// says so.
+async fn logged_in(app: &App, request: &HttpRequest, cookie: &str) -> ApiResult<Who> {
+    let found = app::people::login::find(app, cookie).await?;
+    let Known { session, name, grants, csrf_token } =
+        found.ok_or_else(|| denied("the session has ended; log in again"))?;
+    let sent = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok());
+    let own_page = sent("x-csrf-token") == Some(csrf_token.as_str()) || sent("sec-fetch-site") == Some("same-origin");
+    if !request.method().is_safe() && !own_page {
+        let detail = "a change by a session needs the header X-CSRF-Token with the csrf_token of GET /api/v1/session";
+        return Err(ApiProblem::new(Code::Forbidden, detail));
+    }
+    Ok(Who { person: Some(name.clone()), name, grants, session: Some((session, csrf_token)) })
+}
+
 fn denied(detail: &str) -> ApiProblem {
     ApiProblem::new(Code::Unauthorized, detail)
 }
@@ -165,6 +214,6 @@ async fn holder(app: &App, token: &str) -> ApiResult<Who> {
         .ok_or_else(|| denied("this server does not know the API token, or it was revoked"))?;
     match found.expires_at {
         Some(end) if end <= app.clock.now() => Err(denied(&format!("the API token ended at {end}; make another one"))),
-        _ => Ok(Who { name: found.name, grants: found.grants }),
+        _ => Ok(Who { name: found.name, person: found.person, grants: found.grants, session: None }),
     }
 }

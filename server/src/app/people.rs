@@ -1,0 +1,234 @@
+//! People: made known, given roles and passwords, and kept out, by admins. That somebody is left who can let others in is
+//! seen to, for people and API tokens together.
+
+pub(crate) mod doors;
+pub(crate) mod login;
+pub(crate) mod password;
+pub(crate) mod totp;
+
+use callboard_proto::{
+    admin::{self, ChangePassword, Grant, NewUser, Permission, TotpSecret, check_token_name},
+    ids::TokenId,
+    problem::Code,
+    time::Timestamp,
+};
+use data_encoding::BASE32_NOPAD;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::{Actor, App, Error, Result, actor, api_tokens::in_words};
+use crate::db::{self, DbConn, events::NewEvent, users::User};
+
+/// Bytes of a password that is made here: beyond guessing, and 26 characters to copy.
+const MADE_BYTES: usize = 16;
+
+/// A person and the password that was made, if one was.
+pub(crate) type Made = (User, Option<String>);
+
+/// Makes a person known.
+pub(crate) async fn create(app: &App, actor: Actor, new: NewUser) -> Result<Made> {
+    let now = app.clock.now();
+    let (new, hash, made) = prepare(new).await?;
+    let user = app.db.write(move |conn| make(conn, &actor, new, hash, now)).await?;
+    Ok((user, made))
+}
+
+/// The same for whoever has the data directory: with the hash and the password that was made.
+pub(crate) async fn prepare(new: NewUser) -> Result<(NewUser, String, Option<String>)> {
+    check_token_name(&new.name).map_err(Error::invalid)?;
+    let name = new.name.trim().to_owned();
+    let (hash, made) = hashed(new.password.clone(), &name).await?;
+    Ok((NewUser { name, password: None, ..new }, hash, made))
+}
+
+/// Writes a new person down.
+pub(crate) fn make(conn: &mut DbConn, actor: &Actor, new: NewUser, hash: String, now: Timestamp) -> Result<User> {
+    let NewUser { name, grants, .. } = new;
+    actor::check_grants(&grants)?;
+    if db::users::by_name(conn, &name)?.is_some() {
+        return Err(Error::refused(Code::Conflict, format!("there is a user {name:?} already")));
+    }
+    if db::api_tokens::by_name(conn, &name)?.is_some() {
+        let detail =
+            format!("there is an API token {name:?}, and the log could not tell them apart; take another name");
+        return Err(Error::refused(Code::Conflict, detail));
+    }
+    let user = User {
+        id: TokenId::from_uuid(Uuid::now_v7()),
+        name,
+        password: hash,
+        grants,
+        totp: None,
+        totp_used: None,
+        created_at: now,
+        disabled_at: None,
+    };
+    db::users::insert(conn, &user)?;
+    let text = format!("user {:?}, {}, was made by {}", user.name, in_words(&user.grants), actor.name);
+    let event = NewEvent::general("user.created", text);
+    db::events::insert(conn, now, &actor.did(event, &Value::Null, &facts(&user)))?;
+    Ok(user)
+}
+
+/// The hash of a password, or of one that is made; off the async threads, for it takes a while.
+async fn hashed(wanted: Option<String>, name: &str) -> Result<(String, Option<String>)> {
+    let (password, made) = match wanted {
+        Some(password) => {
+            password::check(&password, name)?;
+            (password, None)
+        }
+        None => {
+            let mut bytes = [0; MADE_BYTES];
+            getrandom::fill(&mut bytes).map_err(|source| Error::Unexpected(format!("draw random bytes: {source}")))?;
+            let made = BASE32_NOPAD.encode(&bytes).to_lowercase();
+            (made.clone(), Some(made))
+        }
+    };
+    let hash = blocking(move || password::hash(&password)).await?;
+    Ok((hash, made))
+}
+
+async fn blocking<T: Send + 'static>(f: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    tokio::task::spawn_blocking(f).await.unwrap_or_else(|source| Err(Error::Unexpected(source.to_string())))
+}
+
+/// A person by name.
+pub(crate) fn resolve(conn: &mut DbConn, name: &str) -> Result<User> {
+    let found = if check_token_name(name).is_ok() { db::users::by_name(conn, name)? } else { None };
+    found.ok_or_else(|| Error::not_found("user", name))
+}
+
+/// Replaces what a person may do.
+pub(crate) async fn set_grants(app: &App, actor: Actor, name: String, grants: Vec<Grant>) -> Result<User> {
+    actor::check_grants(&grants)?;
+    change(app, actor, name, "user.grants", move |conn, user, _| {
+        let text = format!("{} instead of {}", in_words(&grants), in_words(&user.grants));
+        if !administers(&grants) {
+            check_others(conn, user)?;
+        }
+        user.grants = grants;
+        Ok(text)
+    })
+    .await
+}
+
+/// Gives a person another password and ends the sessions.
+pub(crate) async fn set_password(app: &App, actor: Actor, name: String, wanted: Option<String>) -> Result<Made> {
+    let (hash, made) = hashed(wanted, &name).await?;
+    let user = change(app, actor, name, "user.password", move |conn, user, _| {
+        user.password = hash;
+        db::sessions::delete_of(conn, user.id, None)?;
+        Ok("another password; the sessions were ended".to_owned())
+    })
+    .await?;
+    Ok((user, made))
+}
+
+/// Changes one's own password; the other sessions end.
+pub(crate) async fn change_password(app: &App, actor: Actor, session: TokenId, change: ChangePassword) -> Result<()> {
+    let ChangePassword { old, new } = change;
+    let name = actor.name.clone();
+    app.doors.enter(&name, None)?;
+    let found = {
+        let name = name.clone();
+        app.db.read(move |conn| resolve(conn, &name)).await?
+    };
+    let stored = found.password.clone();
+    if !blocking(move || password::verify(&old, Some(&stored))).await? {
+        return Err(Error::refused(Code::Forbidden, "old is not the password so far"));
+    }
+    let (hash, _) = hashed(Some(new), &name).await?;
+    self::change(app, actor, name, "user.password", move |conn, user, _| {
+        user.password = hash;
+        db::sessions::delete_of(conn, user.id, Some(session))?;
+        Ok("another password of one's own; the other sessions were ended".to_owned())
+    })
+    .await
+    .map(drop)
+}
+
+/// Makes a secret for codes; from now on a login takes one.
+pub(crate) async fn totp_on(app: &App, actor: Actor, name: String) -> Result<TotpSecret> {
+    let secret = totp::secret()?;
+    let own = secret.clone();
+    let user = change(app, actor, name, "user.totp", move |_, user, _| {
+        (user.totp, user.totp_used) = (Some(own), None);
+        Ok("a login takes a code from now on".to_owned())
+    })
+    .await?;
+    let (secret, uri) = totp::shown(&secret, &user.name);
+    Ok(TotpSecret { secret, uri })
+}
+
+/// Forgets the secret for codes.
+pub(crate) async fn totp_off(app: &App, actor: Actor, name: String) -> Result<User> {
+    change(app, actor, name, "user.totp", |_, user, _| {
+        (user.totp, user.totp_used) = (None, None);
+        Ok("a login takes no code any more".to_owned())
+    })
+    .await
+}
+
+/// Keeps a person out and ends the sessions, or lets the person in again.
+pub(crate) async fn set_disabled(app: &App, actor: Actor, name: String, disabled: bool) -> Result<User> {
+    let kind = if disabled { "user.disabled" } else { "user.enabled" };
+    change(app, actor, name, kind, move |conn, user, now| {
+        if disabled {
+            check_others(conn, user)?;
+            db::sessions::delete_of(conn, user.id, None)?;
+        }
+        user.disabled_at = disabled.then(|| user.disabled_at.unwrap_or(now));
+        Ok(if disabled { "kept out, and the sessions were ended" } else { "let in again" }.to_owned())
+    })
+    .await
+}
+
+async fn change(
+    app: &App,
+    actor: Actor,
+    name: String,
+    kind: &'static str,
+    f: impl FnOnce(&mut DbConn, &mut User, Timestamp) -> Result<String> + Send + 'static,
+) -> Result<User> {
+    let now = app.clock.now();
+    app.db
+        .write(move |conn| {
+            let mut user = resolve(conn, &name)?;
+            let before = facts(&user);
+            let what = f(conn, &mut user, now)?;
+            db::users::update(conn, &user)?;
+            let text = format!("user {:?}: {what}, by {}", user.name, actor.name);
+            let event = NewEvent::general(kind, text);
+            db::events::insert(conn, now, &actor.did(event, &before, &facts(&user)))?;
+            Ok(user)
+        })
+        .await
+}
+
+/// What the audit says of a person.
+fn facts(user: &User) -> Value {
+    let User { name, grants, totp, disabled_at, .. } = user;
+    json!({ "name": name, "grants": grants, "totp": totp.is_some(), "disabled_at": disabled_at })
+}
+
+/// Whether these grants let others in.
+pub(crate) fn administers(grants: &[Grant]) -> bool {
+    grants.iter().any(|grant| grant.role.allows(Permission::Administer))
+}
+
+/// Refuses to leave nobody who could let others in.
+fn check_others(conn: &mut DbConn, user: &User) -> Result<()> {
+    let people = db::users::enabled(conn)?.into_iter().any(|other| other.id != user.id && administers(&other.grants));
+    let tokens = people || db::api_tokens::lasting(conn)?.iter().any(|token| administers(&token.grants));
+    if tokens || !administers(&user.grants) || user.disabled_at.is_some() {
+        return Ok(());
+    }
+    let detail = format!("{:?} is the last admin, and nobody could let others in; make another one first", user.name);
+    Err(Error::refused(Code::WrongState, detail))
+}
+
+/// A person as admins see it.
+pub(crate) fn show(user: User) -> admin::User {
+    let User { name, grants, totp, created_at, disabled_at, .. } = user;
+    admin::User { name, grants, totp: totp.is_some(), created_at, disabled_at }
+}

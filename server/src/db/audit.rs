@@ -1,0 +1,128 @@
+//! The audit's chain: events that somebody caused, each with the hash of the one before in its own.
+//!
+//! It is appended to in the transaction of the change. Writers of all servers on one database take turns (see `conn`), so
+//! there is one chain and no lock of its own: what devices do reads and writes nothing of it.
+
+use callboard_proto::{
+    admin::{AuditEntry, AuditHead, AuditPlace},
+    digest::Digest,
+    ids::kind,
+    time::Timestamp,
+};
+use diesel::{ExpressionMethods, QueryDsl, QueryResult};
+
+use super::{
+    conn::{DbConn, execute, find, load},
+    events::NewEvent,
+    schema::{audit_start, events},
+    types::{Ms, Sha, Uid, to_i64, to_u64},
+};
+
+/// Who made a change, and what it was.
+#[derive(Clone, Debug)]
+pub(crate) struct Change {
+    pub(crate) who: String,
+    pub(crate) person: String,
+    pub(crate) source: String,
+    /// JSON, or nothing.
+    pub(crate) before: String,
+    /// The same.
+    pub(crate) after: String,
+}
+
+/// Appends a change.
+pub(super) fn append(conn: &mut DbConn, at: Timestamp, event: &NewEvent, change: &Change) -> QueryResult<()> {
+    let last = head(conn)?.head;
+    let Change { who, person, source, before, after } = change.clone();
+    let mut entry = AuditEntry {
+        link: last.link + 1,
+        at,
+        kind: event.kind.to_owned(),
+        who,
+        person,
+        source,
+        device: event.device.map(|id| id.to_string()).unwrap_or_default(),
+        rollout: event.rollout.map(|id| id.to_string()).unwrap_or_default(),
+        text: event.text.clone(),
+        before,
+        after,
+        hash: last.hash,
+    };
+    entry.hash = entry.hash_after(last.hash);
+    let row = (
+        events::at.eq(Ms::from(at)),
+        events::kind.eq(event.kind),
+        events::device_id.eq(event.device.map(Uid::from)),
+        events::rollout_id.eq(event.rollout.map(Uid::from)),
+        events::text.eq(&entry.text),
+        events::link.eq(Some(to_i64(entry.link))),
+        events::hash.eq(Some(Sha(entry.hash))),
+        events::who.eq(Some(&entry.who)),
+        events::person.eq(Some(&entry.person)),
+        events::source.eq(Some(&entry.source)),
+        events::before.eq(Some(&entry.before)),
+        events::after.eq(Some(&entry.after)),
+    );
+    execute(conn, diesel::insert_into(events::table).values(row)).map(drop)
+}
+
+/// Where the chain begins and ends.
+pub(crate) fn head(conn: &mut DbConn) -> QueryResult<AuditHead> {
+    let place = |(link, Sha(hash)): (i64, Sha)| AuditPlace { link: to_u64(link), hash };
+    let start = audit_start::table.select((audit_start::link, audit_start::hash));
+    let start = find(conn, start)?.map_or(AuditPlace::BEGINNING, place);
+    let newest = events::table.filter(events::link.is_not_null()).order(events::link.desc()).limit(1);
+    let newest: Option<(Option<i64>, Option<Sha>)> = find(conn, newest.select((events::link, events::hash)))?;
+    let head = newest.and_then(|(link, hash)| Some(place((link?, hash?)))).unwrap_or(start);
+    Ok(AuditHead { start, head })
+}
+
+/// Links after one, in their order.
+pub(crate) fn list(conn: &mut DbConn, after: u64, limit: i64) -> QueryResult<Vec<AuditEntry>> {
+    type Texts = (Option<String>, Option<String>, Option<String>, Option<String>, Option<String>);
+    type Row = (Option<i64>, Ms, String, Option<Uid>, Option<Uid>, String, Option<Sha>, Texts);
+    let query = events::table.filter(events::link.gt(to_i64(after))).order(events::link).limit(limit).select((
+        events::link,
+        events::at,
+        events::kind,
+        events::device_id,
+        events::rollout_id,
+        events::text,
+        events::hash,
+        (events::who, events::person, events::source, events::before, events::after),
+    ));
+    let rows: Vec<Row> = load(conn, query)?;
+    let entry = |(link, at, kind, device, rollout, text, hash, texts): Row| {
+        let (who, person, source, before, after) = texts;
+        Some(AuditEntry {
+            link: to_u64(link?),
+            at: at.into(),
+            kind,
+            who: who.unwrap_or_default(),
+            person: person.unwrap_or_default(),
+            source: source.unwrap_or_default(),
+            device: device.map(|id| id.id::<kind::Device>().to_string()).unwrap_or_default(),
+            rollout: rollout.map(|id| id.id::<kind::Rollout>().to_string()).unwrap_or_default(),
+            text,
+            before: before.unwrap_or_default(),
+            after: after.unwrap_or_default(),
+            hash: hash.map_or(Digest::from_bytes([0; 32]), |Sha(hash)| hash),
+        })
+    };
+    Ok(rows.into_iter().filter_map(entry).collect())
+}
+
+/// Drops links from before `before` from the beginning of the chain, at most `limit`, and remembers the last of them: what
+/// is left can be followed from there. Says how many.
+pub(super) fn purge(conn: &mut DbConn, before: Timestamp, limit: i64) -> QueryResult<usize> {
+    let start = head(conn)?.start;
+    let old = list(conn, start.link, limit)?.into_iter().take_while(|entry| entry.at < before).last();
+    let Some(last) = old else {
+        return Ok(0);
+    };
+    let dropped = diesel::delete(events::table.filter(events::link.le(to_i64(last.link))));
+    let dropped = execute(conn, dropped)?;
+    let row = (audit_start::link.eq(to_i64(last.link)), audit_start::hash.eq(Sha(last.hash)));
+    execute(conn, diesel::update(audit_start::table).set(row))?;
+    Ok(dropped)
+}

@@ -1,0 +1,78 @@
+//! `/api/v1/session`: logging in and out, and who one is.
+
+use actix_web::{
+    HttpRequest, HttpResponse,
+    http::header,
+    web::{Data, Json},
+};
+use callboard_proto::{
+    admin::{ChangePassword, Login, WhoAmI},
+    problem::{Code, Problem},
+};
+
+use crate::{
+    app::{
+        App,
+        people::{self, login},
+    },
+    http::{
+        auth::{COOKIE, May, View},
+        body::Body,
+        problem::{ApiProblem, ApiResult},
+    },
+};
+
+/// Who asks, and what that one may do.
+#[utoipa::path(get, path = "/session", tag = "session", security(("bearer" = ["view"])),
+    responses((status = 200, body = WhoAmI)))]
+pub(crate) async fn get(may: May<View>) -> Json<WhoAmI> {
+    Json(may.me)
+}
+
+/// Logs in: the answer sets the session's cookie. It ends an hour after its last use, and after twelve hours.
+#[utoipa::path(post, path = "/session", tag = "session", security(()), request_body = Login,
+    responses((status = 200, body = WhoAmI), (status = 401, body = Problem), (status = 429, body = Problem)))]
+pub(crate) async fn begin(app: Data<App>, request: HttpRequest, body: Body<Login>) -> ApiResult<HttpResponse> {
+    let from = request.peer_addr().map(|peer| peer.ip());
+    let begun = login::login(&app, body.into_inner(), from).await.map_err(|error| {
+        let mut problem = ApiProblem::from(error);
+        problem.retry_after_s = (problem.code == Code::TooManyRequests).then_some(60);
+        problem
+    })?;
+    let (name, grants) = (begun.user.name, begun.user.grants);
+    let me = WhoAmI { person: Some(name.clone()), name, grants, csrf_token: Some(begun.csrf_token) };
+    let age = login::LONGEST.as_secs();
+    Ok(HttpResponse::Ok().insert_header((header::SET_COOKIE, cookie(&begun.cookie, age))).json(me))
+}
+
+/// Scripts do not see it, it travels encrypted or not beyond the machine, and no other site's page sends it.
+fn cookie(value: &str, seconds: u64) -> String {
+    format!("{COOKIE}={value}; Path=/; Max-Age={seconds}; HttpOnly; Secure; SameSite=Strict")
+}
+
+/// Logs out.
+#[utoipa::path(delete, path = "/session", tag = "session", security(("bearer" = ["view"])),
+    responses((status = 204), (status = 409, body = Problem)))]
+pub(crate) async fn end(may: May<View>, app: Data<App>) -> ApiResult<HttpResponse> {
+    let session = may.session.ok_or_else(no_session)?;
+    login::end(&app, may.actor, session).await?;
+    Ok(HttpResponse::NoContent().insert_header((header::SET_COOKIE, cookie("", 0))).finish())
+}
+
+/// Changes one's own password; one's other sessions end.
+#[utoipa::path(put, path = "/session/password", tag = "session", security(("bearer" = ["view"])),
+    request_body = ChangePassword,
+    responses((status = 204), (status = 403, body = Problem), (status = 409, body = Problem), (status = 422, body = Problem)))]
+pub(crate) async fn change_password(
+    may: May<View>,
+    app: Data<App>,
+    body: Body<ChangePassword>,
+) -> ApiResult<HttpResponse> {
+    let session = may.session.ok_or_else(no_session)?;
+    people::change_password(&app, may.actor, session, body.into_inner()).await?;
+    Ok(HttpResponse::NoContent().finish())
+}
+
+fn no_session() -> ApiProblem {
+    ApiProblem::new(Code::WrongState, "an API token has no session; this is for people who have logged in")
+}
