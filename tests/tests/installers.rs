@@ -257,7 +257,8 @@ fn a_program_that_says_later_is_asked_again() {
 fn a_program_that_lies_about_what_runs_leaves_the_device_inconsistent_and_polling() {
     on_both(|server| {
         let lie = on("is-active", "exit 0");
-        let (slot, till) = check(server, 1, &lie, false, (AssignmentState::Failed, "health_check", ""));
+        let (slot, till) =
+            check(server, 1, &lie, false, (AssignmentState::Failed, "installer", "runs after it was rolled back"));
         assert_eq!(till.state(), AgentState::Inconsistent);
         let rollbacks = slot.log().matches("rollback").count();
         assert!((2..20).contains(&rollbacks), "{rollbacks}");

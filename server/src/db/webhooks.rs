@@ -55,6 +55,7 @@ impl TryFrom<Row> for Webhook {
 #[derive(Clone, Debug)]
 pub(crate) struct Delivery {
     pub(crate) id: TokenId,
+    pub(crate) webhook: TokenId,
     pub(crate) kind: String,
     pub(crate) body: String,
     pub(crate) state: DeliveryState,
@@ -67,7 +68,7 @@ pub(crate) struct Delivery {
 #[derive(Queryable)]
 struct DeliveryRow {
     id: Uid,
-    _webhook: Uid,
+    webhook_id: Uid,
     kind: String,
     body: String,
     state: i16,
@@ -83,6 +84,7 @@ impl TryFrom<DeliveryRow> for Delivery {
     fn try_from(row: DeliveryRow) -> QueryResult<Self> {
         Ok(Self {
             id: row.id.id(),
+            webhook: row.webhook_id.id(),
             kind: row.kind,
             body: row.body,
             state: at_place(&DeliveryState::ALL, row.state, "no state of a delivery")?,
