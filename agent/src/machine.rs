@@ -19,6 +19,7 @@
 
 use callboard_proto::{
     instruction::ActivateOn,
+    release::Rollback,
     report::{self, Failure, FailureClass},
 };
 
@@ -328,6 +329,10 @@ fn alone(task: &Task, occasion: &Occasion) -> Next {
     let (Phase::Staged { tree } | Phase::Waiting { tree: Some(tree) }, Some(right)) = (&task.phase, &task.right) else {
         return Next::Nothing;
     };
+    // Where there is no way back somebody must have said so now.
+    if task.order.rollback == Rollback::Forbidden {
+        return Next::Nothing;
+    }
     if right.allows(occasion) {
         return Next::Phase(Phase::Pre { tree: *tree });
     }

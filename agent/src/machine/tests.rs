@@ -1,6 +1,5 @@
 //! The state machine: a successful update, every state with every event, and random walks.
 
-use callboard_proto::release::Rollback;
 use proptest::prelude::*;
 
 use super::*;
@@ -377,6 +376,16 @@ mod rights {
                 assert_eq!(used, given == found, "{given:?} {found:?}");
             }
         }
+    }
+
+    #[test]
+    fn a_release_without_a_way_back_is_not_activated_without_asking() {
+        let State::Busy(mut task) = staged(Some(right(ActivateOn::Now))) else { panic!("idle") };
+        task.order.rollback = Rollback::Forbidden;
+        let state = State::Busy(task);
+        assert!(!activates(&state, occasion(ActivateOn::Now, 15, "first")));
+        let order = Order { rollback: Rollback::Forbidden, ..order(1) };
+        assert!(activates(&state, Event::Ordered { order, activate: true, right: None }));
     }
 
     #[test]
