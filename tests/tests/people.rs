@@ -95,8 +95,8 @@ fn a_person_logs_in_does_what_the_role_allows_and_logs_out() {
         for (kind, text) in texts(server) {
             assert!(!text.contains(secret) && !text.contains(PASSWORD), "{kind} {text}");
         }
-        let stored =
-            server.sql_number("SELECT COUNT(*) AS number FROM users WHERE password LIKE '$argon2id$v=19$m=19456,t=2,p=1$%'");
+        let stored = server
+            .sql_number("SELECT COUNT(*) AS number FROM users WHERE password LIKE '$argon2id$v=19$m=19456,t=2,p=1$%'");
         assert_eq!(stored, Some(1));
     });
 }

@@ -281,17 +281,24 @@ impl Hands<'_> {
     async fn call(&self, verb: Verb, environment: Vec<(&'static str, OsString)>) -> Result<Ended, Failure> {
         let begun = Instant::now();
         let (deadline, mut tries) = (self.program.timeout, 0);
+        let mut later = None;
         loop {
             let left = deadline.saturating_sub(begun.elapsed());
             self.agent.notifier.expect(left);
             let ended = self.agent.installers.run(self.prepared(verb, environment.clone(), left)).await?;
             let left = deadline.saturating_sub(begun.elapsed());
-            if ended.verdict != Verdict::TryLater || left.is_zero() {
-                return Ok(ended);
+            if ended.verdict != Verdict::TryLater {
+                // What it said before its time was over tells more than that the last try was cut short.
+                return Ok(later.filter(|_| ended.verdict == Verdict::Broken && left.is_zero()).unwrap_or(ended));
             }
             tries += 1;
+            let pause = self.pause(tries);
+            if pause >= left {
+                return Ok(ended);
+            }
+            later = Some(ended);
             self.agent.notifier.alive();
-            sleep(self.pause(tries).min(left)).await;
+            sleep(pause).await;
         }
     }
 
