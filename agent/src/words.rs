@@ -117,6 +117,7 @@ impl Code {
     }
 
     /// The word.
+    #[expect(clippy::too_many_lines, reason = "one line for each code")]
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::BadSignature => "bad_signature",

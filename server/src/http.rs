@@ -81,6 +81,7 @@ pub(crate) fn admin_routes(config: &mut ServiceConfig) {
         .default_service(web::to(not_found));
 }
 
+#[expect(clippy::too_many_lines, reason = "one line for each path")]
 fn api_routes(config: &mut ServiceConfig) {
     use admin::{
         api_tokens, attention, audit, clock, devices, enrolments, events, freezes, overview, payloads, releases,

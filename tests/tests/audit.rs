@@ -56,6 +56,7 @@ fn a_change_says_who_from_where_and_what_it_was_before_and_after() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one change of each sort")]
 fn every_sort_of_change_is_in_it_and_nothing_that_devices_do() {
     on_both(|server| {
         let api = server.api();

@@ -155,6 +155,8 @@ fn on_a_full_disk_nothing_is_acknowledged_that_is_not_written_and_all_goes_on_wh
             return;
         }
         let mut device = FakeDevice::enrol(server, "till-1");
+        // What it is has to be written down once; after that it needs no space.
+        device.check_in();
         server.fill_disk(256 << 10);
         let mut taken = BTreeSet::from(["till-1".to_owned()]);
         let problem = loop {

@@ -65,7 +65,9 @@ fn every_admin_route_wants_a_token() {
                 for token in ["", "Bearer cba_x_y", &format!("Bearer {}x", api.token), &api.token] {
                     let request = Request::new(method, format!("/api/v1{path}")).json(&json!({}));
                     let answer = api.send_raw(request.header("authorization", token));
-                    assert!(matches!(answer.status, 401 | 405), "{method} {path} answered {}", answer.status);
+                    // Whoever logs in has no token yet; `{}` names nobody.
+                    let login = (method, path.as_str()) == ("POST", "/session") && answer.status == 400;
+                    assert!(login || matches!(answer.status, 401 | 405), "{method} {path} answered {}", answer.status);
                 }
             }
         }

@@ -90,9 +90,9 @@ pub(crate) enum Broken {
 /// A filesystem that does not do what the agent relies on; to see that somebody notices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Flaw {
-    SyncData,
-    SyncDir,
-    SyncAll,
+    Files,
+    Directories,
+    Trees,
 }
 
 /// The filesystem.

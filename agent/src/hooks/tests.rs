@@ -52,7 +52,7 @@ impl Scene {
         let world = World::new();
         let outside = Rc::new(script);
         let mut agent = testing::agent(&world);
-        agent.outside = Rc::clone(&outside) as Rc<dyn Outside>;
+        agent.outside = outside.clone();
         agent.fs = Rc::new(Disk);
         let hooks = [(Stage::PreActivate, 30), (Stage::Health, 7)];
         let hooks = hooks.map(|(stage, timeout_s)| Hook { stage, path: format!("hooks/{stage}"), timeout_s }).to_vec();

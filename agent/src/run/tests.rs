@@ -147,8 +147,11 @@ struct Server {
     /// Whether its release restarts the machine.
     reboots: bool,
     /// What runs hooks, if it is not the real machine.
-    outside: Option<fn(&SimFs, Health) -> Rc<dyn crate::hooks::Outside>>,
+    outside: Option<Outsider>,
 }
+
+/// Makes what runs hooks.
+type Outsider = fn(&SimFs, Health) -> Rc<dyn crate::hooks::Outside>;
 
 impl Server {
     fn ordering(counter: u64) -> Self {

@@ -223,6 +223,9 @@ enum By {
     Attacked(i64, i64),
 }
 
+/// A device, its site, and the attacks that it told of with the time of the last rise.
+type Joined = (Row, Option<SiteRow>, Option<String>, Option<Ms>);
+
 fn load_by(conn: &mut DbConn, by: By) -> QueryResult<Vec<Record>> {
     let query = devices::table.left_join(sites::table).left_join(attacks_table::table).order(devices::number).select((
         devices::all_columns,
@@ -230,7 +233,7 @@ fn load_by(conn: &mut DbConn, by: By) -> QueryResult<Vec<Record>> {
         attacks_table::counters.nullable(),
         attacks_table::risen_at.nullable(),
     ));
-    let rows: Vec<(Row, Option<SiteRow>, Option<String>, Option<Ms>)> = match by {
+    let rows: Vec<Joined> = match by {
         By::Id(id) => load(conn, query.filter(devices::id.eq(Uid::from(id)))),
         By::Name(name) => load(conn, query.filter(devices::name.eq(name))),
         By::Serial(serial) => load(conn, query.filter(devices::serial.eq(serial))),
@@ -241,7 +244,7 @@ fn load_by(conn: &mut DbConn, by: By) -> QueryResult<Vec<Record>> {
             load(conn, query.filter(attacked).filter(devices::number.gt(after)).limit(limit))
         }
     }?;
-    let record = |(row, site, counters, risen_at): (Row, Option<SiteRow>, Option<String>, Option<Ms>)| {
+    let record = |(row, site, counters, risen_at): Joined| {
         row.into_record(site.map(SiteRow::into_site).transpose()?, counters.as_deref(), risen_at)
     };
     let mut records = rows.into_iter().map(record).collect::<QueryResult<Vec<_>>>()?;

@@ -1,6 +1,8 @@
 //! The agent in another version: the same library, which calls itself what the file `edition` beside the program says,
 //! and behaves so. Two words: the version, and `good`, `panics`, `hangs` or `deaf`. Its records are of the next schema.
 
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a program of the tests: a panic fails them")]
+
 use std::{ffi::OsString, fs, path::Path};
 
 use callboard_agent::Program;

@@ -32,7 +32,7 @@ fn harm(marker: &Path) -> NewRelease {
 
 fn signed(harm: &NewRelease, keys: &[&SigningKey]) -> Software {
     let envelope = seal(Release::TYPE, &serde_json::to_vec(&harm.document).unwrap(), keys);
-    Software::new(envelope, &harm.document, &[harm.payload.clone()])
+    Software::new(envelope, &harm.document, std::slice::from_ref(&harm.payload))
 }
 
 /// A release by keys that are no release keys.

@@ -58,7 +58,7 @@ impl Fs for SimFs {
     fn sync_data(&self, path: &Path) -> io::Result<()> {
         self.call("sync_data", path, |inner| {
             let failed = inner.fails(Broken::Io);
-            let skipped = inner.flaw == Some(Flaw::SyncData);
+            let skipped = inner.flaw == Some(Flaw::Files);
             let file = inner.file(path)?;
             match failed {
                 Ok(()) if skipped => {}
@@ -72,7 +72,7 @@ impl Fs for SimFs {
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
         self.alter("sync_dir", path, |inner| {
             let path = inner.follow(path)?;
-            if inner.flaw == Some(Flaw::SyncDir) {
+            if inner.flaw == Some(Flaw::Directories) {
                 return Ok(());
             }
             let of_it = |change: &Rc<Change>| {
@@ -91,7 +91,7 @@ impl Fs for SimFs {
     fn sync_all(&self, path: &Path) -> io::Result<()> {
         self.call("sync_all", path, |inner| {
             let failed = inner.fails(Broken::Io);
-            if inner.flaw == Some(Flaw::SyncAll) {
+            if inner.flaw == Some(Flaw::Trees) {
                 return failed;
             }
             if failed.is_ok() {

@@ -95,7 +95,7 @@ async fn run_in(id: &str, fs: &SimFs, server: &mut Server, health: i32, recovers
         recover_with(boot(fs, id));
     }
     let button = Rc::new(Button { health: Cell::new(health), ..Button::default() });
-    let agent = Agent { outside: Rc::clone(&button) as Rc<dyn Outside>, ..boot(fs, id) };
+    let agent = Agent { outside: button.clone(), ..boot(fs, id) };
     let mut runner = Runner::new(Rc::new(agent), false);
     runner.apply(Event::Started);
     go_on(&mut runner, server, fs, &button).await;

@@ -30,17 +30,17 @@ fn update() -> Plan {
 
 #[test]
 fn a_filesystem_that_does_not_sync_files_is_noticed() {
-    caught(Flaw::SyncData, update(), &["I1", "I3", "I4", "I5", "I10", "I11"]);
+    caught(Flaw::Files, update(), &["I1", "I3", "I4", "I5", "I10", "I11"]);
 }
 
 #[test]
 fn a_filesystem_that_does_not_sync_directories_is_noticed() {
-    caught(Flaw::SyncDir, update(), &["I1", "I3", "I4", "I7", "I10"]);
+    caught(Flaw::Directories, update(), &["I1", "I3", "I4", "I7", "I10"]);
 }
 
 #[test]
 fn a_filesystem_that_does_not_sync_trees_is_noticed() {
-    caught(Flaw::SyncAll, update(), &["I1", "I4"]);
+    caught(Flaw::Trees, update(), &["I1", "I4"]);
 }
 
 /// A till on which all is over, and the server that heard of it.
