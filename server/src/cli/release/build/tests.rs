@@ -180,7 +180,8 @@ fn what_devices_would_refuse_is_refused_before_packing() {
 fn a_release_of_the_agent_has_a_program_that_the_launcher_can_start() {
     use std::os::unix::fs::PermissionsExt as _;
     let dir = scene();
-    let of_agent = || BuildArgs { product: "callboard-agent".parse().unwrap(), ..args(dir.path(), &[]) };
+    let of_agent =
+        || BuildArgs { product: "callboard-agent".parse().unwrap(), issued_at: Some(now()), ..args(dir.path(), &[]) };
     assert!(refused(build(&of_agent(), now())).contains("app/callboard-agent is missing, or not executable"));
     let program = dir.path().join("app/callboard-agent");
     fs::write(&program, "program").unwrap();
