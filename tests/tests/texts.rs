@@ -15,7 +15,10 @@ use crate::{on_both, refused};
 
 /// What becomes of a text, and what the refusal may say of it: the limit, or the grammar of the field.
 const NUL: (&str, &[&str]) = ("a\0b", &["has the control character U+0000; none is allowed"]);
-const GRAMMAR: [&str; 8] = [
+const GRAMMAR: [&str; 10] = [
+    "the password has ",
+    // Of a password it is not said what is wrong with it.
+    "name, password or code is wrong",
     "is not a ",
     "not a version",
     "not a time",
