@@ -190,7 +190,8 @@ impl Oracle {
         };
         let (downloads, installs) = (granted(&[State::Downloading]), granted(&[State::Activating]));
         assert!(downloads.len() + installs.len() <= 1, "{}: {told:?} grants twice", self.name(device));
-        if let Some((row, right)) = after.iter().find(|row| Some(row.whole.id) == told.assignment).zip(told.right) {
+        let about = after.iter().find(|row| Some(row.whole.id) == told.assignment);
+        if let Some((row, right)) = about.zip(told.right).filter(|_| !server.may_be_behind()) {
             let what = format!("seed {}, {} at {now} may install by itself: {right:?}", setup.seed, self.name(device));
             let stand = &stands[row.rollout];
             assert!(stand.state == RolloutState::Running && row.phase <= stand.open_phase, "{what}: {stand:?}");
@@ -350,7 +351,9 @@ impl Oracle {
 
     /// Fleets in which nothing fails pause nothing.
     fn check_halt(&self, rollout: usize, stand: &Stand) {
-        let alone = stand.state == RolloutState::Paused && !self.paused_by_hand[rollout];
+        // What is learnt later, while it is paused, resumes nothing by itself.
+        let ran = self.stands[rollout].state == RolloutState::Running;
+        let alone = ran && stand.state == RolloutState::Paused && !self.paused_by_hand[rollout];
         // Whoever is away for too long has timed out, until it says otherwise; that alone pauses nothing.
         let failed: u64 = stand.counts.iter().map(|counts| counts.rolled_back + counts.failed).sum();
         let seed = self.setup.seed;

@@ -385,6 +385,10 @@ impl Server for Real {
     fn stands(&mut self) -> Vec<Stand> {
         self.read().1.to_vec()
     }
+
+    fn may_be_behind(&self) -> bool {
+        self.apps.len() > 1
+    }
 }
 
 fn spec(setup: &Setup, roll: &Roll) -> RolloutSpec {
