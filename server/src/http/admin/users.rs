@@ -30,6 +30,9 @@ use crate::{
     responses((status = 200, body = Page<User>)))]
 pub(crate) async fn list(_: May<Administer>, app: Data<App>, query: Query<Paging>) -> ApiResult<Json<Page<User>>> {
     let (rows, after) = (page::rows(query.limit)?, query.into_inner().after.unwrap_or_default());
+    if after.chars().any(char::is_control) {
+        return Err(Error::invalid("after has a control character; give `next` of the page before").into());
+    }
     let found = app.db.read(move |conn| Ok::<_, Error>(db::users::list(conn, &after, rows)?)).await?;
     let found = found.into_iter().map(people::show).collect();
     Ok(Json(page::page(found, rows, |user: &User| user.name.clone())))
