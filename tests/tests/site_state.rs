@@ -143,6 +143,7 @@ fn after_how_many_days_a_device_is_abandoned_is_a_setting() {
         let [mut york, _] = shops(server);
         york.check_in();
         let status = || server.api().get::<Device>("devices/pos-nyc-001").status;
+        wait::until("the check-in is in the database", || status() == DeviceStatus::Online);
         server.advance(DAY * 2 - Duration::from_secs(1));
         assert_eq!(status(), DeviceStatus::Offline);
         server.advance(Duration::from_secs(1));
