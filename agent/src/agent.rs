@@ -130,15 +130,16 @@ impl Agent {
     /// Takes another rate for downloads. It is written down when it is far from the one that a restart would find: it may
     /// change every minute.
     pub(crate) fn allow(&self, rate: Option<u64>) {
-        if self.rate.replace(rate) != rate {
-            tracing::info!(max_bytes_per_s = rate, "downloads have another limit");
-        }
+        let another = self.rate.replace(rate) != rate;
         let near = |known: Option<u64>| match (known, rate) {
             (Some(known), Some(rate)) => known <= rate.saturating_mul(2) && rate <= known.saturating_mul(2),
             (known, rate) => known == rate,
         };
         if !near(self.record().max_bytes_per_s) {
             self.update_coarsely(|record| record.max_bytes_per_s = rate);
+        }
+        if another {
+            tracing::info!(max_bytes_per_s = rate, "downloads have another limit");
         }
     }
 
