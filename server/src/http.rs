@@ -19,11 +19,14 @@ pub(crate) mod params;
 pub(crate) mod problem;
 mod whole;
 
+use crate::ui;
 use problem::{method_not_allowed, not_found};
 use whole::to_the_end;
 
 /// Largest JSON body of the admin API but for uploads: an import of 5000 devices.
 const MAX_ADMIN_JSON: usize = 8 * 1024 * 1024;
+/// Largest form of a page: a list of devices' names, or a rollout as a file.
+const MAX_FORM: usize = 256 * 1024;
 
 /// Routes of the device listener. Every one but enrolment and trust documents needs a client certificate.
 pub(crate) fn device_routes(config: &mut ServiceConfig) {
@@ -68,7 +71,6 @@ pub(crate) fn admin_routes(config: &mut ServiceConfig) {
         )
         .app_data(web::QueryConfig::default().error_handler(|error, _| problem::from_actix(&error.into()).into()))
         .app_data(web::PathConfig::default().error_handler(|error, _| problem::from_actix(&error.into()).into()))
-        .service(only(resource("/").route(get().to(crate::ui::overview::get).wrap(from_fn(auth::identify)))))
         .service(only(resource("/healthz").route(get().to(admin::health::live))))
         .service(only(resource("/readyz").route(get().to(admin::health::ready))))
         .service(only(resource("/metrics").route(get().to(admin::health::metrics))))
@@ -78,7 +80,31 @@ pub(crate) fn admin_routes(config: &mut ServiceConfig) {
                 .configure(api_routes)
                 .default_service(web::to(not_found)),
         )
-        .default_service(web::to(not_found));
+        .service(
+            web::scope("")
+                .app_data(
+                    web::FormConfig::default()
+                        .limit(MAX_FORM)
+                        .error_handler(|error, _| problem::from_actix(&error.into()).into()),
+                )
+                .wrap(from_fn(ui::door::pages))
+                .configure(page_routes)
+                .default_service(web::to(not_found)),
+        );
+}
+
+/// The pages. Every handler but those of the login takes `ui::desk::Desk` or `ui::desk::Submitted` with a permission.
+fn page_routes(config: &mut ServiceConfig) {
+    use ui::{assets, login, overview};
+    let mut page = |path: &str, routes: Vec<actix_web::Route>| {
+        let whole = routes.into_iter().map(|route| route.wrap(from_fn(to_the_end)));
+        config.service(only(whole.fold(resource(path), actix_web::Resource::route)));
+    };
+    page("/", vec![get().to(overview::get)]);
+    page("/assets/{name}", vec![get().to(assets::get)]);
+    page("/login", vec![get().to(login::get), post().to(login::post)]);
+    page("/login/first", vec![post().to(login::first)]);
+    page("/logout", vec![post().to(login::end)]);
 }
 
 #[expect(clippy::too_many_lines, reason = "one line for each path")]

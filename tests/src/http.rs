@@ -124,6 +124,8 @@ pub struct Response {
     pub status: u16,
     /// By lower-case name; the last of a name counts.
     pub headers: BTreeMap<String, String>,
+    /// What was set, cookie by cookie.
+    pub cookies: Vec<String>,
     pub body: Vec<u8>,
 }
 
@@ -174,7 +176,7 @@ pub fn exchange(stream: &mut dyn Stream, request: &Request) -> io::Result<Respon
 
 /// Reads one answer and not a byte more, so that the connection can be used again.
 pub fn read(stream: &mut dyn Stream, head_only: bool) -> io::Result<Response> {
-    let (status, headers) = read_head(stream)?;
+    let (status, headers, cookies) = read_head_with_cookies(stream)?;
     let mut body = Vec::new();
     let bare = head_only || status == 204 || status == 304;
     if !bare && headers.get("transfer-encoding").is_some_and(|value| value == "chunked") {
@@ -184,20 +186,28 @@ pub fn read(stream: &mut dyn Stream, head_only: bool) -> io::Result<Response> {
         body.resize(length, 0);
         stream.read_exact(&mut body)?;
     }
-    Ok(Response { status, headers, body })
+    Ok(Response { status, headers, cookies, body })
 }
 
 /// Reads status and headers, up to the empty line.
 pub fn read_head(stream: &mut dyn Stream) -> io::Result<(u16, BTreeMap<String, String>)> {
+    read_head_with_cookies(stream).map(|(status, headers, _)| (status, headers))
+}
+
+/// The same, and every cookie: a server may set several.
+fn read_head_with_cookies(stream: &mut dyn Stream) -> io::Result<(u16, BTreeMap<String, String>, Vec<String>)> {
     let first = read_line(stream)?;
     let status = first.split(' ').nth(1).and_then(|status| status.parse().ok());
     let status = status.ok_or_else(|| io::Error::other(format!("not HTTP: {first:?}")))?;
-    let mut headers = BTreeMap::new();
+    let (mut headers, mut cookies) = (BTreeMap::new(), Vec::new());
     loop {
         let line = read_line(stream)?;
         let Some((name, value)) = line.split_once(':') else {
-            return Ok((status, headers));
+            return Ok((status, headers, cookies));
         };
+        if name.eq_ignore_ascii_case("set-cookie") {
+            cookies.push(value.trim().to_owned());
+        }
         headers.insert(name.to_lowercase(), value.trim().to_owned());
     }
 }

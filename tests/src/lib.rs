@@ -13,6 +13,7 @@
 )]
 
 pub mod api;
+pub mod browser;
 pub mod clock;
 pub mod connect_proxy;
 pub mod device;

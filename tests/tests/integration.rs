@@ -65,7 +65,6 @@ mod moving;
 mod on_connect;
 mod operator;
 mod pace;
-mod page;
 mod parallel;
 mod payloads;
 mod people;
@@ -93,6 +92,9 @@ mod texts;
 mod timers;
 mod trading;
 mod trust;
+mod ui_login;
+mod ui_overview;
+mod ui_permission;
 mod waiting_enrolments;
 mod webhooks;
 

@@ -17,8 +17,10 @@ use rustls_pki_types::CertificateDer;
 use std::sync::Arc;
 
 use super::problem::{ApiProblem, ApiResult};
-use crate::app::{self, Actor, App, devices::Known};
-pub(crate) use may::{Administer, Approve, COOKIE, May, Operate, Publish, View, identify};
+use crate::app::{self, App, devices::Known};
+pub(crate) use may::{
+    Administer, Allows, Approve, COOKIE, May, Operate, Publish, View, administrator, cookie, identify,
+};
 
 /// What TLS says about a device: put on each connection when it is accepted.
 #[derive(Clone, Copy, Debug)]
@@ -73,36 +75,16 @@ impl PeerIdentity {
     }
 }
 
-/// Somebody who may look at the page: who has [`View`], or a person at the server itself, who sees everything.
-///
-/// A request from this machine needs no token, unless a proxy passed it on or it came under a foreign host name
-/// (a web page elsewhere that points its own name here). Browsers send the token as the password of HTTP Basic.
-pub(crate) struct Viewer(pub(crate) Actor);
-
 type Extracted<T> = Pin<Box<dyn Future<Output = Result<T, ApiProblem>>>>;
-
-impl FromRequest for Viewer {
-    type Error = ApiProblem;
-    type Future = Extracted<Self>;
-
-    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
-        let named = May::<View>::from_request(request, payload);
-        let local = is_local(request);
-        Box::pin(async move {
-            match named.await {
-                Ok(may) => Ok(Self(may.actor)),
-                Err(_) if local => Ok(Self(Actor::unlimited("a person at the server"))),
-                Err(problem) => Err(problem),
-            }
-        })
-    }
-}
 
 /// What proxies tell about whom they ask for.
 const PROXY_HEADERS: [&str; 6] =
     ["forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip"];
 
-fn is_local(request: &HttpRequest) -> bool {
+/// Whether it is a person at the server itself who asks, and may look at pages without a token or a login: a request from
+/// this machine, unless a proxy passed it on or it came under a foreign host name (a web page elsewhere that points its
+/// own name here).
+pub(crate) fn is_local(request: &HttpRequest) -> bool {
     let headers = request.headers();
     // Browsers speak HTTP/1.1; proxies that add no header of their own, 1.0.
     let proxied = request.version() < Version::HTTP_11 || PROXY_HEADERS.iter().any(|name| headers.contains_key(*name));

@@ -1,24 +1,23 @@
 //! The one page: rollouts with their progress, and devices. It refreshes itself; nothing can be changed here. Texts that
 //! people or devices chose are escaped by the template for HTML, and here for the eye.
 
-use std::sync::LazyLock;
-
 use actix_web::{HttpResponse, web::Data};
 use askama::Template;
 use callboard_policy::rollout::RolloutState;
 use callboard_proto::{
     admin::{Device, Rollout},
-    digest::Digest,
     ids::RolloutId,
-    text::shown,
 };
-use data_encoding::BASE64;
 use uuid::Uuid;
 
 use crate::{
     app::{self, App, Error, Reach},
     db::{self, DbConn, QueryError, rollouts::Record},
-    http::{auth::Viewer, problem::ApiResult},
+    http::{auth::View, problem::ApiResult},
+    ui::{
+        desk::Desk,
+        frame::{self, Frame, Section},
+    },
 };
 
 /// Rows of each table: what fits a screen and a glance.
@@ -27,25 +26,14 @@ const ROWS: i64 = 200;
 const ROLLOUTS: i64 = 20;
 /// Failures of one rollout: enough to see whether they are alike.
 const FAILURES: i64 = 10;
-/// The one thing beside text that a browser may use: it is allowed by its digest, so that no other style is.
-const STYLE: &str = include_str!("../../templates/overview.css");
-
 type QueryResult<T> = Result<T, QueryError>;
 /// An assignment and the name of its device.
 type Failed = (db::assignments::Record, String);
 
-/// Whatever a name or a label might smuggle past the escaping, a browser would neither run nor fetch it.
-static POLICY: LazyLock<String> = LazyLock::new(|| {
-    let style = BASE64.encode(Digest::of(STYLE.as_bytes()).as_bytes());
-    format!(
-        "default-src 'none'; style-src 'sha256-{style}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    )
-});
-
 #[derive(Template)]
 #[template(path = "overview.html")]
 struct Overview {
-    style: &'static str,
+    frame: Frame,
     devices: Vec<DeviceRow>,
     rollouts: Vec<RolloutRow>,
     counts: Vec<(String, u64)>,
@@ -94,20 +82,20 @@ struct PhaseRow {
 }
 
 /// `GET /`.
-pub(crate) async fn get(Viewer(who): Viewer, app: Data<App>) -> ApiResult<HttpResponse> {
-    let mut records = app::devices::list(&app, who.sees.selector(), -1, ROWS + 1).await?;
+pub(crate) async fn get(desk: Desk<View>, app: Data<App>) -> ApiResult<HttpResponse> {
+    let mut records = app::devices::list(&app, desk.sees.selector(), -1, ROWS + 1).await?;
     let rows = usize::try_from(ROWS).unwrap_or(0);
     let more = records.len() > rows;
     records.truncate(rows);
     let rollouts = {
-        let sees = who.sees.clone();
+        let sees = desk.sees.clone();
         app.db.read(move |conn| rollouts(conn, &sees)).await?
     };
-    let overview = app::overview::overview(&app, who.sees).await?;
+    let overview = app::overview::overview(&app, desk.sees.clone()).await?;
     let alarms = overview.attack_alarms.into_iter();
     let page = Overview {
         alarms: alarms.map(|kind| (kind.clone(), overview.attacks.get(&kind).copied().unwrap_or(0))).collect(),
-        style: STYLE,
+        frame: Frame::new(&desk, Section::Overview, "Overview").live(),
         devices: records.into_iter().map(|record| device_row(app::devices::show(&app, record))).collect(),
         rollouts: rollouts
             .into_iter()
@@ -117,13 +105,7 @@ pub(crate) async fn get(Viewer(who): Viewer, app: Data<App>) -> ApiResult<HttpRe
         now: app.clock.now().to_string(),
         more,
     };
-    let html = page.render().map_err(|source| Error::Unexpected(format!("render a page: {source}")))?;
-    Ok(HttpResponse::Ok()
-        .content_type("text/html; charset=utf-8")
-        .insert_header(("Content-Security-Policy", POLICY.as_str()))
-        .insert_header(("X-Content-Type-Options", "nosniff"))
-        .insert_header(("Cache-Control", "no-store"))
-        .body(html))
+    frame::show(&page)
 }
 
 /// Running rollouts, then paused ones, then the newest of the others; each with its last failures.
@@ -167,7 +149,7 @@ fn device_row(device: Device) -> DeviceRow {
         },
         last_seen: device.last_seen.map_or_else(|| "never".to_owned(), |seen| seen.to_string()),
         installed: installed.join(", "),
-        labels: shown(&labels.join(", ")).into_owned(),
+        labels: labels.join(", "),
         attacks: attacks.join(", "),
     }
 }
@@ -181,7 +163,7 @@ fn failure_row((record, device): Failed) -> FailureRow {
         device,
         state: record.assignment.state.as_str().replace('_', " "),
         at: record.updated_at.to_string(),
-        why: shown(&why.unwrap_or_default()).into_owned(),
+        why: why.unwrap_or_default(),
     }
 }
 
@@ -192,19 +174,19 @@ fn rollout_row(rollout: Rollout, mut failures: Vec<Failed>) -> RolloutRow {
     let phase = |phase: callboard_proto::admin::PhaseProgress| {
         let c = phase.counts;
         PhaseRow {
-            name: shown(&phase.name).into_owned(),
+            name: phase.name,
             succeeded: c.succeeded,
             failed: c.unsuccessful(),
             busy: c.open(),
             wanted: c.wanted(),
-            gate: phase.gate.map(|gate| shown(&gate.text).into_owned()).unwrap_or_default(),
+            gate: phase.gate.map(|gate| gate.text).unwrap_or_default(),
         }
     };
     RolloutRow {
         name: rollout.spec.name.to_string(),
-        release: shown(&rollout.spec.release).into_owned(),
+        release: rollout.spec.release,
         state: format!("{:?}", rollout.state).to_lowercase(),
-        reason: shown(&rollout.state_reason.unwrap_or_default()).into_owned(),
+        reason: rollout.state_reason.unwrap_or_default(),
         phases: rollout.phases.into_iter().map(phase).collect(),
         failures: failures.into_iter().map(failure_row).collect(),
         more_failures,

@@ -41,8 +41,27 @@ pub(crate) async fn begin(app: Data<App>, request: HttpRequest, body: Body<Login
     })?;
     let (name, grants) = (begun.user.name, begun.user.grants);
     let me = WhoAmI { person: Some(name.clone()), name, grants, csrf_token: Some(begun.csrf_token) };
-    let age = login::LONGEST.as_secs();
-    Ok(HttpResponse::Ok().insert_header((header::SET_COOKIE, cookie(&begun.cookie, age))).json(me))
+    let mut response = HttpResponse::Ok().json(me);
+    set_cookie(&mut response, &begun.cookie);
+    Ok(response)
+}
+
+/// Gives a browser its session.
+pub(crate) fn set_cookie(response: &mut HttpResponse, session: &str) {
+    add_cookie(response, &cookie(session, login::LONGEST.as_secs()));
+}
+
+/// Takes it back.
+pub(crate) fn forget_cookie(response: &mut HttpResponse) {
+    add_cookie(response, &cookie("", 0));
+}
+
+/// Sets a cookie beside others.
+pub(crate) fn add_cookie(response: &mut HttpResponse, cookie: &str) {
+    // It is made of what a header may have.
+    if let Ok(value) = header::HeaderValue::from_str(cookie) {
+        response.headers_mut().append(header::SET_COOKIE, value);
+    }
 }
 
 /// Scripts do not see it, it travels encrypted or not beyond the machine, and no other site's page sends it.
@@ -56,7 +75,9 @@ fn cookie(value: &str, seconds: u64) -> String {
 pub(crate) async fn end(may: May<View>, app: Data<App>) -> ApiResult<HttpResponse> {
     let session = may.session.ok_or_else(no_session)?;
     login::end(&app, may.actor, session).await?;
-    Ok(HttpResponse::NoContent().insert_header((header::SET_COOKIE, cookie("", 0))).finish())
+    let mut response = HttpResponse::NoContent().finish();
+    forget_cookie(&mut response);
+    Ok(response)
 }
 
 /// Changes one's own password; one's other sessions end.

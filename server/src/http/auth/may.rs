@@ -2,12 +2,13 @@
 //!
 //! [`identify`] finds out once who asks. A handler that takes [`May`] with a permission runs only for somebody who has
 //! it, and learns in which part of the fleet. It takes it first: whoever may not do something is told that, and not what
-//! is wrong with the body. **A page asks in the same way**: `May<View>` for what is shown, `May<Operate>` and so on for
-//! what a form changes; what it lists it narrows by [`Actor::sees`].
+//! is wrong with the body. **A page asks in the same way**, by `ui::desk`: `Desk<View>` for what is shown,
+//! `Submitted<Operate>` and so on for what a form changes; what it lists it narrows by [`Actor::sees`].
 
 use std::{
     future::{Ready, ready},
     marker::PhantomData,
+    net::IpAddr,
     ops::Deref,
 };
 
@@ -93,17 +94,35 @@ impl<P: Allows> FromRequest for May<P> {
     type Future = Ready<ApiResult<Self>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        ready(Self::of(request).and_then(|may| may.from_own_page(request)))
+    }
+}
+
+impl<P: Allows> May<P> {
+    /// Who asks, if that one may do `P`. That a change comes from a page of this server is still to be checked.
+    pub(crate) fn of(request: &HttpRequest) -> ApiResult<Self> {
         let source = request.peer_addr().map(|peer| peer.ip());
         let asked = request.extensions().get::<Asked>().cloned();
-        let found = asked.unwrap_or_else(|| Asked(Err(denied("the server is not ready")))).0;
-        let may = |who: Who| {
-            let actor = Actor { source, ..who.may(P::PERMISSION)? };
-            let Who { person, grants, session, .. } = who;
-            let (session, csrf_token) = session.unzip();
-            let me = WhoAmI { name: actor.name.clone(), person, grants, csrf_token };
-            Ok(Self { actor, me, session, permission: PhantomData })
+        let who = asked.unwrap_or_else(|| Asked(Err(denied("the server is not ready")))).0?;
+        let actor = Actor { source, ..who.may(P::PERMISSION)? };
+        let Who { person, grants, session, .. } = who;
+        let (session, csrf_token) = session.unzip();
+        let me = WhoAmI { name: actor.name.clone(), person, grants, csrf_token };
+        Ok(Self { actor, me, session, permission: PhantomData })
+    }
+
+    /// A change by a session has to come from a page of this server: it sends the session's token, or the browser says
+    /// so.
+    fn from_own_page(self, request: &HttpRequest) -> ApiResult<Self> {
+        let Some(csrf_token) = self.me.csrf_token.as_deref().filter(|_| !request.method().is_safe()) else {
+            return Ok(self);
         };
-        ready(found.and_then(may))
+        let sent = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok());
+        if sent("x-csrf-token") == Some(csrf_token) || sent("sec-fetch-site") == Some("same-origin") {
+            return Ok(self);
+        }
+        let detail = "a change by a session needs the header X-CSRF-Token with the csrf_token of GET /api/v1/session";
+        Err(ApiProblem::new(Code::Forbidden, detail))
     }
 }
 
@@ -152,8 +171,8 @@ pub(crate) async fn identify<B: MessageBody>(
 async fn who(request: &HttpRequest) -> ApiResult<Who> {
     let app = request.app_data::<web::Data<App>>().ok_or_else(|| denied("the server is not ready"))?;
     let Some(token) = token_of(request) else {
-        return match cookie_of(request) {
-            Some(cookie) => logged_in(app, request, &cookie).await,
+        return match cookie(request, COOKIE) {
+            Some(cookie) => logged_in(app, &cookie).await,
             None => Err(denied(
                 "send Authorization: Bearer and an API token (callboard api-token create makes one), or log in with POST \
                  /api/v1/session",
@@ -178,26 +197,25 @@ fn token_of(request: &HttpRequest) -> Option<String> {
     String::from_utf8(basic).ok()?.split_once(':').map(|(_, password)| password.to_owned())
 }
 
-/// The session's cookie.
-fn cookie_of(request: &HttpRequest) -> Option<String> {
+/// What a cookie holds.
+pub(crate) fn cookie(request: &HttpRequest, wanted: &str) -> Option<String> {
     let headers = request.headers().get_all(header::COOKIE).filter_map(|header| header.to_str().ok());
     let mut cookies = headers.flat_map(|header| header.split(';')).filter_map(|cookie| cookie.trim().split_once('='));
-    cookies.find(|(name, _)| *name == COOKIE).map(|(_, value)| value.to_owned())
+    cookies.find(|(name, _)| *name == wanted).map(|(_, value)| value.to_owned())
 }
 
-/// Whose session this is. A change has to come from a page of this server: it sends the session's token, or the browser
-/// says so.
-async fn logged_in(app: &App, request: &HttpRequest, cookie: &str) -> ApiResult<Who> {
+/// Whose session this is.
+async fn logged_in(app: &App, cookie: &str) -> ApiResult<Who> {
     let found = app::people::login::find(app, cookie).await?;
     let Known { session, name, grants, csrf_token } =
         found.ok_or_else(|| denied("the session has ended; log in again"))?;
-    let sent = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok());
-    let own_page = sent("x-csrf-token") == Some(csrf_token.as_str()) || sent("sec-fetch-site") == Some("same-origin");
-    if !request.method().is_safe() && !own_page {
-        let detail = "a change by a session needs the header X-CSRF-Token with the csrf_token of GET /api/v1/session";
-        return Err(ApiProblem::new(Code::Forbidden, detail));
-    }
     Ok(Who { person: Some(name.clone()), name, grants, session: Some((session, csrf_token)) })
+}
+
+/// Whoever holds this API token, if it is an admin's.
+pub(crate) async fn administrator(app: &App, token: &str, source: Option<IpAddr>) -> ApiResult<Actor> {
+    let who = holder(app, token.trim()).await?;
+    Ok(Actor { source, ..who.may(Permission::Administer)? })
 }
 
 fn denied(detail: &str) -> ApiProblem {

@@ -1,14 +1,14 @@
-//! The page at `/`: what it shows, that nothing in it can do harm, and who may look.
+//! The overview: what it shows, that nothing in it can do harm, and who may look.
 
 use std::{collections::BTreeSet, net::UdpSocket};
 
 use callboard_proto::{
     admin::{Device, Imported, Rollout},
-    digest::Digest,
     instruction::Action,
     problem::Code,
 };
 use callboard_tests::{
+    browser,
     clock::START,
     device::{FakeDevice, Health, anonymous},
     http::{Request, Response},
@@ -30,15 +30,8 @@ fn page(server: &TestServer) -> Response {
     page
 }
 
-/// What a reader sees, line by line.
 fn text(page: &Response) -> String {
-    let html = page.text();
-    let (_head, body) = html.split_once("<body>").unwrap();
-    let line = |line: &str| {
-        let words = line.split('<').map(|part| part.split_once('>').map_or(part, |(_tag, words)| words));
-        words.filter(|words| !words.trim().is_empty()).map(str::trim).collect::<Vec<_>>().join(" | ")
-    };
-    body.lines().map(line).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("\n")
+    browser::text(&page.text())
 }
 
 /// The words that begin a tag, and those that are attributes.
@@ -78,9 +71,8 @@ fn the_page_shows_devices_by_status_and_rollouts_with_their_progress() {
         // What a gate waits for is said in the words of the API.
         let gate = server.rollout("spring").phases[0].gate.clone().unwrap().text;
         insta::assert_snapshot!(text(&page(server)).replace(&gate, "(the gate)"), @r"
-        Callboard
-        0 | abandoned | 0 | offline | 2 | online | 7 | unknown
-        server time 2027-01-12T12:00:00Z
+        Overview
+        0 | abandoned | 0 | offline | 2 | online | 7 | unknown | server time 2027-01-12T12:00:00Z
         Rollouts
         spring | pos-app@2.4.0 · running
         first
@@ -133,7 +125,7 @@ fn what_runs_stands_first_and_failures_are_told_one_by_one() {
 fn the_page_loads_itself_again_and_follows_the_rollout() {
     on_both(|server| {
         let mut tills = shop(server);
-        assert!(page(server).text().contains("<meta http-equiv=\"refresh\" content=\"2\">"));
+        assert!(page(server).text().contains("<noscript><meta http-equiv=\"refresh\" content=\"10\"></noscript>"));
         assert!(text(&page(server)).contains("0 succeeded, 0 failed of 1"), "{}", text(&page(server)));
         tills[1].settle(Health::Good);
         assert!(text(&page(server)).contains("1 succeeded, 0 failed of 1"), "{}", text(&page(server)));
@@ -209,19 +201,29 @@ fn a_browser_may_neither_run_nor_fetch_nor_keep_nor_frame_anything() {
     on_both(|server| {
         shop(server);
         let page = page(server);
-        let html = page.text();
-        let style = html.split_once("<style>").unwrap().1.split_once("</style>").unwrap().0;
-        let digest = BASE64.encode(Digest::of(style.as_bytes()).as_bytes());
-        let wanted = format!(
-            "default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'; \
-             frame-ancestors 'none'"
-        );
-        assert_eq!(page.header("content-security-policy"), Some(wanted.as_str()));
+        let wanted = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; \
+                      form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
+        assert_eq!(page.header("content-security-policy"), Some(wanted));
         assert_eq!(page.header("x-content-type-options"), Some("nosniff"));
+        assert_eq!(page.header("referrer-policy"), Some("same-origin"));
         assert_eq!(page.header("cache-control"), Some("no-store"));
+        // Style and script are kept for ever under names that change with them.
+        let html = page.text();
+        let assets: Vec<&str> = html.split('"').filter(|part| part.starts_with("/assets/")).collect();
+        assert_eq!(assets.len(), 3, "{html}");
+        for asset in assets {
+            let answer = server.api().send_raw(Request::get(asset));
+            assert_eq!(
+                (answer.status, answer.header("cache-control")),
+                (200, Some("public, max-age=31536000, immutable"))
+            );
+            assert_eq!(answer.header("content-security-policy"), Some(wanted));
+        }
+        assert_eq!(server.api().send_raw(Request::get("/assets/other.css")).status, 404);
         // What that policy forbids is not there either.
         let (tags, attributes) = vocabulary(&page);
-        assert!(!["script", "img", "link", "iframe", "form", "a"].iter().any(|tag| tags.contains(*tag)), "{tags:?}");
+        assert!(!["style", "img", "iframe", "object", "base"].iter().any(|tag| tags.contains(*tag)), "{tags:?}");
+        assert!(!html.contains("<script>"), "{html}");
         assert!(!attributes.iter().any(|name| name == "style" || name.starts_with("on")), "{attributes:?}");
     });
 }
