@@ -306,7 +306,7 @@ fi
 
 # Then the enrolment: what is not enrolled is not installed either.
 if [ -n "$root" ] && [ -n "$bundle" ]; then
-    for own in device.json device.key device.key.next; do
+    for own in device.json device.key device.key.sealed device.key.next; do
         [ ! -e "$state/$own" ] ||
             bad "$state/$own makes every copy the same device; run callboard-agent prepare-image on that machine first"
     done

@@ -93,6 +93,8 @@ pub(crate) struct Agent {
     pub(crate) boot_id: String,
     /// The installation of the system.
     pub(crate) image_id: Option<String>,
+    /// The machine.
+    pub(crate) hardware_id: Option<String>,
 }
 
 impl Agent {
@@ -266,6 +268,7 @@ impl Agent {
             // What enrolment could read; without it the registry keeps what it has.
             serial: settings.serial.read().ok().flatten(),
             image_id: self.image_id.clone(),
+            hardware_id: self.hardware_id.clone(),
             channels: settings.channels.clone(),
             installed: self.installed(),
             attributes: settings.attributes.clone(),

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use callboard_proto::time::Timestamp;
+use callboard_proto::{problem::Code as Problem, time::Timestamp};
 use http_body_util::{BodyExt, Full};
 use hyper::{
     Method, Request, Response, StatusCode,
@@ -22,14 +22,20 @@ pub(crate) use connection::Connection;
 pub(crate) use endpoint::Endpoint;
 pub(crate) use error::{ClientError, plain};
 pub(crate) use look::{Seen, look};
-pub(crate) use tls::{Connectors, Credentials, TlsError, belong_together};
+use sign::Signer;
+use tls::Connectors;
+pub(crate) use tls::{Credentials, TlsError, belong_together};
 
-use crate::{clock::Clock, config::Network};
+use crate::{
+    clock::Clock,
+    config::{Network, Shows},
+};
 
 mod connection;
 mod endpoint;
 mod error;
 mod look;
+mod sign;
 mod tls;
 mod way;
 
@@ -49,6 +55,9 @@ pub(crate) enum Dates {
 pub(crate) struct Client {
     endpoint: Endpoint,
     tls: RefCell<Connectors>,
+    /// Where the device signs its requests.
+    signer: RefCell<Option<Signer>>,
+    clock: Arc<Clock>,
     network: Network,
     idle: RefCell<Option<Connection>>,
     /// What the server last said the time was. Nobody signed it.
@@ -78,10 +87,12 @@ impl Client {
         clock: &Arc<Clock>,
         network: Network,
     ) -> Result<Self, TlsError> {
-        let tls = Connectors::new(&trusted(ca_pem, &network)?, credentials, clock)?;
+        let (tls, signer) = prepare(ca_pem, credentials, clock, &network)?;
         Ok(Self {
             endpoint,
             tls: RefCell::new(tls),
+            signer: RefCell::new(signer),
+            clock: Arc::clone(clock),
             network,
             idle: RefCell::new(None),
             date: Cell::new(None),
@@ -122,7 +133,7 @@ impl Client {
     /// `GET` of some bytes of a payload, as `bytes=...` says.
     pub(crate) async fn range(&self, path: &str, range: &str) -> Result<Stream, ClientError> {
         let request = || {
-            let builder = self.request(Method::GET, path).header(header::RANGE, range);
+            let builder = self.request(&Method::GET, path, &[])?.header(header::RANGE, range);
             builder.body(Full::default()).map_err(ClientError::request)
         };
         let (connection, response) = self.send(&request, Dates::Matter, Duration::ZERO).await?;
@@ -136,9 +147,12 @@ impl Client {
     }
 
     /// Shows another certificate from now on, and over a new connection.
-    pub(crate) fn show(&self, tls: Connectors) {
+    pub(crate) fn show(&self, ca_pem: &str, credentials: Credentials) -> Result<(), TlsError> {
+        let (tls, signer) = prepare(ca_pem, Some(credentials), &self.clock, &self.network)?;
         self.tls.replace(tls);
+        self.signer.replace(signer);
         self.close();
+        Ok(())
     }
 
     /// What the server said the time was with its last answer. Nobody signed it: for people, not for trust.
@@ -151,6 +165,8 @@ impl Client {
         self.idle.take();
     }
 
+    /// The whole answer. A request that was signed at a time that is none to the server is signed again, by the server's
+    /// clock: only for that is it believed.
     async fn whole(
         &self,
         method: Method,
@@ -159,9 +175,30 @@ impl Client {
         cap: usize,
         (dates, wait): (Dates, Duration),
     ) -> Result<Bytes, ClientError> {
+        let first = self.once(&method, path, &body, cap, (dates, wait)).await;
+        let signed_off = |error: &ClientError| error.code() == Problem::SignatureExpired.as_str();
+        match (&first, self.date.get()) {
+            (Err(error), Some(date)) if signed_off(error) => {
+                if let Some(signer) = self.signer.borrow_mut().as_mut() {
+                    signer.set_clock(&self.clock, date);
+                }
+            }
+            _ => return first,
+        }
+        self.once(&method, path, &body, cap, (dates, wait)).await
+    }
+
+    async fn once(
+        &self,
+        method: &Method,
+        path: &str,
+        body: &Bytes,
+        cap: usize,
+        (dates, wait): (Dates, Duration),
+    ) -> Result<Bytes, ClientError> {
         let request = || {
-            let mut builder = self.request(method.clone(), path);
-            if method == Method::POST {
+            let mut builder = self.request(method, path, body)?;
+            if *method == Method::POST {
                 builder = builder.header(header::CONTENT_TYPE, "application/json");
             }
             builder.body(Full::new(body.clone())).map_err(ClientError::request)
@@ -173,13 +210,17 @@ impl Client {
         Ok(bytes)
     }
 
-    fn request(&self, method: Method, path: &str) -> hyper::http::request::Builder {
-        Request::builder()
+    fn request(&self, method: &Method, path: &str, body: &[u8]) -> Result<hyper::http::request::Builder, ClientError> {
+        let request = Request::builder()
             .method(method)
             .uri(path)
             .header(header::HOST, self.endpoint.authority())
             .header(header::USER_AGENT, concat!("callboard-agent/", env!("CARGO_PKG_VERSION")))
-            .header(header::ACCEPT_ENCODING, "identity")
+            .header(header::ACCEPT_ENCODING, "identity");
+        let signer = self.signer.borrow();
+        let Some(signer) = &*signer else { return Ok(request) };
+        let fields = signer.fields(method.as_str(), path, body, &self.clock).map_err(ClientError::Sign)?;
+        Ok(fields.into_iter().fold(request, |request, (name, value)| request.header(name, value)))
     }
 
     /// Sends over the kept connection or a new one. A kept one may just have been closed by the server, so a failure
@@ -269,8 +310,26 @@ impl Client {
     }
 }
 
+/// How to connect, and who signs, if the device signs its requests.
+fn prepare(
+    ca_pem: &str,
+    credentials: Option<Credentials>,
+    clock: &Arc<Clock>,
+    network: &Network,
+) -> Result<(Connectors, Option<Signer>), TlsError> {
+    let ca_pem = trusted(ca_pem, network)?;
+    match (network.shows, credentials) {
+        // A certificate in a handshake that ends on the way would only be in the way.
+        (Shows::Signature, Some(credentials)) => {
+            let signer = Signer::new(&credentials)?;
+            Ok((Connectors::new(&ca_pem, None, clock)?, Some(signer)))
+        }
+        (_, credentials) => Ok((Connectors::new(&ca_pem, credentials, clock)?, None)),
+    }
+}
+
 /// The certificates that may issue the server's: the bundle's, and what the device's owner adds.
-pub(crate) fn trusted(ca_pem: &str, network: &Network) -> Result<String, TlsError> {
+fn trusted(ca_pem: &str, network: &Network) -> Result<String, TlsError> {
     let Some(path) = &network.extra_ca_file else { return Ok(ca_pem.to_owned()) };
     let extra = std::fs::read_to_string(path);
     let extra = extra.map_err(|source| TlsError::ExtraCa { path: path.clone(), source })?;

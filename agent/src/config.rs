@@ -17,7 +17,7 @@ use serde::Deserialize;
 
 use crate::image;
 pub(crate) use hooks::HookSettings;
-pub(crate) use network::{Network, Proxy, Way};
+pub(crate) use network::{Network, Proxy, Shows, Way};
 pub(crate) use product::{InstalledBy, InstallerProgram, ProductSettings};
 
 mod hooks;
@@ -40,6 +40,8 @@ pub(crate) struct Settings {
     pub(crate) serial: Serial,
     /// What tells one installation of the system from another, if anything does.
     pub(crate) image_id_file: Option<PathBuf>,
+    /// Whether the device's key is sealed by systemd.
+    pub(crate) seal_key: bool,
     pub(crate) tz: Option<String>,
     /// Bytes that payloads, trees and backups may take together.
     pub(crate) quota: Option<u64>,
@@ -77,6 +79,8 @@ struct Fragment {
     serial: Option<String>,
     serial_file: Option<PathBuf>,
     image_id_file: Option<PathBuf>,
+    #[serde(default)]
+    seal_key: bool,
     tz: Option<String>,
     quota_bytes: Option<u64>,
     channels: Option<Vec<String>>,
@@ -135,6 +139,7 @@ impl Settings {
                 none if none.as_os_str().is_empty() => None,
                 path => Some(absolute("image_id_file", path)?),
             },
+            seal_key: fragment.seal_key,
             tz: fragment.tz.map(|tz| short("tz", tz)).transpose()?,
             quota: fragment.quota_bytes.map(quota).transpose()?,
             channels: channels(fragment.channels.unwrap_or_else(|| vec!["stable".to_owned()]))?,

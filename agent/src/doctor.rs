@@ -18,13 +18,14 @@ use serde::Serialize;
 use crate::{
     client::{Client, ClientError, Credentials, Dates, Endpoint, Seen, belong_together, look},
     clock::{Clock, system},
-    config::{InstalledBy, Settings, Way},
+    config::{InstalledBy, Settings, Shows, Way},
     fs::{Disk, Fs},
     identity::{self, Identity, IdentityError},
     install::command,
     itself,
     layout::StateDir,
     servers::{self, Place},
+    vault,
 };
 
 /// A clock that is further off than this confuses people who read logs, and certificates near their ends.
@@ -203,7 +204,9 @@ fn of_identity(state_dir: &StateDir, findings: &mut Vec<Finding>) -> Option<Who>
     let again = "callboard-agent enrol --again --bundle FILE, with a token that is bound to this device";
     // The second is that of an enrolment that the power cut short; the agent puts it into its place.
     let keys = [state_dir.key(), state_dir.next_key()].map(|path| Disk.read(&path, MAX_KEY_BYTES));
-    let key = keys.into_iter().flatten().find(|key| belong_together(&own.certificate_pem, key));
+    let sealed = || vault::read(&Disk, state_dir, &own, &vault::Systemd).ok();
+    let plain = keys.into_iter().flatten().find(|key| belong_together(&own.certificate_pem, key));
+    let key = plain.or_else(|| sealed().filter(|key| belong_together(&own.certificate_pem, key)));
     let Some(key) = key else {
         findings.push(Finding::blocks("identity", "the key of the certificate is not there, or cannot be read", again));
         return None;
@@ -279,7 +282,7 @@ async fn server(settings: &Settings, who: &Who, clock: &Arc<Clock>, findings: &m
         }
     }
     if who.credentials.is_some() {
-        findings.push(welcome(&strict).await);
+        findings.push(welcome(settings, &strict).await);
     }
     time(&strict, findings);
 }
@@ -358,8 +361,8 @@ fn tls(said: String, seen: Option<Seen>) -> Finding {
         found,
         format!(
             "if {issuer} is not your server's CA, a firewall opens the traffic on the way: have it leave this address \
-             alone. If it is, the bundle is of another server, or the server's CA was replaced: enrol again, or name the \
-             CA in network.extra_ca_file"
+             alone, or name its CA in network.extra_ca_file and set network.identity = \"signature\". If it is, the bundle \
+             is of another server, or the server's CA was replaced: enrol again, or name the CA in network.extra_ca_file"
         ),
     )
 }
@@ -383,7 +386,7 @@ fn root(bytes: &[u8], who: &Who, findings: &mut Vec<Finding>) {
 }
 
 /// Whether the server knows this device: asked for a payload that cannot be there.
-async fn welcome(client: &Client) -> Finding {
+async fn welcome(settings: &Settings, client: &Client) -> Finding {
     let nothing = paths::payload(Digest::of(b"doctor"));
     let error = match client.get(&nothing, 1024, Dates::MayBeWrong).await {
         Ok(_) => return Finding::good("certificate", "the server knows this device"),
@@ -397,7 +400,13 @@ async fn welcome(client: &Client) -> Finding {
     if code(Problem::CertificateExpired) {
         return Finding::note("certificate", said, "the agent renews it at its next check-in");
     }
-    let remedy = if code(Problem::DeviceRevoked) || code(Problem::UnknownDevice) {
+    let opened = settings.network.extra_ca_file.is_some() && settings.network.shows == Shows::Certificate;
+    let remedy = if code(Problem::UnknownDevice) && opened {
+        "if network.extra_ca_file names a firewall that opens TLS, no certificate gets through it: set network.identity = \
+         \"signature\", and signed_requests = true on the server. Else enrol again"
+    } else if code(Problem::SignatureInvalid) {
+        "signed_requests = true in server.toml lets the server take signed requests; if it does, enrol again"
+    } else if code(Problem::DeviceRevoked) || code(Problem::UnknownDevice) {
         "enrol again with a token that is bound to this device: callboard token create --device NAME --bundle FILE"
     } else {
         "try again; if it stays, the server's log says more"

@@ -128,6 +128,7 @@ pub(crate) async fn enrol(
     };
     let identity = ask(settings, &checked, &how, &key).await?;
     store(fs, &state_dir, &checked, &identity).map_err(failed)?;
+    identity::seal_key(fs, &state_dir, &identity, settings.seal_key);
     Ok(if before { Outcome::Again(identity) } else { Outcome::New(identity) })
 }
 

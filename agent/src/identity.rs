@@ -10,7 +10,7 @@ use callboard_proto::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{client::belong_together, fs::Fs, layout::StateDir, servers::Place};
+use crate::{client::belong_together, fs::Fs, layout::StateDir, servers::Place, vault};
 
 /// Certificates and names: a few KiB.
 const MAX_BYTES: usize = 256 * 1024;
@@ -84,7 +84,14 @@ impl Identity {
 /// Reads the key of the device's certificate, PKCS#8 PEM.
 pub(crate) fn key(fs: &dyn Fs, state_dir: &StateDir, own: &Identity) -> io::Result<Vec<u8>> {
     settle_key(fs, state_dir, own)?;
-    fs.read(&state_dir.key(), MAX_BYTES)
+    vault::read(fs, state_dir, own, &vault::Systemd)
+}
+
+/// Seals the key, where the device's owner wants that. What cannot be sealed stays a file for root alone.
+pub(crate) fn seal_key(fs: &dyn Fs, state_dir: &StateDir, own: &Identity, wanted: bool) {
+    if wanted && let Err(error) = vault::seal(fs, state_dir, own, &vault::Systemd) {
+        tracing::warn!(%error, "the device's key could not be sealed; it stays a file that root alone can read");
+    }
 }
 
 /// Puts the next key in its place, if it has become that of the certificate.

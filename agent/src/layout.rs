@@ -32,6 +32,11 @@ impl StateDir {
         self.0.join("device.key")
     }
 
+    /// The same, sealed by systemd.
+    pub(crate) fn sealed_key(&self) -> PathBuf {
+        self.0.join("device.key.sealed")
+    }
+
     /// The key of an enrolment or a renewal that is to replace the present one.
     pub(crate) fn next_key(&self) -> PathBuf {
         self.0.join("device.key.next")

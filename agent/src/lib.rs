@@ -19,6 +19,7 @@ mod enrol;
 mod fs;
 #[cfg(feature = "fuzz")]
 pub mod fuzz;
+mod hardware;
 mod hooks;
 mod identity;
 mod image;
@@ -42,6 +43,7 @@ mod status;
 #[cfg(test)]
 mod testing;
 mod trust;
+mod vault;
 mod verify;
 mod words;
 mod work;

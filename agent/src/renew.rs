@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     agent::Agent,
-    client::{ClientError, Connectors, Credentials, Dates, TlsError, belong_together, trusted},
+    client::{ClientError, Credentials, Dates, TlsError, belong_together},
     clock::boottime,
     enrol::{self, EnrolError},
     fs::{self, Fs},
@@ -150,8 +150,7 @@ fn show(agent: &Agent, next_is_shown: bool) -> Result<(), RenewError> {
     let Some(next) = agent.renewal.borrow().next.clone() else { return Ok(()) };
     let credentials = credentials(agent, Some(&next).filter(|_| next_is_shown))?;
     let client = agent.client();
-    let ca_pem = trusted(agent.servers.borrow().ca_pem(), client.network())?;
-    client.show(Connectors::new(&ca_pem, Some(credentials), &agent.clock)?);
+    client.show(agent.servers.borrow().ca_pem(), credentials)?;
     agent.renewal.borrow_mut().next_is_shown = next_is_shown;
     Ok(())
 }
@@ -165,11 +164,11 @@ pub(crate) fn shown(agent: &Agent) -> Result<Credentials, PlaceError> {
 /// The next certificate and its key, or without one the present.
 fn credentials(agent: &Agent, next: Option<&Next>) -> Result<Credentials, PlaceError> {
     let own = Rc::clone(&agent.identity.borrow());
-    let (certificate, key) = match next {
-        Some(next) => (&next.certificate_pem, agent.state_dir.next_key()),
-        None => (&own.certificate_pem, agent.state_dir.key()),
-    };
-    Ok(Credentials::from_pem(certificate, &agent.fs.read(&key, MAX_ANSWER_BYTES)?)?)
+    let (fs, state_dir) = (&*agent.fs, &agent.state_dir);
+    Ok(match next {
+        Some(next) => Credentials::from_pem(&next.certificate_pem, &fs.read(&state_dir.next_key(), MAX_ANSWER_BYTES)?)?,
+        None => Credentials::from_pem(&own.certificate_pem, &identity::key(fs, state_dir, &own)?)?,
+    })
 }
 
 /// The next certificate becomes this device's.
@@ -179,6 +178,7 @@ fn settle(agent: &Agent, next: Next) -> io::Result<()> {
     let own = Identity { certificate_pem, expires_at, renew_at: Some(renew_at), ..(*before).clone() };
     fs::replace(&*agent.fs, &agent.state_dir.identity(), &serde_json::to_vec_pretty(&own)?)?;
     identity::settle_key(&*agent.fs, &agent.state_dir, &own)?;
+    identity::seal_key(&*agent.fs, &agent.state_dir, &own, agent.settings.seal_key);
     drop_next(agent)?;
     tracing::info!(until = %own.expires_at, "the device's certificate was renewed");
     *agent.identity.borrow_mut() = Rc::new(own);

@@ -107,6 +107,9 @@ pub struct Facts {
     /// Which installation of the system this is; another one than before is a new beginning.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image_id: Option<String>,
+    /// Which machine this is: the same again after a new image, another one on other hardware.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hardware_id: Option<String>,
     /// Channels it accepts.
     #[serde(default)]
     pub channels: Vec<String>,
@@ -207,6 +210,7 @@ impl Check for CheckIn {
             ("facts.tz", &facts.tz),
             ("facts.serial", &facts.serial),
             ("facts.image_id", &facts.image_id),
+            ("facts.hardware_id", &facts.hardware_id),
             ("last_error", &self.last_error),
         ] {
             text::some(name, text.as_ref(), MAX_TEXT)?;

@@ -13,6 +13,7 @@ pub mod payload;
 pub mod problem;
 pub mod release;
 pub mod report;
+pub mod request;
 pub mod root;
 pub mod signed;
 pub mod state;

@@ -44,6 +44,12 @@ pub enum Code {
     UnknownDevice,
     /// The device's certificate has ended; it is still good for renewing it.
     CertificateExpired,
+    /// The signature of the request is not one, or not of this request by this device.
+    SignatureInvalid,
+    /// The request was signed too long ago, or will be.
+    SignatureExpired,
+    /// The request was received already.
+    NonceReused,
     /// The enrolment token is unknown.
     TokenInvalid,
     /// The enrolment token has expired.
@@ -92,7 +98,7 @@ pub enum Code {
 
 impl Code {
     /// Every code, in the order of the table.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 33] = [
         Self::BadRequest,
         Self::Invalid,
         Self::BadSelector,
@@ -101,6 +107,9 @@ impl Code {
         Self::DeviceRevoked,
         Self::UnknownDevice,
         Self::CertificateExpired,
+        Self::SignatureInvalid,
+        Self::SignatureExpired,
+        Self::NonceReused,
         Self::TokenInvalid,
         Self::TokenExpired,
         Self::TokenUsed,
@@ -136,6 +145,9 @@ impl Code {
             Self::DeviceRevoked => ("device_revoked", "The device was revoked or decommissioned", 403),
             Self::UnknownDevice => ("unknown_device", "A client certificate of an enrolled device is needed", 401),
             Self::CertificateExpired => ("certificate_expired", "The device's certificate has ended", 401),
+            Self::SignatureInvalid => ("signature_invalid", "The signature of the request is not valid", 401),
+            Self::SignatureExpired => ("signature_expired", "The request was signed at another time", 401),
+            Self::NonceReused => ("nonce_reused", "The request was received already", 401),
             Self::TokenInvalid => ("token_invalid", "The enrolment token is not valid", 401),
             Self::TokenExpired => ("token_expired", "The enrolment token has expired", 403),
             Self::TokenUsed => ("token_used", "The enrolment token has no uses left", 403),

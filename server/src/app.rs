@@ -16,6 +16,7 @@ mod bandwidth;
 mod because;
 pub(crate) mod catalog;
 pub(crate) mod check_in;
+pub(crate) mod clones;
 pub(crate) mod devices;
 pub(crate) mod eligibility;
 pub(crate) mod enrol;

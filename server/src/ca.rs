@@ -20,6 +20,7 @@ use rustls_pki_types::{CertificateDer, DnsName};
 
 mod authority;
 pub(crate) mod csr;
+pub(crate) mod rotation;
 
 use crate::durable::{self, Access};
 use authority::Authority;
@@ -44,7 +45,7 @@ pub(crate) const DEVICE_URN: &str = "urn:callboard:device:";
 const DAY: Duration = Duration::from_secs(24 * 3600);
 /// A till whose clock lost a year still sees our certificates as valid; one at 1970 needs the agent's recovery mode.
 const BACK_DATED: Duration = DAY.saturating_mul(366);
-/// Longer than tills stand in shops: replacing a CA means visiting every device that was off meanwhile.
+/// Longer than tills stand in shops: whatever is off while a CA is replaced may have to be visited.
 const CA_LIFE: Duration = DAY.saturating_mul(20 * 365);
 /// The certificate is pinned by its issuer and replaced by `callboard certificate renew`; nothing renews it unasked.
 const SERVER_LIFE: Duration = DAY.saturating_mul(5 * 365);
@@ -56,25 +57,35 @@ const RENEWED_BEFORE_END: Duration = DAY.saturating_mul(60);
 /// issued must not lock its device out once the clock is right.
 const DEVICE_NOT_BEFORE: Timestamp = Timestamp::from_millis(946_684_800_000);
 
-/// Issues device certificates.
-pub(crate) struct DeviceCa(Authority);
+/// Issues device certificates, and knows which others did or will.
+pub(crate) struct DeviceCa {
+    own: Authority,
+    /// The next one and the former one, while they are exchanged.
+    others: Vec<CertificateDer<'static>>,
+}
 
 impl DeviceCa {
     /// Makes certificate and key in `dir`; they must not exist there.
     pub(crate) fn create(dir: &Path, now: Timestamp) -> Result<Self, CaError> {
         let authority = Authority::create("Callboard device CA", now - BACK_DATED, now + CA_LIFE)?;
         authority.store(&dir.join(DEVICE_CA_CERT), &dir.join(DEVICE_CA_KEY))?;
-        Ok(Self(authority))
+        Ok(Self { own: authority, others: Vec::new() })
     }
 
     /// Reads certificate and key from `dir`.
     pub(crate) fn load(dir: &Path) -> Result<Self, CaError> {
-        Authority::load(&dir.join(DEVICE_CA_CERT), &dir.join(DEVICE_CA_KEY)).map(Self)
+        let own = Authority::load(&dir.join(DEVICE_CA_CERT), &dir.join(DEVICE_CA_KEY))?;
+        Ok(Self { own, others: rotation::others(dir, rotation::Kind::Device)? })
     }
 
-    /// The certificate that verifies devices.
+    /// The certificates that verify devices; the first one issues.
+    pub(crate) fn certificates(&self) -> impl Iterator<Item = &CertificateDer<'static>> {
+        std::iter::once(self.own.certificate()).chain(&self.others)
+    }
+
+    /// The certificate that issues.
     pub(crate) fn certificate(&self) -> &CertificateDer<'static> {
-        self.0.certificate()
+        self.own.certificate()
     }
 
     /// From when to when a certificate issued at `now` is valid.
@@ -95,7 +106,7 @@ impl DeviceCa {
         params.subject_alt_names = vec![SanType::URI(urn)];
         params.serial_number = Some(serial(csr.key(), not_after));
         // No key identifiers: the leaf travels in every full handshake, and its issuer is known.
-        self.0.sign(&params, csr.key()).map(|certificate| certificate.pem())
+        self.own.sign(&params, csr.key()).map(|certificate| certificate.pem())
     }
 }
 
@@ -145,6 +156,13 @@ fn keep_earlier(path: &Path, access: Access) -> Result<(), CaError> {
     let mut kept = path.as_os_str().to_owned();
     kept.push(".old");
     write(durable::replace, Path::new(&kept), &read(path)?, access)
+}
+
+/// The digest of what certificates of this CA name as their issuer. CAs of one kind have different names.
+pub(crate) fn name(certificate: &CertificateDer<'_>) -> Result<Digest, CaError> {
+    let (_, parsed) =
+        x509_parser::parse_x509_certificate(certificate).map_err(|source| CaError::Certificate(source.to_string()))?;
+    Ok(Digest::of(parsed.tbs_certificate.subject.as_raw()))
 }
 
 /// When a device's certificate was issued that ends then.

@@ -13,6 +13,7 @@ mod attention;
 mod audit;
 mod backup;
 mod bandwidth;
+mod ca;
 mod certificate;
 mod connection;
 mod days;
@@ -71,6 +72,9 @@ enum Command {
         after_help = "Examples:\n  callboard init --dir data --public-url https://localhost:8443\n  callboard init --dir /var/lib/callboard-server --public-url https://updates.example.com:8443 --no-try-out-keys"
     )]
     Init(init::InitArgs),
+    /// The CAs of devices' certificates and of the server's, and their exchange
+    #[command(subcommand)]
+    Ca(ca::CaCommand),
     /// The server's TLS certificate for devices
     #[command(subcommand)]
     Certificate(certificate::CertificateCommand),
@@ -184,6 +188,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
     let context = Context { format: cli.output, connection: cli.connection };
     match cli.command {
         Command::Init(args) => init::run(&args, &context),
+        Command::Ca(command) => ca::run(&command, &context),
         Command::Certificate(command) => certificate::run(command, &context),
         Command::Serve(args) => serve::run(args),
         Command::Backup(args) => backup::run(&args, &context),

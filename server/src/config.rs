@@ -44,6 +44,8 @@ pub(crate) struct Settings {
     pub(crate) stall_timeout: Duration,
     /// Check-ins and reports of one device.
     pub(crate) device_requests_per_minute: NonZeroU32,
+    /// Whether devices may sign their requests instead of showing a certificate.
+    pub(crate) signed_requests: bool,
     /// Largest payload that can be uploaded.
     pub(crate) max_payload_bytes: u64,
     /// How long events are kept.
@@ -72,7 +74,7 @@ pub(crate) struct Fragment {
 const MAX_AUDIENCE: u64 = 1_000_000_000;
 
 /// Every key, what it is for, and what is allowed.
-pub(crate) const KEYS: [(&str, &str); 17] = [
+pub(crate) const KEYS: [(&str, &str); 18] = [
     ("public_url", "https://HOST[:PORT], a name or address that stands in the server's certificate"),
     ("device_listen", "ADDRESS:PORT, such as 0.0.0.0:8443; port 0 takes any free one"),
     ("admin_listen", "ADDRESS:PORT, such as 127.0.0.1:8080; port 0 takes any free one"),
@@ -90,6 +92,7 @@ pub(crate) const KEYS: [(&str, &str); 17] = [
     ("request_timeout_s", "1 to 600 seconds"),
     ("stall_timeout_s", "1 to 600 seconds"),
     ("device_requests_per_minute", "1 to 1000000"),
+    ("signed_requests", "true or false"),
     ("max_payload_bytes", "1 to 1099511627776 (1 TiB)"),
     ("event_retention_days", "1 to 36500"),
     ("second_person_above", "never, or 0 to 1000000000 devices"),
@@ -214,6 +217,7 @@ impl Settings {
             device_requests_per_minute: merged.parse("device_requests_per_minute", "120", |text| {
                 u32::try_from(number(text, 1_000_000)?).ok()?.try_into().ok()
             })?,
+            signed_requests: merged.parse("signed_requests", "false", |text| text.parse().ok())?,
             max_payload_bytes: merged.parse("max_payload_bytes", "17179869184", |text| number(text, 1 << 40))?,
             event_retention: merged.parse("event_retention_days", "400", |text| {
                 number(text, 36_500).map(|days| Duration::from_secs(days * 86_400))
@@ -343,6 +347,7 @@ mod tests {
         assert_eq!(shown.request_timeout, default.request_timeout);
         assert_eq!(shown.stall_timeout, default.stall_timeout);
         assert_eq!(shown.device_requests_per_minute, default.device_requests_per_minute);
+        assert_eq!(shown.signed_requests, default.signed_requests);
         assert_eq!(shown.max_payload_bytes, default.max_payload_bytes);
         assert_eq!(shown.event_retention, default.event_retention);
         assert_eq!(shown.second_person_above, default.second_person_above);

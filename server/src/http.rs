@@ -17,6 +17,7 @@ pub(crate) mod openapi;
 pub(crate) mod page;
 pub(crate) mod params;
 pub(crate) mod problem;
+pub(crate) mod signed;
 mod whole;
 
 use crate::ui;
@@ -150,6 +151,9 @@ fn api_routes(config: &mut ServiceConfig) {
     at("/devices/labels", vec![post().to(devices::edit_labels)]);
     at("/devices/{device}", vec![get().to(devices::get)]);
     at("/devices/{device}/hold", vec![put().to(devices::hold), delete().to(devices::unhold)]);
+    at("/clones", vec![get().to(devices::clones)]);
+    at("/devices/{device}/clone/keep", vec![post().to(devices::keep)]);
+    at("/devices/{device}/reenrolment", vec![put().to(devices::allow), delete().to(devices::forbid)]);
     at("/devices/{device}/serial", vec![put().to(devices::set_serial), delete().to(devices::clear_serial)]);
     at("/devices/{device}/decommission", vec![post().to(devices::decommission)]);
     at("/devices/{device}/history", vec![get().to(devices::history)]);

@@ -48,18 +48,25 @@ pub(crate) fn device_listener(
     devices: &DeviceCa,
     clock: &Clock,
 ) -> Result<ServerConfig, TlsError> {
-    let mut roots = RootCertStore::empty();
-    roots.add(devices.certificate().clone()).map_err(TlsError::DeviceCa)?;
-    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider())
-        .allow_unauthenticated()
-        .build()
-        .map_err(|source| TlsError::Verifier(source.to_string()))?;
-    let verifier = Arc::new(lapsed::LapsedToo(verifier));
+    let verifier = device_verifier(devices)?;
     let mut config = config(&[&rustls::version::TLS13], Some(verifier), certificate, key, clock)?;
     config.session_storage = Arc::new(Sessions(quick_cache::sync::Cache::new(SESSIONS)));
     config.send_tls13_tickets = TICKETS;
     config.max_early_data_size = 0;
     Ok(config)
+}
+
+/// What verifies devices' certificates, those that have ended among them.
+pub(crate) fn device_verifier(devices: &DeviceCa) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
+    let mut roots = RootCertStore::empty();
+    for certificate in devices.certificates() {
+        roots.add(certificate.clone()).map_err(TlsError::DeviceCa)?;
+    }
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider())
+        .allow_unauthenticated()
+        .build()
+        .map_err(|source| TlsError::Verifier(source.to_string()))?;
+    Ok(Arc::new(lapsed::LapsedToo(verifier)))
 }
 
 /// Settings of the admin listener: browsers and scripts, without client certificates.
@@ -149,6 +156,13 @@ pub(crate) struct Peer {
     pub(crate) device: DeviceId,
     /// When the certificate ends.
     pub(crate) not_after: Timestamp,
+    /// The digest of its issuer's name.
+    pub(crate) issuer: Digest,
+}
+
+/// The SubjectPublicKeyInfo of a certificate, in DER.
+pub(crate) fn spki(der: &CertificateDer<'_>) -> Option<Vec<u8>> {
+    Some(webpki::EndEntityCert::try_from(der).ok()?.subject_public_key_info().to_vec())
 }
 
 /// Reads the leaf of a verified chain, by the parser that verified it: reading every extension would take a fifth of a
@@ -161,19 +175,28 @@ pub(crate) fn peer(chain: &[CertificateDer<'_>]) -> Option<Peer> {
         return None;
     };
     let device = uri.strip_prefix(DEVICE_URN)?.parse().ok()?;
-    Some(Peer { spki_sha256: Digest::of(&leaf.subject_public_key_info()), device, not_after: not_after(der)? })
+    let (issuer, not_after) = issued(der)?;
+    Some(Peer { spki_sha256: Digest::of(&leaf.subject_public_key_info()), device, not_after, issuer })
 }
 
-/// When a certificate ends. Only what stands before is stepped over: version, serial number, algorithm, issuer.
-fn not_after(der: &[u8]) -> Option<Timestamp> {
+/// The digest of a certificate's issuer's name, and when the certificate ends. Only what stands before is stepped over:
+/// version, serial number, algorithm.
+fn issued(der: &[u8]) -> Option<(Digest, Timestamp)> {
     let (_, certificate) = Any::from_der(der).ok()?;
     let (_, signed) = Any::from_der(certificate.data).ok()?;
     let mut rest = signed.data;
-    for _ in 0..4 {
+    for _ in 0..3 {
         (rest, _) = Any::from_der(rest).ok()?;
     }
-    let (_, validity) = Validity::from_der(rest).ok()?;
-    Some(Timestamp::from_millis(validity.not_after.timestamp().saturating_mul(1000)))
+    let (after, _) = Any::from_der(rest).ok()?;
+    let issuer = rest.get(..rest.len() - after.len())?;
+    let (_, validity) = Validity::from_der(after).ok()?;
+    let not_after = Timestamp::from_millis(validity.not_after.timestamp().saturating_mul(1000));
+    Some((Digest::of(issuer), not_after))
+}
+
+fn not_after(der: &[u8]) -> Option<Timestamp> {
+    issued(der).map(|(_, not_after)| not_after)
 }
 
 /// Why a listener cannot speak TLS.

@@ -22,6 +22,7 @@ pub mod fuzz;
 pub mod hostile;
 pub mod http;
 pub mod launched;
+pub mod inspector;
 pub mod machine;
 pub mod postgres;
 pub mod proxy;

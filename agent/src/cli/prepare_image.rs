@@ -29,8 +29,9 @@ pub(super) fn prepare_image(settings: &Settings, forget: bool) -> Result<(), Fai
     })?;
     // Whose identity is gone is no device any more, whatever else is left by a power cut; so it goes first.
     let all = [state_dir.identity(), state_dir.renewal(), state_dir.key(), state_dir.next_key(), state_dir.root()];
+    let all = all.into_iter().chain([state_dir.sealed_key()]);
     let rest = [state_dir.outbox(), state_dir.payloads(), state_dir.status()];
-    for path in all.into_iter().chain(state_dir.slots()).chain(rest) {
+    for path in all.chain(state_dir.slots()).chain(rest) {
         fs::remove_tree(&Disk, &path).map_err(failed)?;
     }
     Disk.sync_dir(state_dir.path()).map_err(failed)?;

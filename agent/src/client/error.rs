@@ -32,6 +32,8 @@ pub(crate) enum ClientError {
     Http(hyper::Error),
     #[error("make the request: {0}")]
     Request(hyper::http::Error),
+    #[error("sign the request: {0}")]
+    Sign(String),
     #[error("get an answer: HTTP status {status}{}{}", if code.is_empty() { "" } else { ", " }, detail)]
     Status { status: u16, code: String, detail: String, retry_after: Option<Duration> },
     #[error("read the answer: it is larger than {cap} bytes")]
@@ -88,7 +90,7 @@ impl ClientError {
             Self::Proxy { .. } => Code::Proxy.as_str(),
             Self::Tls { .. } => Code::Tls.as_str(),
             Self::Slow(_) | Self::Trickle => Code::Slow.as_str(),
-            Self::Http(_) | Self::Request(_) => Code::Http.as_str(),
+            Self::Http(_) | Self::Request(_) | Self::Sign(_) => Code::Http.as_str(),
             Self::Status { code, .. } if !code.is_empty() => code,
             Self::Status { .. } => Code::HttpStatus.as_str(),
             Self::TooLarge { .. } => Code::Oversize.as_str(),

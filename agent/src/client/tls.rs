@@ -39,6 +39,11 @@ pub(crate) enum TlsError {
 }
 
 impl Credentials {
+    /// The device's certificate and its key.
+    pub(super) fn parts(&self) -> Option<(&CertificateDer<'static>, &PrivateKeyDer<'static>)> {
+        Some((self.chain.first()?, &self.key))
+    }
+
     /// Reads certificate and key.
     pub(crate) fn from_pem(certificate_pem: &str, key_pem: &[u8]) -> Result<Self, TlsError> {
         let key = PrivateKeyDer::from_pem_slice(key_pem);
@@ -63,7 +68,7 @@ fn certificates(pem: &str, what: &'static str) -> Result<Vec<CertificateDer<'sta
 
 /// The two ways to connect.
 #[derive(Clone)]
-pub(crate) struct Connectors {
+pub(super) struct Connectors {
     /// As everybody does.
     pub(super) strict: TlsConnector,
     /// With the certificates' dates ignored.
@@ -71,7 +76,7 @@ pub(crate) struct Connectors {
 }
 
 impl Connectors {
-    pub(crate) fn new(ca_pem: &str, credentials: Option<Credentials>, clock: &Arc<Clock>) -> Result<Self, TlsError> {
+    pub(super) fn new(ca_pem: &str, credentials: Option<Credentials>, clock: &Arc<Clock>) -> Result<Self, TlsError> {
         let provider = Arc::new(ring::default_provider());
         let mut roots = RootCertStore::empty();
         for certificate in certificates(ca_pem, "the server's CA certificate")? {

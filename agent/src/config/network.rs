@@ -15,6 +15,18 @@ pub(crate) struct Network {
     pub(crate) way: Way,
     /// Certificates that may issue the server's beside the one of the bundle, PEM.
     pub(crate) extra_ca_file: Option<PathBuf>,
+    pub(crate) shows: Shows,
+}
+
+/// By what this device is known to the server.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Shows {
+    /// Its certificate, in the TLS handshake.
+    #[default]
+    Certificate,
+    /// Its signature, on each request: for lines on which TLS is opened on the way.
+    Signature,
 }
 
 /// Where a connection goes to. Whatever answers there must prove that it is the server.
@@ -49,6 +61,8 @@ pub(super) struct Fragment {
     proxy: Option<String>,
     proxy_auth_file: Option<PathBuf>,
     extra_ca_file: Option<PathBuf>,
+    #[serde(default)]
+    identity: Shows,
 }
 
 impl Fragment {
@@ -60,6 +74,7 @@ impl Fragment {
             stall: seconds("network.stall_timeout_s", self.stall_timeout_s.unwrap_or(60), 1, 600)?,
             way: way(self.connect_to, self.proxy, auth_file)?,
             extra_ca_file: self.extra_ca_file.map(|path| absolute("network.extra_ca_file", path)).transpose()?,
+            shows: self.identity,
         })
     }
 }

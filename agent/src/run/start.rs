@@ -19,6 +19,7 @@ use crate::{
     clock::Clock,
     config::Settings,
     fs::{self, Disk, Fs},
+    hardware,
     hooks::Machine,
     identity::{self, Identity, IdentityError},
     image,
@@ -98,6 +99,7 @@ pub(crate) fn open(
     }
     let renewal = renew::open(&*fs, &state_dir);
     let image_id = image::id(settings.image_id_file.as_deref());
+    let hardware_id = hardware::id(identity.device_id);
     let outside = Rc::new(Machine {
         directory: settings.hooks.directory.clone(),
         inhibit_directory: settings.hooks.inhibit_directory.clone(),
@@ -132,6 +134,7 @@ pub(crate) fn open(
         aftermath: RefCell::new(None),
         boot_id: boot_id(),
         image_id,
+        hardware_id,
         state_dir,
     };
     renew::resume(&agent);
@@ -194,6 +197,7 @@ fn client(
     let key = identity::key(fs, state_dir, identity);
     let key = key.map_err(|source| StartError::StateDir { path: state_dir.key(), source })?;
     let credentials = Credentials::from_pem(&identity.certificate_pem, &key)?;
+    identity::seal_key(fs, state_dir, identity, settings.seal_key);
     Ok(identity.place().client(credentials, clock, settings.network.clone())?)
 }
 

@@ -24,7 +24,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::{
     client::{Client, Endpoint, Line},
     clock::Clock,
-    config::{Network, Way},
+    config::{Network, Shows, Way},
 };
 
 /// What the server was asked.
@@ -172,6 +172,7 @@ pub(crate) const NETWORK: Network = Network {
     stall: Duration::from_millis(300),
     way: Way::Straight,
     extra_ca_file: None,
+    shows: Shows::Certificate,
 };
 
 async fn answer(

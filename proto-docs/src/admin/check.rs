@@ -3,9 +3,9 @@
 //! Selectors are checked by their parser, which knows the column, and names by their types.
 
 use super::{
-    AcceptEnrolment, AcknowledgeAttacks, ActivateSite, BandwidthLimit, Because, ChangePassword, ChangeSite,
+    AcceptEnrolment, AcknowledgeAttacks, ActivateSite, AllowReenrolment, BandwidthLimit, Because, ChangePassword, ChangeSite,
     Decommission, DevicesOfRollout, EditLabels, EditRollout, Grant, Hold, ImportDevice, ImportDevices, ImportSite,
-    ImportSites, Labels, Login, NOTICES, NewApiToken, NewFreeze, NewToken, NewUser, NewWebhook, OpenPhase, RolloutSpec,
+    ImportSites, KeepDevice, Labels, Login, NOTICES, NewApiToken, NewFreeze, NewToken, NewUser, NewWebhook, OpenPhase, RolloutSpec,
     SetBandwidth, SetGrants, SetPassword, SetSerial, SetTradingHours, TradingHours, Window,
 };
 use crate::text::{self, Check, MAX_TEXT};
@@ -262,6 +262,18 @@ impl Check for AcknowledgeAttacks {
 impl Check for Decommission {
     fn check(&self) -> Result<(), String> {
         reason(&self.reason)
+    }
+}
+
+impl Check for KeepDevice {
+    fn check(&self) -> Result<(), String> {
+        reason(&self.reason)
+    }
+}
+
+impl Check for AllowReenrolment {
+    fn check(&self) -> Result<(), String> {
+        Ok(())
     }
 }
 

@@ -277,6 +277,11 @@ pub struct Device {
     pub tz_mismatch: bool,
     /// Anything else it reports.
     pub attributes: Labels,
+    /// Whether it may have a copy, and why; until an operator has looked at it.
+    pub possible_clone: Option<super::PossibleClone>,
+    /// Until when it may enrol again by its serial number or its name, although it has a key.
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, format = DateTime))]
+    pub reenrol_until: Option<Timestamp>,
     /// Held, and why.
     pub hold: Option<Hold>,
     /// Whether it was decommissioned.

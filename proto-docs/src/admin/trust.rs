@@ -18,6 +18,10 @@ pub struct Trust {
     pub head: Option<TrustHead>,
     /// The keys that this server has.
     pub online_keys: Vec<OnlineKey>,
+    /// The CAs whose device certificates this server takes; the first one issues.
+    pub device_cas: Vec<DeviceCa>,
+    /// Where the devices in service stood with their last check-ins.
+    pub standings: Vec<Standing>,
     /// Published releases that devices would not install any more, for whatever reason, as `product@version`.
     pub distrusted_releases: Vec<String>,
     /// What breaks when, the next first.
@@ -129,6 +133,36 @@ pub struct TrustHead {
     pub expires: Timestamp,
     /// What it says.
     pub products: Vec<HeadProduct>,
+}
+
+/// A CA of devices' certificates.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct DeviceCa {
+    /// Digest of its certificate.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub sha256: Digest,
+    /// When it ends.
+    #[cfg_attr(feature = "openapi", schema(value_type = String, format = DateTime))]
+    pub expires: Timestamp,
+    /// Whether it issues certificates.
+    pub issues: bool,
+    /// Devices in service that showed a certificate of it with their last check-in.
+    pub devices: u64,
+}
+
+/// Devices whose last check-ins were alike.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Standing {
+    /// The root that they trusted; absent if they have not checked in yet.
+    pub root_version: Option<u64>,
+    /// Host and port by which they came.
+    pub address: Option<String>,
+    /// How many.
+    pub devices: u64,
 }
 
 /// A key that this server signs instructions with.

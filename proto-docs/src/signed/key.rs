@@ -49,6 +49,11 @@ impl PublicKey {
         }
     }
 
+    /// Reads the SubjectPublicKeyInfo of a key on P-256.
+    pub fn from_p256_spki(spki: &[u8]) -> Option<Self> {
+        p256(spki.strip_prefix(&P256_SPKI)?).ok().map(Self::EcdsaP256)
+    }
+
     /// Its algorithm, as it stands in a root.
     pub const fn alg(&self) -> &'static str {
         match self {

@@ -30,6 +30,7 @@ use callboard_proto::{
 
 use super::{
     App, Error, Result, assignments, attacks, bandwidth,
+    clones::{self, Sign},
     devices::{self, Known, LastContact},
     grants::{self, Basis, Outcome},
     loads::{self, Wanted},
@@ -39,7 +40,7 @@ use crate::db::{
     devices::{Record, Seen},
     events::NewEvent,
 };
-pub(crate) use wait::{Question, Reply, Told};
+pub(crate) use wait::{Arrival, Question, Reply, Told};
 
 /// Decisions in a row that were overtaken by something else before the device is asked to come again.
 const TRIES: usize = 4;
@@ -78,8 +79,11 @@ pub(crate) async fn answer(app: &App, known: Arc<Known>, question: &mut Question
     if question.noted {
         known.owe(owed);
     } else {
-        note(app, &known, question, &before, &Contact { owed, ..contact }, now);
+        let sign = note(app, &known, question, &before, &Contact { owed, ..contact }, now);
         question.noted = true;
+        if let Some(sign) = sign {
+            clones::say(app, &known, sign, now).await?;
+        }
     }
     let mut instruction = instruct(app, &known.record.device, &decision, question, now);
     instruction.max_bytes_per_s = rate;
@@ -96,8 +100,15 @@ pub(crate) async fn answer(app: &App, known: Arc<Known>, question: &mut Question
     signed.map(Reply::Signed).map_err(|source| Error::Unexpected(format!("answer a check-in: {source}")))
 }
 
-/// Keeps what a check-in says of the device, and what is owed to it after that.
-fn note(app: &App, known: &Known, question: &Question, before: &LastContact, contact: &Contact, now: Timestamp) {
+/// Keeps what a check-in says of the device, and what is owed to it after that. Says what is strange about it.
+fn note(
+    app: &App,
+    known: &Known,
+    question: &Question,
+    before: &LastContact,
+    contact: &Contact,
+    now: Timestamp,
+) -> Option<Sign> {
     let body = &question.body;
     let attacks = attacks::told(&body.attacks);
     if before.attacks.as_ref().map_or(!attacks.is_empty(), |told| *told != attacks) {
@@ -105,6 +116,8 @@ fn note(app: &App, known: &Known, question: &Question, before: &LastContact, con
     }
     let rhythm = rhythm(app, &known.record.device, before, now);
     let busy = contact.works_on.map(|id| (now, id));
+    let enrolled_at = known.record.device.enrolled_at;
+    let (trace, sign) = clones::follow(enrolled_at, before, body, now);
     app.presence.note(
         known.record.device.id,
         Seen {
@@ -114,7 +127,10 @@ fn note(app: &App, known: &Known, question: &Question, before: &LastContact, con
             owed: contact.owed,
             busy,
             rhythm,
-            address: question.address.clone(),
+            address: question.arrival.address.clone(),
+            root: body.root_version,
+            ca: question.arrival.issuer,
+            trace: trace.clone(),
         },
     );
     known.set_contact(LastContact {
@@ -131,7 +147,9 @@ fn note(app: &App, known: &Known, question: &Question, before: &LastContact, con
         asks_again: before.asks_again,
         rhythm: Some(rhythm),
         attacks: Some(attacks),
+        trace: Some(trace),
     });
+    sign
 }
 
 /// When the device is usually there, as this check-in shows it.
@@ -255,7 +273,7 @@ fn instruct(app: &App, device: &Device, decision: &Decision, question: &Question
         crit: Vec::new(),
         device_id: device.id,
         nonce: body.nonce,
-        request_sha256: question.request,
+        request_sha256: question.arrival.request,
         server_time: now,
         action,
         reason: decision.reason.clone(),

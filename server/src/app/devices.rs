@@ -40,7 +40,7 @@ pub(crate) use serial::set_serial;
 
 use crate::db::{
     self, DbConn,
-    devices::Record,
+    devices::{Record, Trace},
     events::NewEvent,
     selector::{Slice, Whom},
 };
@@ -82,6 +82,8 @@ pub(crate) struct LastContact {
     pub(crate) rhythm: Option<Rhythm>,
     /// What it told of attacks; `None` if it did not check in since it is remembered.
     pub(crate) attacks: Option<db::devices::attacks::Told>,
+    /// By what a copy of it is found out. In the database too.
+    pub(crate) trace: Option<Trace>,
 }
 
 impl Known {
@@ -164,8 +166,11 @@ pub(crate) async fn last_contact_anywhere(app: &App, known: &Known) -> Result<La
     let (own, id) = (known.contact(), known.record.device.id);
     let stored = app.db.read(move |conn| Ok::<_, Error>(db::devices::last_seen(conn, id)?)).await?;
     let newer = stored.last_seen > own.last_seen;
-    let db::devices::LastSeen { last_seen, absence, owed, boot_id, rhythm } = stored;
-    Ok(if newer { LastContact { last_seen, absence, owed, boot_id, rhythm, asks_again: None, ..own } } else { own })
+    let db::devices::LastSeen { last_seen, absence, owed, boot_id, rhythm, trace } = stored;
+    if !newer {
+        return Ok(own);
+    }
+    Ok(LastContact { last_seen, absence, owed, boot_id, rhythm, trace, asks_again: None, ..own })
 }
 
 fn remember(app: &App, mut record: Record, mut contact: LastContact, pace: Arc<DefaultDirectRateLimiter>) -> Known {
@@ -178,6 +183,7 @@ fn remember(app: &App, mut record: Record, mut contact: LastContact, pace: Arc<D
             contact.owed = seen.owed;
             contact.boot_id = Some(seen.boot_id);
             contact.rhythm = Some(seen.rhythm);
+            contact.trace = Some(seen.trace);
         }
         None => {
             // What was heard of it since it is remembered is newer than the row.
@@ -188,6 +194,7 @@ fn remember(app: &App, mut record: Record, mut contact: LastContact, pace: Arc<D
             contact.absence = contact.absence.or(record.absence);
             contact.boot_id = contact.boot_id.or_else(|| record.boot_id.clone());
             contact.rhythm = contact.rhythm.or(record.rhythm);
+            contact.trace = contact.trace.or_else(|| record.trace.clone());
         }
     }
     Known { record, contact: Mutex::new(contact), pace, stranger: Mutex::new(None) }
@@ -373,7 +380,7 @@ pub(crate) async fn decommission(app: &App, actor: Actor, reference: String, rea
     .await
 }
 
-async fn change(
+pub(super) async fn change(
     app: &App,
     actor: Actor,
     reference: String,
@@ -441,6 +448,8 @@ pub(crate) fn show(app: &App, record: Record) -> admin::Device {
         tz: device.tz.map(|tz| tz.name().to_owned()),
         tz_mismatch: zone.mismatch.is_some(),
         attributes: device.attributes,
+        possible_clone: record.possible_clone,
+        reenrol_until: record.reenrol_until.filter(|until| seen.now < *until),
         hold: hold.map(|hold| admin::Hold { reason: hold.reason, until: hold.until }),
         decommissioned: device.decommissioned,
         attacks: attacks::shown(&record.attacks),

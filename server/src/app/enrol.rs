@@ -233,6 +233,13 @@ fn bind(conn: &mut DbConn, request: &Request, token: &EnrolToken) -> Result<Boun
         }
         return same_serial(alive(record)?, request).map(|record| Bound::Device(Box::new(record)));
     }
+    if let Some(record) = expected(conn, request, by_serial.as_ref())? {
+        let record = same_serial(alive(record)?, request)?;
+        return Ok(match at_the_tokens_site(&record, token) {
+            Ok(()) => Bound::Device(Box::new(record)),
+            Err(error) => Bound::Contested(error, Some(record.device.id)),
+        });
+    }
     let Some(record) = by_serial else {
         return if token.waits { Ok(held_back(None)) } else { create(conn, request, token, request.body.name.clone()) };
     };
@@ -249,6 +256,16 @@ fn bind(conn: &mut DbConn, request: &Request, token: &EnrolToken) -> Result<Boun
         return Ok(Bound::Contested(conflict(detail), Some(record.device.id)));
     }
     Ok(if token.waits { held_back(Some(record.device.id)) } else { Bound::Device(Box::new(record)) })
+}
+
+/// The device that an operator lets enrol again, by its serial number, or by its name if the number is no other device's.
+fn expected(conn: &mut DbConn, request: &Request, by_serial: Option<&Record>) -> Result<Option<Record>> {
+    let is_expected = |record: &Record| record.reenrol_until.is_some_and(|until| request.now < until);
+    if let Some(record) = by_serial {
+        return Ok(Some(record).filter(|record| is_expected(record)).cloned());
+    }
+    let Some(name) = &request.body.name else { return Ok(None) };
+    Ok(db::devices::by_name(conn, name)?.filter(is_expected))
 }
 
 /// The token is one of those whose devices wait.

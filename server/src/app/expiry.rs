@@ -1,4 +1,4 @@
-//! What ends some day and is not renewed by itself: the listeners' certificates, the root, the head. The log warns in time,
+//! What ends some day and is not renewed by itself: the listeners' certificates, the CAs, the root, the head. The log warns in time,
 //! and `/metrics` tells how long is left.
 
 use std::time::Duration;
@@ -49,6 +49,23 @@ pub(crate) fn server_certificate(at: Timestamp) -> Expiry {
 pub(crate) fn admin_certificate(at: Timestamp) -> Expiry {
     let text = "from then on operators' programs refuse the server; replace the file of admin_tls_cert, and restart";
     Expiry::new("admin_certificate", at, text)
+}
+
+/// Every device renews its certificate within half a year; some time on top of that for whoever has to act.
+const DEVICE_CA_WARN_BEFORE: Duration = Duration::from_secs(365 * 86_400);
+/// Devices have to learn of the next one by a root, also those that are off for months.
+const SERVER_CA_WARN_BEFORE: Duration = Duration::from_secs(730 * 86_400);
+
+/// When the CA that issues devices' certificates ends.
+pub(crate) fn device_ca(at: Timestamp) -> Expiry {
+    let text = "put another one in its place while devices renew: callboard ca new device --dir DIR";
+    Expiry { warn_from: at - DEVICE_CA_WARN_BEFORE, ..Expiry::new("device_ca", at, text) }
+}
+
+/// When the CA that issued the device listener's certificate ends.
+pub(crate) fn server_ca(at: Timestamp) -> Expiry {
+    let text = "put another one in its place by a root that lists both: callboard ca new server --dir DIR";
+    Expiry { warn_from: at - SERVER_CA_WARN_BEFORE, ..Expiry::new("server_ca", at, text) }
 }
 
 const ROOT: &str =

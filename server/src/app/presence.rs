@@ -100,6 +100,9 @@ mod tests {
             busy: None,
             rhythm: Rhythm::default(),
             address: None,
+            root: 1,
+            ca: callboard_proto::digest::Digest::of(b"a CA"),
+            trace: devices::Trace::default(),
         }
     }
 

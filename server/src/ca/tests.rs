@@ -179,3 +179,28 @@ DQYJKoZIhvcNAQELBQADgYEAQODXkkpZvXFNHBsmc/nTyXAkzF2S/BT+sfFOr9v3
 OSg=
 -----END CERTIFICATE REQUEST-----
 ";
+
+#[test]
+fn an_exchange_of_a_ca_can_be_cut_short_anywhere_and_repeated() {
+    use rotation::{Kind, forget_former, make_next, switch};
+    let dir = tempfile::tempdir().unwrap();
+    let first = DeviceCa::create(dir.path(), now()).unwrap();
+    let old = der(&issue(&first, &request(&p256(), CertificateParams::default())).unwrap());
+    let next = make_next(dir.path(), Kind::Device, now()).unwrap();
+    assert!(make_next(dir.path(), Kind::Device, now()).is_err(), "one at a time");
+    assert_ne!(name(first.certificate()).unwrap(), name(&next).unwrap());
+    let issuers = |ca: &DeviceCa| ca.certificates().cloned().collect::<Vec<_>>();
+    assert_eq!(issuers(&DeviceCa::load(dir.path()).unwrap()), [first.certificate().clone(), next.clone()]);
+    // The power goes after the first of the two names was changed.
+    let files = Kind::Device.files(dir.path());
+    fs::copy(&files.certificate, &files.former).unwrap();
+    fs::rename(&files.next_key, &files.key).unwrap();
+    switch(dir.path(), Kind::Device).unwrap();
+    let switched = DeviceCa::load(dir.path()).unwrap();
+    assert_eq!(issuers(&switched), [next, first.certificate().clone()]);
+    let new = der(&issue(&switched, &request(&p256(), CertificateParams::default())).unwrap());
+    let issuer = |leaf: &CertificateDer<'_>| Digest::of(parse_x509_certificate(leaf).unwrap().1.issuer.as_raw());
+    assert_eq!([&new, &old].map(issuer), [0, 1].map(|n| name(&issuers(&switched)[n]).unwrap()));
+    forget_former(dir.path(), Kind::Device).unwrap();
+    assert_eq!(issuers(&DeviceCa::load(dir.path()).unwrap()).len(), 1);
+}

@@ -2,12 +2,12 @@
 
 pub(crate) mod attacks;
 
-use callboard_proto::admin::{Attention, Page};
+use callboard_proto::admin::{Attention, Device, Page};
 
 use super::{
     Context,
     api::{PageArgs, Path},
-    show, table,
+    device, show, table,
 };
 
 /// What needs attention.
@@ -15,7 +15,8 @@ use super::{
 pub(crate) enum AttentionCommand {
     /// List failures that wait for somebody
     ///
-    /// `callboard rollout retry`, `skip` and `cancel` deal with them, one by one or many at once.
+    /// `callboard rollout retry`, `skip` and `cancel` deal with them, one by one or many at once. Devices that may have
+    /// copies follow; `callboard device clone keep` deals with them.
     List {
         /// Only those of this rollout
         #[arg(long)]
@@ -32,9 +33,16 @@ pub(crate) enum AttentionCommand {
 pub(crate) fn run(command: AttentionCommand, context: &Context) -> anyhow::Result<()> {
     match command {
         AttentionCommand::List { rollout, page } => {
-            let path = Path::new(["attention"]).maybe("rollout", rollout);
-            let found: Page<Attention> = context.api()?.list(&path, &page)?;
-            show::page(context.format, "failures", &found, list)
+            let (api, everything) = (context.api()?, rollout.is_none() && page.after.is_none());
+            let found: Page<Attention> = api.list(&Path::new(["attention"]).maybe("rollout", rollout), &page)?;
+            show::page(context.format, "failures", &found, list)?;
+            if everything && context.format == show::Format::Table {
+                let copies: Page<Device> = api.list(&Path::new(["clones"]), &page)?;
+                if !copies.items.is_empty() {
+                    show::page(context.format, "devices", &copies, device::clones)?;
+                }
+            }
+            Ok(())
         }
         AttentionCommand::Attacks(command) => attacks::run(command, context),
     }

@@ -3,7 +3,8 @@
 use std::fmt::Write as _;
 
 use callboard_proto::admin::{
-    Decommission, Device, EditLabels, Eligible, Event, ImportDevice, Imported, Page, SetSerial,
+    AllowReenrolment, Decommission, Device, EditLabels, Eligible, Event, ImportDevice, Imported, KeepDevice, Page,
+    SetSerial,
 };
 use ureq::http::Method;
 
@@ -14,8 +15,11 @@ use super::{
     hold::HoldArgs,
     import::{self, ImportArgs},
     label::{self, Label},
+    moment::{self, Moment},
     show, table,
 };
+
+use crate::clock::Clock;
 
 mod explain;
 
@@ -101,11 +105,53 @@ pub(crate) enum DeviceCommand {
         #[arg(long)]
         clear: bool,
     },
+    /// Devices that two machines may be, because a disk or an image was copied
+    #[command(subcommand)]
+    Clone(CloneCommand),
+    /// Let a device enrol again by its serial number or its name, although it has a key
+    ///
+    /// For a device that is to be imaged anew: any token enrols it then, and it is the same device afterwards. Once.
+    #[command(
+        after_help = "Examples:\n  callboard device allow-reenrol till-1 --for 2d\n  callboard device allow-reenrol till-1 --no-more"
+    )]
+    AllowReenrol {
+        /// Name or id
+        device: String,
+        /// Until when, such as 2h, 3d or 2026-11-23T02:00:00Z; at most 31 days
+        #[arg(long = "for", value_name = "DURATION|TIME", value_parser = moment::parse,
+            required_unless_present = "no_more", conflicts_with = "no_more")]
+        until: Option<Moment>,
+        /// Take it back
+        #[arg(long)]
+        no_more: bool,
+    },
     /// Take a device out of service: its certificate is refused from its next request on
     Decommission {
         /// Name or id
         device: String,
         /// Why, for the event log
+        #[arg(long)]
+        reason: String,
+    },
+}
+
+/// What to do about copies.
+#[derive(clap::Subcommand)]
+pub(crate) enum CloneCommand {
+    /// List devices that may have copies
+    List {
+        #[command(flatten)]
+        page: PageArgs,
+    },
+    /// Say that a device goes on as it is: its hardware was exchanged, or the copy has enrolled as another device
+    ///
+    /// A copy gets an identity of its own by `callboard-agent enrol --again --bundle FILE` on it, with a token for a new
+    /// device.
+    #[command(after_help = "Examples:\n  callboard device clone keep till-1 --reason 'new main board, ticket 4711'")]
+    Keep {
+        /// Name or id
+        device: String,
+        /// What was found, for the event log
         #[arg(long)]
         reason: String,
     },
@@ -150,11 +196,37 @@ pub(crate) fn run(command: DeviceCommand, context: &Context) -> anyhow::Result<(
             }
             show::value(context.format, &api.get(&one(&device, &[]))?, details)
         }
+        DeviceCommand::Clone(CloneCommand::List { page }) => {
+            let found: Page<Device> = api.list(&Path::new(["clones"]), &page)?;
+            show::page(context.format, "devices", &found, clones)
+        }
+        DeviceCommand::Clone(CloneCommand::Keep { device, reason }) => {
+            api.tell(Method::POST, &one(&device, &["clone", "keep"]), &KeepDevice { reason })?;
+            show::value(context.format, &api.get(&one(&device, &[]))?, details)
+        }
+        DeviceCommand::AllowReenrol { device, until, .. } => {
+            let path = one(&device, &["reenrolment"]);
+            match until.map(|until| until.at(Clock::system().now())) {
+                Some(until) => drop(api.tell(Method::PUT, &path, &AllowReenrolment { until })?),
+                None => api.delete(&path)?,
+            }
+            show::value(context.format, &api.get(&one(&device, &[]))?, details)
+        }
         DeviceCommand::Decommission { device, reason } => {
             api.tell(Method::POST, &one(&device, &["decommission"]), &Decommission { reason })?;
             show::value(context.format, &api.get(&one(&device, &[]))?, details)
         }
     }
+}
+
+/// One row for each device that may have a copy.
+pub(super) fn clones(devices: &[Device]) -> String {
+    let row = |device: &Device| {
+        let clone = device.possible_clone.as_ref()?;
+        let site = table::or_empty(device.site.as_ref());
+        Some([device.name.to_string(), site, clone.since.to_string(), clone.last.to_string(), clone.text.clone()])
+    };
+    table::list(["DEVICE", "SITE", "SINCE", "LAST", "POSSIBLE CLONE"], devices.iter().filter_map(row))
 }
 
 fn list(devices: &[Device]) -> String {
@@ -198,6 +270,7 @@ fn details(device: &Device) -> String {
         Some(until) => format!("until {until}: {}", hold.reason),
         None => hold.reason.clone(),
     });
+    let clone = device.possible_clone.as_ref().map(|clone| format!("since {}: {}", clone.since, clone.text));
     let mut text = table::fields([
         ("name", device.name.to_string()),
         ("id", device.id.to_string()),
@@ -205,6 +278,8 @@ fn details(device: &Device) -> String {
         ("site", table::or_empty(device.site.as_ref())),
         ("status", status(device)),
         ("held", hold.unwrap_or_default()),
+        ("possible clone", clone.unwrap_or_default()),
+        ("may enrol again", device.reenrol_until.map(|until| format!("until {until}")).unwrap_or_default()),
         ("last seen", table::or_empty(device.last_seen)),
         ("came by", device.address.clone().unwrap_or_default()),
         ("enrolled", table::or_empty(device.enrolled_at)),

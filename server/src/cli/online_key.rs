@@ -84,7 +84,7 @@ fn new(dir: &Path) -> anyhow::Result<Done> {
 }
 
 /// Gives a file to whom another one belongs: the server runs as a user of its own.
-fn own(path: &Path, like: &fs::Metadata) -> io::Result<()> {
+pub(super) fn own(path: &Path, like: &fs::Metadata) -> io::Result<()> {
     let made = fs::metadata(path)?;
     if (made.uid(), made.gid()) == (like.uid(), like.gid()) {
         return Ok(());

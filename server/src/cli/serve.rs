@@ -34,7 +34,7 @@ use crate::{
         told::Told,
         waiting::Waiting,
     },
-    ca::{self, DeviceCa},
+    ca::{self, DeviceCa, rotation},
     clock::Clock,
     config::{FILE, Fragment, Settings},
     db::Db,
@@ -44,6 +44,7 @@ use crate::{
         device::payload::Transfers,
         limits::EnrolLimit,
         listen::{Listener, Times},
+        signed::Signatures,
     },
     jobs, restored,
     sign::OnlineKeys,
@@ -190,7 +191,9 @@ pub(crate) async fn start(settings: Settings, clock: Clock) -> anyhow::Result<Ru
     let certificates = expiries(&settings)?;
     let app = Arc::new(open(&settings, clock, device_ca, public_url, certificates).await?);
     jobs::start(&app, settings.event_retention);
-    let device_server = serve_devices(&settings, &app, devices, device_tls)?;
+    let verifier = tls::device_verifier(&app.device_ca).context("cannot verify devices")?;
+    let signatures = web::Data::new(Signatures::new(settings.signed_requests.then_some(verifier)));
+    let device_server = serve_devices(&settings, &app, (devices, device_tls), signatures)?;
     let admin_server = serve_admin(&settings, &app, admin, admin_tls)?;
     let handles = [device_server, admin_server];
     let file = ServeFile {
@@ -227,7 +230,11 @@ fn expiries(settings: &Settings) -> anyhow::Result<Vec<Expiry>> {
         let pem = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
         ca::not_after(&pem).with_context(|| format!("cannot read {}", path.display()))
     };
-    let mut found = vec![expiry::server_certificate(end(&settings.dir.join(ca::SERVER_CERT))?)];
+    let mut found = vec![
+        expiry::server_certificate(end(&settings.dir.join(ca::SERVER_CERT))?),
+        expiry::device_ca(end(&settings.dir.join(ca::DEVICE_CA_CERT))?),
+        expiry::server_ca(end(&settings.dir.join(ca::SERVER_CA_CERT))?),
+    ];
     if let Some((certificate, _)) = &settings.admin_tls {
         found.push(expiry::admin_certificate(end(certificate)?));
     }
@@ -244,10 +251,8 @@ async fn open(
     let db = Db::open(settings.database.clone()).context("cannot open the database")?;
     let store = Store::prepare(&settings.dir.join("payloads"), settings.max_payload_bytes)
         .context("cannot prepare the payload directory")?;
-    let server_ca = settings.dir.join(ca::SERVER_CA_CERT);
     let signer = OnlineKeys::load(&settings.dir).context("cannot load the online key")?;
-    let server_ca_pem = std::fs::read_to_string(&server_ca)
-        .with_context(|| format!("cannot read the server CA {}", server_ca.display()))?;
+    let server_ca_pem = rotation::bundled(&settings.dir).context("cannot read the server CA")?;
     let now = clock.now();
     let snapshot = db.read(move |conn| catalog::read(conn, &Snapshot::default(), now)).await;
     let snapshot = snapshot.context("cannot read rollouts and releases")?;
@@ -296,8 +301,8 @@ async fn open(
 fn serve_devices(
     settings: &Settings,
     app: &Arc<App>,
-    socket: TcpListener,
-    tls: rustls::ServerConfig,
+    (socket, tls): (TcpListener, rustls::ServerConfig),
+    signatures: web::Data<Signatures>,
 ) -> anyhow::Result<ServerHandle> {
     let data = web::Data::from(app.clone());
     let transfers =
@@ -310,6 +315,8 @@ fn serve_devices(
             .app_data(data.clone())
             .app_data(transfers.clone())
             .app_data(limit.clone())
+            .app_data(signatures.clone())
+            .wrap(middleware::from_fn(http::signed::signed))
             .wrap(middleware::from_fn(http::limits::deadline))
             .configure(http::device_routes)
     });

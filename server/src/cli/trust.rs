@@ -47,6 +47,15 @@ fn sentences(trust: &Trust) -> String {
     let word = |yes: bool| if yes { "yes" } else { "no" }.to_owned();
     let keys = trust.online_keys.iter().map(|key| [key.id.short(), word(key.listed), word(key.signs)]);
     parts.push(table::list(["ONLINE KEY", "IN THE ROOT", "SIGNS"], keys));
+    let cas = trust
+        .device_cas
+        .iter()
+        .map(|ca| [ca.sha256.short(), ca.expires.to_string(), word(ca.issues), ca.devices.to_string()]);
+    parts.push(table::list(["DEVICE CA", "UNTIL", "ISSUES", "DEVICES"], cas));
+    let standings = trust.standings.iter().map(|one| {
+        [table::or_empty(one.root_version), one.address.clone().unwrap_or_default(), one.devices.to_string()]
+    });
+    parts.push(table::list(["ROOT OF DEVICES", "CAME BY", "DEVICES"], standings));
     if !trust.distrusted_releases.is_empty() {
         parts.push(format!("not installed any more: {}", trust.distrusted_releases.join(", ")));
     }

@@ -7,6 +7,7 @@ use callboard_policy::{
     rhythm::Rhythm,
 };
 use callboard_proto::{
+    admin::PossibleClone,
     check_in::{Facts, Installed},
     digest::Digest,
     ids::{DeviceId, DeviceName, Product, SiteId, TokenId},
@@ -15,7 +16,7 @@ use callboard_proto::{
 };
 use diesel::{
     BoolExpressionMethods, ExpressionMethods, NullableExpressionMethods, QueryDsl, QueryResult, Queryable,
-    result::Error,
+    TextExpressionMethods, result::Error,
 };
 use serde::{Deserialize, Serialize};
 
@@ -29,10 +30,12 @@ use super::{
 };
 
 pub(crate) mod attacks;
+mod clones;
 mod seen;
 
 pub(crate) use attacks::Attacks;
-pub(crate) use seen::{LastSeen, Seen, last_seen, set_seen};
+pub(crate) use clones::{doubted, set_clone, set_reenrol_until};
+pub(crate) use seen::{LastSeen, Seen, Standing, Trace, last_seen, set_seen, standings};
 
 /// A device with what only the registry needs.
 #[derive(Clone, Debug)]
@@ -54,6 +57,12 @@ pub(crate) struct Record {
     pub(crate) owed: Option<Connection>,
     /// Host and port that it asked for, last.
     pub(crate) address: Option<String>,
+    /// By what a copy of it is found out.
+    pub(crate) trace: Option<Trace>,
+    /// Whether it may have one.
+    pub(crate) possible_clone: Option<PossibleClone>,
+    /// Until when it may enrol again although it has a key.
+    pub(crate) reenrol_until: Option<Timestamp>,
     pub(crate) boot_id: Option<String>,
     /// The installation of its system, as it told.
     pub(crate) image_id: Option<String>,
@@ -123,6 +132,7 @@ struct Row {
     decommissioned_at: Option<Ms>,
     image_id: Option<String>,
     imaged_at: Option<Ms>,
+    identity: Option<String>,
 }
 
 /// One product in the column `installed`; `key` is what SQL compares versions by.
@@ -139,7 +149,8 @@ struct InstalledColumn {
 impl Row {
     fn into_record(self, site: Option<Site>, counters: Option<&str>, risen_at: Option<Ms>) -> QueryResult<Record> {
         let own_labels: BTreeMap<String, String> = from_json(&self.labels)?;
-        let seen::Presence { absence, owed, address } = seen::read_presence(self.presence.as_deref())?;
+        let clones::IdentityColumn { possible_clone, reenrol_until } = clones::read(self.identity.as_deref())?;
+        let seen::Presence { absence, owed, standing, trace } = seen::read_presence(self.presence.as_deref())?;
         let rules = site.as_ref().map(Site::rules).transpose();
         let site_rules = rules.map_err(|what| Error::DeserializationError(what.into()))?.unwrap_or_default();
         let site_tz = site.as_ref().map(|site| site.tz);
@@ -179,7 +190,10 @@ impl Row {
             last_seen: self.last_seen.map(Into::into),
             absence,
             owed,
-            address,
+            address: standing.address,
+            trace,
+            possible_clone,
+            reenrol_until,
             boot_id: self.boot_id,
             image_id: self.image_id,
             imaged_at: self.imaged_at.map(Into::into),
@@ -221,6 +235,8 @@ enum By {
     Numbers(Vec<i64>),
     /// With attacks of which nobody has taken note; in service, behind this number, at most so many.
     Attacked(i64, i64),
+    /// That may have a copy, from after a number on.
+    Doubted(i64, i64),
 }
 
 /// A device, its site, and the attacks that it told of with the time of the last rise.
@@ -237,6 +253,10 @@ fn load_by(conn: &mut DbConn, by: By) -> QueryResult<Vec<Record>> {
         By::Id(id) => load(conn, query.filter(devices::id.eq(Uid::from(id)))),
         By::Name(name) => load(conn, query.filter(devices::name.eq(name))),
         By::Serial(serial) => load(conn, query.filter(devices::serial.eq(serial))),
+        By::Doubted(after, limit) => {
+            let doubted = query.filter(devices::identity.like("%possible_clone%"));
+            load(conn, doubted.filter(devices::number.gt(after)).limit(limit))
+        }
         By::Spki(spki) => load(conn, query.filter(devices::spki.eq(Sha(spki)))),
         By::Numbers(numbers) => load(conn, query.filter(devices::number.eq_any(numbers))),
         By::Attacked(after, limit) => {
@@ -383,6 +403,7 @@ pub(crate) fn set_credential(
     );
     execute(conn, row.set(values))?;
     attacks::begin_anew(conn, id)?;
+    clones::set_reenrol_until(conn, id, None)?;
     renewals::end(conn, id)?;
     touch(conn, id, now)
 }

@@ -69,6 +69,7 @@ diesel::table! {
         decommissioned_at -> Nullable<BigInt>,
         image_id -> Nullable<Text>,
         imaged_at -> Nullable<BigInt>,
+        identity -> Nullable<Text>,
     }
 }
 

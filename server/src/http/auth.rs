@@ -7,7 +7,7 @@ mod may;
 use std::{future::Future, pin::Pin};
 
 use actix_web::{
-    FromRequest, HttpRequest,
+    FromRequest, HttpMessage as _, HttpRequest,
     dev::Payload,
     http::{Version, header},
     web,
@@ -22,7 +22,7 @@ pub(crate) use may::{
     Administer, Allows, Approve, COOKIE, May, Operate, Publish, View, administrator, cookie, identify,
 };
 
-/// What TLS says about a device: put on each connection when it is accepted.
+/// What TLS says about a device, put on each connection when it is accepted; or the signature of a request, put there.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PeerIdentity {
     pub(crate) device: DeviceId,
@@ -30,6 +30,8 @@ pub(crate) struct PeerIdentity {
     pub(crate) spki: Digest,
     /// When the certificate ends.
     pub(crate) not_after: Timestamp,
+    /// The digest of its issuer's name.
+    pub(crate) issuer: Digest,
 }
 
 /// The certificate that a device showed: put on each connection beside its identity.
@@ -101,11 +103,11 @@ impl FromRequest for Peer {
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
         let app = request.app_data::<web::Data<App>>().cloned();
-        let identity = request.conn_data::<PeerIdentity>().copied();
-        let request = request.clone();
+        let identity = identity(request);
+        let shown = shown(request);
         Box::pin(async move {
             let (app, identity) = (app.ok_or_else(unknown)?, identity.ok_or_else(unknown)?);
-            Self::find(&app, identity, shown(&request)).await
+            Self::find(&app, identity, shown.as_ref()).await
         })
     }
 }
@@ -116,11 +118,11 @@ impl FromRequest for Renewing {
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
         let app = request.app_data::<web::Data<App>>().cloned();
-        let identity = request.conn_data::<PeerIdentity>().copied();
-        let request = request.clone();
+        let identity = identity(request);
+        let shown = shown(request);
         Box::pin(async move {
             let (app, identity) = (app.ok_or_else(unknown)?, identity.ok_or_else(unknown)?);
-            let known = identity.known(&app, shown(&request)).await?;
+            let known = identity.known(&app, shown.as_ref()).await?;
             identity.check_key(&known)?;
             Ok(Self { known })
         })
@@ -152,9 +154,16 @@ impl Peer {
     }
 }
 
-/// The certificate that came with a request's connection.
-fn shown(request: &HttpRequest) -> Option<&CertificateDer<'static>> {
-    request.conn_data::<PeerCertificate>().map(|shown| &shown.0)
+/// Who sent a request, by its connection or its signature.
+fn identity(request: &HttpRequest) -> Option<PeerIdentity> {
+    let by_connection = request.conn_data::<PeerIdentity>().copied();
+    by_connection.or_else(|| request.extensions().get::<PeerIdentity>().copied())
+}
+
+/// The certificate that came with a request's connection, or with the request.
+fn shown(request: &HttpRequest) -> Option<CertificateDer<'static>> {
+    let by_connection = request.conn_data::<PeerCertificate>().map(|shown| shown.0.clone());
+    by_connection.or_else(|| request.extensions().get::<PeerCertificate>().map(|shown| shown.0.clone()))
 }
 
 fn unknown() -> ApiProblem {

@@ -163,7 +163,8 @@ fn prepare(socket: &TcpStream, times: Times) -> Option<std::net::SocketAddr> {
 fn note_peer(stream: &TlsStream<TcpStream>, data: &mut Extensions) {
     let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
     if let Some(peer) = tls::peer(chain) {
-        data.insert(PeerIdentity { device: peer.device, spki: peer.spki_sha256, not_after: peer.not_after });
+        let tls::Peer { device, spki_sha256: spki, not_after, issuer } = peer;
+        data.insert(PeerIdentity { device, spki, not_after, issuer });
         if let Some(leaf) = chain.first() {
             data.insert(PeerCertificate(leaf.clone().into_owned()));
         }

@@ -21,6 +21,7 @@ use super::auth::COOKIE;
         sites::list, sites::get, sites::import, sites::set_trading_hours, sites::set_bandwidth, sites::hold, sites::unhold,
         sites::suspend, sites::activate, sites::close,
         devices::list, devices::get, devices::import, devices::edit_labels, devices::hold, devices::unhold,
+        devices::clones, devices::keep, devices::allow, devices::forbid,
         devices::set_serial, devices::clear_serial, devices::decommission, devices::history, devices::explain,
         freezes::list, freezes::create, freezes::delete,
         tokens::list, tokens::create, tokens::revoke,

@@ -1,12 +1,18 @@
 //! Errors over HTTP: the only place with status codes.
 
-use std::fmt;
+use std::{
+    fmt,
+    time::{Duration, UNIX_EPOCH},
+};
 
 use actix_web::{
     HttpResponse, ResponseError,
     http::{StatusCode, header},
 };
-use callboard_proto::problem::{Code, MEDIA_TYPE, Problem};
+use callboard_proto::{
+    problem::{Code, MEDIA_TYPE, Problem},
+    time::Timestamp,
+};
 use uuid::Uuid;
 
 use crate::{
@@ -21,6 +27,8 @@ pub(crate) struct ApiProblem {
     pub(crate) detail: String,
     /// Seconds for `Retry-After`.
     pub(crate) retry_after_s: Option<u32>,
+    /// What `Date` says, where the client is to go by the server's clock.
+    date: Option<Timestamp>,
     request_id: Option<String>,
 }
 
@@ -29,7 +37,7 @@ pub(crate) type ApiResult<T> = Result<T, ApiProblem>;
 
 impl ApiProblem {
     pub(crate) fn new(code: Code, detail: impl Into<String>) -> Self {
-        Self { code, detail: detail.into(), retry_after_s: None, request_id: None }
+        Self { code, detail: detail.into(), retry_after_s: None, date: None, request_id: None }
     }
 
     /// No place now; the client is to come back.
@@ -37,11 +45,16 @@ impl ApiProblem {
         Self { retry_after_s: Some(seconds), ..Self::new(code, detail) }
     }
 
+    /// The client is to go by the server's clock, which says this.
+    pub(crate) fn at(self, now: Timestamp) -> Self {
+        Self { date: Some(now), ..self }
+    }
+
     fn unexpected(source: &dyn fmt::Display) -> Self {
         let id = Uuid::now_v7().to_string();
         tracing::error!(request.id = %id, error = %source, "request failed");
         let detail = "the server's log has more under the request id".to_owned();
-        Self { code: Code::Internal, detail, retry_after_s: None, request_id: Some(id) }
+        Self { request_id: Some(id), ..Self::new(Code::Internal, detail) }
     }
 
     /// The body.
@@ -99,6 +112,10 @@ impl ResponseError for ApiProblem {
         response.insert_header((header::CONTENT_TYPE, MEDIA_TYPE));
         if let Some(seconds) = self.retry_after_s {
             response.insert_header((header::RETRY_AFTER, seconds.to_string()));
+        }
+        if let Some(now) = self.date {
+            let since_1970 = Duration::from_millis(u64::try_from(now.millis()).unwrap_or(0));
+            response.insert_header((header::DATE, header::HttpDate::from(UNIX_EPOCH + since_1970)));
         }
         if self.code == Code::Unauthorized {
             // Browsers ask for a password; it is the token.

@@ -114,6 +114,7 @@ fn an_enrolled_device_is_known_by_key_and_id() {
             spki_sha256: Digest::of(&scene.key.subject_public_key_info()),
             device: device(),
             not_after: DeviceCa::validity(now()).1,
+            issuer: ca::name(scene.devices.certificate()).unwrap(),
         }
     );
     assert_eq!(client.protocol_version(), Some(rustls::ProtocolVersion::TLSv1_3));

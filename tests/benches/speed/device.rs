@@ -152,6 +152,7 @@ fn facts(serial: &str) -> anyhow::Result<Facts> {
         tz: Some("America/New_York".to_owned()),
         serial: Some(serial.to_owned()),
         image_id: None,
+        hardware_id: None,
         channels: vec!["stable".to_owned()],
         installed: installed.into_iter().collect::<Result<_, _>>()?,
         attributes: [("printer", "epson-tm88"), ("lane", "4")].map(|(k, v)| (k.to_owned(), v.to_owned())).into(),

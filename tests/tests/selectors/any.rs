@@ -98,6 +98,7 @@ fn facts() -> impl Strategy<Value = Facts> {
             tz: tz.map(str::to_owned),
             serial: None,
             image_id: None,
+            hardware_id: None,
             channels: Vec::new(),
             installed: versions.into_iter().map(|(product, version)| installed(product, version)).collect(),
             attributes: attributes.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),

@@ -27,13 +27,24 @@ const AFTER_STOP_S: u32 = 60;
 /// Between two looks at a decision that is about to change.
 const SHORTEST: Duration = Duration::from_secs(1);
 
+/// How a check-in came.
+#[derive(Debug)]
+pub(crate) struct Arrival {
+    /// The digest of its body.
+    pub(crate) request: Digest,
+    /// Host and port that it was sent to, as far as the device told.
+    pub(crate) address: Option<String>,
+    /// The digest of the name of the CA that issued the device's certificate.
+    pub(crate) issuer: Digest,
+    /// When it has to be answered.
+    pub(crate) deadline: Instant,
+}
+
 /// A check-in from its arrival to its answer.
 #[derive(Debug)]
 pub(crate) struct Question {
     pub(super) body: CheckIn,
-    pub(super) request: Digest,
-    /// Host and port that it was sent to, as far as the device told.
-    pub(super) address: Option<String>,
+    pub(super) arrival: Arrival,
     /// What its device was told before.
     told: Option<Told>,
     /// If it may wait.
@@ -78,18 +89,12 @@ impl Told {
 }
 
 impl Question {
-    /// A check-in that has arrived, and has to be answered before `deadline`.
-    pub(crate) fn new(
-        app: &App,
-        known: &Known,
-        body: CheckIn,
-        (request, address): (Digest, Option<String>),
-        deadline: Instant,
-    ) -> Self {
+    /// A check-in that has arrived.
+    pub(crate) fn new(app: &App, known: &Known, body: CheckIn, arrival: Arrival) -> Self {
         let wait = Duration::from_secs(body.wait_s.into()).min(app.poll_interval);
-        let ends = (Instant::now() + wait).min(deadline - app.request_timeout / ANSWER);
+        let ends = (Instant::now() + wait).min(arrival.deadline - app.request_timeout / ANSWER);
         let place = app.waiting.enter(known.record.device.id, !wait.is_zero());
-        Self { body, request, address, told: known.told(), place, ends, noted: false }
+        Self { body, arrival, told: known.told(), place, ends, noted: false }
     }
 
     /// Waits until something may have changed.

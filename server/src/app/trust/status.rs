@@ -1,19 +1,23 @@
 //! What devices trust, in one view: keys, thresholds, ends, and what would break when.
 
+use std::collections::BTreeMap;
+
 use callboard_policy::trust::HeadTerms;
 use callboard_proto::{
-    admin::{Ahead, OnlineKey, Trust, TrustCa, TrustHead, TrustKey, TrustRole, TrustRoot, TrustServer},
+    admin::{
+        Ahead, DeviceCa, OnlineKey, Standing, Trust, TrustCa, TrustHead, TrustKey, TrustRole, TrustRoot, TrustServer,
+    },
     digest::Digest,
     root::{Root, Server},
     signed::{KeySet, max_envelope},
     time::Timestamp,
 };
-
 use data_encoding::BASE64;
+use rustls_pki_types::CertificateDer;
 
 use super::PublishedRoot;
 use crate::{
-    app::{App, Result, expiry, releases},
+    app::{App, Error, Result, expiry, presence, releases},
     ca, db,
 };
 
@@ -28,6 +32,9 @@ pub(crate) async fn status(app: &App) -> Result<Trust> {
         Some(published) => app.db.read(move |conn| distrusted(conn, &published)).await?,
         None => Vec::new(),
     };
+    presence::flush(app).await?;
+    let standings = app.db.read(|conn| Ok::<_, Error>(db::devices::standings(conn)?)).await?;
+    let device_cas = device_cas(app, &standings)?;
     let mut ahead: Vec<Ahead> = expiry::all(app)
         .into_iter()
         .map(|one| {
@@ -45,9 +52,14 @@ pub(crate) async fn status(app: &App) -> Result<Trust> {
     if let Some(root) = &root {
         ahead.extend(elsewhere(app, root));
     }
+    if let [_, others @ ..] = device_cas.as_slice() {
+        ahead.extend(others.iter().map(exchanged));
+    }
     Ok(Trust {
         server_time: now,
         online_keys: online_keys(app, published.as_deref()),
+        device_cas,
+        standings: by_root_and_address(standings),
         head: published.as_deref().and_then(head),
         root,
         distrusted_releases,
@@ -90,13 +102,50 @@ fn root(app: &App, published: &PublishedRoot) -> TrustRoot {
 }
 
 fn listed(app: &App, server: &Server) -> TrustServer {
-    let own = ca::digests(&app.server_ca_pem);
+    // The first one is the issuer of the certificate that devices see.
+    let own = ca::digests(&app.server_ca_pem).into_iter().next();
     let ca = server.ca_der.iter().map(|der| {
         let der = BASE64.decode(der.as_bytes()).unwrap_or_default();
         let sha256 = Digest::of(&der);
-        TrustCa { sha256, expires: ca::end(&der).ok(), own: own.contains(&sha256) }
+        TrustCa { sha256, expires: ca::end(&der).ok(), own: own == Some(sha256) }
     });
     TrustServer { url: server.url.clone(), ca: ca.collect() }
+}
+
+fn device_cas(app: &App, standings: &BTreeMap<db::devices::Standing, u64>) -> Result<Vec<DeviceCa>> {
+    let unreadable = |source: ca::CaError| Error::Unexpected(source.to_string());
+    let own = app.device_ca.certificate();
+    let one = |certificate: &CertificateDer<'static>| {
+        let name = ca::name(certificate).map_err(unreadable)?.short();
+        let shown = standings.iter().filter(|(standing, _)| standing.ca.as_ref() == Some(&name));
+        Ok::<_, Error>(DeviceCa {
+            sha256: Digest::of(certificate),
+            expires: ca::end(certificate).map_err(unreadable)?,
+            issues: certificate == own,
+            devices: shown.map(|(_, devices)| devices).sum(),
+        })
+    };
+    app.device_ca.certificates().map(one).collect()
+}
+
+/// What is to be done about a device CA that does not issue.
+fn exchanged(ca: &DeviceCa) -> Ahead {
+    let text = format!(
+        "device CA {} is taken and issues nothing: when every server has it and is to issue by it, callboard ca switch \
+         device; when no device shows a certificate of the former one ({} do), callboard ca finish device",
+        ca.sha256.short(),
+        ca.devices
+    );
+    Ahead { at: None, alarm: false, text }
+}
+
+fn by_root_and_address(all: BTreeMap<db::devices::Standing, u64>) -> Vec<Standing> {
+    let mut counts: BTreeMap<(Option<u64>, Option<String>), u64> = BTreeMap::new();
+    for (standing, devices) in all {
+        *counts.entry((standing.root, standing.address)).or_default() += devices;
+    }
+    let one = |((root_version, address), devices)| Standing { root_version, address, devices };
+    counts.into_iter().map(one).collect()
 }
 
 const ROTATE: &str = "publish another root: callboard root rotate --server-url URL --server-ca FILE";

@@ -3,7 +3,10 @@
 use actix_web::web::{Data, Json, Path, Query};
 use callboard_policy::device as policy;
 use callboard_proto::{
-    admin::{Decommission, Device, EditLabels, Event, Explanation, Hold, ImportDevices, Imported, Page, SetSerial},
+    admin::{
+        AllowReenrolment, Decommission, Device, EditLabels, Event, Explanation, Hold, ImportDevices, Imported,
+        KeepDevice, Page, SetSerial,
+    },
     problem::Problem,
 };
 use serde::Deserialize;
@@ -115,6 +118,57 @@ pub(crate) async fn set_serial(
     responses((status = 200, body = Device), (status = 404, body = Problem)))]
 pub(crate) async fn clear_serial(may: May<Operate>, app: Data<App>, path: Path<String>) -> ApiResult<Json<Device>> {
     let record = app::devices::set_serial(&app, may.actor, path.into_inner(), None).await?;
+    Ok(Json(app::devices::show(&app, record)))
+}
+
+/// Devices that may have copies, in the order in which they were registered.
+#[utoipa::path(get, path = "/clones", tag = "devices", security(("bearer" = ["view"])),
+    params(("after" = Option<String>, Query), ("limit" = Option<u32>, Query)),
+    responses((status = 200, body = Page<Device>)))]
+pub(crate) async fn clones(may: May<View>, app: Data<App>, query: Query<Paging>) -> ApiResult<Json<Page<Device>>> {
+    let rows = page::rows(query.limit)?;
+    let from = params::parse_some("after", query.after.as_deref())?.unwrap_or(-1);
+    let (place, now) = (app::part::Place { from, rows }, app.clock.now());
+    let part = app.db.read(move |conn| app::clones::list(conn, &may.sees, place, now)).await?;
+    let items = part.items.into_iter().map(|record| app::devices::show(&app, record)).collect();
+    Ok(Json(Page { items, next: part.next.map(|number| number.to_string()) }))
+}
+
+/// Says that a device that may have had a copy is to go on as it is.
+#[utoipa::path(post, path = "/devices/{device}/clone/keep", tag = "devices", security(("bearer" = ["operate"])),
+    params(("device" = String, Path)), request_body = KeepDevice,
+    responses((status = 200, body = Device), (status = 404, body = Problem), (status = 409, body = Problem)))]
+pub(crate) async fn keep(
+    may: May<Operate>,
+    app: Data<App>,
+    path: Path<String>,
+    body: Body<KeepDevice>,
+) -> ApiResult<Json<Device>> {
+    let record = app::clones::keep(&app, may.actor, path.into_inner(), body.into_inner().reason).await?;
+    Ok(Json(app::devices::show(&app, record)))
+}
+
+/// Lets a device enrol again by its serial number or its name, although it has a key.
+#[utoipa::path(put, path = "/devices/{device}/reenrolment", tag = "devices", security(("bearer" = ["operate"])),
+    params(("device" = String, Path)), request_body = AllowReenrolment,
+    responses((status = 200, body = Device), (status = 404, body = Problem), (status = 422, body = Problem)))]
+pub(crate) async fn allow(
+    may: May<Operate>,
+    app: Data<App>,
+    path: Path<String>,
+    body: Body<AllowReenrolment>,
+) -> ApiResult<Json<Device>> {
+    let until = Some(body.into_inner().until);
+    let record = app::clones::allow_reenrolment(&app, may.actor, path.into_inner(), until).await?;
+    Ok(Json(app::devices::show(&app, record)))
+}
+
+/// Takes that back.
+#[utoipa::path(delete, path = "/devices/{device}/reenrolment", tag = "devices", security(("bearer" = ["operate"])),
+    params(("device" = String, Path)),
+    responses((status = 200, body = Device), (status = 404, body = Problem)))]
+pub(crate) async fn forbid(may: May<Operate>, app: Data<App>, path: Path<String>) -> ApiResult<Json<Device>> {
+    let record = app::clones::allow_reenrolment(&app, may.actor, path.into_inner(), None).await?;
     Ok(Json(app::devices::show(&app, record)))
 }
 

@@ -7,7 +7,7 @@ use callboard_proto::{check_in::CheckIn, digest::Digest};
 use crate::{
     app::{
         App,
-        check_in::{Question, Reply, answer},
+        check_in::{Arrival, Question, Reply, answer},
     },
     http::{
         auth::Peer,
@@ -30,7 +30,13 @@ pub(crate) async fn post(
     let mut question = {
         let bytes = body.map_err(|error| from_actix(&error))?;
         let check_in: CheckIn = super::parse(&bytes)?;
-        Question::new(&app, &peer.known, check_in, (Digest::of(&bytes), address(&request)), deadline.0)
+        let arrival = Arrival {
+            request: Digest::of(&bytes),
+            address: address(&request),
+            issuer: peer.identity.issuer,
+            deadline: deadline.0,
+        };
+        Question::new(&app, &peer.known, check_in, arrival)
     };
     loop {
         match answer(&app, peer.known.clone(), &mut question).await? {

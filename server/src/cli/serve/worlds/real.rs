@@ -25,7 +25,7 @@ use super::{
 use crate::{
     app::{
         self, App, Because, assignments,
-        check_in::{self, Question, Reply},
+        check_in::{self, Arrival, Question, Reply},
         devices, freezes, presence, report, rollouts, timers,
     },
     ca::DeviceCa,
@@ -299,6 +299,7 @@ impl Server for Real {
             installed: says.installed.clone(),
             attributes: BTreeMap::new(),
             image_id: None,
+            hardware_id: None,
         };
         let body = json!({
             "nonce": "0".repeat(64), "checkin_seq": self.seq, "boot_id": says.boot.to_string(),
@@ -314,7 +315,9 @@ impl Server for Real {
         let answer = self.runtime.block_on(async {
             let known = devices::known(app, id).await.unwrap().unwrap();
             let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
-            let mut question = Question::new(app, &known, body, (Digest::of(b"request"), None), deadline);
+            let request = Digest::of(&self.seq.to_le_bytes());
+            let arrival = Arrival { request, address: None, issuer: Digest::of(b"the CA"), deadline };
+            let mut question = Question::new(app, &known, body, arrival);
             match check_in::answer(app, known, &mut question).await.unwrap() {
                 Reply::Signed(signed) => signed,
                 Reply::Later(_) => panic!("it did not ask to wait"),
