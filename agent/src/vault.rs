@@ -207,7 +207,7 @@ mod tests {
             }
             for keeps in [Keeps::Nothing, Keeps::Everything, Keeps::Some(1), Keeps::Some(2), Keeps::Some(3)] {
                 let rebooted = fs.reboot(keeps);
-                let context = format!("cut before call {cut} after {:?}, {keeps:?}", fs.log().last());
+                let context = format!("cut before call {cut} after {}, {keeps:?}", fs.last());
                 assert_eq!(read(&rebooted, &state_dir, &own, &Fake::default()).expect(&context), key, "{context}");
                 seal(&rebooted, &state_dir, &own, &Fake::default()).expect(&context);
                 let again = rebooted.reboot(Keeps::Nothing);

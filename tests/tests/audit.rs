@@ -82,6 +82,8 @@ fn every_sort_of_change_is_in_it_and_nothing_that_devices_do() {
         tell("DELETE", "devices/a/hold", &json!({}));
         tell("PUT", "devices/c/serial", &json!({ "serial": "1" }));
         tell("DELETE", "devices/c/serial", &json!({}));
+        tell("PUT", "devices/c/reenrolment", &json!({ "until": server.clock.now() + Duration::from_secs(3600) }));
+        tell("DELETE", "devices/c/reenrolment", &json!({}));
         tell("POST", "devices/c/decommission", &reason);
         let freeze = json!({ "name": "f", "reason": "a", "from": "2030-02-01", "to": "2030-02-01" });
         tell("POST", "freezes", &freeze);
@@ -137,6 +139,7 @@ fn every_sort_of_change_is_in_it_and_nothing_that_devices_do() {
             "device.held",
             "device.imported",
             "device.labels",
+            "device.reenrolment",
             "device.serial",
             "device.unheld",
             "enrolment.accepted",

@@ -38,7 +38,8 @@ fn a_copied_disk_is_found_while_original_and_copy_check_in_by_turns() {
         original.check_in();
         let mut copy = original.twin(server);
         copy.boot_id = "boot-of-the-copy".to_owned();
-        for _ in 0..3 {
+        // A check-in that was late on the way makes up to two of the three signs.
+        for _ in 0..2 {
             assert_eq!(suspects(server), Vec::<String>::new());
             copy.check_in();
             original.check_in();
@@ -63,6 +64,8 @@ fn a_copied_disk_is_found_while_original_and_copy_check_in_by_turns() {
         );
         server.cli(["device", "clone", "keep", "till-1", "--reason", "the copy is till-9 now"]).ok();
         assert_eq!((suspects(server), shown(server, "till-1").possible_clone), (Vec::new(), None));
+        let said = server.cli(["audit", "list"]).stdout;
+        assert!(said.contains("device.kept") && said.contains("the copy is till-9 now"), "{said}");
         let again = server.cli(["device", "clone", "keep", "till-1", "--reason", "twice"]);
         assert!(again.refused(1).contains("nothing says that device till-1 has a copy"));
         for _ in 0..10 {

@@ -34,6 +34,9 @@ const REMOTE: &[&str] = &[
     "attention attacks acknowledge --device till-1 --reason r",
     "attention attacks list",
     "attention list",
+    "device allow-reenrol till-1 --no-more",
+    "device clone keep till-1 --reason r",
+    "device clone list",
     "device decommission till-1 --reason r",
     "device explain till-1",
     "device history till-1",
@@ -95,6 +98,9 @@ const REMOTE: &[&str] = &[
 
 const LOCAL: &[&str] = &[
     "backup --dir data --to copy",
+    "ca finish device --dir data",
+    "ca new device --dir data",
+    "ca switch device --dir data",
     "certificate renew --dir data",
     "demo",
     "init --dir new --no-profile",
@@ -248,6 +254,7 @@ fn files_that_are_not_there_are_bad_input_whatever_they_are_for() {
     let server = prepared();
     for (line, file) in [
         ("backup --dir nowhere --to copy", "nowhere"),
+        ("ca new server --dir nowhere", "nowhere"),
         ("certificate renew --dir nowhere", "nowhere"),
         ("device import nowhere.csv", "nowhere.csv"),
         ("head publish nowhere", "nowhere"),

@@ -164,6 +164,8 @@ fn a_regions_operator_sees_and_touches_that_region_alone() {
         for path in ["devices/s/hold", "devices/x/hold", "sites/S-1/hold"] {
             north.try_put(path, &hold).problem(Code::NotFound);
         }
+        north.try_post("devices/s/clone/keep", &hold).problem(Code::NotFound);
+        north.try_delete("devices/s/reenrolment").problem(Code::NotFound);
         north.try_put("devices/n/hold", &hold).ok();
         north.try_delete("devices/n/hold").ok();
         north.try_put("sites/N-1/hold", &hold).ok();

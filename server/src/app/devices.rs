@@ -414,6 +414,8 @@ fn facts(record: &Record) -> Value {
         "labels": record.own_labels,
         "hold": device.held.as_ref().map(|hold| json!({ "reason": hold.reason, "until": hold.until })),
         "decommissioned": device.decommissioned,
+        "possible_clone": record.possible_clone.as_ref().map(|clone| &clone.text),
+        "reenrol_until": record.reenrol_until,
     })
 }
 
