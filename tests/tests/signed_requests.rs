@@ -94,6 +94,8 @@ fn what_was_read_on_the_way_is_of_no_use() {
             invalid,
             "not one of this request",
         );
+        let asked = String::from_utf8(stolen.clone()).unwrap().replacen("/v1/checkin", "/v1/checkin?a=b", 1);
+        refused(&firewall.send(asked.as_bytes()), invalid, "a query, which no signature covers");
         refused(&firewall.send(&changed(&stolen, ";created=1", ";created=2")), invalid, "not one of this request");
         refused(&firewall.send(&changed(&stolen, "client-cert: :MII", "client-cert: :MIJ")), invalid, "client-cert");
         refused(&firewall.send(&changed(&stolen, "nonce=\"", "nonce='")), invalid, "signature-input is not");

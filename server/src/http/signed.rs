@@ -122,6 +122,9 @@ fn verify(request: &ServiceRequest, body: &[u8]) -> ApiResult<(PeerIdentity, Cer
         let value = all.next().and_then(|value| value.to_str().ok()).filter(|_| all.next().is_none());
         value.ok_or_else(|| invalid(&format!("the field {name} is wanted, once")))
     };
+    if !request.query_string().is_empty() {
+        return Err(invalid("the path has a query, which no signature covers; a device's requests have none"));
+    }
     let (digest, shown) = (field(CONTENT_DIGEST)?, field(CLIENT_CERT)?);
     let params = Params::parse(field(SIGNATURE_INPUT)?).map_err(invalid)?;
     if digest != content_digest(body) {
