@@ -144,6 +144,15 @@ pub struct StoredPayload {
     pub chunks_sha256: Digest,
 }
 
+/// How much of a payload has come in pieces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct PartialPayload {
+    /// Bytes; all of them once the payload was checked and is there.
+    pub received: u64,
+}
+
 /// A published release.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]

@@ -48,6 +48,7 @@ use crate::{
     ca::DeviceCa,
     clock::Clock,
     db::{Db, selector::Context},
+    provider::Provider,
     sign::OnlineKeys,
     store::Store,
     telemetry::Metrics,
@@ -97,6 +98,8 @@ pub(crate) struct App {
     pub(crate) devices: Cache<DeviceId, Arc<Known>>,
     pub(crate) simulating: Simulating,
     pub(crate) doors: people::doors::Doors,
+    /// The identity provider by which people may log in.
+    pub(crate) provider: Option<Arc<Provider>>,
     pub(crate) told: told::Told,
 }
 

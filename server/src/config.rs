@@ -3,6 +3,8 @@
 //! A later source wins: `server.toml` in the data directory, `CALLBOARD_*` in the environment, flags. A message
 //! about a setting names its key, where it came from and what is allowed.
 
+pub(crate) mod oidc;
+
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
@@ -52,6 +54,8 @@ pub(crate) struct Settings {
     pub(crate) event_retention: Duration,
     /// Rollouts for more devices than this need a second person's approval.
     pub(crate) second_person_above: Option<u64>,
+    /// The identity provider by which people may log in.
+    pub(crate) oidc: Option<oidc::Oidc>,
 }
 
 /// Where devices reach the server.
@@ -96,6 +100,7 @@ pub(crate) const KEYS: [(&str, &str); 18] = [
     ("max_payload_bytes", "1 to 1099511627776 (1 TiB)"),
     ("event_retention_days", "1 to 36500"),
     ("second_person_above", "never, or 0 to 1000000000 devices"),
+    ("oidc", "a section with issuer, client_id, admin_url and grants"),
 ];
 
 /// A setting that cannot be used.
@@ -109,6 +114,8 @@ pub(crate) enum ConfigError {
     Value { key: &'static str, value: String, source_name: String, allowed: &'static str },
     #[error("{source_name}: there is no setting {key:?}; the settings are {}", keys())]
     Unknown { key: String, source_name: String },
+    #[error("[oidc] ({source_name}) is not allowed: {text}")]
+    Oidc { source_name: String, text: String },
     #[error("{0}")]
     Together(&'static str),
 }
@@ -226,6 +233,10 @@ impl Settings {
                 "never" => Some(None),
                 number => number.parse().ok().filter(|n| *n <= MAX_AUDIENCE).map(Some),
             })?,
+            oidc: merged
+                .found("oidc")
+                .map(|(fragment, value)| oidc::parse(dir, &fragment.source, value))
+                .transpose()?,
         })
     }
 }
@@ -233,9 +244,12 @@ impl Settings {
 struct Merged<'a>(&'a [Fragment]);
 
 impl Merged<'_> {
+    fn found(&self, key: &str) -> Option<(&Fragment, &String)> {
+        self.0.iter().rev().find_map(|fragment| Some((fragment, fragment.values.get(key)?)))
+    }
+
     fn optional<T>(&self, key: &'static str, parse: impl Fn(&str) -> Option<T>) -> Result<Option<T>, ConfigError> {
-        let found = self.0.iter().rev().find_map(|fragment| Some((fragment, fragment.values.get(key)?)));
-        let Some((fragment, value)) = found else {
+        let Some((fragment, value)) = self.found(key) else {
             return Ok(None);
         };
         match parse(value) {

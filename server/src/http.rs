@@ -96,7 +96,7 @@ pub(crate) fn admin_routes(config: &mut ServiceConfig) {
 
 /// The pages. Every handler but those of the login takes `ui::desk::Desk` or `ui::desk::Submitted` with a permission.
 fn page_routes(config: &mut ServiceConfig) {
-    use ui::{assets, login, overview};
+    use ui::{assets, login, overview, provider};
     let mut page = |path: &str, routes: Vec<actix_web::Route>| {
         let whole = routes.into_iter().map(|route| route.wrap(from_fn(to_the_end)));
         config.service(only(whole.fold(resource(path), actix_web::Resource::route)));
@@ -105,6 +105,8 @@ fn page_routes(config: &mut ServiceConfig) {
     page("/assets/{name}", vec![get().to(assets::get)]);
     page("/login", vec![get().to(login::get), post().to(login::post)]);
     page("/login/first", vec![post().to(login::first)]);
+    page("/login/provider", vec![get().to(provider::begin)]);
+    page("/login/provider/callback", vec![get().to(provider::finish)]);
     page("/logout", vec![post().to(login::end)]);
 }
 
@@ -127,6 +129,8 @@ fn api_routes(config: &mut ServiceConfig) {
     at("/openapi.json", vec![get().to(openapi::get)]);
     at("/session", vec![get().to(session::get), post().to(session::begin), delete().to(session::end)]);
     at("/session/password", vec![put().to(session::change_password)]);
+    at("/session/totp", vec![post().to(session::begin_totp), put().to(session::confirm_totp)]);
+    at("/session/totp/disable", vec![post().to(session::end_totp)]);
     at("/users", vec![get().to(users::list), post().to(users::create)]);
     at("/users/{user}/grants", vec![put().to(users::set_grants)]);
     at("/users/{user}/password", vec![put().to(users::set_password)]);

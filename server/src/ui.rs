@@ -41,3 +41,4 @@ pub(crate) mod frame;
 pub(crate) mod login;
 pub(crate) mod overview;
 pub(crate) mod parts;
+pub(crate) mod provider;

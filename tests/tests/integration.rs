@@ -64,6 +64,7 @@ mod leaving;
 mod long_poll;
 mod membership;
 mod moving;
+mod oidc;
 mod on_connect;
 mod operator;
 mod pace;

@@ -200,6 +200,43 @@ fn a_login_takes_a_code_once_where_there_is_a_secret() {
 }
 
 #[test]
+fn a_person_switches_codes_on_and_off_with_a_code() {
+    on_both(|server| {
+        made(server, "ada", "viewer");
+        let ada = login(server, "ada");
+        let begin = |password: &str| ada.tell("POST", "session/totp", &json!({ "password": password }));
+        let confirm = |code: &str| ada.tell("PUT", "session/totp", &json!({ "code": code }));
+        let end = |code: &str| ada.tell("POST", "session/totp/disable", &json!({ "code": code }));
+        let logs_in =
+            |code: Option<&str>| try_login(server, &json!({ "name": "ada", "password": PASSWORD, "code": code }));
+        refused(&confirm("123456"), Code::WrongState, "there is no secret to confirm");
+        refused(&end("123456"), Code::WrongState, "takes no code as it is");
+        refused(&begin("wrong horse battery"), Code::Forbidden, "password is not the right one");
+        let made: TotpSecret = begin(PASSWORD).json();
+        let secret = BASE32_NOPAD.decode(made.secret.as_bytes()).unwrap();
+        // Whoever does not get the secret into an app is not locked out.
+        logs_in(None).ok();
+        let now = code(&secret, server);
+        refused(
+            &confirm(if now == "000000" { "000001" } else { "000000" }),
+            Code::Forbidden,
+            "code is not what the app",
+        );
+        confirm(&now).ok();
+        refused(&logs_in(None), Code::Unauthorized, "name, password or code is wrong");
+        refused(&logs_in(Some(&now)), Code::Unauthorized, "name, password or code is wrong");
+        refused(&begin(PASSWORD), Code::WrongState, "takes a code already");
+        refused(&end(&now), Code::Forbidden, "or it was used before");
+        server.advance(Duration::from_secs(60));
+        end(&code(&secret, server)).ok();
+        logs_in(None).ok();
+        server.api().try_post("session/totp", &json!({ "password": PASSWORD })).problem(Code::WrongState);
+        let told = texts(server).into_iter().filter(|(kind, _)| kind == "user.totp").map(|(_, text)| text);
+        assert_eq!(told.filter(|text| text.ends_with("by one's own wish, by ada")).count(), 2);
+    });
+}
+
+#[test]
 fn guessing_is_slowed_down_and_says_nothing_of_who_is_there() {
     on_both(|server| {
         made(server, "ada", "viewer");

@@ -3,10 +3,10 @@
 //! Selectors are checked by their parser, which knows the column, and names by their types.
 
 use super::{
-    AcceptEnrolment, AcknowledgeAttacks, ActivateSite, AllowReenrolment, BandwidthLimit, Because, ChangePassword,
+    AcceptEnrolment, AcknowledgeAttacks, ActivateSite, AllowReenrolment, BandwidthLimit, Because, BeginTotp, ChangePassword,
     ChangeSite, Decommission, DevicesOfRollout, EditLabels, EditRollout, Grant, Hold, ImportDevice, ImportDevices,
     ImportSite, ImportSites, KeepDevice, Labels, Login, NOTICES, NewApiToken, NewFreeze, NewToken, NewUser, NewWebhook,
-    OpenPhase, RolloutSpec, SetBandwidth, SetGrants, SetPassword, SetSerial, SetTradingHours, TradingHours, Window,
+    OpenPhase, RolloutSpec, SetBandwidth, SetGrants, SetPassword, SetSerial, SetTradingHours, TotpCode, TradingHours, Window,
 };
 use crate::text::{self, Check, MAX_TEXT};
 
@@ -220,6 +220,21 @@ impl Check for SetPassword {
 impl Check for ChangePassword {
     fn check(&self) -> Result<(), String> {
         Ok(())
+    }
+}
+
+impl Check for BeginTotp {
+    fn check(&self) -> Result<(), String> {
+        if self.password.len() > MAX_PASSWORD {
+            return Err(format!("password has {} bytes; at most {MAX_PASSWORD} are allowed", self.password.len()));
+        }
+        Ok(())
+    }
+}
+
+impl Check for TotpCode {
+    fn check(&self) -> Result<(), String> {
+        text::field("code", &self.code, MAX_TEXT)
     }
 }
 

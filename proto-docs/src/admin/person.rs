@@ -37,6 +37,9 @@ pub struct User {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, format = DateTime))]
     pub disabled_at: Option<Timestamp>,
+    /// The issuer of the identity provider by which the person logs in, if there is no password here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provider: Option<String>,
 }
 
 /// Answer to [`NewUser`] and [`SetPassword`].
@@ -81,7 +84,25 @@ pub struct ChangePassword {
     pub new: String,
 }
 
-/// Answer to `POST /users/{user}/totp`; the only time that the secret is shown.
+/// Body of `POST /session/totp`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct BeginTotp {
+    /// One's password, again.
+    pub password: String,
+}
+
+/// Body of `PUT /session/totp` and `POST /session/totp/disable`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct TotpCode {
+    /// What the app shows: six digits.
+    pub code: String,
+}
+
+/// Answer to `POST /users/{user}/totp` and `POST /session/totp`; the only time that the secret is shown.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]

@@ -3,11 +3,13 @@
 
 pub(crate) mod doors;
 pub(crate) mod login;
+pub(crate) mod own;
 pub(crate) mod password;
+pub(crate) mod provider;
 pub(crate) mod totp;
 
 use callboard_proto::{
-    admin::{self, ChangePassword, Grant, NewUser, Permission, TotpSecret, check_token_name},
+    admin::{self, Grant, NewUser, Permission, TotpSecret, check_token_name},
     ids::TokenId,
     problem::Code,
     time::Timestamp,
@@ -43,31 +45,43 @@ pub(crate) async fn prepare(new: NewUser) -> Result<(NewUser, String, Option<Str
 
 /// Writes a new person down.
 pub(crate) fn make(conn: &mut DbConn, actor: &Actor, new: NewUser, hash: String, now: Timestamp) -> Result<User> {
-    let NewUser { name, grants, .. } = new;
-    actor::check_grants(&grants)?;
-    if db::users::by_name(conn, &name)?.is_some() {
-        return Err(Error::refused(Code::Conflict, format!("there is a user {name:?} already")));
-    }
-    if db::api_tokens::by_name(conn, &name)?.is_some() {
-        let detail =
-            format!("there is an API token {name:?}, and the log could not tell them apart; take another name");
-        return Err(Error::refused(Code::Conflict, detail));
-    }
-    let user = User {
-        id: TokenId::from_uuid(Uuid::now_v7()),
-        name,
-        password: hash,
-        grants,
-        totp: None,
-        totp_used: None,
-        created_at: now,
-        disabled_at: None,
-    };
+    actor::check_grants(&new.grants)?;
+    check_free(conn, &new.name)?;
+    let user = User { password: Some(hash), ..nobody_yet(new.name, new.grants, now) };
     db::users::insert(conn, &user)?;
     let text = format!("user {:?}, {}, was made by {}", user.name, in_words(&user.grants), actor.name);
     let event = NewEvent::general("user.created", text);
     db::events::insert(conn, now, &actor.did(event, &Value::Null, &facts(&user)))?;
     Ok(user)
+}
+
+/// Refuses a name that is somebody's.
+fn check_free(conn: &mut DbConn, name: &str) -> Result<()> {
+    if db::users::by_name(conn, name)?.is_some() {
+        return Err(Error::refused(Code::Conflict, format!("there is a user {name:?} already")));
+    }
+    if db::api_tokens::by_name(conn, name)?.is_some() {
+        let detail =
+            format!("there is an API token {name:?}, and the log could not tell them apart; take another name");
+        return Err(Error::refused(Code::Conflict, detail));
+    }
+    Ok(())
+}
+
+/// A new person who cannot log in yet.
+fn nobody_yet(name: String, grants: Vec<Grant>, now: Timestamp) -> User {
+    User {
+        id: TokenId::from_uuid(Uuid::now_v7()),
+        name,
+        password: None,
+        grants,
+        totp: None,
+        totp_used: None,
+        created_at: now,
+        disabled_at: None,
+        subject: None,
+        totp_pending: None,
+    }
 }
 
 /// The hash of a password, or of one that is made; off the async threads, for it takes a while.
@@ -102,6 +116,7 @@ pub(crate) fn resolve(conn: &mut DbConn, name: &str) -> Result<User> {
 pub(crate) async fn set_grants(app: &App, actor: Actor, name: String, grants: Vec<Grant>) -> Result<User> {
     actor::check_grants(&grants)?;
     change(app, actor, name, "user.grants", move |conn, user, _| {
+        check_own(user, "grants follow the groups there")?;
         let text = format!("{} instead of {}", in_words(&grants), in_words(&user.grants));
         if !administers(&grants) {
             check_others(conn, user)?;
@@ -116,7 +131,8 @@ pub(crate) async fn set_grants(app: &App, actor: Actor, name: String, grants: Ve
 pub(crate) async fn set_password(app: &App, actor: Actor, name: String, wanted: Option<String>) -> Result<Made> {
     let (hash, made) = hashed(wanted, &name).await?;
     let user = change(app, actor, name, "user.password", move |conn, user, _| {
-        user.password = hash;
+        check_own(user, "there is no password")?;
+        user.password = Some(hash);
         db::sessions::delete_of(conn, user.id, None)?;
         Ok("another password; the sessions were ended".to_owned())
     })
@@ -124,34 +140,12 @@ pub(crate) async fn set_password(app: &App, actor: Actor, name: String, wanted: 
     Ok((user, made))
 }
 
-/// Changes one's own password; the other sessions end.
-pub(crate) async fn change_password(app: &App, actor: Actor, session: TokenId, change: ChangePassword) -> Result<()> {
-    let ChangePassword { old, new } = change;
-    let name = actor.name.clone();
-    app.doors.enter(&name, None)?;
-    let found = {
-        let name = name.clone();
-        app.db.read(move |conn| resolve(conn, &name)).await?
-    };
-    let stored = found.password.clone();
-    if !blocking(move || password::verify(&old, Some(&stored))).await? {
-        return Err(Error::refused(Code::Forbidden, "old is not the password so far"));
-    }
-    let (hash, _) = hashed(Some(new), &name).await?;
-    self::change(app, actor, name, "user.password", move |conn, user, _| {
-        user.password = hash;
-        db::sessions::delete_of(conn, user.id, Some(session))?;
-        Ok("another password of one's own; the other sessions were ended".to_owned())
-    })
-    .await
-    .map(drop)
-}
-
 /// Makes a secret for codes; from now on a login takes one.
 pub(crate) async fn totp_on(app: &App, actor: Actor, name: String) -> Result<TotpSecret> {
     let secret = totp::secret()?;
     let own = secret.clone();
     let user = change(app, actor, name, "user.totp", move |_, user, _| {
+        check_own(user, "codes are asked for there")?;
         (user.totp, user.totp_used) = (Some(own), None);
         Ok("a login takes a code from now on".to_owned())
     })
@@ -183,6 +177,12 @@ pub(crate) async fn set_disabled(app: &App, actor: Actor, name: String, disabled
     .await
 }
 
+/// Refuses to change here what an identity provider decides.
+fn check_own(user: &User, what: &str) -> Result<()> {
+    let Some(provider) = user.provider() else { return Ok(()) };
+    Err(Error::refused(Code::WrongState, format!("{} logs in by {provider}; {what}", user.name)))
+}
+
 async fn change(
     app: &App,
     actor: Actor,
@@ -208,7 +208,8 @@ async fn change(
 /// What the audit says of a person.
 fn facts(user: &User) -> Value {
     let User { name, grants, totp, disabled_at, .. } = user;
-    json!({ "name": name, "grants": grants, "totp": totp.is_some(), "disabled_at": disabled_at })
+    let provider = user.provider();
+    json!({ "name": name, "grants": grants, "totp": totp.is_some(), "disabled_at": disabled_at, "provider": provider })
 }
 
 /// Whether these grants let others in.
@@ -229,6 +230,7 @@ fn check_others(conn: &mut DbConn, user: &User) -> Result<()> {
 
 /// A person as admins see it.
 pub(crate) fn show(user: User) -> admin::User {
+    let provider = user.provider().map(str::to_owned);
     let User { name, grants, totp, created_at, disabled_at, .. } = user;
-    admin::User { name, grants, totp: totp.is_some(), created_at, disabled_at }
+    admin::User { name, grants, totp: totp.is_some(), created_at, disabled_at, provider }
 }

@@ -46,7 +46,9 @@ use crate::{
         listen::{Listener, Times},
         signed::Signatures,
     },
-    jobs, restored,
+    jobs,
+    provider::Provider,
+    restored,
     sign::OnlineKeys,
     store::Store,
     telemetry::{self, Metrics},
@@ -294,8 +296,18 @@ async fn open(
         devices: quick_cache::sync::Cache::new(crate::app::CACHED_DEVICES),
         simulating: Simulating::default(),
         doors: Doors::default(),
+        provider: identity_provider(settings)?,
         told: Told::default(),
     })
+}
+
+/// The identity provider, if there is one; it need not be there when the server starts.
+fn identity_provider(settings: &Settings) -> anyhow::Result<Option<Arc<Provider>>> {
+    let Some(oidc) = settings.oidc.clone() else { return Ok(None) };
+    crate::app::actor::check_grants(&oidc.all_grants())
+        .map_err(|error| BadInput(format!("[oidc] of {FILE} is not allowed: {error}")))?;
+    let provider = Provider::load(oidc).map_err(|text| BadInput(format!("[oidc] of {FILE}: {text}")))?;
+    Ok(Some(Arc::new(provider)))
 }
 
 fn serve_devices(

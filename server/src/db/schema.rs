@@ -155,6 +155,8 @@ diesel::table! {
         totp_used -> Nullable<BigInt>,
         created_at -> BigInt,
         disabled_at -> Nullable<BigInt>,
+        subject -> Nullable<Text>,
+        totp_pending -> Nullable<Binary>,
     }
 }
 

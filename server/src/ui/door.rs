@@ -69,7 +69,7 @@ pub(crate) async fn pages<B: MessageBody + 'static>(
     Ok(ServiceResponse::new(request, response))
 }
 
-fn wants_html(request: &HttpRequest) -> bool {
+pub(super) fn wants_html(request: &HttpRequest) -> bool {
     let accept = request.headers().get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
     accept.is_some_and(|accept| accept.contains("text/html"))
 }

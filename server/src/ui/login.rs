@@ -49,6 +49,8 @@ struct Page {
     why: String,
     /// Whether there is nobody yet.
     first: bool,
+    /// What the button for the identity provider says after "Log in with"; empty without one.
+    provider: String,
 }
 
 #[derive(Template)]
@@ -63,6 +65,7 @@ struct GoOn {
 pub(crate) async fn get(app: Data<App>, request: HttpRequest, asked: Query<Asked>) -> ApiResult<HttpResponse> {
     let mut page = Page { next: frame::local(&asked.next).to_owned(), ..page(is_first(&app).await?) };
     page.frame.flash = frame::flash(&request);
+    page.provider = provider(&app);
     frame::show(&page)
 }
 
@@ -75,7 +78,21 @@ fn page(first: bool) -> Page {
         kept: String::new(),
         why: String::new(),
         first,
+        provider: String::new(),
     }
+}
+
+/// What the identity provider is called here.
+fn provider(app: &App) -> String {
+    app.provider.as_ref().map(|provider| provider.settings.title.clone()).unwrap_or_default()
+}
+
+/// The login page with what went wrong on the way by the identity provider.
+pub(super) async fn say(app: &App, problem: &ApiProblem) -> ApiResult<HttpResponse> {
+    let mut form = Form::default();
+    form.refuse("", problem.detail.clone());
+    let page = Page { form, provider: provider(app), ..page(is_first(app).await?) };
+    frame::answer(&mut HttpResponse::build(problem.status_code()), &page)
 }
 
 /// Whether nobody is known who could log in.
@@ -109,7 +126,7 @@ pub(crate) async fn post(app: Data<App>, request: HttpRequest, body: Payload) ->
             }
             form.refuse("", problem.detail.clone());
             let (next, kept) = (frame::local(form.text("next")).to_owned(), form.text("kept").to_owned());
-            let page = Page { form, next, kept, ..page(false) };
+            let page = Page { form, next, kept, provider: provider(&app), ..page(false) };
             return frame::answer(&mut HttpResponse::build(problem.status_code()), &page);
         }
     };

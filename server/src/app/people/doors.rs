@@ -57,7 +57,15 @@ impl Doors {
         if admitted {
             return Ok(());
         }
-        Err(Error::refused(Code::TooManyRequests, "too many logins were tried; wait a minute and try again"))
+        Err(too_many())
+    }
+
+    /// The same before it is known who it is.
+    pub(crate) fn enter_from(&self, from: Option<IpAddr>) -> Result<()> {
+        if from.is_none_or(|from| self.addresses.check_key(&from).is_ok()) {
+            return Ok(());
+        }
+        Err(too_many())
     }
 
     /// Waits for a place to look at a password.
@@ -78,6 +86,10 @@ impl Doors {
     fn known(&self) -> std::sync::MutexGuard<'_, HashSet<(String, IpAddr)>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn too_many() -> Error {
+    Error::refused(Code::TooManyRequests, "too many logins were tried; wait a minute and try again")
 }
 
 #[cfg(test)]

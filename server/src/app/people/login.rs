@@ -51,7 +51,7 @@ pub(crate) async fn login(app: &App, login: Login, from: Option<IpAddr>) -> Resu
     app.doors.enter(&name, from)?;
     let asked = name.trim().to_owned();
     let found = app.db.read(move |conn| super::resolve(conn, &asked).map(Some).or_else(nobody)).await?;
-    let stored = found.as_ref().map(|user| user.password.clone());
+    let stored = found.as_ref().and_then(|user| user.password.clone());
     let right = {
         let _place = app.doors.place().await;
         blocking(move || password::verify(&given, stored.as_deref())).await?
@@ -63,7 +63,6 @@ pub(crate) async fn login(app: &App, login: Login, from: Option<IpAddr>) -> Resu
     let Some(user) = found else {
         return refuse(app, &name, source, now).await;
     };
-    let from_where = source.clone();
     let begun = app
         .db
         .write(move |conn| {
@@ -72,31 +71,37 @@ pub(crate) async fn login(app: &App, login: Login, from: Option<IpAddr>) -> Resu
             let user = user.take_if(|user| user.disabled_at.is_none() && takes(user, code.as_deref(), now));
             let Some(user) = user else { return Ok(None) };
             db::users::update(conn, &user)?;
-            let session = Session {
-                id,
-                secret_sha256,
-                user: user.id,
-                created_at: now,
-                last_used_at: now,
-                ends_at: now + LONGEST,
-                source,
-            };
-            for old in db::sessions::of(conn, user.id)?.into_iter().rev().skip(MAX_SESSIONS - 1) {
-                db::sessions::delete(conn, old.id)?;
-            }
-            db::sessions::insert(conn, &session)?;
-            let text = format!("{} logged in from {}", user.name, session.source.as_deref().unwrap_or("nowhere"));
-            let by = Actor { source: from, person: Some(user.name.clone()), ..Actor::unlimited(&user.name) };
-            let event = NewEvent::general("session.began", text);
-            db::events::insert(conn, now, &by.did(event, &Value::Null, &json!({ "session": id })))?;
+            begin(conn, &user, (id, secret_sha256), from, now)?;
             Ok::<_, Error>(Some(user))
         })
         .await?;
     let Some(user) = begun else {
-        return refuse(app, &name, from_where, now).await;
+        return refuse(app, &name, source, now).await;
     };
     app.doors.passed(&user.name, from);
     Ok(LoggedIn { cookie: plain.text, user, csrf_token: csrf(secret_sha256) })
+}
+
+/// Writes a session of somebody who got in.
+pub(super) fn begin(
+    conn: &mut DbConn,
+    user: &User,
+    (id, secret_sha256): (TokenId, Digest),
+    from: Option<IpAddr>,
+    now: Timestamp,
+) -> Result<()> {
+    let source = from.map(|from| from.to_string());
+    let by_whom = user.provider().map(|provider| format!(" by {provider}")).unwrap_or_default();
+    let text = format!("{} logged in{by_whom} from {}", user.name, source.as_deref().unwrap_or("nowhere"));
+    for old in db::sessions::of(conn, user.id)?.into_iter().rev().skip(MAX_SESSIONS - 1) {
+        db::sessions::delete(conn, old.id)?;
+    }
+    let ends_at = now + LONGEST;
+    let session = Session { id, secret_sha256, user: user.id, created_at: now, last_used_at: now, ends_at, source };
+    db::sessions::insert(conn, &session)?;
+    let by = Actor { source: from, person: Some(user.name.clone()), ..Actor::unlimited(&user.name) };
+    let event = NewEvent::general("session.began", text);
+    Ok(db::events::insert(conn, now, &by.did(event, &Value::Null, &json!({ "session": id })))?)
 }
 
 /// Nobody of that name is an answer like a wrong password.
@@ -161,7 +166,7 @@ fn lasting(conn: &mut DbConn, id: TokenId, secret: Digest, now: Timestamp) -> Re
 }
 
 /// What a page has to send with a change, and another one cannot know.
-fn csrf(secret: Digest) -> String {
+pub(super) fn csrf(secret: Digest) -> String {
     let mut bytes = b"callboard csrf\n".to_vec();
     bytes.extend_from_slice(secret.as_bytes());
     Digest::of(&bytes).to_string()

@@ -6,14 +6,14 @@ use actix_web::{
     web::{Data, Json},
 };
 use callboard_proto::{
-    admin::{ChangePassword, Login, WhoAmI},
+    admin::{BeginTotp, ChangePassword, Login, TotpCode, TotpSecret, WhoAmI},
     problem::{Code, Problem},
 };
 
 use crate::{
     app::{
         App,
-        people::{self, login},
+        people::{login, own},
     },
     http::{
         auth::{COOKIE, May, View},
@@ -90,7 +90,35 @@ pub(crate) async fn change_password(
     body: Body<ChangePassword>,
 ) -> ApiResult<HttpResponse> {
     let session = may.session.ok_or_else(no_session)?;
-    people::change_password(&app, may.actor, session, body.into_inner()).await?;
+    own::change_password(&app, may.actor, session, body.into_inner()).await?;
+    Ok(HttpResponse::NoContent().finish())
+}
+
+/// Makes a secret for codes of one's own; it counts when `PUT /session/totp` brings a code of it.
+#[utoipa::path(post, path = "/session/totp", tag = "session", security(("bearer" = ["view"])),
+    request_body = BeginTotp,
+    responses((status = 200, body = TotpSecret), (status = 403, body = Problem), (status = 409, body = Problem)))]
+pub(crate) async fn begin_totp(may: May<View>, app: Data<App>, body: Body<BeginTotp>) -> ApiResult<Json<TotpSecret>> {
+    may.session.ok_or_else(no_session)?;
+    Ok(Json(own::begin_totp(&app, may.actor, body.into_inner()).await?))
+}
+
+/// From now on one's login takes a code.
+#[utoipa::path(put, path = "/session/totp", tag = "session", security(("bearer" = ["view"])), request_body = TotpCode,
+    responses((status = 204), (status = 403, body = Problem), (status = 409, body = Problem)))]
+pub(crate) async fn confirm_totp(may: May<View>, app: Data<App>, body: Body<TotpCode>) -> ApiResult<HttpResponse> {
+    may.session.ok_or_else(no_session)?;
+    own::confirm_totp(&app, may.actor, body.into_inner()).await?;
+    Ok(HttpResponse::NoContent().finish())
+}
+
+/// One's login takes no code any more.
+#[utoipa::path(post, path = "/session/totp/disable", tag = "session", security(("bearer" = ["view"])),
+    request_body = TotpCode,
+    responses((status = 204), (status = 403, body = Problem), (status = 409, body = Problem)))]
+pub(crate) async fn end_totp(may: May<View>, app: Data<App>, body: Body<TotpCode>) -> ApiResult<HttpResponse> {
+    may.session.ok_or_else(no_session)?;
+    own::end_totp(&app, may.actor, body.into_inner()).await?;
     Ok(HttpResponse::NoContent().finish())
 }
 
