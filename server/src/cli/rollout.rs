@@ -11,7 +11,7 @@ use callboard_proto::{
     text::shown,
 };
 
-use crate::differences;
+use crate::{differences, rollout_file};
 
 use super::{
     Context,
@@ -223,7 +223,7 @@ pub(crate) fn run(command: RolloutCommand, context: &Context) -> anyhow::Result<
             let rollout: Rollout = context.api()?.get(&Path::new(["rollouts", &rollout]))?;
             match context.format {
                 show::Format::Json => show::value(context.format, &rollout.spec, |_| String::new()),
-                show::Format::Table => show::line(&file::to_toml(&rollout.spec)?),
+                show::Format::Table => show::line(&rollout_file::to_toml(&rollout.spec)?),
             }
         }
         RolloutCommand::Diff { rollout, file } => differences(rollout, &file, context),

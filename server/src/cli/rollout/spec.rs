@@ -284,7 +284,7 @@ mod tests {
 
     #[test]
     fn defaults_are_the_contracts() {
-        let contract = file::parse_toml("name = \"a\"\nrelease = \"p@1\"\npolicy = \"on_connect\"");
+        let contract = crate::rollout_file::parse_toml("name = \"a\"\nrelease = \"p@1\"\npolicy = \"on_connect\"");
         assert_eq!(build(&["a", "--release", "p@1", "--policy", "on-connect"]), contract);
     }
 

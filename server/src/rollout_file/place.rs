@@ -1,30 +1,9 @@
 //! Where in a file stands what the server does not like: it names fields, and people look for lines.
 
-use std::{fs, path::Path};
-
-use callboard_proto::problem::{Code, Problem};
 use toml::de::{DeTable, DeValue};
 
-use crate::cli::exit::Refused;
-
-/// The same refusal, with the lines of the TOML file in which its fields stand.
-pub(in crate::cli::rollout) fn told(file: Option<&Path>, error: anyhow::Error) -> anyhow::Error {
-    let toml = file.filter(|file| file.extension().is_some_and(|extension| extension == "toml"));
-    let refusal = error.downcast_ref::<Refused>().map(|Refused(problem)| problem);
-    let about_fields =
-        |problem: &&Problem| [Code::Invalid, Code::BadSelector].iter().any(|code| code.as_str() == problem.code);
-    let (Some(file), Some(problem)) = (toml, refusal.filter(about_fields)) else {
-        return error;
-    };
-    let text = fs::read_to_string(file).unwrap_or_default();
-    match located(&text, &problem.detail) {
-        Some(detail) => Refused(Problem { detail: format!("{}: {detail}", file.display()), ..problem.clone() }).into(),
-        None => error,
-    }
-}
-
 /// The words with the line before each field that stands in the file; `None` if none does.
-fn located(text: &str, detail: &str) -> Option<String> {
+pub(crate) fn located(text: &str, detail: &str) -> Option<String> {
     let parsed = DeTable::parse(text).ok()?;
     let mut found = false;
     let faults = detail.split("; ").map(|part| {
