@@ -15,9 +15,11 @@ use callboard_proto::{
     payload::{CHUNK_SIZE, Chunker},
 };
 
+mod partial;
 pub(crate) mod range;
 pub(crate) mod upload;
 
+pub(crate) use partial::Partial;
 use upload::{Expected, Upload};
 
 /// Where uploads grow; no hexadecimal pair has this name.
@@ -47,6 +49,9 @@ impl Store {
         fs::create_dir_all(&uploads).map_err(failed("create", &uploads))?;
         for entry in fs::read_dir(&uploads).map_err(failed("read", &uploads))? {
             let path = entry.map_err(failed("read", &uploads))?.path();
+            if partial::may_go_on(&path) {
+                continue;
+            }
             remove_if_abandoned(&path).map_err(failed("clean up", &path))?;
         }
         Ok(store)
@@ -144,6 +149,10 @@ pub(crate) enum StoreError {
     TooLarge { size: u64, limit: u64 },
     #[error("a payload of 0 bytes; at least one is wanted")]
     Empty,
+    #[error("another request sends the same payload now")]
+    Busy,
+    #[error("the piece begins at byte {from}, but {received} bytes have come; go on from there")]
+    Elsewhere { from: u64, received: u64 },
     #[error("{received} bytes came, {expected} were announced")]
     SizeMismatch { received: u64, expected: u64 },
     #[error("the bytes have the digest {received}, announced was {expected}")]
