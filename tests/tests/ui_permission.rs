@@ -8,7 +8,8 @@ use callboard_tests::{browser::Browser, http::Request};
 use crate::on_both;
 
 /// Pages for whoever is not known yet, and the end of a session, which every role has.
-const FOR_EVERYBODY: [&str; 3] = ["/assets/{name}", "/login", "/login/first"];
+const FOR_EVERYBODY: [&str; 5] =
+    ["/assets/{name}", "/login", "/login/first", "/login/provider", "/login/provider/callback"];
 
 /// A route of a page, and what its handler takes.
 struct Route {

@@ -122,7 +122,9 @@ pub(crate) async fn put_piece(
 ) -> ApiResult<Json<PartialPayload>> {
     let sha256 = params::parse("sha256", &path)?;
     let Piece { from, size } = piece.into_inner();
-    if find(&app, sha256).await?.is_some_and(|known| known.size == size) && app.store.size(sha256).map_err(problem)?.is_some() {
+    if find(&app, sha256).await?.is_some_and(|known| known.size == size)
+        && app.store.size(sha256).map_err(problem)?.is_some()
+    {
         return Ok(Json(PartialPayload { received: size }));
     }
     let store = app.store.clone();
@@ -199,7 +201,9 @@ async fn next_piece(body: &mut web::Payload) -> ApiResult<Vec<u8>> {
     Ok(piece)
 }
 
-pub(crate) async fn blocking<T: Send + 'static>(f: impl FnOnce() -> Result<T, StoreError> + Send + 'static) -> ApiResult<T> {
+pub(crate) async fn blocking<T: Send + 'static>(
+    f: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
+) -> ApiResult<T> {
     let done = tokio::task::spawn_blocking(f).await;
     done.map_err(|source| ApiProblem::from(Error::Unexpected(source.to_string())))?.map_err(problem)
 }
