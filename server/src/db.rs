@@ -33,6 +33,7 @@ mod schema;
 pub(crate) mod selector;
 pub(crate) mod sessions;
 pub(crate) mod sites;
+pub(crate) mod standings;
 pub(crate) mod tokens;
 pub(crate) mod trust;
 pub(crate) mod types;

@@ -22,6 +22,17 @@ pub(crate) fn between(server: &RolloutSpec, file: &RolloutSpec) -> serde_json::R
     Ok(found)
 }
 
+/// The same of any two values.
+pub(crate) fn of_values(before: &Value, after: &Value) -> Vec<Difference> {
+    // What is not there at all is an empty thing, so that each setting of the other stands for itself.
+    let empty = Value::Object(serde_json::Map::new());
+    let whole =
+        |value: &Value, other: &Value| if value.is_null() && other.is_object() { empty.clone() } else { value.clone() };
+    let mut found = Vec::new();
+    compare("", &whole(before, after), &whole(after, before), &mut found);
+    found
+}
+
 fn compare(field: &str, server: &Value, file: &Value, found: &mut Vec<Difference>) {
     match (server, file) {
         (Value::Object(a), Value::Object(b)) => {

@@ -96,7 +96,7 @@ pub(crate) fn admin_routes(config: &mut ServiceConfig) {
 
 /// The pages. Every handler but those of the login takes `ui::desk::Desk` or `ui::desk::Submitted` with a permission.
 fn page_routes(config: &mut ServiceConfig) {
-    use ui::{assets, login, overview, provider};
+    use ui::{assets, audit, login, overview, provider, releases, rollouts, settings};
     let mut page = |path: &str, routes: Vec<actix_web::Route>| {
         let whole = routes.into_iter().map(|route| route.wrap(from_fn(to_the_end)));
         config.service(only(whole.fold(resource(path), actix_web::Resource::route)));
@@ -108,6 +108,39 @@ fn page_routes(config: &mut ServiceConfig) {
     page("/login/provider", vec![get().to(provider::begin)]);
     page("/login/provider/callback", vec![get().to(provider::finish)]);
     page("/logout", vec![post().to(login::end)]);
+    page("/releases", vec![get().to(releases::list)]);
+    page("/releases/new", vec![get().to(releases::upload::get), post().to(releases::upload::post)]);
+    page("/releases/head", vec![post().to(releases::head::post)]);
+    page("/releases/{release}", vec![get().to(releases::one)]);
+    page("/rollouts", vec![get().to(rollouts::list)]);
+    page("/rollouts/new", vec![get().to(rollouts::new::get), post().to(rollouts::new::post)]);
+    page("/rollouts/preview", vec![post().to(rollouts::preview::part)]);
+    page("/rollouts/{rollout}", vec![get().to(rollouts::one::get)]);
+    page("/rollouts/{rollout}/preview", vec![get().to(rollouts::preview::page)]);
+    page("/rollouts/{rollout}/edit", vec![get().to(rollouts::edit::get), post().to(rollouts::edit::post)]);
+    page("/rollouts/{rollout}/run", vec![post().to(rollouts::act::run)]);
+    page("/rollouts/{rollout}/approve", vec![post().to(rollouts::act::approve)]);
+    page("/rollouts/{rollout}/devices", vec![get().to(rollouts::devices::list)]);
+    page("/rollouts/{rollout}/sites", vec![get().to(rollouts::devices::sites)]);
+    page("/audit", vec![get().to(audit::list)]);
+    page("/audit/check", vec![get().to(audit::check)]);
+    page("/audit/export", vec![get().to(audit::export)]);
+    page("/settings", vec![get().to(settings::get)]);
+    page("/settings/password", vec![post().to(settings::password)]);
+    page("/settings/totp", vec![post().to(settings::totp)]);
+    page("/settings/people", vec![get().to(settings::people::list), post().to(settings::people::create)]);
+    page("/settings/people/{person}", vec![get().to(settings::people::get), post().to(settings::people::change)]);
+    page("/settings/tokens", vec![get().to(settings::tokens::list), post().to(settings::tokens::create)]);
+    page("/settings/tokens/revoke", vec![post().to(settings::tokens::revoke)]);
+    page("/settings/webhooks", vec![get().to(settings::webhooks::list), post().to(settings::webhooks::create)]);
+    page(
+        "/settings/webhooks/{webhook}",
+        vec![get().to(settings::webhooks::get), post().to(settings::webhooks::change)],
+    );
+    page("/settings/freezes", vec![get().to(settings::freezes::list), post().to(settings::freezes::create)]);
+    page("/settings/freezes/delete", vec![post().to(settings::freezes::delete)]);
+    page("/settings/sites", vec![get().to(settings::sites::list)]);
+    page("/settings/sites/{site}", vec![get().to(settings::sites::get), post().to(settings::sites::change)]);
 }
 
 #[expect(clippy::too_many_lines, reason = "one line for each path")]
@@ -173,6 +206,7 @@ fn api_routes(config: &mut ServiceConfig) {
     at("/api-tokens/{token}", vec![delete().to(api_tokens::revoke)]);
     at("/payloads/{sha256}", vec![put().to(payloads::put)]);
     at("/payloads/{sha256}/info", vec![get().to(payloads::info)]);
+    at("/payloads/{sha256}/upload", vec![get().to(payloads::received), put().to(payloads::put_piece)]);
     at("/trust", vec![get().to(trust::status)]);
     at("/trust/root", vec![get().to(trust::root), post().to(trust::publish)]);
     at("/trust/head", vec![get().to(trust::head), post().to(trust::publish_head)]);

@@ -33,6 +33,7 @@
 #![allow(dead_code, reason = "parts that pages under way use")]
 
 pub(crate) mod assets;
+pub(crate) mod audit;
 pub(crate) mod desk;
 pub(crate) mod door;
 pub(crate) mod escape;
@@ -42,3 +43,6 @@ pub(crate) mod login;
 pub(crate) mod overview;
 pub(crate) mod parts;
 pub(crate) mod provider;
+pub(crate) mod releases;
+pub(crate) mod rollouts;
+pub(crate) mod settings;

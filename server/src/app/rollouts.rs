@@ -6,6 +6,7 @@ pub(crate) mod countersign;
 mod doubts;
 pub(crate) mod edit;
 pub(crate) mod forecast;
+pub(crate) mod list;
 pub(crate) mod members;
 pub(crate) mod preview;
 pub(crate) mod rolled_back;

@@ -6,17 +6,35 @@ use callboard_policy::{
 };
 use callboard_proto::{
     admin::{self, BandwidthLimit, Eligible, ImportSites, Imported, Labels, MAX_IMPORT, TradingHours},
+    ids::SiteId,
     problem::Code,
     time::Timestamp,
 };
 use chrono_tz::Tz;
 use serde_json::{Value, json};
 
-use super::{Actor, App, Because, Error, Reach, Result, assignments, devices, eligibility, rollouts};
+use super::{
+    Actor, App, Because, Error, Reach, Result, assignments, devices, eligibility,
+    part::{self, Part, Place},
+    rollouts,
+};
 use crate::db::{self, DbConn, events::NewEvent, sites::Site};
 
 /// What a list may speak of.
 type More = (Option<Vec<TradingHours>>, Option<Vec<BandwidthLimit>>);
+
+/// A page of the sites in reach.
+pub(crate) async fn list(app: &App, sees: Reach, place: Place<Option<SiteId>>) -> Result<Part<Site, Option<SiteId>>> {
+    let now = app.clock.now();
+    app.db
+        .read(move |conn| {
+            let read =
+                |conn: &mut DbConn, after: Option<SiteId>, rows| Ok(db::sites::list(conn, after.as_ref(), rows)?);
+            let keep = |_: &mut DbConn, page: &[Site]| page.iter().map(|site| covers(&sees, site, now)).collect();
+            part::read(conn, &sees, place, |site| Some(site.id.clone()), read, keep)
+        })
+        .await
+}
 
 /// Takes all sites of the list, or none.
 pub(crate) async fn import(app: &App, actor: Actor, import: ImportSites) -> Result<Imported> {

@@ -9,7 +9,7 @@ use callboard_proto::{
     ids::kind,
     time::Timestamp,
 };
-use diesel::{ExpressionMethods, QueryDsl, QueryResult};
+use diesel::{BoolExpressionMethods, ExpressionMethods, QueryDsl, QueryResult, TextExpressionMethods};
 
 use super::{
     conn::{DbConn, execute, find, load},
@@ -77,21 +77,74 @@ pub(crate) fn head(conn: &mut DbConn) -> QueryResult<AuditHead> {
     Ok(AuditHead { start, head })
 }
 
+type Texts = (Option<String>, Option<String>, Option<String>, Option<String>, Option<String>);
+type Row = (Option<i64>, Ms, String, Option<Uid>, Option<Uid>, String, Option<Sha>, Texts);
+
+/// The columns of a link.
+type Columns = (
+    events::link,
+    events::at,
+    events::kind,
+    events::device_id,
+    events::rollout_id,
+    events::text,
+    events::hash,
+    (events::who, events::person, events::source, events::before, events::after),
+);
+
+const COLUMNS: Columns = (
+    events::link,
+    events::at,
+    events::kind,
+    events::device_id,
+    events::rollout_id,
+    events::text,
+    events::hash,
+    (events::who, events::person, events::source, events::before, events::after),
+);
+
 /// Links after one, in their order.
 pub(crate) fn list(conn: &mut DbConn, after: u64, limit: i64) -> QueryResult<Vec<AuditEntry>> {
-    type Texts = (Option<String>, Option<String>, Option<String>, Option<String>, Option<String>);
-    type Row = (Option<i64>, Ms, String, Option<Uid>, Option<Uid>, String, Option<Sha>, Texts);
-    let query = events::table.filter(events::link.gt(to_i64(after))).order(events::link).limit(limit).select((
-        events::link,
-        events::at,
-        events::kind,
-        events::device_id,
-        events::rollout_id,
-        events::text,
-        events::hash,
-        (events::who, events::person, events::source, events::before, events::after),
-    ));
-    let rows: Vec<Row> = load(conn, query)?;
+    let query = events::table.filter(events::link.gt(to_i64(after))).order(events::link).limit(limit);
+    Ok(entries(load(conn, query.select(COLUMNS))?))
+}
+
+/// Which links, newest first.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Filter {
+    /// A person, or a token.
+    pub(crate) who: Option<String>,
+    /// A kind, or the group before its dot.
+    pub(crate) kind: Option<String>,
+    /// Only those with a lower number.
+    pub(crate) before: Option<u64>,
+    pub(crate) limit: i64,
+}
+
+/// A page of links, newest first.
+pub(crate) fn newest(conn: &mut DbConn, filter: &Filter) -> QueryResult<Vec<AuditEntry>> {
+    let before = filter.before.map_or(i64::MAX, to_i64);
+    let kind = filter.kind.clone().unwrap_or_default();
+    let group = if kind.is_empty() { "%".to_owned() } else { format!("{}.%", plain(&kind)) };
+    let query = events::table
+        .filter(events::link.lt(before))
+        .filter(events::kind.eq(kind).or(events::kind.like(group)))
+        .order(events::link.desc())
+        .limit(filter.limit)
+        .select(COLUMNS);
+    let rows = match filter.who.clone() {
+        Some(who) => load(conn, query.filter(events::who.eq(Some(who.clone())).or(events::person.eq(Some(who))))),
+        None => load(conn, query),
+    };
+    Ok(entries(rows?))
+}
+
+/// A text without what has a meaning in a pattern; kinds have nothing of that.
+fn plain(text: &str) -> String {
+    text.chars().filter(|c| !matches!(c, '%' | '_' | '\\')).collect()
+}
+
+fn entries(rows: Vec<Row>) -> Vec<AuditEntry> {
     let entry = |(link, at, kind, device, rollout, text, hash, texts): Row| {
         let (who, person, source, before, after) = texts;
         Some(AuditEntry {
@@ -109,7 +162,7 @@ pub(crate) fn list(conn: &mut DbConn, after: u64, limit: i64) -> QueryResult<Vec
             hash: hash.map_or(Digest::from_bytes([0; 32]), |Sha(hash)| hash),
         })
     };
-    Ok(rows.into_iter().filter_map(entry).collect())
+    rows.into_iter().filter_map(entry).collect()
 }
 
 /// Drops links from before `before` from the beginning of the chain, at most `limit`, and remembers the last of them: what

@@ -178,6 +178,13 @@ pub(crate) fn list(
     with_phases(conn, rows)
 }
 
+/// The rollouts of a release, newest first.
+pub(crate) fn of_release(conn: &mut DbConn, release: Digest, limit: i64) -> QueryResult<Vec<Record>> {
+    let query = rollouts::table.filter(rollouts::release.eq(Sha(release))).order(rollouts::id.desc()).limit(limit);
+    let rows = load(conn, query.select(columns()))?;
+    with_phases(conn, rows)
+}
+
 /// Writes a new rollout, without phases.
 pub(crate) fn insert(conn: &mut DbConn, record: &Record) -> QueryResult<()> {
     let row = (

@@ -16,10 +16,17 @@ use crate::{
     http::problem::{ApiProblem, ApiResult},
 };
 
-const STYLE: &str =
-    concat!(include_str!("../../templates/style/base.css"), include_str!("../../templates/style/fleet.css"));
-const SCRIPT: &str =
-    concat!(include_str!("../../templates/script/live.js"), include_str!("../../templates/script/fields.js"));
+const STYLE: &str = concat!(
+    include_str!("../../templates/style/base.css"),
+    include_str!("../../templates/style/fleet.css"),
+    include_str!("../../templates/style/rollouts.css")
+);
+const SCRIPT: &str = concat!(
+    include_str!("../../templates/script/live.js"),
+    include_str!("../../templates/script/fields.js"),
+    include_str!("../../templates/script/rollouts.js"),
+    include_str!("../../templates/script/upload.js")
+);
 
 const ICON: &str = include_str!("../../templates/icon.svg");
 

@@ -7,6 +7,7 @@
 
 use std::{future::Future, marker::PhantomData, ops::Deref, pin::Pin};
 
+use actix_multipart::Multipart;
 use actix_web::{
     FromRequest, HttpMessage as _, HttpRequest,
     dev::Payload,
@@ -18,6 +19,7 @@ use callboard_proto::{
     ids::TokenId,
     problem::Code,
 };
+use futures_util::StreamExt as _;
 use subtle::ConstantTimeEq as _;
 
 use super::{
@@ -127,13 +129,64 @@ impl<P: Allows> FromRequest for Submitted<P> {
                 Err(problem) => return Err(problem),
             };
             let form = fields.await?;
-            let (wanted, sent) = (desk.me.csrf_token.clone().unwrap_or_default(), form.text(CSRF));
-            if wanted.is_empty() || !bool::from(wanted.as_bytes().ct_eq(sent.as_bytes())) {
-                let detail =
-                    "this form was not sent from a page of this login; load the page again and send it from there";
-                return Err(ApiProblem::new(Code::Forbidden, detail));
-            }
+            check_token(&desk, form.text(CSRF))?;
             Ok(Self { desk, form })
+        })
+    }
+}
+
+/// Refuses a form that was not sent from a page of this login.
+fn check_token<P>(desk: &Desk<P>, sent: &str) -> ApiResult<()> {
+    let wanted = desk.me.csrf_token.as_deref().unwrap_or_default();
+    if wanted.is_empty() || !bool::from(wanted.as_bytes().ct_eq(sent.as_bytes())) {
+        let detail = "this form was not sent from a page of this login; load the page again and send it from there";
+        return Err(ApiProblem::new(Code::Forbidden, detail));
+    }
+    Ok(())
+}
+
+/// The same as [`Submitted`] for a form with files, whose parts are read one after the other: its token is the first of
+/// them, and there are no other parts for a handler without it.
+pub(crate) struct FilesSubmitted<P> {
+    pub(crate) desk: Desk<P>,
+    pub(crate) parts: Multipart,
+}
+
+/// A token of a session, and nothing longer.
+const MAX_TOKEN: usize = 256;
+
+impl<P: Allows> FromRequest for FilesSubmitted<P> {
+    type Error = ApiProblem;
+    type Future = Extracted<Self>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let desk = desk::<P>(request);
+        let parts = Multipart::from_request(request, payload);
+        let within =
+            request.app_data::<Data<App>>().map_or_else(Default::default, |app| app.operators_request_timeout());
+        let request = request.clone();
+        Box::pin(async move {
+            let desk = match desk {
+                Ok(desk) if desk.session.is_some() => desk,
+                // Files are not kept.
+                Ok(_) => return Err(keep(&request, Form::default(), log_in())),
+                Err(problem) if problem.code == Code::Unauthorized => {
+                    return Err(keep(&request, Form::default(), problem));
+                }
+                Err(problem) => return Err(problem),
+            };
+            let mut parts = parts.await.map_err(|error| from_actix(&error))?;
+            let first = in_time(within, parts.next()).await?.and_then(Result::ok);
+            let mut first = first.filter(|part| part.name() == Some(CSRF));
+            let mut sent = Vec::new();
+            while let Some(part) = &mut first
+                && let Some(bytes) = in_time(within, part.next()).await?.and_then(Result::ok)
+                && sent.len() <= MAX_TOKEN
+            {
+                sent.extend_from_slice(&bytes);
+            }
+            check_token(&desk, &String::from_utf8_lossy(&sent))?;
+            Ok(Self { desk, parts })
         })
     }
 }

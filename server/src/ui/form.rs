@@ -44,6 +44,24 @@ impl Form {
         self.fields.iter().filter(move |(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
+    /// The names of the fields that were sent.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.fields.iter().map(|(name, _)| name.as_str())
+    }
+
+    /// The same with another field, or with another value in it.
+    pub(crate) fn and(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.fields.retain(|(known, _)| known != name);
+        self.fields.push((name.to_owned(), value.into()));
+        self
+    }
+
+    /// The same without a field.
+    pub(crate) fn without(mut self, name: &str) -> Self {
+        self.fields.retain(|(known, _)| known != name);
+        self
+    }
+
     /// Whether a box is ticked, or a button was pressed.
     pub(crate) fn has(&self, name: &str) -> bool {
         self.fields.iter().any(|(known, _)| known == name)
@@ -90,6 +108,12 @@ impl Form {
         let name = if self.has(first) { first.to_owned() } else { String::new() };
         self.errors.push((name, problem.detail));
         Ok(())
+    }
+
+    /// Says something else of a field than before.
+    pub(crate) fn refuse_instead(&mut self, name: &str, message: impl Into<String>) {
+        self.errors.retain(|(known, _)| known != name);
+        self.refuse(name, message);
     }
 
     /// What is wrong with a field.

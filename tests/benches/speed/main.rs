@@ -1,7 +1,7 @@
 //! How fast and how large: ratios against peers in the same run. Nothing here fails for being slow.
 //!
 //! `cargo bench -p callboard-tests [-- SECTION ...] [--rounds N]`; sections: check-ins, connections, reports, starts,
-//! payloads, cold, memory, agent, agent-download. Servers take turns (A B A B), a ratio is the median of the rounds' ratios, and costs are processor
+//! payloads, cold, memory, pages, agent, agent-download. Servers take turns (A B A B), a ratio is the median of the rounds' ratios, and costs are processor
 //! seconds of the server's process, so that the load generator's own speed does not count.
 
 #![allow(
@@ -23,6 +23,7 @@ mod load;
 mod measure;
 mod memory;
 mod nginx;
+mod pages;
 mod payloads;
 mod process;
 mod product;
@@ -40,7 +41,7 @@ pub(crate) struct Bench {
 
 type Section = (&'static str, fn(&Bench) -> anyhow::Result<()>);
 
-const SECTIONS: [Section; 9] = [
+const SECTIONS: [Section; 10] = [
     ("check-ins", check_ins::keep_alive),
     ("connections", check_ins::connections),
     ("reports", reports::reports),
@@ -48,6 +49,7 @@ const SECTIONS: [Section; 9] = [
     ("payloads", payloads::hot),
     ("cold", payloads::cold),
     ("memory", memory::server),
+    ("pages", pages::pages),
     ("agent", agent::agent),
     ("agent-download", agent::download),
 ];

@@ -163,6 +163,27 @@ impl Product {
         Ok(lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum())
     }
 
+    /// Fetches a page, as a browser does.
+    pub(crate) fn page(&self, path: &str) -> anyhow::Result<()> {
+        let answer = ureq::get(format!("{}{path}", self.admin_url))
+            .header("Authorization", format!("Bearer {}", self.token))
+            .header("Accept", "text/html")
+            .call();
+        let html = answer.with_context(|| path.to_owned())?.body_mut().read_to_string()?;
+        ensure!(html.contains("</html>"), "{path} is no page");
+        Ok(())
+    }
+
+    /// Where operators reach it.
+    pub(crate) fn admin_address(&self) -> &str {
+        self.admin_url.trim_start_matches("http://")
+    }
+
+    /// The header by which it knows who asks.
+    pub(crate) fn authorization(&self) -> String {
+        format!("authorization: Bearer {}\r\n", self.token)
+    }
+
     /// Whether a device has checked in.
     pub(crate) fn has_seen(&self, device: &str) -> anyhow::Result<bool> {
         let answer = ureq::get(format!("{}/api/v1/devices/{device}", self.admin_url))

@@ -31,6 +31,11 @@ pub(crate) fn shown(secret: &[u8], name: &str) -> (String, String) {
     (text, uri)
 }
 
+/// A secret that was shown, once more.
+pub(crate) fn again(text: &str, name: &str) -> Option<(String, String)> {
+    Some(shown(&BASE32_NOPAD.decode(text.as_bytes()).ok()?, name))
+}
+
 /// The step that this code is of, unless it is none of now, or of a step up to `used`: a code is good once.
 pub(crate) fn step(secret: &[u8], code: &str, now: Timestamp, used: Option<i64>) -> Option<i64> {
     let current = now.millis().div_euclid(STEP_MS);

@@ -73,7 +73,7 @@ fn step(conn: &mut DbConn, record: &mut Record, now: Timestamp) -> Result<bool> 
         }
         Advance::Cancel(reason) => cancel(conn, record, reason.text, now)?,
         Advance::RollBack { to, reason } => {
-            let made = take_back::begin(conn, record, &to, now)?;
+            let made = take_back::begin(conn, record, &to, &format!("halt of {}", record.spec.name), now)?;
             let text = format!("{}; rollout {made} brings {to} to the devices that got it", reason.text);
             cancel(conn, record, text, now)?
         }

@@ -1,4 +1,4 @@
-//! Rollouts that take a release back: made by a halt rule, in the transaction of the report that tripped it.
+//! Rollouts that take a release back: made by a halt rule, in the transaction of the report that tripped it, or by hand.
 //!
 //! Their members are exactly the devices that got the release: those on which it has succeeded, and each further one in
 //! the moment in which it succeeds there, because it was in the middle of it or could not be told any more.
@@ -6,26 +6,97 @@
 use callboard_policy::{
     audience::Audience,
     device::Device,
+    release::{Fit, fit},
     rollout::{RolloutState, undo_name},
 };
 use callboard_proto::{
     admin::{self, Policy, RolloutSpec, Unit},
     ids::{DeviceId, RolloutId, RolloutName},
+    problem::Code,
     time::Timestamp,
 };
+use serde_json::json;
 use uuid::Uuid;
 
-use super::{advance::advance, members};
+use super::{advance::advance, members, resolve_for, spec as specs, targets};
 use crate::{
-    app::{Error, Result, releases},
+    app::{App, Because, Error, Result, releases, trust::PublishedRoot},
     db::{self, DbConn, events::NewEvent, phases::Stored, rollouts::Record},
 };
 
+/// Devices that are read at a time.
+const LOOKED_AT: usize = 1000;
 /// Rollouts of one name that take something back, at most: each was made by a rollout of its own.
 const MAX_NAMESAKES: usize = 1000;
 
+/// Takes back by hand what a rollout brought: it is called off if it goes on, and the devices that got its release are
+/// brought to `to`. Gives the name of the rollout that does it.
+pub(crate) async fn by_hand(app: &App, reference: String, to: String, because: Because) -> Result<RolloutName> {
+    because.required()?;
+    let (now, root) = (app.clock.now(), targets::root(app)?);
+    let name = app
+        .db
+        .write(move |conn| {
+            let mut bad = resolve_for(conn, &because.by, &reference)?;
+            check(conn, &root, &bad, &to, now)?;
+            let before = json!({ "state": bad.state.as_str() });
+            let made = begin(conn, &bad, &to, &because.by.name, now)?;
+            let text = format!("rolled back {because}; rollout {made} brings {to} to the devices that got it");
+            if bad.state.is_active() {
+                bad.state = RolloutState::Cancelled;
+                bad.state_reason = Some(text.clone());
+                bad.ended_at = Some(now);
+                db::rollouts::update(conn, &bad)?;
+            }
+            db::counters::bump_generation(conn)?;
+            let event = NewEvent::rollout("rollout.rolled_back", bad.id, text);
+            let after = json!({ "state": bad.state.as_str(), "rollout": made, "to": to });
+            db::events::insert(conn, now, &because.by.did(event, &before, &after))?;
+            Ok::<_, Error>(made)
+        })
+        .await?;
+    app.reload_catalog().await?;
+    Ok(name)
+}
+
+/// Refuses what cannot be taken back, or not to there.
+fn check(conn: &mut DbConn, root: &PublishedRoot, bad: &Record, to: &str, now: Timestamp) -> Result<()> {
+    let name = &bad.spec.name;
+    if bad.started_at.is_none() {
+        return Err(Error::refused(Code::WrongState, format!("rollout {name} has brought nothing to any device yet")));
+    }
+    if let Some(id) = db::rollouts::taking_back(conn, name)?
+        && let Some(other) = db::rollouts::get(conn, id)?.filter(|other| other.state != RolloutState::Cancelled)
+    {
+        let detail = format!("rollout {} takes back what {name} brought already", other.spec.name);
+        return Err(Error::refused(Code::Conflict, detail));
+    }
+    let published = db::releases::get(conn, bad.release)?.ok_or_else(|| Error::not_found("release", bad.release))?;
+    let release = releases::for_policy(&releases::open(root, &published)?);
+    let target =
+        targets::target(conn, root, &release, to)?.map_err(|message| Error::invalid(format!("to: {message}")))?;
+    let plan = specs::plan(&bad.spec, bad.release)?;
+    let numbers: Vec<i64> = db::assignments::got(conn, bad.id)?.iter().map(i64::from).collect();
+    let (mut stranded, mut first) = (0_u64, String::new());
+    for numbers in numbers.chunks(LOOKED_AT) {
+        for one in db::devices::numbered(conn, numbers.to_vec())? {
+            if let Fit::Incompatible(misfit) = fit(&target, &one.device, true, now) {
+                if stranded == 0 {
+                    first = format!("{} ({})", one.device.name, misfit.text(&target, &one.device, &plan.name));
+                }
+                stranded += 1;
+            }
+        }
+    }
+    if stranded > 0 {
+        let detail = format!("to: {stranded} of the devices could not go back to {to}, such as {first}");
+        return Err(Error::invalid(detail));
+    }
+    Ok(())
+}
+
 /// Makes the rollout that brings `to` to the devices that got the release of `bad`, and starts it; gives its name.
-pub(super) fn begin(conn: &mut DbConn, bad: &Record, to: &str, now: Timestamp) -> Result<RolloutName> {
+pub(super) fn begin(conn: &mut DbConn, bad: &Record, to: &str, by: &str, now: Timestamp) -> Result<RolloutName> {
     let release = releases::resolve(conn, to)?.sha256;
     let name = free_name(conn, &bad.spec.name)?;
     let members = db::assignments::got(conn, bad.id)?;
@@ -41,7 +112,7 @@ pub(super) fn begin(conn: &mut DbConn, bad: &Record, to: &str, now: Timestamp) -
         open_phase: 0,
         streak: Default::default(),
         takes_back: Some(bad.spec.name.clone()),
-        created_by: format!("halt of {}", bad.spec.name),
+        created_by: by.to_owned(),
         edited_by: None,
         countersigned: None,
         phases: Vec::new(),

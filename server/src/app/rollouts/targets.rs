@@ -68,7 +68,8 @@ pub(super) fn check(conn: &mut DbConn, root: &PublishedRoot, wire: &RolloutSpec,
     }
 }
 
-fn target(
+/// The release that a rollout of `release` would be taken back to, or why it cannot be.
+pub(super) fn target(
     conn: &mut DbConn,
     root: &PublishedRoot,
     release: &Release,

@@ -19,7 +19,7 @@ use uuid::Uuid;
 
 use crate::{
     app::{self, Actor, App, Error, part, rollouts},
-    db::{self, DbConn},
+    db,
     http::{
         auth::{Approve, May, Operate, View},
         body::Body,
@@ -54,16 +54,7 @@ pub(crate) async fn list(may: May<View>, app: Data<App>, query: Query<List>) -> 
     let rows = page::rows(query.limit)?;
     let before = params::parse_some("after", query.after.as_deref())?.unwrap_or(RolloutId::from_uuid(Uuid::max()));
     let state = query.state.map(rollouts::spec::state_from_wire);
-    let part = app
-        .db
-        .read(move |conn| {
-            let read = |conn: &mut DbConn, before, rows| Ok(db::rollouts::list(conn, state, before, rows)?);
-            let keep = |conn: &mut DbConn, page: &[db::rollouts::Record]| {
-                page.iter().map(|record| rollouts::is_within(conn, &may.sees, record)).collect()
-            };
-            part::read(conn, &may.sees, part::Place { from: before, rows }, |record| record.id, read, keep)
-        })
-        .await?;
+    let part = rollouts::list::list(&app, may.actor.sees, state, part::Place { from: before, rows }).await?;
     let items = part.items.into_iter().map(|record| rollouts::show(&app, record)).collect();
     Ok(Json(Page { items, next: part.next.map(|id| id.to_string()) }))
 }

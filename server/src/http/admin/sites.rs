@@ -12,7 +12,6 @@ use callboard_proto::{
 
 use crate::{
     app::{self, Actor, App, part},
-    db::{self, DbConn},
     http::{
         auth::{May, Operate, View},
         body::Body,
@@ -30,18 +29,7 @@ use crate::{
 pub(crate) async fn list(may: May<View>, app: Data<App>, query: Query<Paging>) -> ApiResult<Json<Page<Site>>> {
     let rows = page::rows(query.limit)?;
     let after: Option<SiteId> = params::parse_some("after", query.after.as_deref())?;
-    let now = app.clock.now();
-    let part = app
-        .db
-        .read(move |conn| {
-            let read =
-                |conn: &mut DbConn, after: Option<SiteId>, rows| Ok(db::sites::list(conn, after.as_ref(), rows)?);
-            let keep = |_: &mut DbConn, page: &[db::sites::Site]| {
-                page.iter().map(|site| app::sites::covers(&may.sees, site, now)).collect()
-            };
-            part::read(conn, &may.sees, part::Place { from: after, rows }, |site| Some(site.id.clone()), read, keep)
-        })
-        .await?;
+    let part = app::sites::list(&app, may.actor.sees, part::Place { from: after, rows }).await?;
     let items = part.items.into_iter().map(|site| app::sites::show(&app, site)).collect();
     Ok(Json(Page { items, next: part.next.flatten().map(|id| id.to_string()) }))
 }
