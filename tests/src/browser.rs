@@ -101,7 +101,8 @@ impl Browser {
         self.cookies.borrow_mut().clear();
     }
 
-    fn send(&self, request: Request) -> Response {
+    /// Sends any request with its cookies.
+    pub fn send(&self, request: Request) -> Response {
         let cookies: Vec<String> =
             self.cookies.borrow().iter().map(|(name, value)| format!("{name}={value}")).collect();
         let mut request = request.header("accept", "text/html,*/*;q=0.8").header("host", self.host.as_str());

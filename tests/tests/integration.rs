@@ -99,6 +99,9 @@ mod trust;
 mod ui_login;
 mod ui_overview;
 mod ui_permission;
+mod ui_releases;
+mod ui_rollouts;
+mod ui_settings;
 mod waiting_enrolments;
 mod webhooks;
 

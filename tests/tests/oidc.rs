@@ -2,8 +2,10 @@
 
 use std::{
     io::{BufRead as _, BufReader},
+    net::IpAddr,
     path::Path,
     process::{Child, Command, Stdio},
+    sync::atomic::{AtomicU8, Ordering},
 };
 
 use callboard_proto::{
@@ -11,7 +13,7 @@ use callboard_proto::{
     problem::Code,
 };
 use callboard_tests::{
-    http::{Plain, Request, Response, exchange},
+    http::{Request, Response, connect_from, exchange},
     server::TestServer,
 };
 use serde_json::json;
@@ -50,16 +52,22 @@ fn provider(redirect: &str, claims: &str) -> Option<Provider> {
     Some(Provider { child, issuer: issuer.trim().to_owned() })
 }
 
-/// A browser that keeps the cookies of one host.
-#[derive(Default)]
-struct Cookies(Vec<(String, String)>);
+/// A browser that keeps the cookies of one host. Each has an address of its own, for an address has few tries.
+struct Cookies(Vec<(String, String)>, IpAddr);
+
+impl Default for Cookies {
+    fn default() -> Self {
+        static ADDRESSES: AtomicU8 = AtomicU8::new(2);
+        Self(Vec::new(), IpAddr::from([127, 0, 0, ADDRESSES.fetch_add(1, Ordering::Relaxed)]))
+    }
+}
 
 impl Cookies {
     fn get(&mut self, url: &str) -> Response {
         let (address, path) = url.strip_prefix("http://").unwrap().split_once('/').unwrap();
         let own: Vec<String> = self.0.iter().map(|(name, value)| format!("{name}={value}")).collect();
         let request = Request::get(format!("/{path}")).header("host", address).header("cookie", own.join("; "));
-        let answer = exchange(&mut Plain::connect(address.parse().unwrap()).unwrap(), &request).unwrap();
+        let answer = exchange(&mut connect_from(self.1, address.parse().unwrap()).unwrap(), &request).unwrap();
         for set in &answer.cookies {
             let (name, value) = set.split(';').next().unwrap().split_once('=').unwrap();
             self.0.retain(|(known, _)| known != name);
@@ -143,7 +151,8 @@ fn people_log_in_by_a_real_provider_and_may_what_their_groups_may() {
         );
         let user: Vec<User> = server.api().list("users");
         assert_eq!(user[0].provider.as_deref(), Some(provider.issuer.as_str()));
-        assert_eq!(told(server, "session.began"), [format!("ada logged in by {} from 127.0.0.1", provider.issuer)]);
+        let began = told(server, "session.began");
+        assert!(began[0].starts_with(&format!("ada logged in by {} from 127.0.0.", provider.issuer)), "{began:?}");
 
         // People read what was wrong on the login page, which has the button.
         let page = Cookies::default().get(&format!("{}/login", base(server))).text();

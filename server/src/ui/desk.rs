@@ -161,7 +161,14 @@ impl<P: Allows> FromRequest for FilesSubmitted<P> {
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
         let desk = desk::<P>(request);
-        let parts = Multipart::from_request(request, payload);
+        let has_parts = request
+            .headers()
+            .get(header::CONTENT_TYPE)
+            .is_some_and(|kind| kind.to_str().is_ok_and(|kind| kind.starts_with("multipart/form-data")));
+        let (parts, fields) = match has_parts {
+            true => (Some(Multipart::from_request(request, payload)), None),
+            false => (None, Some(fields(request, payload))),
+        };
         let within =
             request.app_data::<Data<App>>().map_or_else(Default::default, |app| app.operators_request_timeout());
         let request = request.clone();
@@ -174,6 +181,14 @@ impl<P: Allows> FromRequest for FilesSubmitted<P> {
                     return Err(keep(&request, Form::default(), problem));
                 }
                 Err(problem) => return Err(problem),
+            };
+            let Some(parts) = parts else {
+                let form = match fields {
+                    Some(fields) => fields.await?,
+                    None => Form::default(),
+                };
+                check_token(&desk, form.text(CSRF))?;
+                return Err(ApiProblem::new(Code::BadRequest, "this form has files: send it as multipart/form-data"));
             };
             let mut parts = parts.await.map_err(|error| from_actix(&error))?;
             let first = in_time(within, parts.next()).await?.and_then(Result::ok);

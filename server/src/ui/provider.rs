@@ -52,7 +52,7 @@ struct Page {
 
 /// Sends the browser to the provider.
 pub(crate) async fn begin(app: Data<App>, request: HttpRequest) -> ApiResult<HttpResponse> {
-    let begun = match provider::begin(&app, request.peer_addr().map(|peer| peer.ip())).await {
+    let begun = match provider::begin(&app).await {
         Ok(begun) => begun,
         Err(error) => return say(&app, &request, error.into()).await,
     };

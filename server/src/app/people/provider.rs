@@ -24,8 +24,7 @@ use crate::{
 };
 
 /// Begins a login.
-pub(crate) async fn begin(app: &App, from: Option<IpAddr>) -> Result<Begun> {
-    app.doors.enter_from(from)?;
+pub(crate) async fn begin(app: &App) -> Result<Begun> {
     let provider = provider(app)?;
     blocking(move || provider.begin().map_err(refusal)).await
 }

@@ -84,15 +84,20 @@ pub(super) fn read(form: &mut Form) -> Option<RolloutSpec> {
     match whole.try_into::<RolloutSpec>() {
         Ok(spec) => Some(spec),
         Err(error) => {
-            form.refuse(missing(error.message()), error.message().replace('\n', ", "));
+            let message = error.message().replace('\n', ", ");
+            let field = concerned(form, &message);
+            form.refuse(&field, message);
             None
         }
     }
 }
 
-/// The field that a reader misses.
-fn missing(message: &str) -> &str {
-    message.strip_prefix("missing field `").and_then(|rest| rest.split('`').next()).unwrap_or_default()
+/// The field that a reader misses, or whose value it quotes.
+fn concerned(form: &Form, message: &str) -> String {
+    let missing = message.strip_prefix("missing field `").and_then(|rest| rest.split('`').next());
+    let quoted =
+        || form.names().find(|name| form.some(name).is_some_and(|text| message.starts_with(&format!("{text:?}"))));
+    missing.or_else(quoted).unwrap_or_default().to_owned()
 }
 
 /// Whether a field says something about this policy; what belongs to another one is left where it is and not sent on.
