@@ -78,7 +78,7 @@ pub(crate) struct Fragment {
 const MAX_AUDIENCE: u64 = 1_000_000_000;
 
 /// Every key, what it is for, and what is allowed.
-pub(crate) const KEYS: [(&str, &str); 18] = [
+pub(crate) const KEYS: [(&str, &str); 19] = [
     ("public_url", "https://HOST[:PORT], a name or address that stands in the server's certificate"),
     ("device_listen", "ADDRESS:PORT, such as 0.0.0.0:8443; port 0 takes any free one"),
     ("admin_listen", "ADDRESS:PORT, such as 127.0.0.1:8080; port 0 takes any free one"),

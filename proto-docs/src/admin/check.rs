@@ -3,10 +3,11 @@
 //! Selectors are checked by their parser, which knows the column, and names by their types.
 
 use super::{
-    AcceptEnrolment, AcknowledgeAttacks, ActivateSite, AllowReenrolment, BandwidthLimit, Because, BeginTotp, ChangePassword,
-    ChangeSite, Decommission, DevicesOfRollout, EditLabels, EditRollout, Grant, Hold, ImportDevice, ImportDevices,
-    ImportSite, ImportSites, KeepDevice, Labels, Login, NOTICES, NewApiToken, NewFreeze, NewToken, NewUser, NewWebhook,
-    OpenPhase, RolloutSpec, SetBandwidth, SetGrants, SetPassword, SetSerial, SetTradingHours, TotpCode, TradingHours, Window,
+    AcceptEnrolment, AcknowledgeAttacks, ActivateSite, AllowReenrolment, BandwidthLimit, Because, BeginTotp,
+    ChangePassword, ChangeSite, Decommission, DevicesOfRollout, EditLabels, EditRollout, Grant, Hold, ImportDevice,
+    ImportDevices, ImportSite, ImportSites, KeepDevice, Labels, Login, NOTICES, NewApiToken, NewFreeze, NewToken,
+    NewUser, NewWebhook, OpenPhase, RolloutSpec, SetBandwidth, SetGrants, SetPassword, SetSerial, SetTradingHours,
+    TotpCode, TradingHours, Window,
 };
 use crate::text::{self, Check, MAX_TEXT};
 
