@@ -23,6 +23,7 @@ pub(crate) mod enrol;
 mod error;
 pub(crate) mod expiry;
 pub(crate) mod explain;
+pub(crate) mod fleet;
 pub(crate) mod freezes;
 pub(crate) mod grants;
 pub(crate) mod loads;
@@ -97,6 +98,7 @@ pub(crate) struct App {
     pub(crate) devices: Cache<DeviceId, Arc<Known>>,
     pub(crate) simulating: Simulating,
     pub(crate) doors: people::doors::Doors,
+    pub(crate) fleet: fleet::Fleet,
     pub(crate) told: told::Told,
 }
 

@@ -294,6 +294,7 @@ async fn open(
         devices: quick_cache::sync::Cache::new(crate::app::CACHED_DEVICES),
         simulating: Simulating::default(),
         doors: Doors::default(),
+        fleet: crate::app::fleet::Fleet::default(),
         told: Told::default(),
     })
 }

@@ -18,8 +18,11 @@ use crate::{
 
 const STYLE: &str =
     concat!(include_str!("../../templates/style/base.css"), include_str!("../../templates/style/fleet.css"));
-const SCRIPT: &str =
-    concat!(include_str!("../../templates/script/live.js"), include_str!("../../templates/script/fields.js"));
+const SCRIPT: &str = concat!(
+    include_str!("../../templates/script/live.js"),
+    include_str!("../../templates/script/fields.js"),
+    include_str!("../../templates/script/complete.js")
+);
 
 const ICON: &str = include_str!("../../templates/icon.svg");
 
