@@ -23,6 +23,7 @@ pub(crate) mod enrol;
 mod error;
 pub(crate) mod expiry;
 pub(crate) mod explain;
+pub(crate) mod fleet;
 pub(crate) mod freezes;
 pub(crate) mod grants;
 pub(crate) mod loads;
@@ -100,6 +101,7 @@ pub(crate) struct App {
     pub(crate) doors: people::doors::Doors,
     /// The identity provider by which people may log in.
     pub(crate) provider: Option<Arc<Provider>>,
+    pub(crate) fleet: fleet::Fleet,
     pub(crate) told: told::Told,
 }
 

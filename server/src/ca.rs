@@ -67,7 +67,12 @@ pub(crate) struct DeviceCa {
 impl DeviceCa {
     /// Makes certificate and key in `dir`; they must not exist there.
     pub(crate) fn create(dir: &Path, now: Timestamp) -> Result<Self, CaError> {
-        let authority = Authority::create("Callboard device CA", now - BACK_DATED, now + CA_LIFE)?;
+        let authority = Authority::create(
+            "Callboard device CA",
+            rotation::Kind::Device.between(),
+            now - BACK_DATED,
+            now + CA_LIFE,
+        )?;
         authority.store(&dir.join(DEVICE_CA_CERT), &dir.join(DEVICE_CA_KEY))?;
         Ok(Self { own: authority, others: Vec::new() })
     }
@@ -116,7 +121,12 @@ pub(crate) struct ServerCa(Authority);
 impl ServerCa {
     /// Makes certificate and key in `dir`; they must not exist there.
     pub(crate) fn create(dir: &Path, now: Timestamp) -> Result<Self, CaError> {
-        let authority = Authority::create("Callboard server CA", now - BACK_DATED, now + CA_LIFE)?;
+        let authority = Authority::create(
+            "Callboard server CA",
+            rotation::Kind::Server.between(),
+            now - BACK_DATED,
+            now + CA_LIFE,
+        )?;
         authority.store(&dir.join(SERVER_CA_CERT), &dir.join(SERVER_CA_KEY))?;
         Ok(Self(authority))
     }
@@ -133,7 +143,8 @@ impl ServerCa {
 
     /// Makes key and certificate of the server in `dir`; earlier ones are kept beside, as `.old`.
     ///
-    /// `host` is the host of the public URL, a name or an address; loopback is always included.
+    /// `host` is the host of the public URL, a name or an address; loopback is always included. While the CA is exchanged,
+    /// what the former one says of it comes along.
     pub(crate) fn issue_server(&self, dir: &Path, host: &str, now: Timestamp) -> Result<(), CaError> {
         let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).map_err(CaError::Encode)?;
         let not_before = now - BACK_DATED;
@@ -141,11 +152,11 @@ impl ServerCa {
         params.subject_alt_names = server_names(host)?;
         params.serial_number = Some(serial(&key, now));
         params.use_authority_key_identifier_extension = true;
-        let certificate = self.0.sign(&params, &key)?;
+        let chain = self.0.sign(&params, &key)?.pem() + &rotation::vouched(dir)?;
         keep_earlier(&dir.join(SERVER_KEY), Access::Owner)?;
         keep_earlier(&dir.join(SERVER_CERT), Access::Everyone)?;
         write(durable::replace, &dir.join(SERVER_KEY), &key.serialize_pem(), Access::Owner)?;
-        write(durable::replace, &dir.join(SERVER_CERT), &certificate.pem(), Access::Everyone)
+        write(durable::replace, &dir.join(SERVER_CERT), &chain, Access::Everyone)
     }
 }
 

@@ -96,7 +96,7 @@ pub(crate) fn admin_routes(config: &mut ServiceConfig) {
 
 /// The pages. Every handler but those of the login takes `ui::desk::Desk` or `ui::desk::Submitted` with a permission.
 fn page_routes(config: &mut ServiceConfig) {
-    use ui::{assets, audit, login, overview, provider, releases, rollouts, settings};
+    use ui::{assets, attention, audit, devices, enrolment, login, overview, provider, releases, rollouts, settings};
     let mut page = |path: &str, routes: Vec<actix_web::Route>| {
         let whole = routes.into_iter().map(|route| route.wrap(from_fn(to_the_end)));
         config.service(only(whole.fold(resource(path), actix_web::Resource::route)));
@@ -108,6 +108,24 @@ fn page_routes(config: &mut ServiceConfig) {
     page("/login/provider", vec![get().to(provider::begin)]);
     page("/login/provider/callback", vec![get().to(provider::finish)]);
     page("/logout", vec![post().to(login::end)]);
+    page("/devices", vec![get().to(devices::get)]);
+    page("/devices/{device}", vec![get().to(devices::one::get)]);
+    page("/devices/{device}/hold", vec![post().to(devices::change::set_hold)]);
+    page("/devices/{device}/unhold", vec![post().to(devices::change::unhold)]);
+    page("/devices/{device}/labels", vec![post().to(devices::change::set_labels)]);
+    page("/devices/{device}/decommission", vec![post().to(devices::change::decommission)]);
+    page("/devices/{device}/deal", vec![post().to(devices::change::deal)]);
+    page("/fleet/bulk", vec![post().to(devices::bulk::post)]);
+    page("/fleet/complete", vec![get().to(devices::complete::get)]);
+    page("/attention", vec![get().to(attention::get)]);
+    page("/attention/deal", vec![post().to(attention::deal::post)]);
+    page("/attention/attacks", vec![get().to(attention::attacks::get)]);
+    page("/attention/attacks/acknowledge", vec![post().to(attention::attacks::acknowledge)]);
+    page("/enrolment", vec![get().to(enrolment::get)]);
+    page("/enrolment/tokens", vec![post().to(enrolment::tokens::create)]);
+    page("/enrolment/tokens/{token}/revoke", vec![post().to(enrolment::tokens::revoke)]);
+    page("/enrolment/{enrolment}/accept", vec![post().to(enrolment::accept)]);
+    page("/enrolment/{enrolment}/reject", vec![post().to(enrolment::reject)]);
     page("/releases", vec![get().to(releases::list)]);
     page("/releases/new", vec![get().to(releases::upload::get), post().to(releases::upload::post)]);
     page("/releases/head", vec![post().to(releases::head::post)]);

@@ -33,15 +33,19 @@
 #![allow(dead_code, reason = "parts that pages under way use")]
 
 pub(crate) mod assets;
+pub(crate) mod attention;
 pub(crate) mod audit;
 pub(crate) mod desk;
+pub(crate) mod devices;
 pub(crate) mod door;
+pub(crate) mod enrolment;
 pub(crate) mod escape;
 pub(crate) mod form;
 pub(crate) mod frame;
 pub(crate) mod login;
 pub(crate) mod overview;
 pub(crate) mod parts;
+pub(crate) mod pictures;
 pub(crate) mod provider;
 pub(crate) mod releases;
 pub(crate) mod rollouts;

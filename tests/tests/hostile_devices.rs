@@ -315,7 +315,10 @@ fn what_a_device_says_turns_no_terminal_and_no_page_around() {
             shown.push(server.cli(command).ok().stdout.clone());
             shown.push(server.cli(["--output", "json"].iter().chain(command)).ok().stdout.clone());
         }
-        shown.push(server.api().send_raw(Request::get("/")).text());
+        shown.push(server.api().send_raw(Request::get("/devices")).text());
+        for page in ["/", "/devices/till-1", "/attention"] {
+            shown.push(server.api().send_raw(Request::get(page)).text());
+        }
         shown.push(server.log());
         for text in &shown {
             let command = text.chars().find(|c| is_command(*c) && *c != '\n');

@@ -94,6 +94,7 @@ pub(crate) async fn answer(app: &App, known: Arc<Known>, question: &mut Question
     let asks_again = now + Duration::from_secs(instruction.next_checkin_s.into());
     known.set_told(Told::of(&instruction), asks_again);
     app.metrics.check_in(instruction.action, began.elapsed());
+    app.fleet.checked_in(now);
     let snapshot = app.snapshot.load();
     let online = |version| snapshot.root.as_ref().map_or(&[][..], |root| root.online_of(version));
     let signed = app.signer.sign(&instruction, online(question.body.root_version), online(instruction.root_version));

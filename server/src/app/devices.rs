@@ -29,6 +29,7 @@ use super::{
     check_in::Told,
     eligibility::{self, Change},
 };
+pub(crate) mod bulk;
 mod import;
 mod reach;
 mod serial;

@@ -16,16 +16,15 @@ pub(super) struct Authority {
 }
 
 impl Authority {
-    /// Makes a new one in memory.
-    pub(super) fn create(name: &str, not_before: Timestamp, not_after: Timestamp) -> Result<Self, CaError> {
+    /// Makes a new one in memory. So many authorities may stand between it and the leaves.
+    pub(super) fn create(
+        name: &str,
+        between: u8,
+        not_before: Timestamp,
+        not_after: Timestamp,
+    ) -> Result<Self, CaError> {
         let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).map_err(CaError::Encode)?;
-        let mut params = CertificateParams::default();
-        params.distinguished_name = named(name);
-        // Leaves only: nothing that it signs can sign in turn.
-        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        set_validity(&mut params, not_before, not_after);
-        params.serial_number = Some(serial(&key, not_before));
+        let params = params(&key, name, between, not_before, not_after);
         let made = params.self_signed(&key).map_err(CaError::Encode)?;
         Ok(Self { certificate: made.der().clone(), pem: made.pem(), issuer: Issuer::new(params, key) })
     }
@@ -52,6 +51,14 @@ impl Authority {
         Ok(Self { issuer, certificate: der, pem })
     }
 
+    /// A certificate of `other` by this one, in PEM: whoever trusts this one trusts what `other` signs. It ends with the
+    /// earlier of both.
+    pub(super) fn vouch_for(&self, other: &Self, name: &str, not_before: Timestamp) -> Result<String, CaError> {
+        let not_after = super::end(&self.certificate)?.min(super::end(&other.certificate)?);
+        let key = other.issuer.key();
+        Ok(self.sign(&params(key, name, 0, not_before, not_after), key)?.pem())
+    }
+
     pub(super) fn certificate(&self) -> &CertificateDer<'static> {
         &self.certificate
     }
@@ -63,6 +70,16 @@ impl Authority {
     ) -> Result<rcgen::Certificate, CaError> {
         params.signed_by(key, &self.issuer).map_err(CaError::Encode)
     }
+}
+
+fn params(key: &KeyPair, name: &str, between: u8, not_before: Timestamp, not_after: Timestamp) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = named(name);
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(between));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    set_validity(&mut params, not_before, not_after);
+    params.serial_number = Some(serial(key, not_before));
+    params
 }
 
 /// Sets both ends to the second, which is all that X.509 can say.

@@ -1,5 +1,7 @@
 //! One CA takes the place of another one in three steps: the next one is made and trusted, it issues, the former one is
-//! trusted no more. Between the steps devices come to what they need by themselves.
+//! trusted no more. Between the steps devices come to what they need by themselves, however long they were off: a device's
+//! certificate of the former CA is taken until the last step, and so long the server shows with its own certificate one by
+//! which the former CA vouches for the next.
 //!
 //! Each step is a few files that are put in place one after the other; one that was cut short is repeated.
 
@@ -35,21 +37,35 @@ pub(crate) struct Files {
     pub(crate) next_key: PathBuf,
     /// The certificate of the one before. It needs no key any more.
     pub(crate) former: PathBuf,
+    /// The next one as the one in use vouches for it. Only devices need that of servers.
+    pub(crate) vouched: PathBuf,
 }
 
 impl Kind {
     /// Its files in `dir`.
     pub(crate) fn files(self, dir: &Path) -> Files {
-        let [certificate, key, next_certificate, next_key, former] = match self {
-            Self::Device => {
-                [DEVICE_CA_CERT, DEVICE_CA_KEY, "device-ca-next.pem", "device-ca-next.key", "device-ca-former.pem"]
-            }
-            Self::Server => {
-                [SERVER_CA_CERT, SERVER_CA_KEY, "server-ca-next.pem", "server-ca-next.key", "server-ca-former.pem"]
-            }
+        let (certificate, key) = match self {
+            Self::Device => (DEVICE_CA_CERT, DEVICE_CA_KEY),
+            Self::Server => (SERVER_CA_CERT, SERVER_CA_KEY),
+        };
+        let other = |what: &str| dir.join(format!("{}-ca-{what}", self.as_str()));
+        Files {
+            certificate: dir.join(certificate),
+            key: dir.join(key),
+            next_certificate: other("next.pem"),
+            next_key: other("next.key"),
+            former: other("former.pem"),
+            vouched: other("vouched.pem"),
         }
-        .map(|name| dir.join(name));
-        Files { certificate, key, next_certificate, next_key, former }
+    }
+
+    /// Authorities between this one and the leaves: a server's vouches for its successor, what a device's signs signs
+    /// nothing.
+    pub(super) const fn between(self) -> u8 {
+        match self {
+            Self::Device => 0,
+            Self::Server => 1,
+        }
     }
 
     /// For people and for command lines.
@@ -75,6 +91,12 @@ pub(crate) fn bundled(dir: &Path) -> Result<String, CaError> {
     Ok(read(&files.certificate)? + &next)
 }
 
+/// What the former server CA says of the one in use, in PEM; nothing if none was replaced.
+pub(super) fn vouched(dir: &Path) -> Result<String, CaError> {
+    let files = Kind::Server.files(dir);
+    if files.former.exists() && files.vouched.exists() { read(&files.vouched) } else { Ok(String::new()) }
+}
+
 /// The certificate in a file.
 pub(crate) fn certificate(path: &Path) -> Result<CertificateDer<'static>, CaError> {
     CertificateDer::from_pem_slice(read(path)?.as_bytes()).map_err(|error| CaError::Unusable {
@@ -88,7 +110,16 @@ pub(crate) fn make_next(dir: &Path, kind: Kind, now: Timestamp) -> Result<Certif
     let files = kind.files(dir);
     let made: String = now.to_string().chars().take_while(|c| *c != '.' && *c != 'Z').collect();
     let name = format!("Callboard {} CA of {made}", kind.as_str());
-    let authority = Authority::create(&name, now - BACK_DATED, now + CA_LIFE)?;
+    let authority = Authority::create(&name, kind.between(), now - BACK_DATED, now + CA_LIFE)?;
+    if kind == Kind::Server {
+        let own = Authority::load(&files.certificate, &files.key)?;
+        let vouched = own.vouch_for(&authority, &name, now - BACK_DATED)?;
+        write(durable::replace, &files.vouched, &vouched, Access::Everyone)?;
+    }
+    // Of a try that was cut short.
+    if !files.next_certificate.exists() && files.next_key.exists() {
+        fs::remove_file(&files.next_key).map_err(|source| CaError::Write { path: files.next_key.clone(), source })?;
+    }
     authority.store(&files.next_certificate, &files.next_key)?;
     Ok(authority.certificate().clone())
 }
@@ -109,6 +140,11 @@ pub(crate) fn switch(dir: &Path, kind: Kind) -> Result<(), CaError> {
 
 /// Forgets the former CA.
 pub(crate) fn forget_former(dir: &Path, kind: Kind) -> io::Result<()> {
-    fs::remove_file(kind.files(dir).former)?;
+    let files = kind.files(dir);
+    if files.vouched.exists() {
+        fs::remove_file(files.vouched)?;
+    }
+    // The last: as long as it is there, this can be repeated.
+    fs::remove_file(files.former)?;
     durable::sync_dir(dir)
 }

@@ -203,4 +203,9 @@ fn an_exchange_of_a_ca_can_be_cut_short_anywhere_and_repeated() {
     assert_eq!([&new, &old].map(issuer), [0, 1].map(|n| name(&issuers(&switched)[n]).unwrap()));
     forget_former(dir.path(), Kind::Device).unwrap();
     assert_eq!(issuers(&DeviceCa::load(dir.path()).unwrap()).len(), 1);
+    // What was begun and has no certificate yet is begun anew.
+    fs::write(&files.next_key, "half a key").unwrap();
+    make_next(dir.path(), Kind::Device, now()).unwrap();
+    switch(dir.path(), Kind::Device).unwrap();
+    DeviceCa::load(dir.path()).unwrap();
 }

@@ -33,15 +33,22 @@ pub(crate) enum CaCommand {
     New(Which),
     /// Put the next CA in the place of the one in use; takes effect when the server is restarted
     ///
-    /// For devices: certificates are issued by it from then on. For the server: it gets another certificate, which is
-    /// refused by devices that do not know a root with the next CA yet.
+    /// For devices: certificates are issued by it from then on. For the server: it gets another certificate; to devices
+    /// that do not know the next CA yet the former one vouches for it.
     #[command(after_help = "Examples:\n  callboard ca switch server --dir /var/lib/callboard-server")]
     Switch(Which),
     /// Forget the former CA; takes effect when the server is restarted
     ///
-    /// For devices: whoever still shows a certificate of it is refused, and has to enrol again.
+    /// For devices: whoever still shows a certificate of it is refused, and has to enrol again. For the server: whoever
+    /// knows no other CA finds no server any more. It is refused as long as there is such a device.
     #[command(after_help = "Examples:\n  callboard ca finish device --dir /var/lib/callboard-server")]
-    Finish(Which),
+    Finish {
+        #[command(flatten)]
+        which: Which,
+        /// Although devices would be shut out by it, which are to enrol again
+        #[arg(long)]
+        leave_behind: bool,
+    },
 }
 
 /// Which CA, and where.
@@ -53,9 +60,6 @@ pub(crate) struct Which {
     /// The data directory
     #[arg(long, value_name = "DIR")]
     dir: PathBuf,
-    /// Although devices would be shut out by it, which are to enrol again
-    #[arg(long)]
-    leave_behind: bool,
     /// The time that it is made for; for tests
     #[arg(long, hide = true, value_name = "TIME")]
     fixed_clock: Option<Timestamp>,
@@ -72,13 +76,13 @@ struct Done {
 
 /// Runs a command.
 pub(crate) fn run(command: &CaCommand, context: &Context) -> anyhow::Result<()> {
-    let (CaCommand::New(which) | CaCommand::Switch(which) | CaCommand::Finish(which)) = command;
+    let (CaCommand::New(which) | CaCommand::Switch(which) | CaCommand::Finish { which, .. }) = command;
     // Says so if it is none.
     let settings = serve::settings(&which.dir, Fragment::default())?;
     let done = match command {
         CaCommand::New(_) => new(which)?,
-        CaCommand::Switch(_) => switch(which, settings)?,
-        CaCommand::Finish(_) => finish(which, settings)?,
+        CaCommand::Switch(_) => switch(which)?,
+        CaCommand::Finish { leave_behind, .. } => finish(which, settings, *leave_behind)?,
     };
     show::value(context.format, &done, |done| {
         format!("{} CA {} {}\nnext: {}", done.ca, done.sha256.short(), done.done, done.next)
@@ -103,30 +107,18 @@ fn new(which: &Which) -> anyhow::Result<Done> {
             "copy {} and its key to every server of the fleet, restart them, then: callboard ca switch device",
             files.next_certificate.display()
         ),
-        Kind::Server => format!(
-            "restart; then a root that lists both: callboard root rotate --server-url URL --server-ca FILE, with {} and \
-             {} in one file; when devices have it (callboard trust status): callboard ca switch server",
-            files.certificate.display(),
-            files.next_certificate.display()
-        ),
+        Kind::Server => "restart, so that bundles have both; then: callboard ca switch server".to_owned(),
     };
     Ok(Done { ca: which.kind.as_str(), sha256: Digest::of(&made), done: "is made", next })
 }
 
-fn switch(which: &Which, settings: Settings) -> anyhow::Result<Done> {
+fn switch(which: &Which) -> anyhow::Result<Done> {
     let files = which.kind.files(&which.dir);
     if !files.next_certificate.exists() {
         let path = files.next_certificate.display();
         return Err(BadInput(format!("{path} is not there: callboard ca new {} makes it", which.kind.as_str())).into());
     }
     let next = rotation::certificate(&files.next_certificate)?;
-    if which.kind == Kind::Server {
-        let roots = read(settings, |conn| Ok::<_, DbError>((db::trust::roots(conn)?, db::devices::standings(conn)?)));
-        let (roots, standings) = roots?;
-        let version = listed_since(&roots, &next)?;
-        let behind = standings.iter().filter(|(standing, _)| standing.root.is_none_or(|root| root < version));
-        refuse_to_lose(which, behind, &format!("without root {version}"))?;
-    }
     rotation::switch(&which.dir, which.kind)?;
     give_to_server(&files, [&files.certificate, &files.key])?;
     give_to_server(&files, [&files.former])?;
@@ -136,37 +128,43 @@ fn switch(which: &Which, settings: Settings) -> anyhow::Result<Done> {
              status): callboard ca finish device"
         }
         Kind::Server => {
-            let now = which.fixed_clock.unwrap_or_else(|| Clock::system().now());
-            let known = Fragment::from_file(&which.dir.join(FILE)).map_err(|error| BadInput(error.to_string()))?;
-            let url = known.get("public_url").and_then(PublicUrl::parse);
-            ServerCa::load(&which.dir)?.issue_server(
-                &which.dir,
-                url.as_ref().map_or("localhost", |url| url.host.as_str()),
-                now,
-            )?;
-            give_to_server(&files, [&which.dir.join(ca::SERVER_CERT), &which.dir.join(ca::SERVER_KEY)])?;
-            "restart, also the other servers with these files; then callboard ca finish server, and a root that lists the \
-             new CA alone"
+            show_another_certificate(which, &files)?;
+            "restart, also the other servers with these files; then publish a root that lists the new CA (callboard root \
+             rotate --server-url URL --server-ca server-ca.pem); when devices have it: callboard ca finish server"
         }
     };
     Ok(Done { ca: which.kind.as_str(), sha256: Digest::of(&next), done: "is in use", next: hint.to_owned() })
 }
 
-fn finish(which: &Which, settings: Settings) -> anyhow::Result<Done> {
+/// The server gets another certificate by its present CA.
+fn show_another_certificate(which: &Which, files: &Files) -> anyhow::Result<()> {
+    let now = which.fixed_clock.unwrap_or_else(|| Clock::system().now());
+    let known = Fragment::from_file(&which.dir.join(FILE)).map_err(|error| BadInput(error.to_string()))?;
+    let url = known.get("public_url").and_then(PublicUrl::parse);
+    let host = url.as_ref().map_or("localhost", |url| url.host.as_str());
+    ServerCa::load(&which.dir)?.issue_server(&which.dir, host, now)?;
+    give_to_server(files, [&which.dir.join(ca::SERVER_CERT), &which.dir.join(ca::SERVER_KEY)])
+}
+
+fn finish(which: &Which, settings: Settings, leave_behind: bool) -> anyhow::Result<Done> {
     let files = which.kind.files(&which.dir);
     if files.next_certificate.exists() || !files.former.exists() {
         let kind = which.kind.as_str();
         return Err(BadInput(format!("no {kind} CA was replaced: callboard ca switch {kind} comes first")).into());
     }
     let former = rotation::certificate(&files.former)?;
-    if which.kind == Kind::Device {
-        let name = ca::name(&former)?.short();
-        let standings = read(settings, |conn| Ok::<_, DbError>(db::devices::standings(conn)?))?;
-        let behind = standings.iter().filter(|(standing, _)| standing.ca.as_ref().is_none_or(|ca| *ca == name));
-        refuse_to_lose(which, behind, "that may have a certificate of the former CA")?;
+    if !leave_behind {
+        refuse_to_lose(which.kind, &former, &rotation::certificate(&files.certificate)?, settings)?;
     }
     rotation::forget_former(&which.dir, which.kind)?;
-    let next = "restart, also the other servers, whose former file goes as well".to_owned();
+    let next = match which.kind {
+        Kind::Device => "restart, also the other servers, whose former file goes as well",
+        Kind::Server => {
+            show_another_certificate(which, &files)?;
+            "restart, also the other servers with these files"
+        }
+    };
+    let next = next.to_owned();
     Ok(Done { ca: which.kind.as_str(), sha256: Digest::of(&former), done: "is forgotten", next })
 }
 
@@ -192,8 +190,8 @@ fn read<T: Send + 'static>(
 }
 
 /// Since which root every root has listed this CA for a server.
-fn listed_since(roots: &[(u64, Vec<u8>)], next: &CertificateDer<'_>) -> anyhow::Result<u64> {
-    let der = BASE64.encode(next);
+fn listed_since(roots: &[(u64, Vec<u8>)], ca: &CertificateDer<'_>) -> anyhow::Result<u64> {
+    let der = BASE64.encode(ca);
     let lists = |envelope: &[u8]| -> anyhow::Result<bool> {
         let root: Root = Envelope::parse::<Root>(envelope)?.claim()?;
         Ok(root.servers.iter().any(|server| server.ca_der.contains(&der)))
@@ -206,24 +204,38 @@ fn listed_since(roots: &[(u64, Vec<u8>)], next: &CertificateDer<'_>) -> anyhow::
         since = Some(*version);
     }
     let missing = || {
-        "the newest root does not list the next server CA: publish one that lists both (callboard root rotate --server-url \
-         URL --server-ca FILE)"
+        "the newest root does not list the server's CA: publish one that does (callboard root rotate --server-url URL \
+         --server-ca server-ca.pem)"
     };
     Ok(since.ok_or_else(|| BadInput::new(missing()))?)
 }
 
-/// Refuses what would shut devices out.
-fn refuse_to_lose<'a>(
-    which: &Which,
-    behind: impl Iterator<Item = (&'a Standing, &'a u64)>,
-    why: &str,
-) -> Result<(), BadInput> {
-    let devices: u64 = behind.map(|(_, devices)| devices).sum();
-    if devices == 0 || which.leave_behind {
+/// Refuses to forget a CA as long as a device may need it.
+fn refuse_to_lose(
+    kind: Kind,
+    former: &CertificateDer<'_>,
+    own: &CertificateDer<'_>,
+    settings: Settings,
+) -> anyhow::Result<()> {
+    let known = read(settings, |conn| Ok::<_, DbError>((db::trust::roots(conn)?, db::devices::standings(conn)?)));
+    let (roots, standings) = known?;
+    let (needs, why): (Box<dyn Fn(&Standing) -> bool>, _) = match kind {
+        Kind::Device => {
+            let name = ca::name(former)?.short();
+            let needs = move |one: &Standing| one.ca.as_ref().is_none_or(|ca| *ca == name);
+            (Box::new(needs), "that may have a certificate of the former CA".to_owned())
+        }
+        Kind::Server => {
+            let version = listed_since(&roots, own)?;
+            let needs = move |one: &Standing| one.root.is_none_or(|root| root < version);
+            (Box::new(needs), format!("without root {version}, which lists the server's CA,"))
+        }
+    };
+    let devices: u64 = standings.iter().filter(|(one, _)| needs(one)).map(|(_, devices)| devices).sum();
+    if devices == 0 {
         return Ok(());
     }
     let what = if devices == 1 { "1 device".to_owned() } else { format!("{devices} devices") };
-    Err(BadInput(format!(
-        "{what} {why} would be shut out; wait for them, or add --leave-behind and let them enrol again"
-    )))
+    let hint = "wait for them, or add --leave-behind and let them enrol again";
+    Err(BadInput(format!("{what} {why} would be shut out; {hint}")).into())
 }

@@ -297,6 +297,7 @@ async fn open(
         simulating: Simulating::default(),
         doors: Doors::default(),
         provider: identity_provider(settings)?,
+        fleet: crate::app::fleet::Fleet::default(),
         told: Told::default(),
     })
 }

@@ -204,7 +204,8 @@ impl Row {
     }
 }
 
-fn read_installed(column: &str) -> QueryResult<Vec<Installed>> {
+/// Reads the column `installed`.
+pub(super) fn read_installed(column: &str) -> QueryResult<Vec<Installed>> {
     let products: BTreeMap<Product, InstalledColumn> = from_json(column)?;
     let installed = |(product, one): (Product, InstalledColumn)| Installed {
         product,

@@ -3,6 +3,7 @@
 //! Every term is wrapped so that "the device does not have it" is false and never NULL. JSON columns are looked into
 //! by functions that differ between the engines; everything else is the same text. Values are bind parameters.
 
+mod versions;
 mod within;
 
 use std::time::Duration;
@@ -22,6 +23,7 @@ use super::{
     types::place,
 };
 
+pub(crate) use versions::{Runs, versions};
 pub(crate) use within::{among, count, count_open};
 
 /// What selectors need to know beside the rows.
@@ -281,6 +283,13 @@ impl Sql<'_> {
     }
 
     fn run(self, conn: &mut DbConn) -> QueryResult<Vec<Number>> {
+        self.rows(conn)
+    }
+
+    fn rows<T>(self, conn: &mut DbConn) -> QueryResult<Vec<T>>
+    where
+        T: QueryableByName<diesel::sqlite::Sqlite> + QueryableByName<diesel::pg::Pg> + 'static,
+    {
         count_statement();
         match conn {
             DbConn::Sqlite(conn) => {

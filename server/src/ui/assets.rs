@@ -24,6 +24,7 @@ const STYLE: &str = concat!(
 const SCRIPT: &str = concat!(
     include_str!("../../templates/script/live.js"),
     include_str!("../../templates/script/fields.js"),
+    include_str!("../../templates/script/complete.js"),
     include_str!("../../templates/script/rollouts.js"),
     include_str!("../../templates/script/upload.js")
 );

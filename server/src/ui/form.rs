@@ -29,6 +29,13 @@ impl Form {
         Self::of(fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
     }
 
+    /// These fields and messages, before those of another form on the same page.
+    pub(crate) fn over(mut self, other: Self) -> Self {
+        self.fields.extend(other.fields);
+        self.errors.extend(other.errors);
+        self
+    }
+
     /// What stands in a field; nothing if there is no such field.
     pub(crate) fn text(&self, name: &str) -> &str {
         self.fields.iter().find(|(known, _)| known == name).map_or("", |(_, value)| value)

@@ -1,194 +1,197 @@
-//! The one page: rollouts with their progress, and devices. It refreshes itself; nothing can be changed here. Texts that
-//! people or devices chose are escaped by the template for HTML, and here for the eye.
+//! The overview: the fleet at a glance, and what wants somebody.
+
+mod rollouts;
 
 use actix_web::{HttpResponse, web::Data};
 use askama::Template;
-use callboard_policy::rollout::RolloutState;
-use callboard_proto::{
-    admin::{Device, Rollout},
-    ids::RolloutId,
-};
-use uuid::Uuid;
+use callboard_proto::time::Timestamp;
 
+use super::{
+    desk::Desk,
+    frame::{self, Frame, Section},
+    parts::{Badge, Bar, When, bars, count, link, thousands},
+    pictures::{self, Picture},
+};
 use crate::{
-    app::{self, App, Error, Reach},
-    db::{self, DbConn, QueryError, rollouts::Record},
+    app::{self, App, Error, expiry, fleet, part},
+    db::{self, DbConn},
     http::{auth::View, problem::ApiResult},
-    ui::{
-        desk::Desk,
-        frame::{self, Frame, Section},
-    },
 };
+use rollouts::RolloutRow;
 
-/// Rows of each table: what fits a screen and a glance.
-const ROWS: i64 = 200;
-/// Rollouts: those that run, and what was before them.
-const ROLLOUTS: i64 = 20;
-/// Failures of one rollout: enough to see whether they are alike.
-const FAILURES: i64 = 10;
-type QueryResult<T> = Result<T, QueryError>;
-/// An assignment and the name of its device.
-type Failed = (db::assignments::Record, String);
+/// Parts of a day in the picture of check-ins: half an hour each.
+const PARTS: u16 = 48;
+/// What happened last.
+const EVENTS: i64 = 8;
+/// Failures that are named; the page of those has all.
+const ATTENTION: i64 = 5;
+/// Products and, of each, versions in the picture.
+const PRODUCTS: usize = 8;
+const VERSIONS: usize = 8;
 
 #[derive(Template)]
 #[template(path = "overview.html")]
-struct Overview {
+struct Page {
     frame: Frame,
-    devices: Vec<DeviceRow>,
+    statuses: Vec<Status>,
+    per_minute: u32,
+    check_ins: Picture,
+    products: Vec<ProductRow>,
+    more_products: usize,
     rollouts: Vec<RolloutRow>,
-    counts: Vec<(String, u64)>,
     /// Kinds of attacks of which many devices tell, and how many.
-    alarms: Vec<(String, u64)>,
+    alarms: Vec<(String, String)>,
+    waiting: u64,
+    attention: Vec<FailureRow>,
+    more_attention: bool,
+    expiries: Vec<ExpiryRow>,
+    events: Vec<EventRow>,
+    nobody: bool,
     now: String,
-    more: bool,
 }
 
-struct DeviceRow {
+/// Devices of one status.
+struct Status {
+    n: String,
+    badge: Badge,
+    path: String,
+}
+
+/// A product, with its versions.
+struct ProductRow {
     name: String,
-    site: String,
-    status: &'static str,
-    last_seen: String,
-    installed: String,
-    labels: String,
-    /// What it refused, if nobody has taken note of it.
-    attacks: String,
+    bars: Vec<Bar>,
+    more: usize,
 }
 
-struct RolloutRow {
-    name: String,
-    release: String,
-    state: String,
-    reason: String,
-    phases: Vec<PhaseRow>,
-    failures: Vec<FailureRow>,
-    more_failures: bool,
-}
-
-/// A device on which it came to nothing.
+/// A failure that waits for somebody.
 struct FailureRow {
     device: String,
+    rollout: String,
     state: String,
-    at: String,
     why: String,
 }
 
-struct PhaseRow {
-    name: String,
-    succeeded: u32,
-    failed: u32,
-    busy: u32,
-    wanted: u32,
-    gate: String,
+/// Something that ends some day.
+struct ExpiryRow {
+    what: String,
+    at: When,
+    alarm: bool,
+    text: &'static str,
+}
+
+/// Something that happened.
+struct EventRow {
+    at: When,
+    kind: String,
+    device: String,
+    rollout: String,
+    text: String,
 }
 
 /// `GET /`.
 pub(crate) async fn get(desk: Desk<View>, app: Data<App>) -> ApiResult<HttpResponse> {
-    let mut records = app::devices::list(&app, desk.sees.selector(), -1, ROWS + 1).await?;
-    let rows = usize::try_from(ROWS).unwrap_or(0);
-    let more = records.len() > rows;
-    records.truncate(rows);
-    let rollouts = {
-        let sees = desk.sees.clone();
-        app.db.read(move |conn| rollouts(conn, &sees)).await?
-    };
+    let now = app.clock.now();
     let overview = app::overview::overview(&app, desk.sees.clone()).await?;
-    let alarms = overview.attack_alarms.into_iter();
-    let page = Overview {
-        alarms: alarms.map(|kind| (kind.clone(), overview.attacks.get(&kind).copied().unwrap_or(0))).collect(),
-        frame: Frame::new(&desk, Section::Overview, "Overview").live(),
-        devices: records.into_iter().map(|record| device_row(app::devices::show(&app, record))).collect(),
-        rollouts: rollouts
+    let rollouts = rollouts::rows(&app, &desk, now).await?;
+    let (attention, more_attention) = attention(&app, &desk).await?;
+    let (products, more_products) = products(&app, &desk).await?;
+    let alarms = overview.attack_alarms.iter();
+    let number = |kind: &String| count(overview.attacks.get(kind).copied().unwrap_or(0), "device");
+    let page = Page {
+        nobody: overview.devices.values().all(|n| *n == 0),
+        statuses: ["online", "offline", "unknown", "abandoned"]
             .into_iter()
-            .map(|(record, failures)| rollout_row(app::rollouts::show(&app, record), failures))
+            .map(|word| status(word, overview.devices.get(word).copied().unwrap_or(0)))
             .collect(),
-        counts: overview.devices.into_iter().collect(),
-        now: app.clock.now().to_string(),
-        more,
+        per_minute: app.fleet.per_minute(now),
+        check_ins: pictures::columns("Check-ins over the last 24 hours", &app.fleet.check_ins(now, PARTS)),
+        products,
+        more_products,
+        rollouts,
+        alarms: alarms.map(|kind| (kind.clone(), number(kind))).collect(),
+        waiting: overview.enrolments_waiting,
+        attention,
+        more_attention,
+        expiries: expiries(&app, now),
+        events: events(&app, &desk, now).await?,
+        now: now.to_string(),
+        frame: Frame::new(&desk, Section::Overview, "Overview").live(),
     };
     frame::show(&page)
 }
 
-/// Running rollouts, then paused ones, then the newest of the others; each with its last failures.
-fn rollouts(conn: &mut DbConn, sees: &Reach) -> Result<Vec<(Record, Vec<Failed>)>, Error> {
-    let newest = RolloutId::from_uuid(Uuid::max());
-    let mut found = Vec::new();
-    for state in [RolloutState::Running, RolloutState::Paused] {
-        found.extend(db::rollouts::list(conn, Some(state), newest, ROLLOUTS)?);
-    }
-    let others = db::rollouts::list(conn, None, newest, ROLLOUTS)?;
-    found.extend(others.into_iter().filter(|rollout| !rollout.state.is_active()));
-    let mut seen = Vec::new();
-    for record in found {
-        if app::rollouts::is_within(conn, sees, &record)? {
-            seen.push(record);
-        }
-    }
-    seen.truncate(usize::try_from(ROLLOUTS).unwrap_or(0));
-    let failures = |record: Record| Ok((db::assignments::failures(conn, record.id, FAILURES + 1)?, record));
-    let found: QueryResult<Vec<_>> = seen.into_iter().map(failures).collect();
-    Ok(found?.into_iter().map(|(failures, record)| (record, failures)).collect())
-}
-
-fn device_row(device: Device) -> DeviceRow {
-    use callboard_proto::admin::DeviceStatus as S;
-    let installed: Vec<String> =
-        device.installed.iter().map(|one| format!("{} {}", one.product, one.version)).collect();
-    let labels: Vec<String> = device.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
-    let new = device.attacks.iter().filter(|one| one.total > one.acknowledged);
-    let attacks: Vec<String> = new.map(|one| format!("{} {}", one.kind, one.total - one.acknowledged)).collect();
-    DeviceRow {
-        name: device.name.to_string(),
-        site: device.site.map(|site| site.to_string()).unwrap_or_default(),
-        status: match (device.decommissioned, device.hold.is_some(), device.status) {
-            (true, ..) => "decommissioned",
-            (_, true, _) => "held",
-            (_, _, S::Unknown) => "unknown",
-            (_, _, S::Online) => "online",
-            (_, _, S::Offline) => "offline",
-            (_, _, S::Abandoned) => "abandoned",
-        },
-        last_seen: device.last_seen.map_or_else(|| "never".to_owned(), |seen| seen.to_string()),
-        installed: installed.join(", "),
-        labels: labels.join(", "),
-        attacks: attacks.join(", "),
-    }
-}
-
-fn failure_row((record, device): Failed) -> FailureRow {
-    let why = record.failure.map(|failure| match failure.text.is_empty() {
-        true => failure.code,
-        false => format!("{}: {}", failure.code, failure.text),
-    });
-    FailureRow {
-        device,
-        state: record.assignment.state.as_str().replace('_', " "),
-        at: record.updated_at.to_string(),
-        why: why.unwrap_or_default(),
-    }
-}
-
-fn rollout_row(rollout: Rollout, mut failures: Vec<Failed>) -> RolloutRow {
-    let rows = usize::try_from(FAILURES).unwrap_or(0);
-    let more_failures = failures.len() > rows;
-    failures.truncate(rows);
-    let phase = |phase: callboard_proto::admin::PhaseProgress| {
-        let c = phase.counts;
-        PhaseRow {
-            name: phase.name,
-            succeeded: c.succeeded,
-            failed: c.unsuccessful(),
-            busy: c.open(),
-            wanted: c.wanted(),
-            gate: phase.gate.map(|gate| gate.text).unwrap_or_default(),
-        }
+fn status(word: &'static str, n: u64) -> Status {
+    let tone = match word {
+        "online" => "good",
+        "offline" => "warn",
+        "abandoned" => "bad",
+        _ => "dull",
     };
-    RolloutRow {
-        name: rollout.spec.name.to_string(),
-        release: rollout.spec.release,
-        state: format!("{:?}", rollout.state).to_lowercase(),
-        reason: rollout.state_reason.unwrap_or_default(),
-        phases: rollout.phases.into_iter().map(phase).collect(),
-        failures: failures.into_iter().map(failure_row).collect(),
-        more_failures,
-    }
+    let path = link("/devices", &[("selector", &format!("status = {word}"))]);
+    Status { n: thousands(n), badge: Badge::new(word, tone), path }
+}
+
+/// The versions of each product, newest first.
+async fn products(app: &App, desk: &Desk<View>) -> ApiResult<(Vec<ProductRow>, usize)> {
+    let runs = fleet::runs(app, &desk.sees).await?;
+    let row = |(product, versions): (&callboard_proto::ids::Product, &std::collections::BTreeMap<_, u64>)| {
+        let name = product.to_string();
+        let mut all: Vec<(&callboard_proto::version::Version, &u64)> = versions.iter().collect();
+        all.sort_by_key(|(version, _)| std::cmp::Reverse(version.sort_key()));
+        let shown = all.iter().take(VERSIONS).map(|(version, n)| {
+            let selector = format!("version(\"{name}\") = \"{version}\"");
+            (version.to_string(), link("/devices", &[("selector", &selector)]), **n)
+        });
+        ProductRow { bars: bars(shown), more: all.len().saturating_sub(VERSIONS), name }
+    };
+    let rows = runs.iter().take(PRODUCTS).map(row).collect();
+    Ok((rows, runs.len().saturating_sub(PRODUCTS)))
+}
+
+async fn attention(app: &App, desk: &Desk<View>) -> ApiResult<(Vec<FailureRow>, bool)> {
+    let page = crate::http::admin::attention::page(app, &desk.sees, None, None, ATTENTION + 1).await?;
+    let row = |one: callboard_proto::admin::Attention| FailureRow {
+        device: one.device.to_string(),
+        rollout: one.rollout.to_string(),
+        state: one.state.as_str().replace('_', " "),
+        why: one.failure.map(|failure| failure.code).unwrap_or_default(),
+    };
+    Ok((page.items.into_iter().map(row).collect(), page.next.is_some()))
+}
+
+fn expiries(app: &App, now: Timestamp) -> Vec<ExpiryRow> {
+    let row = |one: expiry::Expiry| ExpiryRow {
+        what: one.what.replace('_', " "),
+        at: When::new(one.at, now),
+        alarm: one.is_alarming(now),
+        text: one.text,
+    };
+    let mut rows = expiry::all(app);
+    rows.sort_by_key(|one| one.at);
+    rows.into_iter().map(row).collect()
+}
+
+async fn events(app: &App, desk: &Desk<View>, now: Timestamp) -> ApiResult<Vec<EventRow>> {
+    let (context, sees) = (app.selector_context(), desk.sees.clone());
+    let part = app
+        .db
+        .read(move |conn| {
+            let read = |conn: &mut DbConn, before, limit| {
+                let filter = db::events::Filter { before, limit, ..db::events::Filter::default() };
+                Ok::<_, Error>(db::events::list(conn, filter)?)
+            };
+            let keep = |conn: &mut DbConn, page: &[db::events::Event]| part::events(conn, &sees, &context, page);
+            let place = part::Place { from: None, rows: EVENTS + 1 };
+            part::read(conn, &sees, place, |event| Some(event.seq), read, keep)
+        })
+        .await?;
+    let row = |event: db::events::Event| EventRow {
+        at: When::new(event.at, now),
+        kind: event.kind.replace(['.', '_'], " "),
+        device: event.device.unwrap_or_default(),
+        rollout: event.rollout.unwrap_or_default(),
+        text: event.text,
+    };
+    Ok(part.items.into_iter().map(row).collect())
 }

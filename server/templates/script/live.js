@@ -12,7 +12,7 @@ let busy = false;
 // Nothing is taken away from under somebody who types, selects or has a confirmation open.
 const inUse = (part) =>
   part.contains(document.activeElement) && document.activeElement.matches("input, select, textarea, summary, button") ||
-  part.querySelector("details.confirm[open]") !== null ||
+  part.querySelector("details.confirm[open], input:checked") !== null ||
   (window.getSelection()?.toString() && part.contains(window.getSelection().anchorNode));
 
 const take = (part, fresh) => {
@@ -63,6 +63,9 @@ const follow = () => {
     if (document.visibilityState !== "visible") {
       source?.close();
       source = null;
+    } else if (source === null && document.body.dataset.follow !== "listen") {
+      // Whoever has not logged in may look, but not listen.
+      plan(last ? 0 : EVERY_MS);
     } else if (source === null) {
       source = new EventSource("/api/v1/events/stream");
       // Whoever may not listen looks every few seconds all the same.

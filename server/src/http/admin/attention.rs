@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::{
     app::{
-        self, Actor, App, attacks,
+        self, Actor, App, Reach, attacks,
         attention::{self, Deed, Whom},
         part, rollouts,
     },
@@ -39,24 +39,35 @@ pub(crate) struct List {
     responses((status = 200, body = Page<Attention>), (status = 404, body = Problem)))]
 pub(crate) async fn list(may: May<View>, app: Data<App>, query: Query<List>) -> ApiResult<Json<Page<Attention>>> {
     let rows = page::rows(query.limit)?;
-    let after = params::parse_some("after", query.after.as_deref())?.unwrap_or(AssignmentId::from_uuid(Uuid::nil()));
-    let rollout = query.into_inner().rollout;
-    let context = app.selector_context();
+    let List { rollout, after, .. } = query.into_inner();
+    Ok(Json(self::page(&app, &may.sees, rollout, after.as_deref(), rows).await?))
+}
+
+/// A page of them.
+pub(crate) async fn page(
+    app: &App,
+    sees: &Reach,
+    rollout: Option<String>,
+    after: Option<&str>,
+    rows: i64,
+) -> ApiResult<Page<Attention>> {
+    let after = params::parse_some("after", after)?.unwrap_or(AssignmentId::from_uuid(Uuid::nil()));
+    let (context, sees) = (app.selector_context(), sees.clone());
     let part = app
         .db
         .read(move |conn| {
             let rollout = rollout.map(|name| rollouts::resolve(conn, &name)).transpose()?.map(|rollout| rollout.id);
             let read = |conn: &mut DbConn, after, rows| Ok(db::assignments::failing(conn, rollout, after, rows)?);
             let keep = |conn: &mut DbConn, page: &[Failing]| {
-                part::devices(conn, &may.sees, &context, page.iter().map(|one| Some(one.number)))
+                part::devices(conn, &sees, &context, page.iter().map(|one| Some(one.number)))
             };
             let key = |one: &Failing| one.record.assignment.id;
-            part::read(conn, &may.sees, part::Place { from: after, rows }, key, read, keep)
+            part::read(conn, &sees, part::Place { from: after, rows }, key, read, keep)
         })
         .await?;
     // Names were checked when they were written.
     let items = part.items.into_iter().filter_map(show).collect();
-    Ok(Json(Page { items, next: part.next.map(|id| id.to_string()) }))
+    Ok(Page { items, next: part.next.map(|id| id.to_string()) })
 }
 
 fn show(one: Failing) -> Option<Attention> {
@@ -140,18 +151,23 @@ pub(crate) struct Attacks {
     responses((status = 200, body = Page<Attacked>)))]
 pub(crate) async fn attacks(may: May<View>, app: Data<App>, query: Query<Attacks>) -> ApiResult<Json<Page<Attacked>>> {
     let rows = page::rows(query.limit)?;
-    let from = params::parse_some("after", query.after.as_deref())?.unwrap_or(-1);
-    attacks::flush(&app).await?;
-    let context = app.selector_context();
+    Ok(Json(attacked(&app, &may.sees, query.after.as_deref(), rows).await?))
+}
+
+/// A page of them.
+pub(crate) async fn attacked(app: &App, sees: &Reach, after: Option<&str>, rows: i64) -> ApiResult<Page<Attacked>> {
+    let from = params::parse_some("after", after)?.unwrap_or(-1);
+    attacks::flush(app).await?;
+    let (context, sees) = (app.selector_context(), sees.clone());
     let part = app
         .db
         .read(move |conn| {
             let number = |record: &Record| i64::from(record.device.number);
             let read = |conn: &mut DbConn, after, rows| Ok(db::devices::attacked(conn, after, rows)?);
             let keep = |conn: &mut DbConn, page: &[Record]| {
-                part::devices(conn, &may.sees, &context, page.iter().map(|one| Some(i64::from(one.device.number))))
+                part::devices(conn, &sees, &context, page.iter().map(|one| Some(i64::from(one.device.number))))
             };
-            part::read(conn, &may.sees, part::Place { from, rows }, number, read, keep)
+            part::read(conn, &sees, part::Place { from, rows }, number, read, keep)
         })
         .await?;
     let items = part.items.into_iter().filter_map(|record| {
@@ -159,7 +175,7 @@ pub(crate) async fn attacks(may: May<View>, app: Data<App>, query: Query<Attacks
         let last_at = record.attacked_at?;
         Some(Attacked { device: record.device.name, site: record.device.site, attacks, last_at })
     });
-    Ok(Json(Page { items: items.collect(), next: part.next.map(|number| number.to_string()) }))
+    Ok(Page { items: items.collect(), next: part.next.map(|number| number.to_string()) })
 }
 
 /// Takes note of what devices told of attacks so far.

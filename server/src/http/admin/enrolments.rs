@@ -9,7 +9,7 @@ use callboard_proto::{
 use uuid::Uuid;
 
 use crate::{
-    app::{App, enrol, part},
+    app::{App, Reach, enrol, part},
     http::{
         auth::{May, Operate, View},
         body::Body,
@@ -29,11 +29,16 @@ pub(crate) async fn list(
     query: Query<Paging>,
 ) -> ApiResult<Json<Page<WaitingEnrolment>>> {
     let rows = page::rows(query.limit)?;
-    let before = params::parse_some("after", query.after.as_deref())?.unwrap_or(EnrolmentId::from_uuid(Uuid::max()));
-    let (place, now) = (part::Place { from: before, rows }, app.clock.now());
-    let part = app.db.read(move |conn| enrol::list(conn, &may.sees, place, now)).await?;
+    Ok(Json(self::page(&app, &may.sees, query.after.as_deref(), rows).await?))
+}
+
+/// A page of them.
+pub(crate) async fn page(app: &App, sees: &Reach, after: Option<&str>, rows: i64) -> ApiResult<Page<WaitingEnrolment>> {
+    let before = params::parse_some("after", after)?.unwrap_or(EnrolmentId::from_uuid(Uuid::max()));
+    let (place, now, sees) = (part::Place { from: before, rows }, app.clock.now(), sees.clone());
+    let part = app.db.read(move |conn| enrol::list(conn, &sees, place, now)).await?;
     let items = part.items.into_iter().map(|(one, device)| enrol::show(one, device)).collect();
-    Ok(Json(Page { items, next: part.next.map(|id| id.to_string()) }))
+    Ok(Page { items, next: part.next.map(|id| id.to_string()) })
 }
 
 /// The key becomes a device the next time that it asks.

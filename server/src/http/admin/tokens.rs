@@ -12,7 +12,7 @@ use callboard_proto::{
 use uuid::Uuid;
 
 use crate::{
-    app::{self, App, part},
+    app::{self, App, Reach, part},
     db::{self, DbConn},
     http::{
         auth::{May, Operate, View},
@@ -32,16 +32,21 @@ type Listed = (db::tokens::EnrolToken, Option<String>);
     responses((status = 200, body = Page<Token>)))]
 pub(crate) async fn list(may: May<View>, app: Data<App>, query: Query<Paging>) -> ApiResult<Json<Page<Token>>> {
     let rows = page::rows(query.limit)?;
-    let before = params::parse_some("after", query.after.as_deref())?.unwrap_or(TokenId::from_uuid(Uuid::max()));
-    let now = app.clock.now();
+    Ok(Json(self::page(&app, &may.sees, query.after.as_deref(), rows).await?))
+}
+
+/// A page of them.
+pub(crate) async fn page(app: &App, sees: &Reach, after: Option<&str>, rows: i64) -> ApiResult<Page<Token>> {
+    let before = params::parse_some("after", after)?.unwrap_or(TokenId::from_uuid(Uuid::max()));
+    let (now, sees) = (app.clock.now(), sees.clone());
     let part = app
         .db
         .read(move |conn| {
             let read = |conn: &mut DbConn, before, rows| Ok(db::tokens::list(conn, before, rows)?);
             let keep = |conn: &mut DbConn, page: &[Listed]| {
-                page.iter().map(|(token, _)| app::tokens::is_within(conn, &may.sees, token, now)).collect()
+                page.iter().map(|(token, _)| app::tokens::is_within(conn, &sees, token, now)).collect()
             };
-            part::read(conn, &may.sees, part::Place { from: before, rows }, |(token, _)| token.id, read, keep)
+            part::read(conn, &sees, part::Place { from: before, rows }, |(token, _)| token.id, read, keep)
         })
         .await?;
     let show = |(token, device): Listed| Token {
@@ -58,7 +63,7 @@ pub(crate) async fn list(may: May<View>, app: Data<App>, query: Query<Paging>) -
         revoked: token.revoked_at.is_some(),
     };
     let items = part.items.into_iter().map(show).collect();
-    Ok(Json(Page { items, next: part.next.map(|id| id.to_string()) }))
+    Ok(Page { items, next: part.next.map(|id| id.to_string()) })
 }
 
 /// Makes an enrolment token; the answer is the only time that it is shown.

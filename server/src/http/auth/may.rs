@@ -165,7 +165,14 @@ pub(crate) async fn identify<B: MessageBody>(
 ) -> Result<ServiceResponse<B>, Error> {
     let asked = Asked(who(request.request()).await);
     request.extensions_mut().insert(asked);
-    next.call(request).await
+    let mode = request.headers().get("sec-fetch-mode");
+    let by_script = mode.is_some_and(|mode| mode.as_bytes() != b"navigate");
+    let mut response = next.call(request).await?;
+    if by_script {
+        // The browser would ask for a password in the middle of a page that only wanted to know whether there is news.
+        response.headers_mut().remove(header::WWW_AUTHENTICATE);
+    }
+    Ok(response)
 }
 
 async fn who(request: &HttpRequest) -> ApiResult<Who> {

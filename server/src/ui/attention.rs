@@ -1,0 +1,111 @@
+//! What waits for somebody: failures that no rollout tries again by itself, and attacks that devices tell of.
+
+pub(crate) mod attacks;
+pub(crate) mod deal;
+
+use std::collections::BTreeSet;
+
+use actix_web::{
+    HttpResponse,
+    web::{Data, Query},
+};
+use askama::Template;
+use callboard_proto::{
+    admin::{Attention, Permission},
+    ids::AssignmentId,
+    time::Timestamp,
+};
+use uuid::Uuid;
+
+use super::{
+    desk::Desk,
+    form::Form,
+    frame::{self, Frame, Section},
+    parts::{Pager, ROWS, When},
+};
+use crate::{
+    app::{self, App, Error, Reach},
+    db::{self, DbConn},
+    http::{admin::attention, auth::View, problem::ApiResult},
+};
+
+/// Failures looked through for the rollouts that have some.
+const LOOKED_THROUGH: i64 = 1000;
+
+#[derive(Template)]
+#[template(path = "attention.html")]
+struct Page {
+    frame: Frame,
+    rollout: String,
+    rollouts: Vec<String>,
+    rows: Vec<Row>,
+    pager: Pager,
+    may_operate: bool,
+}
+
+struct Row {
+    /// Rollout and device, as the form sends them.
+    key: String,
+    rollout: String,
+    device: String,
+    site: String,
+    version: String,
+    state: String,
+    attempt: u32,
+    code: String,
+    log: String,
+    since: When,
+}
+
+/// `GET /attention`.
+pub(crate) async fn get(
+    desk: Desk<View>,
+    app: Data<App>,
+    asked: Query<Vec<(String, String)>>,
+) -> ApiResult<HttpResponse> {
+    let (asked, now) = (Form::of(asked.into_inner()), app.clock.now());
+    let (rollout, after) = (asked.some("rollout"), asked.some("after"));
+    let page = attention::page(&app, &desk.sees, rollout.clone(), after.as_deref(), ROWS + 1).await?;
+    let sees = desk.sees.clone();
+    let rollouts = app.db.read(move |conn| rollouts(conn, &sees)).await?;
+    let rollout = rollout.unwrap_or_default();
+    let pager = Pager::new("/attention", &[("rollout", &rollout)], after.as_deref(), page.next.as_deref());
+    frame::show(&Page {
+        frame: Frame::new(&desk, Section::Attention, "Attention").live(),
+        rows: page.items.into_iter().map(|one| row(one, now)).collect(),
+        may_operate: desk.may_do(Permission::Operate),
+        rollout,
+        rollouts,
+        pager,
+    })
+}
+
+fn row(one: Attention, now: Timestamp) -> Row {
+    let (code, log) = one.failure.map(|failure| (failure.code, failure.text)).unwrap_or_default();
+    Row {
+        key: format!("{}/{}", one.rollout, one.device),
+        rollout: one.rollout.to_string(),
+        device: one.device.to_string(),
+        site: one.site.map(|site| site.to_string()).unwrap_or_default(),
+        version: one.version.to_string(),
+        state: one.state.as_str().replace('_', " "),
+        attempt: one.attempt,
+        code,
+        log,
+        since: When::new(one.since, now),
+    }
+}
+
+/// Names of rollouts with failures that wait for somebody.
+pub(super) fn rollouts(conn: &mut DbConn, sees: &Reach) -> Result<Vec<String>, Error> {
+    let failing = db::assignments::failing(conn, None, AssignmentId::from_uuid(Uuid::nil()), LOOKED_THROUGH)?;
+    let names: BTreeSet<String> = failing.into_iter().map(|one| one.rollout).collect();
+    let mut seen = Vec::new();
+    for name in names {
+        let record = app::rollouts::resolve(conn, &name)?;
+        if app::rollouts::is_within(conn, sees, &record)? {
+            seen.push(name);
+        }
+    }
+    Ok(seen)
+}
