@@ -38,8 +38,7 @@ use crate::{
 /// An agent that has run for so long does not end as soon as it is started.
 const LASTS: Duration = Duration::from_secs(60);
 /// The launcher's schema, whatever that of the agent is.
-const SCHEMAS: Schemas =
-    Schemas { known: callboard_launcher::record::SCHEMA, written: callboard_launcher::record::SCHEMA };
+const SCHEMAS: Schemas = Schemas::just(callboard_launcher::record::SCHEMA);
 
 /// What this process is.
 #[derive(Clone, Debug)]

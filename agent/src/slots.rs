@@ -47,6 +47,13 @@ pub(crate) struct Schemas {
     pub(crate) written: u32,
 }
 
+impl Schemas {
+    /// Those of an agent that writes what it knows.
+    pub(crate) const fn just(schema: u32) -> Self {
+        Self { known: schema, written: schema }
+    }
+}
+
 /// Why a record cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SlotError {

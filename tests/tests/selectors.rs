@@ -8,7 +8,6 @@ use std::collections::BTreeSet;
 use callboard_policy::{
     device::{Connectivity, Device},
     selector::{Seen, Selector},
-    site::SiteRules,
 };
 use callboard_proto::{
     admin::{self, DeviceStatus, Imported, Site},
@@ -88,26 +87,18 @@ fn known(shown: &admin::Device, number: u32, sites: &[Site]) -> (Device, Connect
         DeviceStatus::Abandoned => Connectivity::Abandoned,
     };
     let device = Device {
-        id: shown.id,
-        number,
-        name: shown.name.clone(),
         site: shown.site.clone(),
         site_tz: site.map(|site| site.tz.parse().unwrap()),
-        site_rules: SiteRules::default(),
         labels: shown.labels.clone(),
         hw: shown.hw.clone(),
         arch: shown.arch.clone(),
         agent: shown.agent.clone(),
         tz: shown.tz.as_ref().map(|tz| tz.parse().unwrap()),
-        channels: Vec::new(),
         installed: shown.installed.clone(),
         attributes: shown.attributes.clone(),
         enrolled_at: shown.enrolled_at,
         decommissioned: shown.decommissioned,
-        held: None,
-        assignments: Vec::new(),
-        bad_releases: Vec::new(),
-        member_of: Vec::new(),
+        ..Device::unheard_of(shown.id, number, shown.name.clone())
     };
     (device, status)
 }

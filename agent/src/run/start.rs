@@ -162,7 +162,7 @@ fn itself(fs: &dyn Fs, settings: &mut Settings, process: &Process) -> (Option<It
         own.factory_version = process.program.version.parse().ok();
     }
     let schema = process.program.schema;
-    let schemas = itself.as_ref().map_or(Schemas { known: schema, written: schema }, Itself::schemas);
+    let schemas = itself.as_ref().map_or(Schemas::just(schema), Itself::schemas);
     (itself, Way { schemas, anyway: process.must_start() })
 }
 

@@ -7,7 +7,7 @@ use crate::{
     layout::StateDir,
 };
 
-const OURS: Schemas = Schemas { known: 1, written: 1 };
+const OURS: Schemas = Schemas::just(1);
 
 fn bytes(schema: u32, seq: u64, record: &impl Body) -> Vec<u8> {
     encode(Path::new("slot"), schema, seq, record).expect("encoded")

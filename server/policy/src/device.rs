@@ -71,6 +71,34 @@ pub struct Device {
     pub member_of: Vec<Member>,
 }
 
+impl Device {
+    /// A device that has said nothing and stands nowhere.
+    pub fn unheard_of(id: DeviceId, number: u32, name: DeviceName) -> Self {
+        Self {
+            id,
+            number,
+            name,
+            site: None,
+            site_tz: None,
+            site_rules: SiteRules::default(),
+            labels: BTreeMap::new(),
+            hw: String::new(),
+            arch: String::new(),
+            agent: String::new(),
+            tz: None,
+            channels: Vec::new(),
+            installed: Vec::new(),
+            attributes: BTreeMap::new(),
+            enrolled_at: None,
+            decommissioned: false,
+            held: None,
+            assignments: Vec::new(),
+            bad_releases: Vec::new(),
+            member_of: Vec::new(),
+        }
+    }
+}
+
 /// A device's place in a rollout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Member {

@@ -17,7 +17,6 @@ use crate::{
     release::Release,
     rollout::{Approval, Membership, PhaseSpec, PolicyKind, Spec, Unit},
     selector::Glob,
-    site::SiteRules,
 };
 
 pub(crate) fn at(text: &str) -> Timestamp {
@@ -33,26 +32,21 @@ pub(crate) fn till(n: u32) -> Device {
     let mut id = [7; 16];
     id[..4].copy_from_slice(&n.to_be_bytes());
     Device {
-        id: DeviceId::from_slice(&id).expect("16 bytes"),
-        number: n,
-        name: format!("till-{n}").parse().expect("a name"),
         site: Some("NYC-001".parse().expect("a name")),
         site_tz: Some(chrono_tz::America::New_York),
-        site_rules: SiteRules::default(),
         labels: BTreeMap::from([("region".to_owned(), "northeast".to_owned())]),
         hw: "verifone-m440".to_owned(),
         arch: "x86_64".to_owned(),
         agent: "0.3.0".to_owned(),
-        tz: None,
         channels: vec!["stable".to_owned()],
         installed: vec![installed("2.1.0", 21)],
         attributes: BTreeMap::from([("os".to_owned(), "debian".to_owned())]),
         enrolled_at: Some(at("2026-01-01T00:00:00Z")),
-        decommissioned: false,
-        held: None,
-        assignments: Vec::new(),
-        bad_releases: Vec::new(),
-        member_of: Vec::new(),
+        ..Device::unheard_of(
+            DeviceId::from_slice(&id).expect("16 bytes"),
+            n,
+            format!("till-{n}").parse().expect("a name"),
+        )
     }
 }
 

@@ -164,8 +164,7 @@ pub(crate) async fn resend(app: &App, actor: Actor, id: TokenId) -> Result<Deliv
             }
             let new = Delivery { state: DeliveryState::Waiting, attempts: 0, next_at: now, ..old };
             db::webhooks::update(conn, &new)?;
-            let webhook = db::webhooks::all(conn)?.into_iter().find(|webhook| webhook.id == new.webhook);
-            let to = webhook.map(|webhook| webhook.name).unwrap_or_default();
+            let to = db::webhooks::name(conn, new.webhook)?.unwrap_or_default();
             let text = format!("delivery {id} to {to:?} is sent again, by {}", actor.name);
             let event = NewEvent::general("webhook.resent", text);
             let (before, after) = (json!({ "state": "dead" }), json!({ "state": "waiting" }));

@@ -105,6 +105,11 @@ pub(crate) fn all(conn: &mut DbConn) -> QueryResult<Vec<Webhook>> {
     load::<_, Row>(conn, webhooks::table.order(webhooks::name))?.into_iter().map(Webhook::try_from).collect()
 }
 
+/// What a webhook is called.
+pub(crate) fn name(conn: &mut DbConn, id: TokenId) -> QueryResult<Option<String>> {
+    find(conn, webhooks::table.find(Uid::from(id)).select(webhooks::name))
+}
+
 /// Writes a new webhook.
 pub(crate) fn insert(conn: &mut DbConn, webhook: &Webhook) -> QueryResult<()> {
     let row = (

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use callboard_policy::{
     device::{Connectivity, Device},
     selector::{Seen, Selector},
-    site::SiteRules,
 };
 use callboard_proto::{check_in::Installed, time::Timestamp};
 
@@ -64,26 +63,6 @@ fn till() -> Device {
 
 /// One that was imported and never heard of.
 fn bare() -> Device {
-    Device {
-        id: "0192f0c1-7e8a-7c3e-9d54-3f1f6a2b8c01".parse().expect("an id"),
-        number: 1,
-        name: "till-1".parse().expect("a name"),
-        site: None,
-        site_tz: None,
-        site_rules: SiteRules::default(),
-        labels: BTreeMap::new(),
-        hw: String::new(),
-        arch: String::new(),
-        agent: String::new(),
-        tz: None,
-        channels: Vec::new(),
-        installed: Vec::new(),
-        attributes: BTreeMap::new(),
-        enrolled_at: None,
-        decommissioned: false,
-        held: None,
-        assignments: Vec::new(),
-        bad_releases: Vec::new(),
-        member_of: Vec::new(),
-    }
+    let id = "0192f0c1-7e8a-7c3e-9d54-3f1f6a2b8c01".parse().expect("an id");
+    Device::unheard_of(id, 1, "till-1".parse().expect("a name"))
 }

@@ -27,8 +27,7 @@ fn damage(fs: &SimFs, path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
 
 fn is_whole(fs: &SimFs) -> bool {
     let (slots, found) =
-        crate::products::ProductSlots::open(fs, copies(), crate::slots::Schemas { known: 1, written: 1 })
-            .expect("readable");
+        crate::products::ProductSlots::open(fs, copies(), crate::slots::Schemas::just(1)).expect("readable");
     found == Found::Valid && slots.record().floor.counter == 1
 }
 

@@ -71,9 +71,6 @@ pub(crate) fn till(number: u32, trading: &TradingHours) -> Device {
     id[..4].copy_from_slice(&number.to_be_bytes());
     let old = release("pos-app", "2.1.0", 21);
     Device {
-        id: DeviceId::from_slice(&id).unwrap(),
-        number,
-        name: format!("till-{number}").parse().unwrap(),
         site: Some(format!("S-{}", number / 10).parse().unwrap()),
         site_tz: Some(ZONES[(number / 10 % 10) as usize].parse().unwrap()),
         site_rules: SiteRules { trading: trading.clone(), ..SiteRules::default() },
@@ -81,7 +78,6 @@ pub(crate) fn till(number: u32, trading: &TradingHours) -> Device {
         hw: "verifone-m440".to_owned(),
         arch: "x86_64".to_owned(),
         agent: "0.3.0".to_owned(),
-        tz: None,
         channels: vec!["stable".to_owned()],
         installed: vec![Installed {
             product: old.product,
@@ -93,11 +89,7 @@ pub(crate) fn till(number: u32, trading: &TradingHours) -> Device {
         }],
         attributes: BTreeMap::from([("os".to_owned(), "debian".to_owned())]),
         enrolled_at: Some(at("2026-01-01T00:00:00Z")),
-        decommissioned: false,
-        held: None,
-        assignments: Vec::new(),
-        bad_releases: Vec::new(),
-        member_of: Vec::new(),
+        ..Device::unheard_of(DeviceId::from_slice(&id).unwrap(), number, format!("till-{number}").parse().unwrap())
     }
 }
 

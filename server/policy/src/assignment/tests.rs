@@ -180,6 +180,19 @@ fn whoever_is_heard_of_is_not_silent_and_whoever_moves_is_not_deferred() {
     it = Assignment { deferred: Some(Deferral::Window), ..one(State::Staged) };
     play(&mut it, &[Event::ActivationGranted]);
     assert_eq!((it.deferred, it.begun), (None, false));
+    // What is heard late is no beginning.
+    play(&mut it, &[Event::Reported(R::Staged)]);
+    assert_eq!((it.state, it.begun), (State::Activating, false));
     play(&mut it, &[Event::Reported(R::Activating)]);
     assert!(it.begun);
+}
+
+#[test]
+fn who_activated_alone_has_begun_now() {
+    let before = at("2026-11-20T00:00:00Z");
+    let mut it = Assignment { granted_at: before, heard_at: before, lapsed: true, ..one(State::Staged) };
+    play(&mut it, &[Event::ActivatedAlone]);
+    let now = at("2026-11-23T12:00:00Z");
+    assert_eq!((it.state, it.begun, it.lapsed), (State::Activating, true, false));
+    assert_eq!((it.granted_at, it.heard_at), (now, now));
 }

@@ -340,6 +340,22 @@ fn an_activation_grant_ends_with_its_window() {
 }
 
 #[test]
+fn stretches_are_every_opening_up_to_the_end_of_the_rollout() {
+    let ends_at = Some(at("2026-11-25T12:05:00Z"));
+    let rollout = running(1, &Spec { ends_at, ..windowed(Gates { download: false, install: true }) });
+    let (from, to) = (at("2026-11-23T12:04:00Z"), at("2026-11-30T00:00:00Z"));
+    let found = stretches(&catalog(Vec::new()), &rollout, &till(1), from, to);
+    let span = |start: &str, end: &str| Span { start: at(start), end: at(end) };
+    let all = [
+        span("2026-11-23T12:04:00Z", "2026-11-23T12:07:00Z"),
+        span("2026-11-24T12:03:00Z", "2026-11-24T12:07:00Z"),
+        span("2026-11-25T12:03:00Z", "2026-11-25T12:05:00Z"),
+    ];
+    assert_eq!(found, all);
+    assert_eq!(first_stretch(&catalog(Vec::new()), &rollout, &till(1), from, to), Some(all[0]));
+}
+
+#[test]
 fn a_timed_out_assignment_waits_and_keeps_its_product() {
     let (mut device, one) = with(AssignmentState::TimedOut);
     let older = Spec { release: release("2.3.0", 23).digest, priority: 100, ..spec() };

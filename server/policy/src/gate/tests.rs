@@ -86,6 +86,13 @@ fn a_gate_waits_for_enough_completed_devices() {
 }
 
 #[test]
+fn a_gate_that_is_met_no_longer_forgets_all_but_when_its_phase_opened() {
+    let met = PhaseTimes { soak_skipped: true, approved: true, ..opened().met(at("2026-11-23T03:00:00Z")) };
+    assert_eq!(met.met_at, Some(at("2026-11-23T03:00:00Z")));
+    assert_eq!(met.unmet(), opened());
+}
+
+#[test]
 fn after_the_longest_wait_offline_devices_do_not_hold_it() {
     assert_eq!(say(counts(10, 2, 0), 60), "met: phase canary: 2 of 2 completed devices succeeded");
     assert_eq!(

@@ -207,6 +207,11 @@ impl Oracle {
             self.members[row.rollout][device] = true;
             self.check_order(device, row.rollout, (&before, &stands), &what);
             assert!(!frozen(setup, setup.shop(device), now), "{what}: a freeze is in force");
+            assert_eq!(
+                row.site.as_deref(),
+                Some(setup.shop(device).id.as_str()),
+                "{what}: its place is counted elsewhere"
+            );
             let other = |one: &&Row| one.whole.id != row.whole.id;
             let busy = |one: &Row| matches!(one.state, State::Activating | State::Verifying);
             assert!(!after.iter().filter(other).any(busy), "{what}: it is installing already");

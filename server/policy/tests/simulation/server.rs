@@ -191,26 +191,12 @@ fn device(setup: &Setup, n: usize) -> Device {
     });
     let trading = TradingHours::read(&hours.into_iter().collect::<Vec<_>>()).unwrap();
     Device {
-        id: one.id,
-        number: n as u32,
-        name: one.name.parse().unwrap(),
         site: Some(shop.id.parse().unwrap()),
         site_tz: Some(shop.tz),
         site_rules: SiteRules { trading, ..SiteRules::default() },
         labels: BTreeMap::from([("region".to_owned(), shop.region.to_owned())]),
-        hw: String::new(),
-        arch: String::new(),
-        agent: String::new(),
-        tz: None,
-        channels: Vec::new(),
-        installed: Vec::new(),
-        attributes: BTreeMap::new(),
         enrolled_at: Some(setup.start),
-        decommissioned: false,
-        held: None,
-        assignments: Vec::new(),
-        bad_releases: Vec::new(),
-        member_of: Vec::new(),
+        ..Device::unheard_of(one.id, n as u32, one.name.parse().unwrap())
     }
 }
 

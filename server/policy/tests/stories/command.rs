@@ -319,26 +319,12 @@ fn activate_on(text: &str) -> ActivateOn {
 
 fn device(world: &mut World, name: &str, facts: &[&str]) {
     let mut device = Device {
-        id: id(name),
-        number: u32::try_from(world.actors.len()).unwrap(),
-        name: name.parse().expect("a name"),
-        site: None,
-        site_tz: None,
-        site_rules: SiteRules::default(),
-        labels: BTreeMap::new(),
         hw: "verifone-m440".to_owned(),
         arch: "x86_64".to_owned(),
         agent: "0.3.0".to_owned(),
-        tz: None,
         channels: vec!["stable".to_owned()],
-        installed: vec![],
-        attributes: BTreeMap::new(),
         enrolled_at: Some(world.now),
-        decommissioned: false,
-        held: None,
-        assignments: vec![],
-        bad_releases: vec![],
-        member_of: Vec::new(),
+        ..Device::unheard_of(id(name), u32::try_from(world.actors.len()).unwrap(), name.parse().expect("a name"))
     };
     let mut last_seen = Some(world.now);
     for fact in facts.iter().filter(|fact| fact.contains('=')) {

@@ -1,8 +1,6 @@
 //! Devices as those find them who see a part of the fleet.
 
-use std::collections::BTreeMap;
-
-use callboard_policy::{device::Device, site::SiteRules};
+use callboard_policy::device::Device;
 use callboard_proto::{
     admin::Labels,
     ids::{DeviceId, DeviceName},
@@ -44,27 +42,6 @@ pub(crate) fn would_cover(reach: &Reach, site: Option<&Site>, labels: &Labels, n
 
 /// A device that has said nothing and stands nowhere.
 pub(super) fn unheard_of(id: DeviceId, name: DeviceName) -> Device {
-    Device {
-        id,
-        // No set of members has it.
-        number: u32::MAX,
-        name,
-        site: None,
-        site_tz: None,
-        site_rules: SiteRules::default(),
-        labels: BTreeMap::new(),
-        hw: String::new(),
-        arch: String::new(),
-        agent: String::new(),
-        tz: None,
-        channels: Vec::new(),
-        installed: Vec::new(),
-        attributes: BTreeMap::new(),
-        enrolled_at: None,
-        decommissioned: false,
-        held: None,
-        assignments: Vec::new(),
-        bad_releases: Vec::new(),
-        member_of: Vec::new(),
-    }
+    // No set of members has this number.
+    Device::unheard_of(id, u32::MAX, name)
 }

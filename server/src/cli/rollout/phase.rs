@@ -10,6 +10,37 @@ pub(crate) const SYNTAX: &str = "NAME=SHARE[,success=P][,completed=P][,min=N][,w
     cumulative percentage such as 10% or a selector in braces, such as \"canary=10%,success=95\" or \
     \"pilot={site in (NYC-001, BOS-001)},wait=60m\"";
 
+/// The contract's own defaults.
+const DEFAULT: Phase = Phase {
+    name: String::new(),
+    percent: None,
+    selector: None,
+    success_percent: 95,
+    completed_percent: 80,
+    min_completed: 1,
+    max_wait_min: None,
+    soak_min: 0,
+    approval: Approval::Auto,
+};
+
+/// A phase as [`parse`] reads it; what is as usual is left out.
+pub(super) fn in_words(phase: &Phase) -> String {
+    let share = match (&phase.selector, phase.percent) {
+        (Some(selector), _) => format!("{{{selector}}}"),
+        (None, percent) => format!("{}%", percent.unwrap_or(100)),
+    };
+    let given = |name: &str, value: u32, usual: u32| (value != usual).then(|| format!(",{name}={value}"));
+    let options = [
+        given("success", phase.success_percent.into(), DEFAULT.success_percent.into()),
+        given("completed", phase.completed_percent.into(), DEFAULT.completed_percent.into()),
+        given("min", phase.min_completed, DEFAULT.min_completed),
+        phase.max_wait_min.map(|minutes| format!(",wait={minutes}m")),
+        (phase.soak_min > 0).then(|| format!(",soak={}m", phase.soak_min)),
+        (phase.approval == Approval::Manual).then(|| ",approval=manual".to_owned()),
+    ];
+    format!("{}={share}{}", phase.name, options.into_iter().flatten().collect::<String>())
+}
+
 /// Reads a phase.
 ///
 /// # Errors
@@ -17,18 +48,7 @@ pub(crate) const SYNTAX: &str = "NAME=SHARE[,success=P][,completed=P][,min=N][,w
 pub(crate) fn parse(text: &str) -> Result<Phase, String> {
     let (name, rest) = text.split_once('=').ok_or_else(|| format!("{text:?} has no share: {SYNTAX}"))?;
     let (share, options) = split_share(rest.trim_start())?;
-    let mut phase = Phase {
-        name: name.trim().to_owned(),
-        percent: None,
-        selector: None,
-        // The contract's own defaults.
-        success_percent: 95,
-        completed_percent: 80,
-        min_completed: 1,
-        max_wait_min: None,
-        soak_min: 0,
-        approval: Approval::Auto,
-    };
+    let mut phase = Phase { name: name.trim().to_owned(), ..DEFAULT };
     match share {
         Share::Percent(percent) => phase.percent = Some(percent),
         Share::Selector(selector) => phase.selector = Some(selector.to_owned()),
@@ -110,6 +130,17 @@ mod tests {
             r#"{"name":"pilot","percent":null,"selector":"site in (NYC-001, BOS-001)","success_percent":95,"completed_percent":80,"min_completed":1,"max_wait_min":60,"soak_min":0,"approval":"auto"}"#
         );
         assert_eq!(parse("all={name = \"a}b\"}").expect("a phase").selector.as_deref(), Some("name = \"a}b\""));
+    }
+
+    #[test]
+    fn what_is_shown_of_a_phase_reads_back() {
+        for text in [
+            "canary=10%",
+            "half=50%,success=100,completed=50,min=2,wait=120m,soak=180m,approval=manual",
+            "pilot={site in (NYC-001, BOS-001)},wait=60m",
+        ] {
+            assert_eq!(in_words(&parse(text).expect("a phase")), text);
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use callboard_proto::{
     text::shown,
 };
 
-use super::{guards, halt, window};
+use super::{guards, halt, phase, window};
 use crate::cli::{release::upload::human, table};
 
 /// Characters of a bar in a table.
@@ -30,6 +30,7 @@ pub(super) fn details(rollout: &Rollout) -> String {
         ("audience", audience(spec)),
         ("begins", table::or_empty(spec.start_at)),
         ("windows", windows(spec)),
+        ("phases", phases_to_come(rollout)),
         ("deadline", table::or_empty(spec.deadline)),
         ("ends", table::or_empty(spec.ends_at)),
         ("limits", guards::in_words(spec)),
@@ -47,6 +48,9 @@ pub(super) fn details(rollout: &Rollout) -> String {
         ("served", served(rollout)),
         ("events", events(rollout)),
     ]);
+    if rollout.phases.is_empty() {
+        return text;
+    }
     let rows = rollout.phases.iter().map(|phase| {
         let counts = &phase.counts;
         let [succeeded, failed, wanted] = [counts.succeeded, counts.unsuccessful(), counts.wanted()];
@@ -97,6 +101,12 @@ fn audience(spec: &RolloutSpec) -> String {
         Unit::Device => who.to_owned(),
         Unit::Site => format!("{who}; whole sites move together"),
     }
+}
+
+/// The phases of a rollout that has not started: nobody is in them yet.
+fn phases_to_come(rollout: &Rollout) -> String {
+    let planned = rollout.spec.phases.iter().filter(|_| rollout.phases.is_empty());
+    planned.map(phase::in_words).collect::<Vec<_>>().join("; ")
 }
 
 /// When it may work; trading hours and freezes come on top.

@@ -67,7 +67,7 @@ fn a_sync_that_failed_is_final_for_its_file() {
 #[test]
 fn a_slot_whose_sync_failed_is_made_anew_and_the_other_has_the_record_meanwhile() {
     let (fs, dir) = (SimFs::with_directories(&[Path::new("/d")]), StateDir::new(Path::new("/d")));
-    let schemas = crate::slots::Schemas { known: 1, written: 1 };
+    let schemas = crate::slots::Schemas::just(1);
     let (mut slots, _) = crate::journal::Journal::open(&fs, dir.slots(), schemas).expect("made");
     let record = |checkin_seq| crate::journal::Record { checkin_seq, ..Default::default() };
     slots.write(&fs, record(1)).expect("written");

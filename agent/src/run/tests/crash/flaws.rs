@@ -84,8 +84,7 @@ fn point(fs: &SimFs, target: &str) {
 fn change(fs: &SimFs, change: impl FnOnce(&mut crate::products::ProductRecord)) {
     let copies = state_dir().product(&"pos-app".parse().expect("a name"));
     let (mut slots, _) =
-        crate::products::ProductSlots::open(fs, copies, crate::slots::Schemas { known: 1, written: 1 })
-            .expect("readable");
+        crate::products::ProductSlots::open(fs, copies, crate::slots::Schemas::just(1)).expect("readable");
     let mut record = slots.record().clone();
     change(&mut record);
     slots.write_twice(fs, record).expect("written");
@@ -126,8 +125,7 @@ fn i5_is_broken_by_an_agent_that_does_not_start() {
 fn i6_is_broken_by_an_order_that_takes_more_steps_than_any_needs() {
     let harm = |fs: &SimFs, _: &mut Office| {
         let (mut journal, _) =
-            crate::journal::Journal::open(fs, state_dir().slots(), crate::slots::Schemas { known: 1, written: 1 })
-                .expect("readable");
+            crate::journal::Journal::open(fs, state_dir().slots(), crate::slots::Schemas::just(1)).expect("readable");
         let order = testing::order(2, 1);
         let task = machine::Task {
             order,

@@ -25,6 +25,8 @@ use crate::{
 
 pub(super) struct Template {
     dir: tempfile::TempDir,
+    /// What worlds on SQLite are copied from: everything in one file.
+    file: PathBuf,
     releases: Vec<Digest>,
     /// Where worlds live on PostgreSQL: what they are copied from.
     postgres: Option<Mutex<Database>>,
@@ -76,8 +78,15 @@ impl Template {
         let args = ["init", "--no-profile", "--fixed-clock", "2026-10-01T00:00:00Z", "--dir"];
         let args = args.iter().map(Into::into).chain([data.clone().into_os_string()]);
         run_args(args).unwrap();
-        let mut template = Self { dir, releases: Vec::new(), postgres: postgres.map(Mutex::new) };
+        let file = dir.path().join("template.db");
+        let mut template = Self { dir, file, releases: Vec::new(), postgres: postgres.map(Mutex::new) };
         template.releases = template.publish();
+        if template.postgres.is_none() {
+            // The database itself may have what was written last in its log still: a connection that the pool was
+            // opening when it ended closes only some time later.
+            let database = template.dir.path().join("data/callboard.db");
+            db::snapshot(database.to_str().unwrap(), &template.file).unwrap();
+        }
         template
     }
 
@@ -91,7 +100,7 @@ impl Template {
         match &self.postgres {
             None => {
                 let dir = tempfile::tempdir_in(memory()).unwrap();
-                std::fs::copy(self.dir.path().join("data/callboard.db"), dir.path().join("world.db")).unwrap();
+                std::fs::copy(&self.file, dir.path().join("world.db")).unwrap();
                 Copy::Sqlite(dir)
             }
             Some(template) => Copy::Postgres(template.lock().unwrap().copy()),
