@@ -122,7 +122,8 @@ impl Plan {
 
     /// What the hooks of release 2 leave in the product's data.
     pub(super) fn data_in_the_end(&self) -> Option<&'static [u8]> {
-        let goes_back = self.health == Health::Bad && self.hooks? == Rollback::NeedsBackup;
+        let hooks = self.hooks?;
+        let goes_back = self.health == Health::Bad && hooks == Rollback::NeedsBackup;
         Some(if goes_back { b"old" } else { b"new" })
     }
 
