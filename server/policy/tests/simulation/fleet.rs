@@ -439,7 +439,7 @@ impl<S: Server> World<S> {
             floor: 0,
         });
         let says = Says { boot: actor.boot, works_on, installed: installed.collect() };
-        self.oracle.comes(self.now, device, &says.installed, &mut self.server);
+        self.oracle.comes(self.now, device, &says, &mut self.server);
         let told = self.server.check_in(self.now, device, &says);
         self.oracle.answered(self.now, device, &told, &self.setup, &mut self.server);
         let site = self.setup.devices[device].site;

@@ -8,6 +8,7 @@ use callboard_policy::{gate::PhaseCounts, rollout::RolloutState};
 use callboard_proto::{
     check_in::Installed,
     digest::Digest,
+    ids::AssignmentId,
     instruction::Action,
     report::{Event as Reported, Report},
     state::AssignmentState as State,
@@ -16,11 +17,12 @@ use callboard_proto::{
 use chrono::{LocalResult, NaiveDateTime, TimeZone, Timelike};
 
 use super::{
-    server::{Row, Server, Stand, Told, Word},
+    server::{Row, Says, Server, Stand, Told, Word},
     setup::{Night, Part, Roll, Setup, Shop},
 };
 
 const MINUTE: Duration = Duration::from_secs(60);
+const DAY: Duration = Duration::from_secs(86_400);
 /// A fleet of more devices is not recounted after every step.
 const SMALL: usize = 200;
 
@@ -31,6 +33,11 @@ pub(crate) struct Oracle {
     held: Vec<bool>,
     installed: Vec<Vec<Installed>>,
     seen: Vec<Option<Timestamp>>,
+    /// When each was last heard of at all, and at work on what.
+    heard: Vec<Option<Timestamp>>,
+    busy: Vec<Option<(Timestamp, AssignmentId)>>,
+    /// The last minute in which each rollout made offers, and how many.
+    offers: Vec<(i64, u32)>,
     /// The last time in which a device was away.
     away: Vec<Option<(Option<Timestamp>, Timestamp)>>,
     /// Since when the gate of the open phase is met.
@@ -55,6 +62,9 @@ impl Oracle {
             held: vec![false; devices],
             installed: vec![Vec::new(); devices],
             seen: vec![None; devices],
+            heard: vec![None; devices],
+            busy: vec![None; devices],
+            offers: vec![(0, 0); rollouts],
             away: vec![None; devices],
             met: vec![None; rollouts],
             opened: vec![setup.start; rollouts],
@@ -120,8 +130,37 @@ impl Oracle {
         (self.members[rollout][device] && stays) || (live && self.matches(device, rollout))
     }
 
+    /// Time has had its effect.
     pub(crate) fn passed(&mut self, now: Timestamp, server: &mut impl Server) {
+        let before = self.rows.clone();
         self.look(now, None, server);
+        if self.setup.devices.len() <= SMALL && server.keeps_time() {
+            (0..before.len()).for_each(|device| self.check_leases(now, device, &before[device]));
+        }
+    }
+
+    /// A download is given up half an hour after the last word of its device, a switch that was not begun after an hour, and
+    /// both after a day; not before, if the device says that it is at it.
+    fn check_leases(&self, now: Timestamp, device: usize, before: &[Row]) {
+        let since = |at: Option<Timestamp>| at.map_or(Duration::MAX, |at| now.since(at));
+        for row in &self.rows[device] {
+            let one = &row.whole;
+            let what = format!("seed {}, {} at {now}: {row:?}", self.setup.seed, self.name(device));
+            let lease = match row.state {
+                State::Downloading => MINUTE * 30,
+                State::Activating if !one.begun => MINUTE * 60,
+                _ => {
+                    let ran = |old: &Row| (old.whole.id, old.state) == (one.id, State::Downloading);
+                    let at_work = self.busy[device].filter(|(_, id)| *id == one.id).map(|(at, _)| at);
+                    let early = since(at_work) < MINUTE * 30 && now.since(one.granted_at) < DAY;
+                    let lapsed = row.state == State::Queued && one.lapsed && before.iter().any(ran);
+                    assert!(!lapsed || !early, "{what}: it was at it a moment ago");
+                    continue;
+                }
+            };
+            let silent = since(self.heard[device]).min(now.since(one.granted_at));
+            assert!(silent <= lease && now.since(one.granted_at) <= DAY, "{what}: it holds its place for too long");
+        }
     }
 
     pub(crate) fn enrolled(&mut self, now: Timestamp, device: usize, server: &mut impl Server) {
@@ -160,8 +199,10 @@ impl Oracle {
         }
     }
 
-    pub(crate) fn comes(&mut self, now: Timestamp, device: usize, installed: &[Installed], server: &mut impl Server) {
-        self.installed[device] = installed.to_vec();
+    pub(crate) fn comes(&mut self, now: Timestamp, device: usize, says: &Says, server: &mut impl Server) {
+        self.installed[device].clone_from(&says.installed);
+        self.heard[device] = Some(now);
+        self.busy[device] = says.works_on.map(|(id, ..)| (now, id)).or(self.busy[device]);
         let seen = self.seen[device];
         if seen.is_none_or(|seen| now.since(seen) > Duration::from_secs(600)) {
             self.away[device] = Some((seen, now));
@@ -220,6 +261,7 @@ impl Oracle {
             let roll = &setup.rollouts[row.rollout];
             let night = roll.window.filter(|night| night.downloads);
             self.check_window(device, now, night, 0, setup.shop(device), "a download");
+            self.check_pace(now, row.rollout);
             assert_eq!(told.action, Action::Download);
         }
         for row in &installs {
@@ -229,6 +271,18 @@ impl Oracle {
             self.check_time(device, now, roll, setup.shop(device));
             assert_eq!(told.action, Action::Install);
         }
+    }
+
+    fn check_pace(&mut self, now: Timestamp, rollout: usize) {
+        let minute = now.millis().div_euclid(60_000);
+        let (last, made) = self.offers[rollout];
+        let made = if last == minute { made + 1 } else { 1 };
+        self.offers[rollout] = (minute, made);
+        let (seed, pace) = (self.setup.seed, self.setup.rollouts[rollout].pace);
+        assert!(
+            pace.is_none_or(|pace| made <= pace),
+            "seed {seed}: {rollout} makes {made} offers in one minute at {now}"
+        );
     }
 
     /// Nothing is installed in trading hours or in a freeze, and nothing that would last into them.

@@ -118,6 +118,10 @@ pub(crate) trait Server {
     fn restart(&mut self, now: Timestamp);
     fn rows_of(&mut self, device: usize) -> Vec<Row>;
     fn stands(&mut self) -> Vec<Stand>;
+    /// Whether timers go off when it is time. After a restart devices get some of it anew.
+    fn keeps_time(&self) -> bool {
+        true
+    }
     /// Whether it may answer by what was true a moment ago. It grants nothing by that.
     fn may_be_behind(&self) -> bool {
         false

@@ -389,6 +389,10 @@ impl Server for Real {
         self.read().1.to_vec()
     }
 
+    fn keeps_time(&self) -> bool {
+        false
+    }
+
     fn may_be_behind(&self) -> bool {
         self.apps.len() > 1
     }
