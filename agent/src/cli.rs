@@ -166,6 +166,11 @@ enum Failed {
 const TRIED: u8 = 1;
 const INPUT: u8 = 2;
 
+/// The commands.
+pub(crate) fn command() -> clap::Command {
+    Arguments::command().version(Program::OURS.version)
+}
+
 /// Runs the command that `arguments` (the program's name first) ask for; returns the exit code.
 pub(crate) fn main(program: Program, arguments: impl IntoIterator<Item = OsString>) -> u8 {
     let parsed = Arguments::command().version(program.version).try_get_matches_from(arguments);

@@ -72,6 +72,12 @@ pub fn main() {
     main_of(Program::OURS, std::env::args_os());
 }
 
+/// The commands, for whoever makes manual pages and completions of them; the agent itself has no place for that.
+#[must_use]
+pub fn command() -> clap::Command {
+    cli::command()
+}
+
 /// The same for another one.
 pub fn main_of(program: Program, args: impl IntoIterator<Item = OsString>) {
     std::process::exit(i32::from(cli::main(program, args)));

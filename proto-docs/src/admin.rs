@@ -245,6 +245,8 @@ pub struct OpenPhase {
 pub struct Overview {
     /// Devices by status.
     pub devices: BTreeMap<String, u64>,
+    /// Devices that checked in within the last minute.
+    pub seen_last_minute: u64,
     /// Open assignments by state.
     pub assignments: BTreeMap<String, u64>,
     /// Enrolments that wait for an operator.

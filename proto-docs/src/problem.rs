@@ -72,6 +72,10 @@ pub enum Code {
     Conflict,
     /// The present state, of a rollout or of the server, does not allow that.
     WrongState,
+    /// It is not any more what `If-Match` names.
+    PreconditionFailed,
+    /// An `Idempotency-Key` came with another request before.
+    KeyReused,
     /// The body is larger than allowed.
     TooLarge,
     /// The bytes are not what their digest says.
@@ -98,7 +102,7 @@ pub enum Code {
 
 impl Code {
     /// Every code, in the order of the table.
-    pub const ALL: [Self; 33] = [
+    pub const ALL: [Self; 35] = [
         Self::BadRequest,
         Self::Invalid,
         Self::BadSelector,
@@ -121,6 +125,8 @@ impl Code {
         Self::MethodNotAllowed,
         Self::Conflict,
         Self::WrongState,
+        Self::PreconditionFailed,
+        Self::KeyReused,
         Self::TooLarge,
         Self::DigestMismatch,
         Self::DocumentRefused,
@@ -159,6 +165,8 @@ impl Code {
             Self::MethodNotAllowed => ("method_not_allowed", "The method is not allowed here", 405),
             Self::Conflict => ("conflict", "It exists already with other contents", 409),
             Self::WrongState => ("wrong_state", "The present state does not allow that", 409),
+            Self::PreconditionFailed => ("precondition_failed", "It was changed meanwhile", 412),
+            Self::KeyReused => ("key_reused", "The key came with another request", 422),
             Self::TooLarge => ("too_large", "The body is too large", 413),
             Self::DigestMismatch => ("digest_mismatch", "The bytes are not what their digest says", 422),
             Self::DocumentRefused => ("document_refused", "The signed document was refused", 422),

@@ -32,6 +32,7 @@ mod import;
 mod init;
 mod key;
 mod label;
+mod manual;
 mod moment;
 mod online_key;
 mod profile;
@@ -45,6 +46,7 @@ mod site;
 mod stop;
 mod table;
 mod token;
+mod top;
 mod trust;
 mod user;
 mod webhook;
@@ -58,7 +60,7 @@ mod whom;
 struct Cli {
     #[command(subcommand)]
     command: Command,
-    /// How answers are printed
+    /// How answers are printed: as tables for people, or as the admin API's JSON
     #[arg(long, global = true, value_enum, default_value_t, value_name = "FORMAT")]
     output: show::Format,
     #[command(flatten)]
@@ -145,6 +147,22 @@ enum Command {
     /// What happened
     #[command(subcommand)]
     Event(event::EventCommand),
+    /// Watch the fleet on one screen
+    ///
+    /// Devices by status, open rollouts with a bar for each phase, what needs attention and what happened, anew every two
+    /// seconds. Changes nothing. q ends it, r looks at once.
+    #[command(
+        after_help = "Examples:\n  callboard top\n  callboard top --every 10s\n  callboard top --once\n  callboard top --output json"
+    )]
+    Top(top::TopArgs),
+    /// Print what a shell needs to complete commands and flags
+    #[command(
+        after_help = "Examples:\n  callboard completions bash > /etc/bash_completion.d/callboard\n  callboard completions zsh > /usr/local/share/zsh/site-functions/_callboard\n  callboard completions fish > ~/.config/fish/completions/callboard.fish"
+    )]
+    Completions(manual::CompletionsArgs),
+    /// Write manual pages of all commands, those of callboard-agent too
+    #[command(after_help = "Examples:\n  callboard man /usr/local/share/man/man1")]
+    Man(manual::ManArgs),
     /// Watch a server update ten tills on this machine
     ///
     /// Starts a server and ten agents as separate processes, plays six scenarios and checks what every device runs in
@@ -211,6 +229,9 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Rollout(command) => rollout::run(command, &context),
         Command::Attention(command) => attention::run(command, &context),
         Command::Event(command) => event::run(command, &context),
+        Command::Top(args) => top::run(&args, &context),
+        Command::Completions(args) => manual::completions(&args),
+        Command::Man(args) => manual::man(&args, context.format),
         Command::Demo(args) => demo::run(&args),
         Command::DemoChild(args) => demo::child(args),
     }

@@ -7,6 +7,7 @@ use std::{sync::Arc, time::Duration};
 
 use diesel::r2d2::{ManageConnection, Pool};
 
+pub(crate) mod answers;
 pub(crate) mod api_tokens;
 pub(crate) mod assignments;
 pub(crate) mod audit;

@@ -11,8 +11,10 @@ pub(crate) mod admin;
 pub(crate) mod auth;
 pub(crate) mod body;
 pub(crate) mod device;
+pub(crate) mod etag;
 pub(crate) mod limits;
 pub(crate) mod listen;
+mod once;
 pub(crate) mod openapi;
 pub(crate) mod page;
 pub(crate) mod params;
@@ -21,6 +23,7 @@ pub(crate) mod signed;
 mod whole;
 
 use crate::ui;
+use once::once;
 use problem::{method_not_allowed, not_found};
 use whole::to_the_end;
 
@@ -77,6 +80,7 @@ pub(crate) fn admin_routes(config: &mut ServiceConfig) {
         .service(only(resource("/metrics").route(get().to(admin::health::metrics))))
         .service(
             web::scope("/api/v1")
+                .wrap(from_fn(etag::tagged))
                 .wrap(from_fn(auth::identify))
                 .configure(api_routes)
                 .default_service(web::to(not_found)),
@@ -96,7 +100,9 @@ pub(crate) fn admin_routes(config: &mut ServiceConfig) {
 
 /// The pages. Every handler but those of the login takes `ui::desk::Desk` or `ui::desk::Submitted` with a permission.
 fn page_routes(config: &mut ServiceConfig) {
-    use ui::{assets, attention, audit, devices, enrolment, login, overview, provider, releases, rollouts, settings};
+    use ui::{
+        assets, attention, audit, devices, docs, enrolment, login, overview, provider, releases, rollouts, settings,
+    };
     let mut page = |path: &str, routes: Vec<actix_web::Route>| {
         let whole = routes.into_iter().map(|route| route.wrap(from_fn(to_the_end)));
         config.service(only(whole.fold(resource(path), actix_web::Resource::route)));
@@ -107,6 +113,8 @@ fn page_routes(config: &mut ServiceConfig) {
     page("/login/first", vec![post().to(login::first)]);
     page("/login/provider", vec![get().to(provider::begin)]);
     page("/login/provider/callback", vec![get().to(provider::finish)]);
+    page("/api/docs", vec![get().to(docs::get)]);
+    page("/api/docs/{file}", vec![get().to(docs::file)]);
     page("/logout", vec![post().to(login::end)]);
     page("/devices", vec![get().to(devices::get)]);
     page("/devices/{device}", vec![get().to(devices::one::get)]);
@@ -174,7 +182,7 @@ fn api_routes(config: &mut ServiceConfig) {
     while_asked_at("/rollouts/simulate", post().to(rollouts::simulate));
     while_asked_at("/events/stream", get().to(stream::get));
     let mut at = |path: &str, routes: Vec<actix_web::Route>| {
-        let whole = routes.into_iter().map(|route| route.wrap(from_fn(to_the_end)));
+        let whole = routes.into_iter().map(|route| route.wrap(from_fn(once)).wrap(from_fn(to_the_end)));
         config.service(only(whole.fold(resource(path), actix_web::Resource::route)));
     };
     at("/openapi.json", vec![get().to(openapi::get)]);
@@ -183,6 +191,7 @@ fn api_routes(config: &mut ServiceConfig) {
     at("/session/totp", vec![post().to(session::begin_totp), put().to(session::confirm_totp)]);
     at("/session/totp/disable", vec![post().to(session::end_totp)]);
     at("/users", vec![get().to(users::list), post().to(users::create)]);
+    at("/users/{user}", vec![get().to(users::get)]);
     at("/users/{user}/grants", vec![put().to(users::set_grants)]);
     at("/users/{user}/password", vec![put().to(users::set_password)]);
     at("/users/{user}/totp", vec![post().to(users::totp_on), delete().to(users::totp_off)]);

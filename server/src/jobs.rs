@@ -8,8 +8,8 @@ use tokio::sync::watch;
 
 use crate::{
     app::{
-        App, Error, attacks, expiry, people::login::IDLE, presence, rollouts::advance::advance_by_time, served, timers,
-        told, webhooks,
+        App, Error, attacks, expiry, once, people::login::IDLE, presence, rollouts::advance::advance_by_time, served,
+        timers, told, webhooks,
     },
     db,
 };
@@ -155,6 +155,7 @@ async fn purge(app: &App, retention: Duration) -> Result<(), Error> {
                 db::counters::purge_changes(conn, now - KEEP_CHANGES)?;
                 db::enrolments::purge(conn, now - KEEP_ENROLMENTS)?;
                 db::sessions::purge(conn, now, now - IDLE)?;
+                db::answers::purge(conn, now - once::KEPT)?;
                 db::webhooks::purge(conn, now - KEEP_DELIVERIES)?;
                 Ok::<_, Error>(db::hours::purge(conn, now - KEEP_HOURS)?)
             })

@@ -35,6 +35,7 @@ pub(crate) mod attention;
 pub(crate) mod audit;
 pub(crate) mod desk;
 pub(crate) mod devices;
+pub(crate) mod docs;
 pub(crate) mod door;
 pub(crate) mod enrolment;
 pub(crate) mod escape;

@@ -167,7 +167,7 @@ fn labels_holds_and_decommissioning_are_commands() {
     on_both(|server| {
         fleet(server);
         let device = |name: &str| server.cli(["--output", "json", "device", "show", name]).json::<Device>();
-        server.cli(["device", "label", "--set", "ring=early", "site = BOS-001"]).ok();
+        server.cli(["device", "label", "--set", "ring=early", "--selector", "site = BOS-001"]).ok();
         assert_eq!(device("pos-boston-001").labels["ring"], "early");
         server.cli(["device", "hold", "pos-boston-001", "--reason", "audit"]).ok();
         assert_eq!(device("pos-boston-001").hold.unwrap().reason, "audit");

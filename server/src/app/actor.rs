@@ -13,7 +13,7 @@ use callboard_proto::{
 };
 use serde_json::Value;
 
-use super::{Error, Result};
+use super::{Error, Result, edition::Expected};
 use crate::db::{audit::Change, events::NewEvent};
 
 /// Somebody who has the permission that a request needs.
@@ -29,6 +29,8 @@ pub(crate) struct Actor {
     pub(crate) sees: Reach,
     /// Where the permission holds; nowhere that is not seen.
     pub(crate) may: Reach,
+    /// What this one has looked at before, and means to change.
+    pub(crate) expected: Expected,
 }
 
 /// A part of the fleet.
@@ -43,12 +45,19 @@ impl Actor {
     /// Somebody with these grants, if they give the permission. They were checked when they were given.
     pub(crate) fn with(name: &str, grants: &[Grant], permission: Permission) -> Option<Self> {
         let (sees, may) = (Reach::of(grants, Permission::View)?, Reach::of(grants, permission)?);
-        Some(Self { name: name.to_owned(), person: None, source: None, sees, may })
+        Some(Self { sees, may, ..Self::unlimited(name) })
     }
 
     /// Somebody whom nobody limits: who has the data directory.
     pub(crate) fn unlimited(name: &str) -> Self {
-        Self { name: name.to_owned(), person: None, source: None, sees: Reach::Everything, may: Reach::Everything }
+        Self {
+            name: name.to_owned(),
+            person: None,
+            source: None,
+            sees: Reach::Everything,
+            may: Reach::Everything,
+            expected: Expected::Any,
+        }
     }
 
     /// An event as a change by this one: `before` and `after` are what was changed, null for what was or is not there.

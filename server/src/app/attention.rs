@@ -254,6 +254,7 @@ fn finish(conn: &mut DbConn, task: &Task, rollout: RolloutId, mut done: Done) ->
 /// The rollout, if something can be done about its devices.
 fn open(conn: &mut DbConn, task: &Task) -> Result<db::rollouts::Record> {
     let record = rollouts::resolve(conn, &task.rollout)?;
+    rollouts::check_edition(&task.because.by, &record)?;
     let name = &record.spec.name;
     let wrong = |detail: String| Err(Error::refused(Code::WrongState, detail));
     match record.state {

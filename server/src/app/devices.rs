@@ -27,6 +27,7 @@ use serde_json::{Value, json};
 use super::{
     Actor, App, Error, Result, attacks,
     check_in::Told,
+    edition::Edition,
     eligibility::{self, Change},
 };
 pub(crate) mod bulk;
@@ -392,6 +393,7 @@ pub(super) async fn change(
         .db
         .write(move |conn| {
             let before = resolve_for(conn, &actor, &reference, now)?;
+            actor.expected.check(&facts(&before))?;
             let id = before.device.id;
             let event = f(conn, id)?;
             let after = resolve(conn, &id.to_string())?;
@@ -418,6 +420,11 @@ fn facts(record: &Record) -> Value {
         "possible_clone": record.possible_clone.as_ref().map(|clone| &clone.text),
         "reenrol_until": record.reenrol_until,
     })
+}
+
+/// Which edition of a device this is.
+pub(crate) fn edition(record: &Record) -> Edition {
+    Edition::of(&facts(record))
 }
 
 /// A device as operators see it.

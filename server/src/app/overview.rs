@@ -11,8 +11,10 @@ use uuid::Uuid;
 use super::{App, Error, Reach, Result, attacks, enrol, part};
 use crate::db::{self, DbConn, selector::Context};
 
+const SEEN_LAST_MINUTE: &str = "last_seen >= 1m ago";
+
 /// Devices by status, and what else is shown of them.
-type Numbers = ([i64; 4], Vec<(AssignmentState, i64)>, i64);
+type Numbers = ([i64; 5], Vec<(AssignmentState, i64)>, i64);
 
 /// Devices by status, and assignments that are not final by state.
 pub(crate) async fn overview(app: &App, sees: Reach) -> Result<Overview> {
@@ -27,7 +29,7 @@ pub(crate) async fn overview(app: &App, sees: Reach) -> Result<Overview> {
             })
         })
         .await?;
-    let [all, never, online, abandoned] = devices.map(|n| u64::try_from(n).unwrap_or(0));
+    let [all, never, online, abandoned, just_now] = devices.map(|n| u64::try_from(n).unwrap_or(0));
     let by_status = [
         ("unknown", never),
         ("online", online),
@@ -36,6 +38,7 @@ pub(crate) async fn overview(app: &App, sees: Reach) -> Result<Overview> {
     ];
     Ok(Overview {
         devices: by_status.into_iter().map(|(status, n)| (status.to_owned(), n)).collect(),
+        seen_last_minute: just_now,
         assignments: assignments
             .into_iter()
             .map(|(state, n)| (state.as_str().to_owned(), u64::try_from(n).unwrap_or(0)))
@@ -52,17 +55,25 @@ pub(crate) async fn overview(app: &App, sees: Reach) -> Result<Overview> {
 
 fn of_all(conn: &mut DbConn, context: &Context) -> Result<Numbers> {
     let [all, never, online] = db::devices::count_by_last_seen(conn, context.now - online_for(context.poll_interval))?;
+    let just_now = db::selector::count(conn, &parse(SEEN_LAST_MINUTE)?, context)?;
     let abandoned = db::selector::count_abandoned(conn, context)?;
     let waiting = db::enrolments::count_waiting(conn)?;
-    Ok(([all, never, online, abandoned], db::assignments::count_open(conn)?, waiting))
+    Ok(([all, never, online, abandoned, just_now], db::assignments::count_open(conn)?, waiting))
+}
+
+fn parse(text: &str) -> Result<Selector> {
+    Selector::parse(text).map_err(|source| Error::Unexpected(source.to_string()))
 }
 
 fn of_part(conn: &mut DbConn, part: &Reach, context: &Context) -> Result<Numbers> {
-    let mut count = |text: &str| {
-        let status = Selector::parse(text).map_err(|source| Error::Unexpected(source.to_string()))?;
-        Ok::<_, Error>(db::selector::count(conn, &part.narrow(status), context)?)
-    };
-    let devices = [count("all")?, count("status = unknown")?, count("status = online")?, count("status = abandoned")?];
+    let mut count = |text: &str| Ok::<_, Error>(db::selector::count(conn, &part.narrow(parse(text)?), context)?);
+    let devices = [
+        count("all")?,
+        count("status = unknown")?,
+        count("status = online")?,
+        count("status = abandoned")?,
+        count(SEEN_LAST_MINUTE)?,
+    ];
     let open = db::selector::count_open(conn, &part.selector(), context)?;
     let mut waiting = 0;
     let mut from = EnrolmentId::from_uuid(Uuid::max());

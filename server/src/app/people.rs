@@ -18,7 +18,7 @@ use data_encoding::BASE32_NOPAD;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::{Actor, App, Error, Result, actor, api_tokens::in_words};
+use super::{Actor, App, Error, Result, actor, api_tokens::in_words, edition::Edition};
 use crate::db::{self, DbConn, events::NewEvent, users::User};
 
 /// Bytes of a password that is made here: beyond guessing, and 26 characters to copy.
@@ -195,6 +195,7 @@ async fn change(
         .write(move |conn| {
             let mut user = resolve(conn, &name)?;
             let before = facts(&user);
+            actor.expected.check(&before)?;
             let what = f(conn, &mut user, now)?;
             db::users::update(conn, &user)?;
             let text = format!("user {:?}: {what}, by {}", user.name, actor.name);
@@ -210,6 +211,11 @@ fn facts(user: &User) -> Value {
     let User { name, grants, totp, disabled_at, .. } = user;
     let provider = user.provider();
     json!({ "name": name, "grants": grants, "totp": totp.is_some(), "disabled_at": disabled_at, "provider": provider })
+}
+
+/// Which edition of a person this is.
+pub(crate) fn edition(user: &User) -> Edition {
+    Edition::of(&facts(user))
 }
 
 /// Whether these grants let others in.

@@ -34,6 +34,7 @@ use uuid::Uuid;
 use super::{
     Actor, App, Because, Error, Reach, Result,
     devices::{each, parse_selector},
+    edition::Edition,
     releases,
     trust::PublishedRoot,
 };
@@ -62,7 +63,23 @@ pub(crate) fn resolve_for(conn: &mut DbConn, actor: &Actor, reference: &str) -> 
     let record = resolve(conn, reference)?;
     let (may, sees) = (is_within(conn, &actor.may, &record)?, is_within(conn, &actor.sees, &record)?);
     actor.check("rollout", reference, may, sees)?;
+    check_edition(actor, &record)?;
     Ok(record)
+}
+
+/// What people edit of a rollout.
+fn facts(record: &Record) -> Value {
+    json!(record.spec)
+}
+
+/// Refuses a change of a rollout that was edited since the actor has seen it.
+pub(crate) fn check_edition(actor: &Actor, record: &Record) -> Result<()> {
+    actor.expected.check(&facts(record))
+}
+
+/// Which edition of a rollout this is.
+pub(crate) fn edition(record: &Record) -> Edition {
+    Edition::of(&facts(record))
 }
 
 /// Whether every device that a rollout may be about is in reach. One that takes another back is about the same devices.

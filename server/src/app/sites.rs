@@ -14,7 +14,9 @@ use chrono_tz::Tz;
 use serde_json::{Value, json};
 
 use super::{
-    Actor, App, Because, Error, Reach, Result, assignments, devices, eligibility,
+    Actor, App, Because, Error, Reach, Result, assignments, devices,
+    edition::Edition,
+    eligibility,
     part::{self, Part, Place},
     rollouts,
 };
@@ -158,6 +160,7 @@ pub(crate) fn resolve_for(conn: &mut DbConn, actor: &Actor, reference: &str, now
     let sees = covers(&actor.sees, &site, now)?;
     let may = is_within(conn, &actor.may, &site, now)?;
     actor.check("site", reference, may, sees)?;
+    actor.expected.check(&facts(&site))?;
     Ok(site)
 }
 
@@ -254,6 +257,11 @@ fn facts(site: &Site) -> Value {
         "state": site.state.as_str(),
         "hold": hold,
     })
+}
+
+/// Which edition of a site this is.
+pub(crate) fn edition(site: &Site) -> Edition {
+    Edition::of(&facts(site))
 }
 
 /// Writes a site that was changed.

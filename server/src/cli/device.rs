@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use anyhow::Context as _;
 use callboard_proto::admin::{
     AllowReenrolment, Decommission, Device, EditLabels, Eligible, Event, ImportDevice, Imported, KeepDevice, Page,
     SetSerial,
@@ -10,7 +11,7 @@ use ureq::http::Method;
 
 use super::{
     Context,
-    api::{PageArgs, Path},
+    api::{Api, PageArgs, Path},
     attention, event,
     hold::HoldArgs,
     import::{self, ImportArgs},
@@ -22,6 +23,17 @@ use super::{
 use crate::clock::Clock;
 
 mod explain;
+
+/// A device, or those that match.
+#[derive(clap::Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct WhichArgs {
+    /// Name or id
+    device: Option<String>,
+    /// Every device that it selects, such as 'site = NYC-001'
+    #[arg(long, value_name = "SELECTOR")]
+    selector: Option<String>,
+}
 
 /// What to do with devices.
 #[derive(clap::Subcommand)]
@@ -49,9 +61,12 @@ pub(crate) enum DeviceCommand {
     #[command(after_help = "Examples:\n  callboard device import devices.csv --dry-run")]
     Import(ImportArgs),
     /// Set or remove labels of all devices that match
-    #[command(after_help = "Examples:\n  callboard device label 'site = NYC-001' --set ring=early --dry-run")]
+    #[command(
+        after_help = "Examples:\n  callboard device label --selector 'site = NYC-001' --set ring=early --dry-run"
+    )]
     Label {
         /// Which devices, such as 'name = till-1'
+        #[arg(long, value_name = "SELECTOR")]
         selector: String,
         /// Set a label; may be repeated
         #[arg(long, value_name = "KEY=VALUE", value_parser = label::parse)]
@@ -75,19 +90,21 @@ pub(crate) enum DeviceCommand {
         #[command(flatten)]
         page: PageArgs,
     },
-    /// Keep all rollouts away from a device
-    #[command(after_help = "Examples:\n  callboard device hold pos-nyc-001 --reason 'waits for a part' --until 3d")]
+    /// Keep all rollouts away from a device, or from every device that matches
+    #[command(
+        after_help = "Examples:\n  callboard device hold pos-nyc-001 --reason 'waits for a part' --until 3d\n  callboard device hold --selector 'site = NYC-001' --reason 'the shop is rebuilt'"
+    )]
     Hold {
-        /// Name or id
-        device: String,
+        #[command(flatten)]
+        which: WhichArgs,
         #[command(flatten)]
         hold: HoldArgs,
     },
-    /// Let rollouts at a held device again
+    /// Let rollouts at a held device again, or at every held device that matches
     #[command(visible_alias = "unhold")]
     ReleaseHold {
-        /// Name or id
-        device: String,
+        #[command(flatten)]
+        which: WhichArgs,
     },
     /// Give a device a serial number, or take the one that it has
     ///
@@ -181,14 +198,11 @@ pub(crate) fn run(command: DeviceCommand, context: &Context) -> anyhow::Result<(
             let events: Page<Event> = api.list(&one(&device, &["history"]), &page)?;
             show::page(context.format, "events", &events, event::list)
         }
-        DeviceCommand::Hold { device, hold } => {
-            api.tell(Method::PUT, &one(&device, &["hold"]), &hold.hold())?;
-            show::value(context.format, &api.get(&one(&device, &[]))?, details)
+        DeviceCommand::Hold { which, hold } => {
+            let hold = hold.hold();
+            of_each(&api, context, which, |path| api.tell(Method::PUT, path, &hold).map(drop))
         }
-        DeviceCommand::ReleaseHold { device } => {
-            api.delete(&one(&device, &["hold"]))?;
-            show::value(context.format, &api.get(&one(&device, &[]))?, details)
-        }
+        DeviceCommand::ReleaseHold { which } => of_each(&api, context, which, |path| api.delete(path)),
         DeviceCommand::Serial { device, set, .. } => {
             match set {
                 Some(serial) => drop(api.tell(Method::PUT, &one(&device, &["serial"]), &SetSerial { serial })?),
@@ -227,6 +241,30 @@ pub(super) fn clones(devices: &[Device]) -> String {
         Some([device.name.to_string(), site, clone.since.to_string(), clone.last.to_string(), clone.text.clone()])
     };
     table::list(["DEVICE", "SITE", "SINCE", "LAST", "POSSIBLE CLONE"], devices.iter().filter_map(row))
+}
+
+/// Changes one device and shows it, or all that match, one after the other, and lists them. It ends at the first that
+/// cannot be changed: those before it were.
+fn of_each(
+    api: &Api,
+    context: &Context,
+    which: WhichArgs,
+    change: impl Fn(&Path) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let path = |device: &str, more: &[&str]| Path::new(["devices", device].iter().chain(more).copied());
+    if let Some(device) = which.device {
+        change(&path(&device, &["hold"]))?;
+        return show::value(context.format, &api.get(&path(&device, &[]))?, details);
+    }
+    let all = PageArgs { limit: u32::MAX, after: None };
+    let found: Page<Device> = api.list(&Path::new(["devices"]).maybe("selector", which.selector), &all)?;
+    let mut done = Page { items: Vec::new(), next: None };
+    for device in found.items {
+        let own = path(device.name.as_str(), &[]);
+        change(&path(device.name.as_str(), &["hold"])).with_context(|| format!("device {}", device.name))?;
+        done.items.push(api.get(&own)?);
+    }
+    show::page(context.format, "devices", &done, list)
 }
 
 fn list(devices: &[Device]) -> String {

@@ -11,8 +11,20 @@ use super::{
 /// What to do with the event log.
 #[derive(clap::Subcommand)]
 pub(crate) enum EventCommand {
-    /// List events
+    /// List events, newest first
+    #[command(
+        after_help = "Examples:\n  callboard event list --limit 20\n  callboard event list --rollout pos-2.1 --kind rollout.halted"
+    )]
     List {
+        /// Only those of this device, by name or id
+        #[arg(long)]
+        device: Option<String>,
+        /// Only those of this rollout, by name or id
+        #[arg(long)]
+        rollout: Option<String>,
+        /// Only those of this kind, such as rollout.halted
+        #[arg(long)]
+        kind: Option<String>,
         #[command(flatten)]
         page: PageArgs,
     },
@@ -20,8 +32,9 @@ pub(crate) enum EventCommand {
 
 /// Runs a command.
 pub(crate) fn run(command: EventCommand, context: &Context) -> anyhow::Result<()> {
-    let EventCommand::List { page } = command;
-    let events: Page<Event> = context.api()?.list(&Path::new(["events"]), &page)?;
+    let EventCommand::List { device, rollout, kind, page } = command;
+    let path = Path::new(["events"]).maybe("device", device).maybe("rollout", rollout).maybe("kind", kind);
+    let events: Page<Event> = context.api()?.list(&path, &page)?;
     show::page(context.format, "events", &events, list)
 }
 

@@ -103,7 +103,7 @@ mod tests {
             ("device hold till-1", "until is 2027", "--until is 2027"),
             ("device list", "selector: column 9", "--selector: column 9"),
             // Not a flag there, or the file's own words, or no field at all.
-            ("device label all", "selector is empty", "selector is empty"),
+            ("device label --selector all", "selector is empty", "--selector is empty"),
             ("rollout create -f r.toml", "priority: is 1001", "priority: is 1001"),
             ("rollout create r", "there is no release x", "there is no release x"),
             ("token create", "uses and labels", "uses and labels"),

@@ -35,6 +35,7 @@ mod window;
 
 use devices::DevicesArgs;
 use spec::SpecArgs;
+pub(super) use status::{bar, result};
 
 /// What to do with rollouts.
 #[derive(clap::Subcommand)]
@@ -363,4 +364,37 @@ fn ahead(api: &Api, rollout: &str) -> anyhow::Result<Forecast> {
 
 fn tell(api: &Api, rollout: &str, verb: &str, because: &Because) -> anyhow::Result<Rollout> {
     api.post(&Path::new(["rollouts", rollout, verb]), because)
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use callboard_proto::{
+        admin::{Counts, PhaseProgress},
+        digest::Digest,
+        ids::RolloutId,
+        time::Timestamp,
+    };
+
+    use super::*;
+
+    /// A rollout of one phase that runs.
+    pub(in crate::cli) fn running(name: &str, release: &str, counts: Counts) -> Rollout {
+        let spec = serde_json::json!({"name": name, "release": release, "policy": "immediate"});
+        Rollout {
+            id: RolloutId::from_uuid(uuid::Uuid::nil()),
+            spec: serde_json::from_value(spec).expect("a spec"),
+            release: Digest::of(b""),
+            state: RolloutState::Running,
+            state_reason: None,
+            created_by: "admin".to_owned(),
+            edited_by: None,
+            countersigned: None,
+            takes_back: None,
+            created_at: Timestamp::default(),
+            started_at: None,
+            ended_at: None,
+            phases: vec![PhaseProgress { name: "all".to_owned(), counts, ..PhaseProgress::default() }],
+            warnings: Vec::new(),
+        }
+    }
 }

@@ -15,10 +15,8 @@ use serde::Serialize;
 /// How answers are printed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
-    /// For people
     #[default]
     Table,
-    /// The admin API's JSON
     Json,
 }
 

@@ -50,6 +50,11 @@ pub(crate) enum UserCommand {
         #[command(flatten)]
         page: PageArgs,
     },
+    /// Show a person
+    Show {
+        /// Who
+        name: String,
+    },
     /// Replace what a person may do
     Role {
         /// Who
@@ -138,6 +143,10 @@ pub(crate) fn run(command: UserCommand, context: &Context) -> anyhow::Result<()>
         UserCommand::List { page } => {
             let found: Page<User> = context.api()?.list(&Path::new(["users"]), &page)?;
             show::page(format, "people", &found, list)
+        }
+        UserCommand::Show { name } => {
+            let user: User = context.api()?.get(&Path::new(["users", &name]))?;
+            show::value(format, &user, one)
         }
         UserCommand::Role { name, may } => {
             let grants = SetGrants { grants: may.grants() };

@@ -4,7 +4,10 @@ use callboard_proto::{
     ids::{DeviceId, RolloutId},
     time::Timestamp,
 };
-use diesel::{BoolExpressionMethods, ExpressionMethods, JoinOnDsl, NullableExpressionMethods, QueryDsl, QueryResult};
+use diesel::{
+    BoolExpressionMethods, ExpressionMethods, IntoSql, JoinOnDsl, NullableExpressionMethods, QueryDsl, QueryResult,
+    sql_types::Bool,
+};
 
 use super::{
     audit::{self, Change},
@@ -39,10 +42,11 @@ pub(crate) struct Event {
 }
 
 /// Which events, newest first.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Filter {
     pub(crate) device: Option<DeviceId>,
     pub(crate) rollout: Option<RolloutId>,
+    pub(crate) kind: Option<String>,
     /// Only those with a lower number.
     pub(crate) before: Option<i64>,
     pub(crate) limit: i64,
@@ -86,10 +90,12 @@ fn write(conn: &mut DbConn, at: Timestamp, event: &NewEvent) -> QueryResult<()> 
 pub(crate) fn list(conn: &mut DbConn, filter: Filter) -> QueryResult<Vec<Event>> {
     type Row = (i64, Ms, String, Option<String>, Option<String>, String, Option<i64>);
     let before = filter.before.unwrap_or(i64::MAX);
+    let any = filter.kind.is_none();
     let query = events::table
         .left_join(devices::table.on(devices::id.nullable().eq(events::device_id)))
         .left_join(rollouts::table.on(rollouts::id.nullable().eq(events::rollout_id)))
         .filter(events::seq.lt(before))
+        .filter(any.into_sql::<Bool>().or(events::kind.eq(filter.kind.unwrap_or_default())))
         .order(events::seq.desc())
         .limit(filter.limit)
         .select((
@@ -102,7 +108,11 @@ pub(crate) fn list(conn: &mut DbConn, filter: Filter) -> QueryResult<Vec<Event>>
             devices::number.nullable(),
         ));
     let rows: Vec<Row> = match (filter.device, filter.rollout) {
-        (Some(device), _) => load(conn, query.filter(events::device_id.eq(Uid::from(device)))),
+        (Some(device), Some(rollout)) => {
+            let of_device = query.filter(events::device_id.eq(Uid::from(device)));
+            load(conn, of_device.filter(events::rollout_id.eq(Uid::from(rollout))))
+        }
+        (Some(device), None) => load(conn, query.filter(events::device_id.eq(Uid::from(device)))),
         (None, Some(rollout)) => load(conn, query.filter(events::rollout_id.eq(Uid::from(rollout)))),
         (None, None) => load(conn, query),
     }?;

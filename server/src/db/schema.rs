@@ -173,6 +173,17 @@ diesel::table! {
 }
 
 diesel::table! {
+    answers (asker, key_sha256) {
+        asker -> Text,
+        key_sha256 -> Binary,
+        request_sha256 -> Binary,
+        asked_at -> BigInt,
+        status -> BigInt,
+        sealed -> Binary,
+    }
+}
+
+diesel::table! {
     enrol_tokens (id) {
         id -> Binary,
         secret_sha256 -> Binary,

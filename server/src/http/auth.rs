@@ -19,7 +19,7 @@ use std::sync::Arc;
 use super::problem::{ApiProblem, ApiResult};
 use crate::app::{self, App, devices::Known};
 pub(crate) use may::{
-    Administer, Allows, Approve, COOKIE, May, Operate, Publish, View, administrator, cookie, identify,
+    Administer, Allows, Approve, COOKIE, May, Operate, Publish, View, administrator, asker, cookie, identify,
 };
 
 /// What TLS says about a device, put on each connection when it is accepted; or the signature of a request, put there.

@@ -11,6 +11,10 @@ use super::admin::{
 };
 use super::auth::COOKIE;
 
+mod conventions;
+
+use conventions::{Conventions, operations};
+
 /// The admin API.
 #[derive(OpenApi)]
 #[openapi(
@@ -42,10 +46,10 @@ use super::auth::COOKIE;
         webhooks::list, webhooks::create, webhooks::delete, webhooks::test, webhooks::deliveries, webhooks::resend,
         session::get, session::begin, session::end, session::change_password, session::begin_totp,
         session::confirm_totp, session::end_totp,
-        users::list, users::create, users::set_grants, users::set_password, users::totp_on, users::totp_off, users::disable,
+        users::list, users::get, users::create, users::set_grants, users::set_password, users::totp_on, users::totp_off, users::disable,
         users::enable, users::sessions, users::end_session,
     ),
-    modifiers(&Bearer, &Sessions, &Names),
+    modifiers(&Bearer, &Sessions, &Names, &Conventions),
     security(("bearer" = []))
 )]
 pub(crate) struct Document;
@@ -70,8 +74,7 @@ impl utoipa::Modify for Sessions {
     fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
         use utoipa::openapi::security::SecurityRequirement;
         for item in document.paths.paths.values_mut() {
-            let all = [&mut item.get, &mut item.put, &mut item.post, &mut item.patch, &mut item.delete];
-            for security in all.into_iter().flatten().filter_map(|operation| operation.security.as_mut()) {
+            for security in operations(item).filter_map(|(_, operation)| operation.security.as_mut()) {
                 let permissions = serde_json::to_value(&*security).unwrap_or_default();
                 if let Some(permission) = permissions.pointer("/0/bearer/0").and_then(serde_json::Value::as_str) {
                     security.push(SecurityRequirement::new("session", [permission]));
@@ -87,8 +90,7 @@ struct Names;
 impl utoipa::Modify for Names {
     fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
         for item in document.paths.paths.values_mut() {
-            let all = [&mut item.get, &mut item.put, &mut item.post, &mut item.patch, &mut item.delete];
-            for operation in all.into_iter().flatten() {
+            for (_, operation) in operations(item) {
                 let tag = operation.tags.iter().flatten().next();
                 operation.operation_id =
                     tag.zip(operation.operation_id.as_ref()).map(|(tag, handler)| format!("{tag}_{handler}"));

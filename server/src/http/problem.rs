@@ -125,6 +125,18 @@ impl ResponseError for ApiProblem {
     }
 }
 
+/// An answer that was given before.
+pub(crate) fn answered(status: u16, body: Vec<u8>) -> HttpResponse {
+    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let kind = if status.is_success() { "application/json" } else { MEDIA_TYPE };
+    let mut response = HttpResponse::build(status);
+    response.insert_header(("Idempotent-Replayed", "true"));
+    if status == StatusCode::NO_CONTENT {
+        return response.finish();
+    }
+    response.insert_header((header::CONTENT_TYPE, kind)).body(body)
+}
+
 /// What actix refuses by itself (a body that is not JSON, a missing parameter), in our words.
 pub(crate) fn from_actix(error: &actix_web::Error) -> ApiProblem {
     let text = error.to_string();

@@ -207,13 +207,13 @@ fn events(rollout: &Rollout) -> String {
 }
 
 /// What came of it so far; the page says the same.
-pub(super) fn result(counts: &Counts) -> String {
+pub(in crate::cli) fn result(counts: &Counts) -> String {
     format!("{} succeeded, {} failed of {}", counts.succeeded, counts.unsuccessful(), counts.wanted())
 }
 
 /// A bar of `width` characters, in the order of the page's colours: `#` succeeded, `x` failed, `>` at work. A single
 /// failure of a large fleet is a character too.
-pub(super) fn bar(counts: &Counts, width: u32) -> String {
+pub(in crate::cli) fn bar(counts: &Counts, width: u32) -> String {
     let share = |n: u32, round: fn(u64, u64) -> Option<u64>| {
         let cells = round(u64::from(n) * u64::from(width), u64::from(counts.wanted())).unwrap_or(0);
         u32::try_from(cells).unwrap_or(width)

@@ -174,28 +174,17 @@ fn draw(all: &MultiProgress, bars: &mut Vec<ProgressBar>, now: &Rollout) -> anyh
 
 #[cfg(test)]
 mod tests {
-    use callboard_proto::{admin::Counts, digest::Digest, ids::RolloutId, time::Timestamp};
+    use callboard_proto::admin::Counts;
 
     use super::*;
+    use crate::cli::rollout::tests::running;
 
     fn rollout(state: RolloutState, succeeded: u32) -> Rollout {
-        let spec = serde_json::from_str(r#"{"name": "patch", "release": "a@1", "policy": "immediate"}"#);
         let counts = Counts { size: 2, succeeded, unreached: 2 - succeeded, ..Counts::default() };
         Rollout {
-            id: RolloutId::from_uuid(uuid::Uuid::nil()),
-            spec: spec.expect("a spec"),
-            release: Digest::of(b""),
             state,
             state_reason: (state == RolloutState::Paused).then(|| "2 failed".to_owned()),
-            created_by: "admin".to_owned(),
-            edited_by: None,
-            countersigned: None,
-            takes_back: None,
-            created_at: Timestamp::default(),
-            started_at: None,
-            ended_at: None,
-            phases: vec![PhaseProgress { name: "all".to_owned(), counts, ..PhaseProgress::default() }],
-            warnings: Vec::new(),
+            ..running("patch", "a@1", counts)
         }
     }
 

@@ -17,6 +17,7 @@ use crate::{
     http::{
         auth::{May, Operate, View},
         body::Body,
+        etag::Edited,
         page::{self, Paging},
         params,
         problem::ApiResult,
@@ -48,14 +49,19 @@ pub(crate) async fn list(may: May<View>, app: Data<App>, query: Query<List>) -> 
     Ok(Json(Page { items, next: page.next }))
 }
 
+fn shown(app: &App, record: db::devices::Record) -> Edited<Device> {
+    let edition = app::devices::edition(&record);
+    Edited(app::devices::show(app, record), edition)
+}
+
 /// One device, by its id or its name.
 #[utoipa::path(get, path = "/devices/{device}", tag = "devices", security(("bearer" = ["view"])), params(("device" = String, Path)),
     responses((status = 200, body = Device), (status = 404, body = Problem)))]
-pub(crate) async fn get(may: May<View>, app: Data<App>, path: Path<String>) -> ApiResult<Json<Device>> {
+pub(crate) async fn get(may: May<View>, app: Data<App>, path: Path<String>) -> ApiResult<Edited<Device>> {
     app::attacks::flush(&app).await.ok();
     let now = app.clock.now();
     let record = app.db.read(move |conn| app::devices::resolve_for(conn, &may, &path, now)).await?;
-    Ok(Json(app::devices::show(&app, record)))
+    Ok(shown(&app, record))
 }
 
 /// Takes a list of devices, again and again with the same result.
@@ -84,18 +90,18 @@ pub(crate) async fn hold(
     app: Data<App>,
     path: Path<String>,
     body: Body<Hold>,
-) -> ApiResult<Json<Device>> {
+) -> ApiResult<Edited<Device>> {
     let hold = policy::Hold { reason: body.reason.clone(), until: body.until };
     let record = app::devices::hold(&app, may.actor, path.into_inner(), Some(hold)).await?;
-    Ok(Json(app::devices::show(&app, record)))
+    Ok(shown(&app, record))
 }
 
 /// Lifts a hold.
 #[utoipa::path(delete, path = "/devices/{device}/hold", tag = "devices", security(("bearer" = ["operate"])), params(("device" = String, Path)),
     responses((status = 200, body = Device), (status = 404, body = Problem)))]
-pub(crate) async fn unhold(may: May<Operate>, app: Data<App>, path: Path<String>) -> ApiResult<Json<Device>> {
+pub(crate) async fn unhold(may: May<Operate>, app: Data<App>, path: Path<String>) -> ApiResult<Edited<Device>> {
     let record = app::devices::hold(&app, may.actor, path.into_inner(), None).await?;
-    Ok(Json(app::devices::show(&app, record)))
+    Ok(shown(&app, record))
 }
 
 /// Gives a device a serial number: an enrolment that reports it is this device's.
@@ -107,18 +113,18 @@ pub(crate) async fn set_serial(
     app: Data<App>,
     path: Path<String>,
     body: Body<SetSerial>,
-) -> ApiResult<Json<Device>> {
+) -> ApiResult<Edited<Device>> {
     let serial = Some(body.into_inner().serial);
     let record = app::devices::set_serial(&app, may.actor, path.into_inner(), serial).await?;
-    Ok(Json(app::devices::show(&app, record)))
+    Ok(shown(&app, record))
 }
 
 /// Takes the serial number from a device, so that another one may have it.
 #[utoipa::path(delete, path = "/devices/{device}/serial", tag = "devices", security(("bearer" = ["operate"])), params(("device" = String, Path)),
     responses((status = 200, body = Device), (status = 404, body = Problem)))]
-pub(crate) async fn clear_serial(may: May<Operate>, app: Data<App>, path: Path<String>) -> ApiResult<Json<Device>> {
+pub(crate) async fn clear_serial(may: May<Operate>, app: Data<App>, path: Path<String>) -> ApiResult<Edited<Device>> {
     let record = app::devices::set_serial(&app, may.actor, path.into_inner(), None).await?;
-    Ok(Json(app::devices::show(&app, record)))
+    Ok(shown(&app, record))
 }
 
 /// Devices that may have copies, in the order in which they were registered.
@@ -180,9 +186,9 @@ pub(crate) async fn decommission(
     app: Data<App>,
     path: Path<String>,
     body: Body<Decommission>,
-) -> ApiResult<Json<Device>> {
+) -> ApiResult<Edited<Device>> {
     let record = app::devices::decommission(&app, may.actor, path.into_inner(), body.into_inner().reason).await?;
-    Ok(Json(app::devices::show(&app, record)))
+    Ok(shown(&app, record))
 }
 
 /// What happened to a device, newest first.
@@ -200,7 +206,7 @@ pub(crate) async fn history(
         .db
         .read(move |conn| {
             let device = Some(app::devices::resolve_for(conn, &may, &path, now)?.device.id);
-            let filter = db::events::Filter { device, rollout: None, before, limit: rows };
+            let filter = db::events::Filter { device, before, limit: rows, ..db::events::Filter::default() };
             Ok::<_, Error>(db::events::list(conn, filter)?)
         })
         .await?;

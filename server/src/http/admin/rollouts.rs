@@ -23,6 +23,7 @@ use crate::{
     http::{
         auth::{Approve, May, Operate, View},
         body::Body,
+        etag::Edited,
         page, params,
         problem::ApiResult,
     },
@@ -62,9 +63,9 @@ pub(crate) async fn list(may: May<View>, app: Data<App>, query: Query<List>) -> 
 /// One rollout, by its id or its name.
 #[utoipa::path(get, path = "/rollouts/{rollout}", tag = "rollouts", security(("bearer" = ["view"])), params(("rollout" = String, Path)),
     responses((status = 200, body = Rollout), (status = 404, body = Problem)))]
-pub(crate) async fn get(may: May<View>, app: Data<App>, path: Path<String>) -> ApiResult<Json<Rollout>> {
+pub(crate) async fn get(may: May<View>, app: Data<App>, path: Path<String>) -> ApiResult<Edited<Rollout>> {
     let record = app.db.read(move |conn| rollouts::resolve_for(conn, &may, &path)).await?;
-    Ok(Json(rollouts::show(&app, record)))
+    Ok(shown(&app, record))
 }
 
 /// Makes a rollout, as a draft.
@@ -84,10 +85,10 @@ pub(crate) async fn edit(
     app: Data<App>,
     path: Path<String>,
     body: Body<EditRollout>,
-) -> ApiResult<Json<Rollout>> {
+) -> ApiResult<Edited<Rollout>> {
     let EditRollout { spec, reason } = body.into_inner();
     let (record, warnings) = rollouts::edit::edit(&app, path.into_inner(), spec, because(may.actor, reason)).await?;
-    Ok(Json(Rollout { warnings, ..rollouts::show(&app, record) }))
+    Ok(with(warnings, shown(&app, record)))
 }
 
 /// What a rollout that does not exist yet would do now.
@@ -123,10 +124,10 @@ pub(crate) async fn start(
     app: Data<App>,
     path: Path<String>,
     body: Body<Because>,
-) -> ApiResult<Json<Rollout>> {
+) -> ApiResult<Edited<Rollout>> {
     let because = because(may.actor, body.into_inner().reason);
     let (record, warnings) = rollouts::start(&app, path.into_inner(), because).await?;
-    Ok(Json(Rollout { warnings, ..rollouts::show(&app, record) }))
+    Ok(with(warnings, shown(&app, record)))
 }
 
 /// Pauses a rollout: no further grant of either kind.
@@ -137,7 +138,7 @@ pub(crate) async fn pause(
     app: Data<App>,
     path: Path<String>,
     body: Body<Because>,
-) -> ApiResult<Json<Rollout>> {
+) -> ApiResult<Edited<Rollout>> {
     change(may.actor, &app, path, body, RolloutState::Paused).await
 }
 
@@ -149,7 +150,7 @@ pub(crate) async fn resume(
     app: Data<App>,
     path: Path<String>,
     body: Body<Because>,
-) -> ApiResult<Json<Rollout>> {
+) -> ApiResult<Edited<Rollout>> {
     change(may.actor, &app, path, body, RolloutState::Running).await
 }
 
@@ -161,7 +162,7 @@ pub(crate) async fn cancel(
     app: Data<App>,
     path: Path<String>,
     body: Body<Because>,
-) -> ApiResult<Json<Rollout>> {
+) -> ApiResult<Edited<Rollout>> {
     change(may.actor, &app, path, body, RolloutState::Cancelled).await
 }
 
@@ -174,10 +175,10 @@ pub(crate) async fn countersign(
     app: Data<App>,
     path: Path<String>,
     body: Body<Because>,
-) -> ApiResult<Json<Rollout>> {
+) -> ApiResult<Edited<Rollout>> {
     let because = because(may.actor, body.into_inner().reason);
     let record = rollouts::countersign::countersign(&app, path.into_inner(), because).await?;
-    Ok(Json(rollouts::show(&app, record)))
+    Ok(shown(&app, record))
 }
 
 /// Approves the open phase, whose gate is met and whose soak is over: the next phase opens.
@@ -188,10 +189,10 @@ pub(crate) async fn approve(
     app: Data<App>,
     path: Path<String>,
     body: Body<Because>,
-) -> ApiResult<Json<Rollout>> {
+) -> ApiResult<Edited<Rollout>> {
     let because = because(may.actor, body.into_inner().reason);
     let record = rollouts::by_hand::approve(&app, path.into_inner(), because).await?;
-    Ok(Json(rollouts::show(&app, record)))
+    Ok(shown(&app, record))
 }
 
 /// Ends the soak of the open phase; needs a reason.
@@ -202,10 +203,10 @@ pub(crate) async fn skip_soak(
     app: Data<App>,
     path: Path<String>,
     body: Body<Because>,
-) -> ApiResult<Json<Rollout>> {
+) -> ApiResult<Edited<Rollout>> {
     let because = because(may.actor, body.into_inner().reason);
     let record = rollouts::by_hand::skip_soak(&app, path.into_inner(), because).await?;
-    Ok(Json(rollouts::show(&app, record)))
+    Ok(shown(&app, record))
 }
 
 /// Opens the next phase, whatever the gate says; needs a reason.
@@ -216,11 +217,21 @@ pub(crate) async fn open_phase(
     app: Data<App>,
     path: Path<String>,
     body: Body<OpenPhase>,
-) -> ApiResult<Json<Rollout>> {
+) -> ApiResult<Edited<Rollout>> {
     let OpenPhase { phase, reason } = body.into_inner();
     let because = because(may.actor, reason);
     let record = rollouts::by_hand::open_phase(&app, path.into_inner(), phase, because).await?;
-    Ok(Json(rollouts::show(&app, record)))
+    Ok(shown(&app, record))
+}
+
+fn shown(app: &App, record: db::rollouts::Record) -> Edited<Rollout> {
+    let edition = rollouts::edition(&record);
+    Edited(rollouts::show(app, record), edition)
+}
+
+fn with(warnings: Vec<String>, shown: Edited<Rollout>) -> Edited<Rollout> {
+    let Edited(rollout, edition) = shown;
+    Edited(Rollout { warnings, ..rollout }, edition)
 }
 
 fn because(by: Actor, reason: String) -> app::Because {
@@ -233,11 +244,11 @@ async fn change(
     path: Path<String>,
     body: Body<Because>,
     to: RolloutState,
-) -> ApiResult<Json<Rollout>> {
+) -> ApiResult<Edited<Rollout>> {
     let Because { reason, acknowledge_failures } = body.into_inner();
     let because = because(by, reason);
     let record = rollouts::change_state(app, path.into_inner(), to, because, acknowledge_failures).await?;
-    Ok(Json(rollouts::show(app, record)))
+    Ok(shown(app, record))
 }
 
 /// When it will be done, as far as that can be told from how it went so far.

@@ -12,9 +12,11 @@ use callboard_proto::{
 
 use crate::{
     app::{self, Actor, App, part},
+    db,
     http::{
         auth::{May, Operate, View},
         body::Body,
+        etag::Edited,
         page::{self, Paging},
         params,
         problem::ApiResult,
@@ -37,10 +39,15 @@ pub(crate) async fn list(may: May<View>, app: Data<App>, query: Query<Paging>) -
 /// One site.
 #[utoipa::path(get, path = "/sites/{site}", tag = "sites", security(("bearer" = ["view"])), params(("site" = String, Path)),
     responses((status = 200, body = Site), (status = 404, body = Problem)))]
-pub(crate) async fn get(may: May<View>, app: Data<App>, path: Path<String>) -> ApiResult<Json<Site>> {
+pub(crate) async fn get(may: May<View>, app: Data<App>, path: Path<String>) -> ApiResult<Edited<Site>> {
     let now = app.clock.now();
     let found = app.db.read(move |conn| app::sites::seen_by(conn, &may, &path, now)).await?;
-    Ok(Json(app::sites::show(&app, found)))
+    Ok(shown(&app, found))
+}
+
+fn shown(app: &App, site: db::sites::Site) -> Edited<Site> {
+    let edition = app::sites::edition(&site);
+    Edited(app::sites::show(app, site), edition)
 }
 
 /// Replaces the trading hours of a site: nothing is activated in them.
@@ -52,9 +59,9 @@ pub(crate) async fn set_trading_hours(
     app: Data<App>,
     path: Path<String>,
     body: Body<SetTradingHours>,
-) -> ApiResult<Json<Site>> {
+) -> ApiResult<Edited<Site>> {
     let site = app::sites::set_trading(&app, may.actor, path.into_inner(), body.into_inner().trading_hours).await?;
-    Ok(Json(app::sites::show(&app, site)))
+    Ok(shown(&app, site))
 }
 
 /// Replaces what the downloads of a site may take together.
@@ -66,9 +73,9 @@ pub(crate) async fn set_bandwidth(
     app: Data<App>,
     path: Path<String>,
     body: Body<SetBandwidth>,
-) -> ApiResult<Json<Site>> {
+) -> ApiResult<Edited<Site>> {
     let site = app::sites::set_bandwidth(&app, may.actor, path.into_inner(), body.into_inner().bandwidth).await?;
-    Ok(Json(app::sites::show(&app, site)))
+    Ok(shown(&app, site))
 }
 
 /// Takes a list of sites, again and again with the same result.
@@ -86,18 +93,18 @@ pub(crate) async fn hold(
     app: Data<App>,
     path: Path<String>,
     body: Body<Hold>,
-) -> ApiResult<Json<Site>> {
+) -> ApiResult<Edited<Site>> {
     let hold = policy::Hold { reason: body.reason.clone(), until: body.until };
     let site = app::sites::hold(&app, may.actor, path.into_inner(), Some(hold)).await?;
-    Ok(Json(app::sites::show(&app, site)))
+    Ok(shown(&app, site))
 }
 
 /// Lifts the hold of a site.
 #[utoipa::path(delete, path = "/sites/{site}/hold", tag = "sites", security(("bearer" = ["operate"])), params(("site" = String, Path)),
     responses((status = 200, body = Site), (status = 404, body = Problem)))]
-pub(crate) async fn unhold(may: May<Operate>, app: Data<App>, path: Path<String>) -> ApiResult<Json<Site>> {
+pub(crate) async fn unhold(may: May<Operate>, app: Data<App>, path: Path<String>) -> ApiResult<Edited<Site>> {
     let site = app::sites::hold(&app, may.actor, path.into_inner(), None).await?;
-    Ok(Json(app::sites::show(&app, site)))
+    Ok(shown(&app, site))
 }
 
 /// Suspends a site: no rollout touches its devices for now, and their silence says nothing.
@@ -108,7 +115,7 @@ pub(crate) async fn suspend(
     app: Data<App>,
     path: Path<String>,
     body: Body<ChangeSite>,
-) -> ApiResult<Json<Site>> {
+) -> ApiResult<Edited<Site>> {
     change(may.actor, &app, path, body, SiteState::Suspended).await
 }
 
@@ -135,7 +142,7 @@ pub(crate) async fn close(
     app: Data<App>,
     path: Path<String>,
     body: Body<ChangeSite>,
-) -> ApiResult<Json<Site>> {
+) -> ApiResult<Edited<Site>> {
     change(may.actor, &app, path, body, SiteState::Closed).await
 }
 
@@ -145,8 +152,8 @@ async fn change(
     path: Path<String>,
     body: Body<ChangeSite>,
     to: SiteState,
-) -> ApiResult<Json<Site>> {
+) -> ApiResult<Edited<Site>> {
     let because = app::Because { by, reason: body.into_inner().reason };
     let site = app::sites::change_state(app, path.into_inner(), to, because).await?;
-    Ok(Json(app::sites::show(app, site)))
+    Ok(shown(app, site))
 }

@@ -18,6 +18,7 @@ use crate::{
     http::{
         auth::{Administer, May},
         body::Body,
+        etag::Edited,
         page::{self, Paging},
         params,
         problem::ApiResult,
@@ -36,6 +37,18 @@ pub(crate) async fn list(_: May<Administer>, app: Data<App>, query: Query<Paging
     let found = app.db.read(move |conn| Ok::<_, Error>(db::users::list(conn, &after, rows)?)).await?;
     let found = found.into_iter().map(people::show).collect();
     Ok(Json(page::page(found, rows, |user: &User| user.name.clone())))
+}
+
+/// A person.
+#[utoipa::path(get, path = "/users/{user}", tag = "users", security(("bearer" = ["administer"])),
+    params(("user" = String, Path)), responses((status = 200, body = User), (status = 404, body = Problem)))]
+pub(crate) async fn get(_: May<Administer>, app: Data<App>, path: Path<String>) -> ApiResult<Edited<User>> {
+    Ok(shown(app.db.read(move |conn| people::resolve(conn, &path)).await?))
+}
+
+fn shown(user: db::users::User) -> Edited<User> {
+    let edition = people::edition(&user);
+    Edited(people::show(user), edition)
 }
 
 fn made((user, password): Made) -> UserPassword {
@@ -60,9 +73,9 @@ pub(crate) async fn set_grants(
     app: Data<App>,
     path: Path<String>,
     body: Body<SetGrants>,
-) -> ApiResult<Json<User>> {
+) -> ApiResult<Edited<User>> {
     let user = people::set_grants(&app, may.actor, path.into_inner(), body.into_inner().grants).await?;
-    Ok(Json(people::show(user)))
+    Ok(shown(user))
 }
 
 /// Gives a person another password; the sessions end.
@@ -89,23 +102,23 @@ pub(crate) async fn totp_on(may: May<Administer>, app: Data<App>, path: Path<Str
 /// Forgets the secret: a login takes no code any more.
 #[utoipa::path(delete, path = "/users/{user}/totp", tag = "users", security(("bearer" = ["administer"])),
     params(("user" = String, Path)), responses((status = 200, body = User), (status = 404, body = Problem)))]
-pub(crate) async fn totp_off(may: May<Administer>, app: Data<App>, path: Path<String>) -> ApiResult<Json<User>> {
-    Ok(Json(people::show(people::totp_off(&app, may.actor, path.into_inner()).await?)))
+pub(crate) async fn totp_off(may: May<Administer>, app: Data<App>, path: Path<String>) -> ApiResult<Edited<User>> {
+    Ok(shown(people::totp_off(&app, may.actor, path.into_inner()).await?))
 }
 
 /// Keeps a person out; the sessions end.
 #[utoipa::path(post, path = "/users/{user}/disable", tag = "users", security(("bearer" = ["administer"])),
     params(("user" = String, Path)),
     responses((status = 200, body = User), (status = 404, body = Problem), (status = 409, body = Problem)))]
-pub(crate) async fn disable(may: May<Administer>, app: Data<App>, path: Path<String>) -> ApiResult<Json<User>> {
-    Ok(Json(people::show(people::set_disabled(&app, may.actor, path.into_inner(), true).await?)))
+pub(crate) async fn disable(may: May<Administer>, app: Data<App>, path: Path<String>) -> ApiResult<Edited<User>> {
+    Ok(shown(people::set_disabled(&app, may.actor, path.into_inner(), true).await?))
 }
 
 /// Lets a person in again.
 #[utoipa::path(post, path = "/users/{user}/enable", tag = "users", security(("bearer" = ["administer"])),
     params(("user" = String, Path)), responses((status = 200, body = User), (status = 404, body = Problem)))]
-pub(crate) async fn enable(may: May<Administer>, app: Data<App>, path: Path<String>) -> ApiResult<Json<User>> {
-    Ok(Json(people::show(people::set_disabled(&app, may.actor, path.into_inner(), false).await?)))
+pub(crate) async fn enable(may: May<Administer>, app: Data<App>, path: Path<String>) -> ApiResult<Edited<User>> {
+    Ok(shown(people::set_disabled(&app, may.actor, path.into_inner(), false).await?))
 }
 
 /// The sessions of a person that last, oldest first.

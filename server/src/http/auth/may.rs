@@ -30,7 +30,10 @@ use data_encoding::BASE64;
 use crate::{
     app::{self, Actor, App, people::login::Known, tokens},
     db,
-    http::problem::{ApiProblem, ApiResult},
+    http::{
+        etag,
+        problem::{ApiProblem, ApiResult},
+    },
 };
 
 /// The cookie of a session.
@@ -104,7 +107,7 @@ impl<P: Allows> May<P> {
         let source = request.peer_addr().map(|peer| peer.ip());
         let asked = request.extensions().get::<Asked>().cloned();
         let who = asked.unwrap_or_else(|| Asked(Err(denied("the server is not ready")))).0?;
-        let actor = Actor { source, ..who.may(P::PERMISSION)? };
+        let actor = Actor { source, expected: etag::expected(request)?, ..who.may(P::PERMISSION)? };
         let Who { person, grants, session, .. } = who;
         let (session, csrf_token) = session.unzip();
         let me = WhoAmI { name: actor.name.clone(), person, grants, csrf_token };
@@ -130,9 +133,17 @@ impl<P: Allows> May<P> {
 #[derive(Clone)]
 struct Asked(ApiResult<Who>);
 
+/// Who sent a request, as a word of its own for each token and each person; `None` if that is not known.
+pub(crate) fn asker(request: &HttpRequest) -> Option<String> {
+    let asked = request.extensions().get::<Asked>().cloned()?;
+    asked.0.ok().map(|who| who.id)
+}
+
 /// Somebody whom the server knows.
 #[derive(Clone, Debug)]
 struct Who {
+    /// The token, or the person.
+    id: String,
     name: String,
     /// The person behind it, if there is one.
     person: Option<String>,
@@ -216,7 +227,8 @@ async fn logged_in(app: &App, cookie: &str) -> ApiResult<Who> {
     let found = app::people::login::find(app, cookie).await?;
     let Known { session, name, grants, csrf_token } =
         found.ok_or_else(|| denied("the session has ended; log in again"))?;
-    Ok(Who { person: Some(name.clone()), name, grants, session: Some((session, csrf_token)) })
+    let id = format!("person {name}");
+    Ok(Who { id, person: Some(name.clone()), name, grants, session: Some((session, csrf_token)) })
 }
 
 /// Whoever holds this API token, if it is an admin's.
@@ -239,6 +251,9 @@ async fn holder(app: &App, token: &str) -> ApiResult<Who> {
         .ok_or_else(|| denied("this server does not know the API token, or it was revoked"))?;
     match found.expires_at {
         Some(end) if end <= app.clock.now() => Err(denied(&format!("the API token ended at {end}; make another one"))),
-        _ => Ok(Who { name: found.name, person: found.person, grants: found.grants, session: None }),
+        _ => {
+            let id = format!("token {id}");
+            Ok(Who { id, name: found.name, person: found.person, grants: found.grants, session: None })
+        }
     }
 }

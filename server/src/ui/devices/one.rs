@@ -103,7 +103,8 @@ pub(super) async fn page<P>(app: &App, desk: &Desk<P>, name: &str, after: Option
         .read(move |conn| {
             let record = app::devices::resolve_for(conn, &by, &wanted, now)?;
             let id = record.device.id;
-            let filter = db::events::Filter { device: Some(id), rollout: None, before, limit: EVENTS + 1 };
+            let filter =
+                db::events::Filter { device: Some(id), before, limit: EVENTS + 1, ..db::events::Filter::default() };
             let events = db::events::list(conn, filter)?;
             let mut failures = Vec::new();
             for one in db::assignments::unsettled(conn, id)? {
