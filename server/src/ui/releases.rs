@@ -183,7 +183,9 @@ pub(crate) async fn one(desk: Desk<View>, app: Data<App>, release: Path<String>)
         Ok::<_, Error>((release, advisory, installed, kept))
     });
     let (release, advisory, installed, of_it) = read.await?;
-    let trusted = trust::status::status(&app).await?.root.map(|root| root.roles).unwrap_or_default();
+    let trust = trust::status::status(&app).await?;
+    let before = trust.head.map(|head| head.serial);
+    let trusted = trust.root.map(|root| root.roles).unwrap_or_default();
     let name = format!("{} {}", release.product, release.version);
     let page = One {
         frame: Frame::new(&desk, Section::Releases, name.clone()),
@@ -208,7 +210,7 @@ pub(crate) async fn one(desk: Desk<View>, app: Data<App>, release: Path<String>)
             .collect(),
         may_publish: desk.may_do(Permission::Release),
         may_roll: desk.may_do(Permission::Operate),
-        revoke: revoke(&release),
+        revoke: if trusted.iter().any(|role| role.kind == "head") { revoke(&release, before) } else { String::new() },
     };
     frame::show(&page)
 }
@@ -286,7 +288,11 @@ fn strangers(release: &admin::Release, roles: &[TrustRole]) -> Vec<String> {
     release.signed_by.iter().filter(|id| !known(id)).map(ToString::to_string).collect()
 }
 
-/// What whoever has the head key runs to take it back.
-fn revoke(release: &admin::Release) -> String {
-    format!("callboard head new --key head.key --revoke {}@{} --out head.json", release.product, release.version)
+/// What whoever has the head key runs to take it back; `before` is the serial of the head that is published.
+fn revoke(release: &admin::Release, before: Option<u64>) -> String {
+    let (from, out) = match before {
+        Some(serial) => (format!("--from head-{serial}.json "), format!("head-{}.json", serial.saturating_add(1))),
+        None => (String::new(), "head-1.json".to_owned()),
+    };
+    format!("callboard head new {from}--revoke {}={} --key head.key --out {out}", release.product, release.sha256)
 }

@@ -418,8 +418,8 @@ fn acts<P>(desk: &Desk<P>, rollout: &Rollout, targets: Vec<String>) -> Acts {
         }
         if rollout.started_at.is_some() && have + switching > 0 && !targets.is_empty() {
             acts.rollback = format!(
-                "{} that have {} are brought back to the release that you choose, and so is each of the {} that are \
-                 switching once it has arrived there.{}",
+                "Brings {} with {} back to the release that you choose, and each of {} that are switching as soon as \
+                 it has arrived there.{}",
                 device(have),
                 rollout.spec.release,
                 device(switching),
