@@ -30,8 +30,6 @@
 //!
 //! Style and script are put together of parts: see [`assets`].
 
-#![allow(dead_code, reason = "parts that pages under way use")]
-
 pub(crate) mod assets;
 pub(crate) mod attention;
 pub(crate) mod audit;

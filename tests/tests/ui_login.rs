@@ -70,6 +70,12 @@ fn a_login_goes_where_it_was_asked_to_on_this_server_and_a_logout_ends_it() {
             assert!(wrong.text().contains(kept), "{kept}: {}", wrong.text());
         }
         assert!(!wrong.text().contains("wrong horse"), "{}", wrong.text());
+        // No browser asks for a password because a script of a page is refused.
+        for (mode, asks) in [("navigate", true), ("cors", false)] {
+            let request = Request::get("/api/v1/events/stream").header("sec-fetch-mode", mode);
+            let answer = server.api().send_raw(request);
+            assert_eq!((answer.status, answer.header("www-authenticate").is_some()), (401, asks), "{mode}");
+        }
         // Another site's page logs nobody in.
         for (name, value) in [("sec-fetch-site", "cross-site"), ("origin", "https://evil.example.com")] {
             let request = Request::post("/login").header(name, value);

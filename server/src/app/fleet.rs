@@ -6,14 +6,20 @@ use std::{
     time::{Duration, Instant},
 };
 
-use callboard_proto::{admin::Forecast, ids::RolloutId, time::Timestamp};
+use callboard_proto::{
+    admin::{Forecast, Overview},
+    ids::RolloutId,
+    time::Timestamp,
+};
 use tokio::sync::Mutex as Turn;
 
-use super::{Actor, App, Error, Reach, Result, rollouts};
+use super::{Actor, App, Error, Reach, Result, overview, rollouts};
 use crate::db::{self, selector::Runs};
 
-/// How long it is good what the whole fleet runs: it takes a look at every device.
-const RUNS_FOR: Duration = Duration::from_secs(10);
+/// Devices from which on a look at all of them is remembered: it takes a millisecond for each thousand or more.
+const MANY: u64 = 10_000;
+/// How long it is. After that it is shown once more, and looked again behind that.
+const LOOK_FOR: Duration = Duration::from_secs(10);
 /// How long a forecast is: it is about hours and days.
 const FORECAST_FOR: Duration = Duration::from_secs(30);
 /// Forecasts remembered; more rollouts than that are never open at once.
@@ -25,8 +31,9 @@ const MINUTES: usize = 1440;
 /// What is remembered between looks.
 #[derive(Default)]
 pub(crate) struct Fleet {
-    /// One works it out, and the others wait for that.
-    runs: Turn<Option<(Instant, Arc<Runs>)>>,
+    look: Mutex<Option<Arc<Look>>>,
+    /// One looks, and the others wait for that.
+    looking: Turn<()>,
     forecasts: Mutex<HashMap<RolloutId, (Instant, Forecast)>>,
     check_ins: Mutex<Vec<(i64, u32)>>,
 }
@@ -73,21 +80,57 @@ impl Fleet {
     }
 }
 
-/// How many devices run which version of each product.
-pub(crate) async fn runs(app: &App, sees: &Reach) -> Result<Arc<Runs>> {
-    let context = app.selector_context();
-    let selector = sees.selector();
-    let read = app.db.read(move |conn| Ok::<_, Error>(db::selector::versions(conn, &selector, &context)?));
+/// A look at every device.
+pub(crate) struct Look {
+    at: Instant,
+    pub(crate) overview: Overview,
+    /// How many devices run which version of each product.
+    pub(crate) runs: Runs,
+}
+
+/// How the part of the fleet stands that somebody sees. Of the whole of a large one it is the look of a moment ago.
+pub(crate) async fn look(app: &Arc<App>, sees: &Reach) -> Result<Arc<Look>> {
     if !sees.is_everything() {
-        return Ok(Arc::new(read.await?));
+        return Ok(Arc::new(look_now(app, sees.clone()).await?));
     }
-    let mut known = app.fleet.runs.lock().await;
-    if let Some((_, runs)) = known.as_ref().filter(|(at, _)| at.elapsed() < RUNS_FOR) {
-        return Ok(runs.clone());
+    let Some(known) = known(app) else {
+        let _turn = app.fleet.looking.lock().await;
+        return match known(app) {
+            Some(known) => Ok(known),
+            None => look_and_keep(app).await,
+        };
+    };
+    if known.at.elapsed() >= LOOK_FOR {
+        let app = app.clone();
+        tokio::spawn(async move {
+            // Whoever finds the turn taken need not look too.
+            let Ok(_turn) = app.fleet.looking.try_lock() else { return };
+            if let Err(error) = look_and_keep(&app).await {
+                tracing::warn!(%error, "the fleet could not be looked at for the overview");
+            }
+        });
     }
-    let runs = Arc::new(read.await?);
-    *known = Some((Instant::now(), runs.clone()));
-    Ok(runs)
+    Ok(known)
+}
+
+fn known(app: &App) -> Option<Arc<Look>> {
+    app.fleet.look.lock().unwrap_or_else(PoisonError::into_inner).clone()
+}
+
+async fn look_and_keep(app: &App) -> Result<Arc<Look>> {
+    let look = Arc::new(look_now(app, Reach::Everything).await?);
+    let many = look.overview.devices.values().sum::<u64>() >= MANY;
+    *app.fleet.look.lock().unwrap_or_else(PoisonError::into_inner) = many.then(|| look.clone());
+    Ok(look)
+}
+
+async fn look_now(app: &App, sees: Reach) -> Result<Look> {
+    let (context, selector) = (app.selector_context(), sees.selector());
+    let overview = overview::overview(app, sees).await?;
+    let runs = app.db.read(move |conn| {
+        db::Purpose::Metrics.of(|| Ok::<_, Error>(db::selector::versions(conn, &selector, &context)?))
+    });
+    Ok(Look { at: Instant::now(), overview, runs: runs.await? })
 }
 
 /// When a rollout will be done, as it was a moment ago.

@@ -235,7 +235,6 @@ pub(crate) fn list(
 }
 
 /// The last assignments of a rollout that ended without success, with the names of their devices.
-#[allow(dead_code, reason = "the page of a rollout under way lists them")]
 pub(crate) fn failures(conn: &mut DbConn, rollout: RolloutId, limit: i64) -> QueryResult<Vec<(Record, String)>> {
     let states = [AssignmentState::RolledBack, AssignmentState::Failed, AssignmentState::TimedOut].map(column);
     let query = assignments::table

@@ -13,8 +13,8 @@ use super::{
     pictures::{self, Picture},
 };
 use crate::{
-    app::{self, App, Error, expiry, fleet, part},
-    db::{self, DbConn},
+    app::{App, Error, expiry, fleet, part},
+    db::{self, DbConn, selector::Runs},
     http::{auth::View, problem::ApiResult},
 };
 use rollouts::RolloutRow;
@@ -92,10 +92,11 @@ struct EventRow {
 /// `GET /`.
 pub(crate) async fn get(desk: Desk<View>, app: Data<App>) -> ApiResult<HttpResponse> {
     let now = app.clock.now();
-    let overview = app::overview::overview(&app, desk.sees.clone()).await?;
+    let look = fleet::look(&app, &desk.sees).await?;
+    let overview = &look.overview;
     let rollouts = rollouts::rows(&app, &desk, now).await?;
     let (attention, more_attention) = attention(&app, &desk).await?;
-    let (products, more_products) = products(&app, &desk).await?;
+    let (products, more_products) = products(&look.runs);
     let alarms = overview.attack_alarms.iter();
     let number = |kind: &String| count(overview.attacks.get(kind).copied().unwrap_or(0), "device");
     let page = Page {
@@ -133,8 +134,7 @@ fn status(word: &'static str, n: u64) -> Status {
 }
 
 /// The versions of each product, newest first.
-async fn products(app: &App, desk: &Desk<View>) -> ApiResult<(Vec<ProductRow>, usize)> {
-    let runs = fleet::runs(app, &desk.sees).await?;
+fn products(runs: &Runs) -> (Vec<ProductRow>, usize) {
     let row = |(product, versions): (&callboard_proto::ids::Product, &std::collections::BTreeMap<_, u64>)| {
         let name = product.to_string();
         let mut all: Vec<(&callboard_proto::version::Version, &u64)> = versions.iter().collect();
@@ -146,7 +146,7 @@ async fn products(app: &App, desk: &Desk<View>) -> ApiResult<(Vec<ProductRow>, u
         ProductRow { bars: bars(shown), more: all.len().saturating_sub(VERSIONS), name }
     };
     let rows = runs.iter().take(PRODUCTS).map(row).collect();
-    Ok((rows, runs.len().saturating_sub(PRODUCTS)))
+    (rows, runs.len().saturating_sub(PRODUCTS))
 }
 
 async fn attention(app: &App, desk: &Desk<View>) -> ApiResult<(Vec<FailureRow>, bool)> {

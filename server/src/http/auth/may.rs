@@ -94,7 +94,7 @@ impl<P: Allows> FromRequest for May<P> {
     type Future = Ready<ApiResult<Self>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        ready(Self::of(request).and_then(|may| may.from_own_page(request)))
+        ready(Self::of(request).and_then(|may| may.sent_from_own_page(request)))
     }
 }
 
@@ -113,7 +113,7 @@ impl<P: Allows> May<P> {
 
     /// A change by a session has to come from a page of this server: it sends the session's token, or the browser says
     /// so.
-    fn from_own_page(self, request: &HttpRequest) -> ApiResult<Self> {
+    fn sent_from_own_page(self, request: &HttpRequest) -> ApiResult<Self> {
         let Some(csrf_token) = self.me.csrf_token.as_deref().filter(|_| !request.method().is_safe()) else {
             return Ok(self);
         };

@@ -1,6 +1,6 @@
 //! `/devices/complete`: what may stand next in a selector, for the script of the field that it is typed in.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use actix_web::{
     HttpResponse,
@@ -107,15 +107,15 @@ fn in_list(tokens: &[&str]) -> Wanted {
     }
 }
 
-async fn fields(app: &App, desk: &Desk<View>) -> ApiResult<Vec<String>> {
+async fn fields(app: &Arc<App>, desk: &Desk<View>) -> ApiResult<Vec<String>> {
     let keys: BTreeSet<String> = labels(app, desk).await?.into_iter().map(|(key, _)| key).collect();
-    let products = fleet::runs(app, &desk.sees).await?;
-    let versions = products.keys().map(|product| format!("version(\"{product}\")"));
+    let look = fleet::look(app, &desk.sees).await?;
+    let versions = look.runs.keys().map(|product| format!("version(\"{product}\")"));
     let keys = keys.into_iter().filter(|key| !FIELDS.contains(&key.as_str()));
     Ok(keys.chain(words(&FIELDS)).chain(versions).chain(words(&["not", "exists", "all"])).collect())
 }
 
-async fn values(app: &App, desk: &Desk<View>, field: &str) -> ApiResult<Vec<String>> {
+async fn values(app: &Arc<App>, desk: &Desk<View>, field: &str) -> ApiResult<Vec<String>> {
     let found: Vec<String> = match field {
         "status" => words(&STATUSES),
         "last_seen" | "enrolled" => words(&AGES),
@@ -127,7 +127,7 @@ async fn values(app: &App, desk: &Desk<View>, field: &str) -> ApiResult<Vec<Stri
             let sites = app.db.read(|conn| Ok::<_, Error>(db::sites::list(conn, None, SITES)?)).await?;
             sites.into_iter().map(|site| site.id.to_string()).collect()
         }
-        "product" => fleet::runs(app, &desk.sees).await?.keys().map(|product| format!("\"{product}\"")).collect(),
+        "product" => fleet::look(app, &desk.sees).await?.runs.keys().map(|product| format!("\"{product}\"")).collect(),
         "name" => return devices(app, desk, |device| Some(device.name.to_string())).await,
         "hw" => return devices(app, desk, |device| Some(device.hw.clone())).await,
         "arch" => return devices(app, desk, |device| Some(device.arch.clone())).await,
@@ -135,9 +135,9 @@ async fn values(app: &App, desk: &Desk<View>, field: &str) -> ApiResult<Vec<Stri
         "tz" => return devices(app, desk, |device| device.tz.map(|tz| tz.name().to_owned())).await,
         other => match other.strip_prefix("version ") {
             Some(product) => {
-                let runs = fleet::runs(app, &desk.sees).await?;
+                let look = fleet::look(app, &desk.sees).await?;
                 let versions =
-                    runs.iter().filter(|(known, _)| known.as_str() == product).flat_map(|(_, all)| all.keys());
+                    look.runs.iter().filter(|(known, _)| known.as_str() == product).flat_map(|(_, all)| all.keys());
                 versions.map(ToString::to_string).collect()
             }
             None => {

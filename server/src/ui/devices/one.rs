@@ -224,7 +224,8 @@ fn facts(device: &Device) -> Vec<(&'static str, String)> {
 }
 
 fn event_row(event: db::events::Event, now: Timestamp) -> EventRow {
-    let bad = ["failed", "rolled", "attack", "decommission", "regress", "timed", "rejected", "refused"];
+    let bad =
+        ["failed", "rolled back", "rolled_back", "attack", "decommission", "regress", "timed", "rejected", "refused"];
     let good = ["succeeded", "committed", "enrolled", "accepted", "unheld"];
     // Of a report, its text says what was reported.
     let said = format!("{} {}", event.kind, event.text.split('(').next().unwrap_or_default());

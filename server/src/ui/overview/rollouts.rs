@@ -127,6 +127,9 @@ async fn picture(app: &App, record: &Record, now: Timestamp) -> Result<Option<Pi
 }
 
 fn row(state: RolloutState, rollout: Rollout) -> RolloutRow {
+    let reason = rollout.state_reason.unwrap_or_default();
+    // What stands above is not said once more.
+    let gate = |gate: callboard_proto::instruction::Reason| Some(gate.text).filter(|text| *text != reason);
     let phase = |phase: callboard_proto::admin::PhaseProgress| {
         let c = phase.counts;
         PhaseRow {
@@ -135,15 +138,15 @@ fn row(state: RolloutState, rollout: Rollout) -> RolloutRow {
             failed: c.unsuccessful(),
             busy: c.open(),
             wanted: c.wanted(),
-            gate: phase.gate.map(|gate| gate.text).unwrap_or_default(),
+            gate: phase.gate.and_then(gate).unwrap_or_default(),
         }
     };
     RolloutRow {
         name: rollout.spec.name.to_string(),
         release: rollout.spec.release,
         badge: badge(state),
-        reason: rollout.state_reason.unwrap_or_default(),
         phases: rollout.phases.into_iter().map(phase).collect(),
+        reason,
         eta: String::new(),
         basis: String::new(),
         burn_up: None,
