@@ -6,8 +6,8 @@ use super::{
     AcceptEnrolment, AcknowledgeAttacks, ActivateSite, AllowReenrolment, BandwidthLimit, Because, BeginTotp,
     ChangePassword, ChangeSite, Decommission, DevicesOfRollout, EditLabels, EditRollout, Grant, Hold, ImportDevice,
     ImportDevices, ImportSite, ImportSites, KeepDevice, Labels, Login, NOTICES, NewApiToken, NewFreeze, NewToken,
-    NewUser, NewWebhook, OpenPhase, RollBack, RolloutSpec, SetBandwidth, SetGrants, SetPassword, SetSerial, SetTradingHours,
-    TotpCode, TradingHours, Window,
+    NewUser, NewWebhook, OpenPhase, RollBack, RolloutSpec, SetBandwidth, SetGrants, SetPassword, SetSerial,
+    SetTradingHours, TotpCode, TradingHours, Window,
 };
 use crate::text::{self, Check, MAX_TEXT};
 

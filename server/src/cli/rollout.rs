@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use callboard_proto::{
     admin::{
-        Assignment, Because, DevicesOfRollout, EditRollout, Forecast, OpenPhase, RollBack, Page, Preview, ROLLOUT_SCHEMA,
-        Rollout, RolloutState,
+        Assignment, Because, DevicesOfRollout, EditRollout, Forecast, OpenPhase, Page, Preview, ROLLOUT_SCHEMA,
+        RollBack, Rollout, RolloutState,
     },
     ids::RolloutName,
     text::shown,
@@ -121,7 +121,9 @@ pub(crate) enum RolloutCommand {
         selector: Option<String>,
     },
     /// Bring the devices that got the release back to an older one, by a rollout of its own; the rollout ends
-    #[command(after_help = "Examples:\n  callboard rollout rollback spring --to pos-app@2.3.9 --reason 'it prints no receipts'")]
+    #[command(
+        after_help = "Examples:\n  callboard rollout rollback spring --to pos-app@2.3.9 --reason 'it prints no receipts'"
+    )]
     Rollback {
         #[command(flatten)]
         change: ReasonedArgs,

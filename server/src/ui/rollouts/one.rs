@@ -21,7 +21,7 @@ use super::{
     policy,
 };
 use crate::{
-    app::{Actor, App, rollouts, trust::PublishedRoot},
+    app::{Actor, App, fleet, rollouts, trust::PublishedRoot},
     db::{self, DbConn, rollouts::Record},
     http::{auth::View, problem::ApiResult},
     ui::{
@@ -205,7 +205,7 @@ async fn forecast(app: &App, actor: &Actor, record: &Record) -> ApiResult<String
         return Ok(String::new());
     }
     let now = app.clock.now();
-    let found = rollouts::forecast::forecast(app, actor.clone(), record.id.to_string()).await?;
+    let found = fleet::forecast(app, actor, record.id).await?;
     Ok(match (found.from, found.to) {
         (Some(from), Some(to)) => {
             format!("done between {} and {} from now: {}", words(from, now), words(to, now), found.basis)
