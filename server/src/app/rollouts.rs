@@ -149,11 +149,11 @@ fn again(known: Record, wanted: RolloutSpec, release: Digest) -> Result<Record> 
     let same = RolloutSpec { release: known.spec.release.clone(), ..wanted } == known.spec && known.release == release;
     let name = &known.spec.name;
     let what = match known.state {
-        RolloutState::Completed | RolloutState::Cancelled => format!("and is {}", known.state.as_str()),
+        RolloutState::Completed | RolloutState::Cancelled => format!("and is {}; choose", known.state.as_str()),
         _ if same => return Ok(known),
-        _ => "with another specification".to_owned(),
+        _ => "with another specification; edit it, or choose".to_owned(),
     };
-    Err(Error::refused(Code::Conflict, format!("rollout {name} exists {what}; choose another name")))
+    Err(Error::refused(Code::Conflict, format!("rollout {name} exists {what} another name")))
 }
 
 /// Refuses times that have passed. Past its deadline a rollout asks for no window, so that one which was copied from last

@@ -48,7 +48,8 @@ pub(super) struct Admitted {
 pub(super) fn admitted(case: &Case<'_>, rollout: &Rollout, gate: Gate) -> Result<Admitted, Verdict> {
     let needed = needed(&rollout.plan, gate);
     let (openings, exempt) = openings(case, rollout, gate);
-    let opens = || openings.next_until(rollout.plan.deadline, case.now, needed).map(|opening| opening.span());
+    let opens_from = |from| openings.next_until(rollout.plan.deadline, from, needed).map(|opening| opening.span());
+    let opens = || opens_from(case.now);
     if let Some((freeze, span, zone)) = frozen(case, rollout, needed) {
         return Err(Verdict::Frozen { freeze, span, gate, opens: opens(), zone });
     }
@@ -58,7 +59,11 @@ pub(super) fn admitted(case: &Case<'_>, rollout: &Rollout, gate: Gate) -> Result
     let (closes, grounds) = match openings.windows.at(case.now, needed) {
         None => (None, exempt),
         Some(WindowState::Open { until, zone }) => (Some(until), Grounds::Window { until, zone }),
-        Some(WindowState::Closed { zone, .. }) => return Err(Verdict::WindowClosed { gate, opens: opens(), zone }),
+        Some(WindowState::Closed { zone, opens: next }) => {
+            // Before the window nothing opens but by the deadline.
+            let from = next.filter(|_| rollout.plan.deadline.is_none()).map_or(case.now, |span| span.start);
+            return Err(Verdict::WindowClosed { gate, opens: opens_from(from), zone });
+        }
     };
     let trades = match openings.trading.map(|(hours, tz)| hours.at(case.now, tz)) {
         Some(Trading::Closed { opens, .. }) if opens.is_none_or(|at| case.now + needed <= at) => opens,

@@ -29,6 +29,8 @@ impl Glob {
             let (p, t) = (pattern.chars().next(), rest.chars().next());
             match (p, t) {
                 (None, None) => return true,
+                // The last star takes all that is left.
+                (Some('*'), _) if pattern.len() == 1 => return true,
                 (Some('*'), _) => {
                     pattern = tail(pattern);
                     retry = Some((pattern, rest));

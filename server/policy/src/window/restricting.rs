@@ -17,35 +17,40 @@ pub struct Restricting<'a> {
     gate: Gate,
     clock: Clock,
     default_tz: Tz,
+    /// The zone of the first one.
+    zone: Option<Zone>,
     table: Option<&'a Table>,
 }
 
 impl Default for Restricting<'_> {
     fn default() -> Self {
-        Self { windows: &[], gate: Gate::Install, clock: Clock::default(), default_tz: Tz::UTC, table: None }
+        let (clock, default_tz) = (Clock::default(), Tz::UTC);
+        Self { windows: &[], gate: Gate::Install, clock, default_tz, zone: None, table: None }
     }
 }
 
 impl<'a> Restricting<'a> {
     /// Those of `windows` that restrict `gate`, by this clock.
     pub(crate) fn of(windows: &'a [Window], gate: Gate, clock: Clock, default_tz: Tz) -> Self {
-        Self { windows, gate, clock, default_tz, table: None }
+        let first = windows.iter().find(|window| window.gates.restrict(gate));
+        let zone = first.map(|window| clock.zone(window.tz, default_tz));
+        Self { windows, gate, clock, default_tz, zone, table: None }
     }
 
     /// The same, with what was worked out of them beforehand.
     pub(crate) fn with(self, tables: &'a Tables) -> Self {
-        Self { table: self.zone().and_then(|zone| tables.get(self.gate, zone.tz)), ..self }
+        Self { table: self.zone.and_then(|zone| tables.get(self.gate, zone.tz)), ..self }
     }
 
     /// Whether there are none.
     pub(crate) fn is_empty(&self) -> bool {
-        self.zone().is_none()
+        self.zone.is_none()
     }
 
     /// Where they stand at `now`, as [`state_at`] tells it.
     pub(crate) fn at(&self, now: Timestamp, needed: Duration) -> Option<WindowState> {
         // Where there is a table, they have one zone.
-        let zone = self.zone()?;
+        let zone = self.zone?;
         let looked_up =
             self.looked_up(now).and_then(|standing| match standing.open.filter(|open| now + needed <= open.end) {
                 Some(open) => Some(WindowState::Open { until: open.end, zone }),
@@ -60,7 +65,7 @@ impl<'a> Restricting<'a> {
     /// The last time that ended at or before `now`, as [`last_closed`] tells it.
     pub(crate) fn before(&self, now: Timestamp) -> Option<(Span, Zone)> {
         match self.looked_up(now) {
-            Some(standing) => Some((standing.last, self.zone()?)),
+            Some(standing) => Some((standing.last, self.zone?)),
             None => last_closed(now, &self.listed()),
         }
     }
@@ -70,6 +75,9 @@ impl<'a> Restricting<'a> {
         let lenient = |window: &Window| window.mode == Mode::BestEffort;
         if self.iter().all(lenient) {
             return self.before(now);
+        }
+        if !self.iter().any(lenient) {
+            return None;
         }
         let listed: Vec<(&Window, Zone)> = self.listed().into_iter().filter(|(window, _)| lenient(window)).collect();
         last_closed(now, &listed)
@@ -85,11 +93,6 @@ impl<'a> Restricting<'a> {
 
     fn looked_up(&self, now: Timestamp) -> Option<Standing<'a>> {
         self.table?.at(now)
-    }
-
-    /// The zone of the first one.
-    fn zone(&self) -> Option<Zone> {
-        self.iter().next().map(|window| self.clock.zone(window.tz, self.default_tz))
     }
 
     fn iter(&self) -> impl Iterator<Item = &'a Window> {

@@ -88,7 +88,7 @@ pub(super) fn draw(name: &RolloutName, simulation: &Simulation) -> String {
     let state = crate::cli::table::word(&simulation.state);
     let _ = writeln!(
         svg,
-        r#"<text x="{LEFT}" y="24" font-size="16" font-weight="bold">{}: {} at the end ({} devices)</text>"#,
+        r#"<text x="{LEFT}" y="24" font-size="16" font-weight="bold">{}: {} at the end ({} devices; times in UTC)</text>"#,
         text(name.as_str()),
         text(&state),
         simulation.devices
