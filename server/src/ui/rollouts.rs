@@ -99,14 +99,6 @@ impl Bar {
     pub(super) fn width(&self) -> u32 {
         self.wanted.max(1)
     }
-
-    /// In hundredths.
-    pub(super) fn percent(&self) -> u32 {
-        (u64::from(self.succeeded) * 100)
-            .checked_div(self.wanted.into())
-            .and_then(|n| u32::try_from(n).ok())
-            .unwrap_or(0)
-    }
 }
 
 /// The states that a list can be limited to.
