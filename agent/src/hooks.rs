@@ -13,6 +13,7 @@ use callboard_proto::{
     time::Timestamp,
 };
 
+pub(crate) use crate::run_program::Exit;
 use crate::{
     agent::Agent,
     client::plain,
@@ -25,7 +26,6 @@ use crate::{
 };
 pub(crate) use local::Inhibitor;
 
-pub(crate) mod group;
 mod local;
 mod output;
 mod process;
@@ -54,15 +54,6 @@ pub(crate) struct Call {
     pub(crate) environment: Vec<(&'static str, String)>,
     pub(crate) directory: PathBuf,
     pub(crate) timeout: Duration,
-}
-
-/// How a program ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Exit {
-    Code(i32),
-    Signal(i32),
-    TimedOut,
-    NotStarted(String),
 }
 
 /// What came of a run.

@@ -189,11 +189,16 @@ pub(crate) fn is_intact(fs: &dyn Fs, product_dir: &ProductDir, dir: &str, tree: 
     tree::digest(fs, &product_dir.version(dir), progress).is_ok_and(|found| found == tree)
 }
 
-/// A name for the tree of `release` that is not the one `current` points to.
-pub(crate) fn free_dir(fs: &dyn Fs, product_dir: &ProductDir, release: Digest) -> String {
+/// A name for the tree of `release` that is not the one `current` points to: what is there goes.
+pub(crate) fn free_dir(fs: &dyn Fs, product_dir: &ProductDir, release: Digest) -> io::Result<String> {
     let (plain, other) = (release.short(), format!("{}.1", release.short()));
-    let current = fs.read_link(&product_dir.current()).ok();
-    if current.as_deref() == Some(&link_target(&plain)) { other } else { plain }
+    let is_plain = match fs.read_link(&product_dir.current()) {
+        Ok(target) => target == link_target(&plain),
+        // Nothing, or a directory of the image.
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidInput) => false,
+        Err(error) => return Err(error),
+    };
+    Ok(if is_plain { other } else { plain })
 }
 
 /// Whether something of the product may be there that the agent has not installed: in its directory, or wherever its

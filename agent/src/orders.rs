@@ -135,6 +135,14 @@ fn new(
         let event = report::Event::Succeeded;
         return Event::Settled { attempt, release: release.digest(), event, failure: None };
     }
+    let dir = match install::free_dir(&*agent.fs, &dirs, release.digest()) {
+        Ok(dir) => dir,
+        Err(error) => {
+            tracing::warn!(%error, product = %release.product, "an order has to wait: what runs cannot be looked at");
+            *agent.contact_error.borrow_mut() = Some(Code::of_storage(&error).as_str().to_owned());
+            return Event::Withdrawn;
+        }
+    };
     // What is staged is not staged again for another assignment, so that costs nothing.
     if !agent.state().has_staged(release.digest()) && !agent.orders.borrow_mut().take(boottime()) {
         agent.attack(Attack::Flood);
@@ -156,7 +164,7 @@ fn new(
         rollback: if is_itself { Rollback::default() } else { release.rollback },
         needs_contact: release.needs_server_contact,
         max_postpone_s: release.max_postpone_s,
-        dir: install::free_dir(&*agent.fs, &dirs, release.digest()),
+        dir,
         bytes_total: release.payloads.iter().map(|payload| payload.size).sum(),
         // The launcher counts; the last one is that of the agent before, which goes back.
         trial_tries: settings.trial_tries + u8::from(is_itself),

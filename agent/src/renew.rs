@@ -67,14 +67,23 @@ pub(crate) enum RenewError {
     Storage(#[from] io::Error),
 }
 
-/// What a renewal before the last restart left behind; what belongs to no key is nothing.
+/// What a renewal before the last restart left behind. What belongs to no key is nothing, and goes: the power may have
+/// taken its removal back.
 pub(crate) fn open(fs: &dyn Fs, state_dir: &StateDir) -> Renewal {
-    let read = |path: &Path| fs.read(path, MAX_ANSWER_BYTES).ok();
-    let next = || -> Option<Next> {
-        let next: Next = serde_json::from_slice(&read(&state_dir.renewal())?).ok()?;
-        belong_together(&next.certificate_pem, &read(&state_dir.next_key())?).then_some(next)
-    };
-    Renewal { next: next(), ..Renewal::default() }
+    let read = |path: &Path| fs.read(path, MAX_ANSWER_BYTES);
+    let path = state_dir.renewal();
+    let Ok(kept) = read(&path) else { return Renewal::default() };
+    let key = read(&state_dir.next_key());
+    let is_known = key.as_ref().map_or_else(|error| error.kind() == io::ErrorKind::NotFound, |_key| true);
+    let next: Option<Next> = serde_json::from_slice(&kept).ok();
+    let next = next.filter(|next| key.is_ok_and(|key| belong_together(&next.certificate_pem, &key)));
+    if next.is_none()
+        && is_known
+        && let Err(error) = fs.remove_file(&path)
+    {
+        tracing::warn!(%error, "what a renewal left over could not be removed");
+    }
+    Renewal { next, ..Renewal::default() }
 }
 
 /// Shows the next certificate, if there is one: whoever was asked for it may refuse the present one by now.

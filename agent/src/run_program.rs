@@ -1,9 +1,10 @@
-//! Running an installer program: what it answers is told apart from what it says to people, and it may be fed with a
-//! stream. Its end is that of a hook: at its deadline, and with everything that it has started.
+//! Running one program: an installer, whose answer is told apart from what it says to people and which may be fed with a
+//! stream, or a hook. It ends at its deadline at the latest, and with everything that it has started.
 
 use std::{
     ffi::OsStr,
     io,
+    os::unix::process::ExitStatusExt as _,
     path::Path,
     process::{ExitStatus, Stdio},
     sync::{Arc, Mutex, PoisonError},
@@ -17,10 +18,10 @@ use tokio::{
     time::timeout,
 };
 
-use crate::{
-    client::plain,
-    hooks::{environment, group::Group},
-};
+use crate::client::plain;
+use group::Group;
+
+mod group;
 
 /// After TERM, before KILL.
 const GRACE: Duration = Duration::from_secs(10);
@@ -33,6 +34,8 @@ const TRY_LATER: i32 = 75;
 pub(crate) struct Program {
     command: Command,
     keep: usize,
+    /// Both pipes are read as one.
+    together: bool,
 }
 
 /// A program that runs. Dropping it ends its whole group at once.
@@ -50,14 +53,23 @@ type Said = Arc<Mutex<Vec<u8>>>;
 /// How a program ended, and the end of what it said.
 #[derive(Debug)]
 pub(crate) struct Ended {
-    pub(crate) verdict: Verdict,
+    pub(crate) exit: Exit,
     /// In words: the exit code, the signal, or the time that passed.
     how: String,
     pub(crate) stdout: String,
     pub(crate) stderr: String,
 }
 
-/// What the end of a program means.
+/// How a program ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Exit {
+    Code(i32),
+    Signal(i32),
+    TimedOut,
+    NotStarted(String),
+}
+
+/// What the end of an installer means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
     /// Exit code 0.
@@ -72,12 +84,23 @@ pub(crate) enum Verdict {
 
 impl Program {
     /// With `keep` bytes kept of the end of each of standard output and error; the rest is read and dropped, so that
-    /// the program never blocks on a full pipe.
-    pub(crate) fn new(program: &Path, keep: usize) -> Self {
+    /// the program never blocks on a full pipe. It finds nothing in its environment but `environment` and the mark of the
+    /// run.
+    pub(crate) fn new(program: &Path, environment: Vec<(&'static str, String)>, keep: usize) -> Self {
         let mut command = Command::new(program);
-        command.env_clear().envs(environment([])).current_dir("/");
+        command.env_clear().envs(environment).current_dir("/");
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        Self { command, keep }
+        Self { command, keep, together: false }
+    }
+
+    pub(crate) fn directory(mut self, directory: &Path) -> Self {
+        self.command.current_dir(directory);
+        self
+    }
+
+    /// Keeps what it says on either pipe as one text, in the order in which it comes.
+    pub(crate) fn together(self) -> Self {
+        Self { together: true, ..self }
     }
 
     pub(crate) fn arguments<S: AsRef<OsStr>>(mut self, arguments: impl IntoIterator<Item = S>) -> Self {
@@ -108,6 +131,7 @@ impl Program {
         let mut child = group.spawn(&mut self.command)?;
         let (mut readers, said) = (JoinSet::new(), [Said::default(), Said::default()]);
         let [out, err] = said.clone();
+        let err = if self.together { Arc::clone(&out) } else { err };
         if let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) {
             readers.spawn(listen(stdout, out, self.keep));
             readers.spawn(listen(stderr, err, self.keep));
@@ -119,21 +143,21 @@ impl Program {
 impl Running {
     /// Waits for its end; when `wait` is over, ends it with all of its group.
     pub(crate) async fn finish(mut self, wait: Duration) -> Ended {
-        let (verdict, how) = match timeout(wait, self.child.wait()).await {
-            Ok(Ok(status)) => (Verdict::of(status), status.to_string()),
-            Ok(Err(error)) => (Verdict::Broken, error.to_string()),
+        let (exit, how) = match timeout(wait, self.child.wait()).await {
+            Ok(Ok(status)) => (Exit::of(status), status.to_string()),
+            Ok(Err(error)) => (Exit::NotStarted(error.to_string()), error.to_string()),
             Err(_elapsed) => {
                 self.group.stop(&mut self.child, GRACE).await;
                 let _ = self.child.wait().await;
                 let seconds = (wait + Duration::from_millis(500)).as_secs();
-                (Verdict::Broken, format!("not finished after {seconds} s"))
+                (Exit::TimedOut, format!("not finished after {seconds} s"))
             }
         };
         // Whoever is left holds the pipes open.
         self.group.kill();
         let _ = timeout(LAST_WORDS, async { while self.readers.join_next().await.is_some() {} }).await;
         let [stdout, stderr] = self.said.each_ref().map(text);
-        Ended { verdict, how, stdout, stderr }
+        Ended { exit, how, stdout, stderr }
     }
 }
 
@@ -141,7 +165,22 @@ impl Ended {
     /// As a model of a program ends.
     #[cfg(test)]
     pub(crate) fn for_test(verdict: Verdict, stdout: &str) -> Self {
-        Self { verdict, how: format!("{verdict:?}"), stdout: stdout.to_owned(), stderr: String::new() }
+        let exit = match verdict {
+            Verdict::Done => Exit::Code(0),
+            Verdict::TryLater => Exit::Code(TRY_LATER),
+            Verdict::Failed => Exit::Code(1),
+            Verdict::Broken => Exit::Signal(9),
+        };
+        Self { exit, how: format!("{verdict:?}"), stdout: stdout.to_owned(), stderr: String::new() }
+    }
+
+    pub(crate) const fn verdict(&self) -> Verdict {
+        match self.exit {
+            Exit::Code(0) => Verdict::Done,
+            Exit::Code(TRY_LATER) => Verdict::TryLater,
+            Exit::Code(1..=63) => Verdict::Failed,
+            _ => Verdict::Broken,
+        }
     }
 
     /// How it ended and what it said, in one line of at most `limit` bytes and some.
@@ -155,14 +194,9 @@ impl Ended {
     }
 }
 
-impl Verdict {
+impl Exit {
     fn of(status: ExitStatus) -> Self {
-        match status.code() {
-            Some(0) => Self::Done,
-            Some(TRY_LATER) => Self::TryLater,
-            Some(1..=63) => Self::Failed,
-            _ => Self::Broken,
-        }
+        status.code().map_or_else(|| Self::Signal(status.signal().unwrap_or_default()), Self::Code)
     }
 }
 
@@ -183,9 +217,10 @@ fn text(said: &Said) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hooks::environment;
 
     fn shell(script: &str) -> Program {
-        Program::new(Path::new("/bin/sh"), 1000).arguments(["-c", script])
+        Program::new(Path::new("/bin/sh"), environment([]), 1000).arguments(["-c", script])
     }
 
     async fn run(script: &str, wait_s: u64) -> Ended {
@@ -219,10 +254,10 @@ mod tests {
             (76, Verdict::Broken),
             (127, Verdict::Broken),
         ] {
-            assert_eq!(run(&format!("exit {code}"), 30).await.verdict, wanted, "{code}");
+            assert_eq!(run(&format!("exit {code}"), 30).await.verdict(), wanted, "{code}");
         }
         let ended = run("kill -9 $$", 30).await;
-        assert_eq!(ended.verdict, Verdict::Broken);
+        assert_eq!(ended.verdict(), Verdict::Broken);
         assert!(ended.describe(100).contains("signal: 9"), "{ended:?}");
     }
 
@@ -233,12 +268,20 @@ mod tests {
         assert!(ended.stderr.ends_with("y\nERR\n") && ended.stderr.len() <= 1000, "{ended:?}");
         let line = ended.describe(50);
         assert!(line.starts_with("exit status: 3: ") && line.ends_with("ERR") && !line.contains('\n'), "{line}");
+        let both = shell("yes x | head -c 300000 >&2; echo END").together();
+        let ended = both.run(Duration::from_secs(60)).await.expect("started");
+        assert!(
+            ended.stdout.ends_with("x\nEND\n") && ended.stdout.len() == 1000 && ended.stderr.is_empty(),
+            "{ended:?}"
+        );
+        let ended = shell("echo 1; echo 2 >&2").together().run(Duration::from_secs(60)).await.expect("started");
+        assert!(ended.stdout.contains("1\n") && ended.stdout.contains("2\n"), "{ended:?}");
     }
 
     #[tokio::test]
     async fn a_program_that_hangs_is_ended() {
         let ended = run("sleep 1000", 1).await;
-        assert_eq!(ended.verdict, Verdict::Broken);
+        assert_eq!(ended.verdict(), Verdict::Broken);
         assert!(ended.describe(100).contains("not finished after 1 s"), "{ended:?}");
     }
 
@@ -260,7 +303,7 @@ mod tests {
     #[tokio::test]
     async fn what_a_program_leaves_running_is_ended_and_not_waited_for() {
         let ended = run("sleep 1000 & echo $!", 600).await;
-        assert_eq!(ended.verdict, Verdict::Done);
+        assert_eq!(ended.verdict(), Verdict::Done);
         wait_for_end_of(ended.stdout.trim()).await;
     }
 

@@ -37,14 +37,14 @@ impl Systemd {
         let mut command = Command::new("systemd-creds");
         command.arg(format!("--name={NAME}")).args([verb, "-", "-"]);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
-        if let Some(mut stdin) = child.stdin.take() {
-            stdin.write_all(input)?;
-        }
+        let told = child.stdin.take().map_or(Ok(()), |mut stdin| stdin.write_all(input));
         let output = child.wait_with_output()?;
         if !output.status.success() {
             let said = crate::client::plain(String::from_utf8_lossy(&output.stderr).trim(), 300);
             return Err(io::Error::other(format!("systemd-creds {verb}: {said}")));
         }
+        // One that has ended without reading has said why.
+        told?;
         Ok(output.stdout)
     }
 }

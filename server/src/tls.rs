@@ -6,8 +6,8 @@
 //! an open connection outlives its end, so whether a device is still welcome is asked of the clock and of the registry
 //! on every request, never of the handshake.
 //!
-//! Cost: the server's certificate is a single ECDSA P-256 leaf whose issuer the device has, so no intermediate travels;
-//! a full handshake is a fraction of a millisecond and resumption a bonus. 0-RTT stays off: it can be replayed.
+//! Cost: the server's certificate is a single ECDSA P-256 leaf whose issuer the device has, so no intermediate travels but
+//! one while the server's CA is exchanged; a full handshake is a fraction of a millisecond and resumption a bonus. 0-RTT stays off: it can be replayed.
 
 use std::{
     fs, io,

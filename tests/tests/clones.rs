@@ -7,6 +7,7 @@ use callboard_proto::{
     problem::Code,
 };
 use callboard_tests::{
+    browser::Browser,
     device::{FakeDevice, Key, enrolment, try_enrol},
     server::TestServer,
 };
@@ -57,6 +58,7 @@ fn a_copied_disk_is_found_while_original_and_copy_check_in_by_turns() {
             let said = server.cli(args).stdout;
             assert!(said.contains("two machines check in as this device"), "{said}");
         }
+        assert!(Browser::of(server, "viewer").page("/attention").contains("two machines check in as this device"));
         refused(
             &server.api().try_post("devices/till-1/clone/keep", &json!({ "reason": " " })),
             Code::Invalid,

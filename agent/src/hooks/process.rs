@@ -1,81 +1,23 @@
-//! Running one program: its end, and the end of what it said.
+//! Running one hook: its end, and the end of what it said.
 
-use std::{cell::RefCell, collections::VecDeque, process::Stdio, time::Duration};
-
-use tokio::{
-    io::{AsyncRead, AsyncReadExt},
-    process::{Child, Command},
-    time::timeout,
-};
-
-use super::{Call, Done, Exit, MAX_OUTPUT, group::Group};
-
-/// After TERM, before KILL.
-const GRACE: Duration = Duration::from_secs(10);
-/// After the last process has ended its pipes are read empty.
-const DRAIN: Duration = Duration::from_secs(5);
+use super::{Call, Done, Exit, MAX_OUTPUT};
+use crate::run_program::Program;
 
 /// Runs the program to its end or to that of its time. Dropping the future ends it and all that it has started.
 pub(super) async fn run(call: Call) -> Done {
-    let mut command = Command::new(&call.program);
-    command.args(&call.arguments).current_dir(&call.directory).env_clear().envs(call.environment);
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut group = Group::new();
-    let mut child = match group.spawn(&mut command) {
-        Ok(child) => child,
-        Err(error) => return Done { exit: Exit::NotStarted(error.to_string()), output: String::new() },
-    };
-    let ring = RefCell::new(VecDeque::new());
-    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-    let mut reading = std::pin::pin!(async { tokio::join!(keep(stdout, &ring), keep(stderr, &ring)) });
-    let mut read = false;
-    let exit = {
-        let mut ending = std::pin::pin!(end(&mut child, &group, call.timeout));
-        loop {
-            tokio::select! {
-                exit = &mut ending => break exit,
-                _ = &mut reading, if !read => read = true,
-            }
-        }
-    };
-    // Whoever is left holds the pipes open.
-    group.kill();
-    if !read {
-        let _ = timeout(DRAIN, reading).await;
-    }
-    let output: Vec<u8> = ring.borrow().iter().copied().collect();
-    Done { exit, output: String::from_utf8_lossy(&output).into_owned() }
-}
-
-async fn end(child: &mut Child, group: &Group, wait: Duration) -> Exit {
-    match timeout(wait, child.wait()).await {
-        Ok(Ok(status)) => {
-            use std::os::unix::process::ExitStatusExt as _;
-            status.code().map_or_else(|| Exit::Signal(status.signal().unwrap_or_default()), Exit::Code)
-        }
-        Ok(Err(error)) => Exit::NotStarted(error.to_string()),
-        Err(_elapsed) => {
-            group.stop(child, GRACE).await;
-            let _ = child.wait().await;
-            Exit::TimedOut
-        }
-    }
-}
-
-/// Reads everything, so that the program never blocks on a full pipe, and keeps the end.
-async fn keep(pipe: Option<impl AsyncRead + Unpin>, ring: &RefCell<VecDeque<u8>>) {
-    let Some(mut pipe) = pipe else { return };
-    let mut buffer = [0; 4096];
-    while let Ok(filled @ 1..) = pipe.read(&mut buffer).await {
-        let mut ring = ring.borrow_mut();
-        ring.extend(buffer.iter().take(filled));
-        let surplus = ring.len().saturating_sub(MAX_OUTPUT);
-        ring.drain(..surplus);
+    let program = Program::new(&call.program, call.environment, MAX_OUTPUT).directory(&call.directory).together();
+    match program.arguments(call.arguments).run(call.timeout).await {
+        Ok(ended) => Done { exit: ended.exit, output: ended.stdout },
+        Err(error) => Done { exit: Exit::NotStarted(error.to_string()), output: String::new() },
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use tokio::time::timeout;
+
     use super::*;
     use crate::hooks::environment;
 

@@ -17,6 +17,7 @@ use rustix::process::geteuid;
 use tokio::process::ChildStdin;
 
 use crate::{
+    hooks,
     machine::permanent,
     run_program::{Ended, Program, Running},
     words::Code,
@@ -97,7 +98,8 @@ impl Call<'_> {
 
     fn program(&self) -> Result<Program, Failure> {
         let program = usable(self.program).map_err(|reason| permanent(Code::Installer, reason))?;
-        let program = Program::new(&program, KEEP).arguments([self.verb.as_str(), &self.release.to_string()]);
+        let program = Program::new(&program, hooks::environment([]), KEEP)
+            .arguments([self.verb.as_str(), &self.release.to_string()]);
         Ok(self.environment.iter().fold(program, |program, (name, value)| program.env(name, value)))
     }
 

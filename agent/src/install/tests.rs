@@ -398,7 +398,13 @@ fn a_missing_dangling_or_half_made_link_is_repaired_at_the_start() {
 fn a_damaged_release_is_installed_again_beside_itself() {
     let world = World::new();
     let release = callboard_proto::digest::Digest::of(b"release");
-    assert_eq!(free_dir(&Disk, &world.dirs, release), release.short());
+    let free = |fs: &dyn crate::fs::Fs| free_dir(fs, &world.dirs, release);
+    assert_eq!(free(&Disk).expect("readable"), release.short());
     std::os::unix::fs::symlink(link_target(&release.short()), world.dirs.current()).expect("linked");
-    assert_eq!(free_dir(&Disk, &world.dirs, release), format!("{}.1", release.short()));
+    assert_eq!(free(&Disk).expect("readable"), format!("{}.1", release.short()));
+    // What cannot be read may be the very tree.
+    let failing = crate::fs::sim::SimFs::with_directories(&[world.dirs.path()]);
+    assert_eq!(free(&failing).expect("readable"), release.short());
+    failing.break_at(0, crate::fs::sim::Broken::Read, true);
+    free(&failing).expect_err("the medium fails");
 }

@@ -192,7 +192,7 @@ impl Server {
             hooks: release.hooks.clone(),
             rollback: release.rollback,
             reboot: self.reboots,
-            dir: crate::install::free_dir(fs, &dirs, self.release.digest),
+            dir: crate::install::free_dir(fs, &dirs, self.release.digest).ok()?,
             ..testing::order(release.counter, 1)
         };
         Some(self.say(order))

@@ -227,7 +227,7 @@ impl Hands<'_> {
         loop {
             let ended = self.feed(release, probed, STREAM_TIMEOUT.saturating_sub(begun.elapsed())).await?;
             let left = STREAM_TIMEOUT.saturating_sub(begun.elapsed());
-            if ended.verdict != Verdict::TryLater || left.is_zero() {
+            if ended.verdict() != Verdict::TryLater || left.is_zero() {
                 return self.done(Verb::Install, &ended);
             }
             tries += 1;
@@ -268,7 +268,7 @@ impl Hands<'_> {
             // It ended by itself, and why is more than that it reads no more.
             Err(failure) if failure.code == Code::Installer.as_str() => {
                 let ended = running.finish(LAST_WORDS).await;
-                if ended.verdict == Verdict::Done { Err(failure) } else { Ok(ended) }
+                if ended.verdict() == Verdict::Done { Err(failure) } else { Ok(ended) }
             }
             Err(failure) => {
                 running.finish(LAST_WORDS).await;
@@ -287,9 +287,9 @@ impl Hands<'_> {
             self.agent.notifier.expect(left);
             let ended = self.agent.installers.run(self.prepared(verb, environment.clone(), left)).await?;
             let left = deadline.saturating_sub(begun.elapsed());
-            if ended.verdict != Verdict::TryLater {
+            if ended.verdict() != Verdict::TryLater {
                 // What it said before its time was over tells more than that the last try was cut short.
-                return Ok(later.filter(|_| ended.verdict == Verdict::Broken && left.is_zero()).unwrap_or(ended));
+                return Ok(later.filter(|_| ended.verdict() == Verdict::Broken && left.is_zero()).unwrap_or(ended));
             }
             tries += 1;
             let pause = self.pause(tries);
@@ -341,7 +341,7 @@ impl Hands<'_> {
 
     async fn is_active(&self) -> Result<bool, Failure> {
         let ended = self.call(Verb::IsActive, Vec::new()).await?;
-        match ended.verdict {
+        match ended.verdict() {
             Verdict::Done => Ok(true),
             Verdict::Failed => Ok(false),
             Verdict::TryLater | Verdict::Broken => self.done(Verb::IsActive, &ended).map(|()| false),
@@ -370,7 +370,7 @@ impl Hands<'_> {
 
     fn done(&self, verb: Verb, ended: &Ended) -> Result<(), Failure> {
         let text = || format!("{} {}: {}", self.program.path.display(), verb.as_str(), ended.describe(MAX_SAID));
-        match ended.verdict {
+        match ended.verdict() {
             Verdict::Done => Ok(()),
             Verdict::Failed => Err(permanent(Code::Installer, text())),
             Verdict::TryLater | Verdict::Broken => Err(transient(Code::Installer, text())),
@@ -438,11 +438,11 @@ pub(crate) async fn look_at_slots(agent: &Agent) {
         let release = installed.release;
         let call = Call { program: &program.path, verb: Verb::IsActive, release, environment, wait };
         match agent.installers.run(call).await {
-            Ok(ended) if ended.verdict == Verdict::Failed => {
+            Ok(ended) if ended.verdict() == Verdict::Failed => {
                 tracing::error!(%product, release.version = %installed.version, "another release runs than the one installed last");
                 agent.astray.borrow_mut().insert(product.clone());
             }
-            Ok(ended) if ended.verdict == Verdict::Done => {}
+            Ok(ended) if ended.verdict() == Verdict::Done => {}
             Ok(ended) => tracing::warn!(%product, "is-active: {}", ended.describe(MAX_SAID)),
             Err(failure) => tracing::error!(%product, text = failure.text, "the installer cannot be run"),
         }

@@ -64,7 +64,7 @@ pub(crate) fn device_ca(at: Timestamp) -> Expiry {
 
 /// When the CA that issued the device listener's certificate ends.
 pub(crate) fn server_ca(at: Timestamp) -> Expiry {
-    let text = "put another one in its place by a root that lists both: callboard ca new server --dir DIR";
+    let text = "put another one in its place: callboard ca new server --dir DIR";
     Expiry { warn_from: at - SERVER_CA_WARN_BEFORE, ..Expiry::new("server_ca", at, text) }
 }
 

@@ -1,4 +1,5 @@
-//! What waits for somebody: failures that no rollout tries again by itself, and attacks that devices tell of.
+//! What waits for somebody: failures that no rollout tries again by itself, devices that may have copies, and attacks that
+//! devices tell of.
 
 pub(crate) mod attacks;
 pub(crate) mod deal;
@@ -38,9 +39,18 @@ struct Page {
     frame: Frame,
     rollout: String,
     rollouts: Vec<String>,
+    copies: Vec<Copy>,
     rows: Vec<Row>,
     pager: Pager,
     may_operate: bool,
+}
+
+/// A device that two machines may be.
+struct Copy {
+    device: String,
+    site: String,
+    text: String,
+    since: When,
 }
 
 struct Row {
@@ -67,7 +77,8 @@ pub(crate) async fn get(
     let (rollout, after) = (asked.some("rollout"), asked.some("after"));
     let page = attention::page(&app, &desk.sees, rollout.clone(), after.as_deref(), ROWS + 1).await?;
     let sees = desk.sees.clone();
-    let rollouts = app.db.read(move |conn| rollouts(conn, &sees)).await?;
+    let (rollouts, copies) =
+        app.db.read(move |conn| Ok::<_, Error>((rollouts(conn, &sees)?, copies(conn, &sees, now)?))).await?;
     let rollout = rollout.unwrap_or_default();
     let pager = Pager::new("/attention", &[("rollout", &rollout)], after.as_deref(), page.next.as_deref());
     frame::show(&Page {
@@ -76,6 +87,7 @@ pub(crate) async fn get(
         may_operate: desk.may_do(Permission::Operate),
         rollout,
         rollouts,
+        copies,
         pager,
     })
 }
@@ -94,6 +106,21 @@ fn row(one: Attention, now: Timestamp) -> Row {
         log,
         since: When::new(one.since, now),
     }
+}
+
+/// The first of them; the command line has them all.
+fn copies(conn: &mut DbConn, sees: &Reach, now: Timestamp) -> Result<Vec<Copy>, Error> {
+    let found = app::clones::list(conn, sees, app::part::Place { from: -1, rows: ROWS + 1 }, now)?;
+    let copy = |record: db::devices::Record| {
+        let clone = record.possible_clone?;
+        Some(Copy {
+            device: record.device.name.to_string(),
+            site: record.device.site.map(|site| site.to_string()).unwrap_or_default(),
+            text: clone.text,
+            since: When::new(clone.since, now),
+        })
+    };
+    Ok(found.items.into_iter().filter_map(copy).collect())
 }
 
 /// Names of rollouts with failures that wait for somebody.

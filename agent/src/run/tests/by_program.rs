@@ -374,7 +374,10 @@ fn assert_safe(shop: &Shop, before: u64, context: &str) {
 }
 
 fn assert_ended(shop: &Shop, before: u64, context: &str) {
-    let good = shop.kind.healthy && !shop.kind.falls_back;
+    assert_ended_as(shop, before, shop.kind.healthy && !shop.kind.falls_back, context);
+}
+
+fn assert_ended_as(shop: &Shop, before: u64, good: bool, context: &str) {
     let (runs, wanted) = if good { (2, report::Event::Succeeded) } else { (before, report::Event::RolledBack) };
     assert_eq!(shop.ended(), Some(wanted), "{context}");
     assert_eq!((shop.slot("active"), shop.slot("kept")), (runs, runs), "{context}");
@@ -400,8 +403,37 @@ fn cut_everywhere(kind: Kind, before: u64, mixes: u64) -> u32 {
             let context = format!("{kind:?} from {before}, cut before call {cut} after {}, {keeps:?}", shop.fs.last());
             let again = shop.after_power_cut(keeps);
             assert_safe(&again, before, &context);
+            if states % STRIDE == 0 {
+                states += cut_again_everywhere(&again, before, &context);
+            }
             assert!(again.drive(), "{context}");
             assert_ended(&again, before, &context);
+        }
+    }
+    states
+}
+
+/// The recovery is cut short from every so many-th state.
+const STRIDE: u32 = 307;
+
+/// Cuts the power before every call of what follows a power cut. On trial each cut costs a try, so a good release may go
+/// back as well.
+fn cut_again_everywhere(from: &Shop, before: u64, context: &str) -> u32 {
+    let mut states = 0;
+    for cut in 0.. {
+        let shop = from.after_power_cut(Keeps::Everything);
+        shop.fs.cut_power_at(cut);
+        if shop.drive() {
+            return states;
+        }
+        for keeps in [Keeps::Nothing, Keeps::Some(u64::from(cut))] {
+            states += 1;
+            let context = format!("{context}; then before call {cut} after {}, {keeps:?}", shop.fs.last());
+            let again = shop.after_power_cut(keeps);
+            assert_safe(&again, before, &context);
+            assert!(again.drive(), "{context}");
+            let good = shop.kind.healthy && !shop.kind.falls_back && again.ended() != Some(report::Event::RolledBack);
+            assert_ended_as(&again, before, good, &context);
         }
     }
     states

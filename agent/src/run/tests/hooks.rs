@@ -6,14 +6,15 @@
 use std::pin::Pin;
 
 use callboard_proto::{
-    release::{Hook, Rollback, Stage},
+    release::{Hook, Restart, Rollback, Stage},
     report::Failure,
 };
+use tokio::sync::Notify;
 
 use super::*;
 use crate::hooks::{Call, Done, Exit, Inhibitor, Outside, Run};
 
-const DATA: &str = "/opt/pos/data";
+pub(super) const DATA: &str = "/opt/pos/data";
 /// There once the till has been asked.
 const ASKED: &str = "/opt/pos/asked";
 
@@ -21,10 +22,17 @@ const ASKED: &str = "/opt/pos/asked";
 struct Shop {
     fs: SimFs,
     health: Health,
+    /// Told when the machine is to go down, if it can.
+    down: Option<Rc<Notify>>,
 }
 
 fn outside(fs: &SimFs, health: Health) -> Rc<dyn Outside> {
-    Rc::new(Shop { fs: SimFs::shared(fs), health })
+    Rc::new(Shop { fs: SimFs::shared(fs), health, down: None })
+}
+
+/// The same on a machine that goes down when it is told to.
+pub(super) fn machine(fs: &SimFs, health: Health, down: Rc<Notify>) -> Rc<dyn Outside> {
+    Rc::new(Shop { fs: SimFs::shared(fs), health, down: Some(down) })
 }
 
 impl Shop {
@@ -67,19 +75,28 @@ impl Outside for Shop {
     }
 
     fn reboot(&self) -> Pin<Box<dyn Future<Output = Failure> + '_>> {
-        Box::pin(std::future::ready(machine::transient(Code::Service, "it cannot")))
+        let Some(down) = &self.down else {
+            return Box::pin(std::future::ready(super::machine::transient(Code::Service, "it cannot")));
+        };
+        down.notify_one();
+        Box::pin(std::future::pending())
     }
 }
 
 /// Release 2 with a hook for every stage that there is a use for.
 fn hooked(rollback: Rollback) -> &'static Signed {
-    static SIGNED: [OnceLock<Signed>; 3] = [const { OnceLock::new() }; 3];
+    hooked_and(rollback, Restart::default())
+}
+
+/// The same, which restarts what it says.
+pub(super) fn hooked_and(rollback: Rollback, restart: Restart) -> &'static Signed {
+    static SIGNED: [OnceLock<Signed>; 6] = [const { OnceLock::new() }; 6];
     let place = match rollback {
         Rollback::Safe => 0,
         Rollback::NeedsBackup => 1,
         Rollback::Forbidden => 2,
     };
-    SIGNED[place].get_or_init(|| {
+    SIGNED[place + 3 * usize::from(restart == Restart::Reboot)].get_or_init(|| {
         let (app, hook) = (b"release 2".repeat(100), b"#!/bin/sh".to_vec());
         let contents = vec![(testing::payload("app", &app), app), (testing::payload("hook", &hook), hook)];
         let payloads = contents.iter().map(|(payload, _)| payload.clone()).collect();
@@ -88,7 +105,7 @@ fn hooked(rollback: Rollback) -> &'static Signed {
             _ => true,
         });
         let hooks = stages.map(|stage| Hook { stage, path: "hook".to_owned(), timeout_s: 60 }).collect();
-        let release = Release { payloads, hooks, rollback, min_floor: 2, ..testing::release(2) };
+        let release = Release { payloads, hooks, rollback, restart, min_floor: 2, ..testing::release(2) };
         let crit = release.critical().into_iter().map(str::to_owned).collect();
         let release = Release { crit, ..release };
         let bytes = testing::signed(&release, &[&Keys::fixed().release]);

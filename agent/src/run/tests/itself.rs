@@ -209,7 +209,7 @@ impl Till {
         }
         match self.server.order(runner, fs)? {
             Event::Ordered { order, activate, right } if runner.agent.state().task().is_none() => {
-                let dir = crate::install::free_dir(fs, &ProductDir::new(Path::new(OWN)), order.release);
+                let dir = crate::install::free_dir(fs, &ProductDir::new(Path::new(OWN)), order.release).ok()?;
                 let order = Order { product, dir, trial_tries: 4, ..order };
                 Some(Event::Ordered { order, activate, right })
             }

@@ -4,6 +4,7 @@
 use std::cell::{Cell, RefCell};
 
 use callboard_proto::state::AgentState;
+use tokio::sync::Notify;
 
 use super::{super::*, invariants::Broken, office::Office};
 use crate::testing::server::{Handler, line};
@@ -33,6 +34,8 @@ pub(super) struct Till {
     pub(super) fs: SimFs,
     pub(super) office: Rc<RefCell<Office>>,
     trouble: Cell<Option<Trouble>>,
+    /// The machine is told to go down.
+    down: Rc<Notify>,
 }
 
 /// What befalls the work of one state.
@@ -58,7 +61,7 @@ pub(super) type Known<'a> = &'a mut dyn FnMut(&Till) -> bool;
 
 impl Till {
     pub(super) fn new(fs: SimFs, office: Office) -> Self {
-        Self { fs, office: Rc::new(RefCell::new(office)), trouble: Cell::new(None) }
+        Self { fs, office: Rc::new(RefCell::new(office)), trouble: Cell::new(None), down: Rc::default() }
     }
 
     /// The same with trouble ahead.
@@ -82,7 +85,13 @@ impl Till {
     fn start(&self) -> Result<Runner, StartError> {
         let plan = Rc::clone(&self.office.borrow().plan);
         let own = Identity::load(&self.fs, &StateDir::new(Path::new(STATE)))?;
-        let agent = start::open(plan.settings(), Rc::new(SimFs::shared(&self.fs)), own, testing::process())?;
+        let mut agent = start::open(plan.settings(), Rc::new(SimFs::shared(&self.fs)), own, testing::process())?;
+        agent.outside = hooks::machine(&self.fs, plan.health, Rc::clone(&self.down));
+        if plan.reboots {
+            // Each start is one of the machine.
+            self.office.borrow_mut().boots += 1;
+            agent.boot_id = format!("boot {}", self.office.borrow().boots);
+        }
         let office = Rc::clone(&self.office);
         let handler: Rc<RefCell<Handler>> = Rc::new(RefCell::new(move |asked: &_| office.borrow_mut().answer(asked)));
         agent.client().talk_over(line(handler));
@@ -132,8 +141,11 @@ impl Till {
             } else if self.is_to_be_called_off(&runner) {
                 runner.check_in_now = true;
             } else if let Some(work) = runner.work.take() {
-                let event = work.await;
-                runner.apply(event);
+                tokio::select! {
+                    biased;
+                    event = work => runner.apply(event),
+                    () = self.down.notified() => return Ok(Left::Ended),
+                }
             } else if let Some(left) = self.occasion(&mut runner).await {
                 if let Some(left) = left {
                     return Ok(left);
@@ -168,7 +180,7 @@ impl Till {
 
     fn is_over(&self, runner: &Runner) -> bool {
         let agent = &runner.agent;
-        // The next key has become the key. What may have come back of the renewal belongs to no key, and is nothing.
+        // The next key has become the key.
         let renewed = agent.identity.borrow().renew_at() > testing::NOW
             && matches!(agent.fs.stat(&agent.state_dir.next_key()), Ok(None));
         let told = agent.outbox.borrow().batch().is_none();

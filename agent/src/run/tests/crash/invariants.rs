@@ -68,6 +68,7 @@ pub(super) fn at_power_back(scene: &Scene<'_>) -> Verdict {
     i3_the_floor_never_falls(scene)?;
     i4_nothing_unverified_is_visible(scene)?;
     i7_what_ran_before_stays_until_the_commit(scene)?;
+    data_are_whole(scene)?;
     i11_key_and_root_are_there(scene)
 }
 
@@ -79,14 +80,15 @@ pub(super) fn in_the_end(scene: &Scene<'_>) -> Verdict {
         return Ok(());
     }
     i9_nothing_is_left_over(scene)?;
-    i10_every_order_has_one_result(scene)
+    i10_every_order_has_one_result(scene)?;
+    data_fit_what_runs(scene)
 }
 
 /// I1: `current` is a complete tree: that of before, or one of an ordered release. Where there was nothing, nothing may be.
 pub(super) fn i1_current_is_a_complete_version(scene: &Scene<'_>) -> Verdict {
     let now = tree(scene.fs, &product_dir().current());
     let known = now == running_before(scene.plan.before)
-        || scene.plan.orders.iter().any(|counter| now.as_ref() == Some(&contents_of(*counter)));
+        || scene.plan.orders.iter().any(|counter| now.as_ref() == Some(&scene.plan.contents_of(*counter)));
     holds("I1", known, || {
         format!("what runs is no version at all: {:?}", now.map(|now| now.into_keys().collect::<Vec<_>>()))
     })
@@ -95,7 +97,7 @@ pub(super) fn i1_current_is_a_complete_version(scene: &Scene<'_>) -> Verdict {
 /// I2: what runs is a release that was signed and is not below the floor, or software from before the first commit.
 pub(super) fn i2_what_runs_was_signed_and_is_not_below_the_floor(scene: &Scene<'_>) -> Verdict {
     let now = tree(scene.fs, &product_dir().current());
-    let counter = (1..=2).find(|counter| now.as_ref() == Some(&contents_of(*counter)));
+    let counter = (1..=2).find(|counter| now.as_ref() == Some(&scene.plan.contents_of(*counter)));
     let record = record(scene.fs)?;
     let allowed = match counter {
         Some(counter) => counter >= record.floor.counter,
@@ -130,7 +132,9 @@ pub(super) fn i4_nothing_unverified_is_visible(scene: &Scene<'_>) -> Verdict {
             found == running_before(Before::FactoryDirectory)
         } else {
             let plain = name.strip_suffix(".1").unwrap_or(name);
-            (1..=2).any(|counter| plain == signed(counter).digest.short() && found == Some(contents_of(counter)))
+            (1..=2).any(|counter| {
+                plain == scene.plan.signed(counter).digest.short() && found == Some(scene.plan.contents_of(counter))
+            })
         };
         holds("I4", right, || format!("versions/{name} is not what it is called"))?;
     }
@@ -181,6 +185,8 @@ pub(super) fn i9_nothing_is_left_over(scene: &Scene<'_>) -> Verdict {
     holds("I9", outbox.is_empty(), || format!("reports are left over: {outbox:?}"))?;
     let releases = list(&state_dir().releases());
     holds("I9", releases.len() <= 1, || format!("documents are left over: {releases:?}"))?;
+    let renewal = matches!(fs.stat(&state_dir().renewal()), Ok(None));
+    holds("I9", renewal || scene.faulty, || "a renewal that is over is left over".to_owned())?;
     let versions = list(&product_dir().versions());
     let hidden = versions.iter().any(|name| name.as_encoded_bytes().starts_with(b"."));
     holds("I9", versions.len() <= 2 && !hidden, || format!("trees are left over: {versions:?}"))?;
@@ -207,11 +213,30 @@ pub(super) fn i10_every_order_has_one_result(scene: &Scene<'_>) -> Verdict {
     let succeeded =
         |(n, counter): (usize, &u64)| (office.ends(n).last() == Some(&report::Event::Succeeded)).then_some(*counter);
     let newest = plan.orders.iter().enumerate().filter_map(succeeded).max();
-    let wanted = newest.map_or_else(|| running_before(plan.before), |counter| Some(contents_of(counter)));
+    let wanted = newest.map_or_else(|| running_before(plan.before), |counter| Some(plan.contents_of(counter)));
     let runs = tree(scene.fs, &product_dir().current());
     holds("I10", runs == wanted, || "what runs in the end is not what was told".to_owned())?;
     let (floor, raised) = (record(scene.fs)?.floor.counter, newest.unwrap_or(plan.floor_before()));
     holds("I10", floor == raised, || format!("the floor is {floor}; a commit and nothing else raises it, to {raised}"))
+}
+
+fn data(scene: &Scene<'_>) -> Option<Vec<u8>> {
+    scene.fs.read(Path::new(hooks::DATA), 100).ok()
+}
+
+/// The product's data are what they were or what the new version has made of them, whichever hook was cut short.
+fn data_are_whole(scene: &Scene<'_>) -> Verdict {
+    let (found, has_some) = (data(scene), scene.plan.hooks.is_some());
+    let right = !has_some || [&b"old"[..], b"new"].map(Some).contains(&found.as_deref());
+    holds("data", right, || format!("the product's data are {found:?}"))
+}
+
+/// In the end the data are those of the version that runs.
+fn data_fit_what_runs(scene: &Scene<'_>) -> Verdict {
+    let (found, wanted) = (data(scene), scene.plan.data_in_the_end());
+    holds("data", scene.faulty || wanted.is_none() || found.as_deref() == wanted, || {
+        format!("the product's data are {found:?}, and not {wanted:?}")
+    })
 }
 
 /// I11: the device is enrolled, has the key of its certificate, and trusts a root that is not older than before.

@@ -34,6 +34,8 @@ pub(super) struct Office {
     /// Which order is open, and which attempt of it.
     open: (usize, u32),
     pub(super) called_off: bool,
+    /// Starts of the machine.
+    pub(super) boots: u32,
     /// Nobody answers.
     pub(super) away: bool,
     pub(super) check_ins: u32,
@@ -54,6 +56,7 @@ impl Office {
             contradictions: Vec::new(),
             open: (0, 1),
             called_off: false,
+            boots: 0,
             away: false,
             check_ins: 0,
             up_to_date: false,
@@ -109,7 +112,7 @@ impl Office {
                 let version: usize = last.parse().expect("a version");
                 self.trusted.roots.get(version - 1).cloned().map_or(Answer::status(404), Answer::ok)
             }
-            _ => file(last, asked.range.as_deref()),
+            _ => file(&self.plan, last, asked.range.as_deref()),
         }
     }
 
@@ -145,7 +148,7 @@ impl Office {
             server_time: testing::NOW,
             action,
             reason: Reason { code: "offered".to_owned(), text: "a test".to_owned() },
-            release_sha256: order.map(|counter| signed(counter).digest),
+            release_sha256: order.map(|counter| self.plan.signed(counter).digest),
             assignment_id: attempt.map(|attempt| attempt.assignment_id),
             attempt: attempt.map(|attempt| attempt.attempt),
             // Whatever the clock of the machine says that runs the test.
@@ -218,8 +221,8 @@ impl Office {
 }
 
 /// A release, a chunk list or a payload by its digest.
-fn file(name: &str, range: Option<&str>) -> Answer {
-    for signed in [signed(1), signed(2)] {
+fn file(plan: &Plan, name: &str, range: Option<&str>) -> Answer {
+    for signed in [plan.signed(1), plan.signed(2)] {
         if name == signed.digest.to_string() {
             return Answer::ok(signed.bytes.clone());
         }

@@ -2,6 +2,7 @@
 
 use callboard_proto::{
     head::{Head, HeadProduct},
+    release::{Restart, Rollback},
     root::{HeadRole, Key, Role, Root},
     signed::key_id,
     state::AgentState,
@@ -26,6 +27,10 @@ pub(super) struct Plan {
     pub(super) newer_trust: bool,
     /// The device's certificate is to be renewed.
     pub(super) renewal: bool,
+    /// Release 2 has hooks for every stage, and this way back.
+    pub(super) hooks: Option<Rollback>,
+    /// With hooks: the machine is restarted for it.
+    pub(super) reboots: bool,
 }
 
 pub(super) const GOOD: Plan = Plan {
@@ -37,6 +42,8 @@ pub(super) const GOOD: Plan = Plan {
     cancel_at: None,
     newer_trust: false,
     renewal: false,
+    hooks: None,
+    reboots: false,
 };
 
 /// All of them.
@@ -44,6 +51,7 @@ pub(super) fn all() -> Vec<Plan> {
     let update = |name, before| Plan { name, before, orders: vec![2], ..GOOD };
     let rollback = |name, before| Plan { health: Health::Bad, ..update(name, before) };
     let alone = |name, on| Plan { way: Way::Alone(on), ..update(name, Before::Release) };
+    let hooked = |name, hooks| Plan { hooks: Some(hooks), ..update(name, Before::Release) };
     let cancelled = |name, at| Plan { cancel_at: Some(at), ..update(name, Before::Release) };
     vec![
         update("the first release ever", Before::Nothing),
@@ -62,6 +70,7 @@ pub(super) fn all() -> Vec<Plan> {
         cancelled("an order called off when it is staged", AgentState::Staged),
         Plan { newer_trust: true, ..update("newer roots and a head, then a release", Before::Release) },
         Plan { renewal: true, ..update("a renewal, then a release", Before::Release) },
+        Plan { reboots: true, ..hooked("hooks and a restart of the machine", Rollback::NeedsBackup) },
     ]
 }
 
@@ -73,6 +82,9 @@ impl Plan {
         let own = serde_json::to_vec(&self.identity()).expect("JSON");
         fs.remove_file(&path).expect("removed");
         write(&fs, &path, &own);
+        if self.hooks.is_some() {
+            write(&fs, Path::new(hooks::DATA), b"old");
+        }
         fs.sync_all(Path::new("/")).expect("synced");
         fs.reboot(Keeps::Nothing)
     }
@@ -86,6 +98,27 @@ impl Plan {
 
     pub(super) fn settings(&self) -> Settings {
         settings(self.health)
+    }
+
+    /// A release as this story has it.
+    pub(super) fn signed(&self, counter: u64) -> &'static Signed {
+        let restart = if self.reboots { Restart::Reboot } else { Restart::default() };
+        match self.hooks {
+            Some(rollback) if counter == 2 => hooks::hooked_and(rollback, restart),
+            _ => signed(counter),
+        }
+    }
+
+    pub(super) fn contents_of(&self, counter: u64) -> BTreeMap<PathBuf, Vec<u8>> {
+        let contents = &self.signed(counter).contents;
+        contents.iter().map(|(payload, bytes)| (PathBuf::from(&payload.name), bytes.clone())).collect()
+    }
+
+    /// What the hooks of release 2 leave in the product's data.
+    pub(super) fn data_in_the_end(&self) -> Option<&'static [u8]> {
+        let hooks = self.hooks?;
+        let goes_back = self.health == Health::Bad && hooks == Rollback::NeedsBackup;
+        Some(if goes_back { b"old" } else { b"new" })
     }
 
     /// How an order ends if nothing gets in its way.
