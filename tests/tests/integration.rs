@@ -83,6 +83,7 @@ mod retention;
 mod retries;
 mod rollout_files;
 mod scheduled;
+mod sealed_keys;
 mod second_person;
 mod selectors;
 mod self_update;

@@ -210,6 +210,9 @@ fn listed_since(roots: &[(u64, Vec<u8>)], ca: &CertificateDer<'_>) -> anyhow::Re
     Ok(since.ok_or_else(|| BadInput::new(missing()))?)
 }
 
+/// Whether devices that stand so need what the former CA made.
+type Needs = Box<dyn Fn(&Standing) -> bool>;
+
 /// Refuses to forget a CA as long as a device may need it.
 fn refuse_to_lose(
     kind: Kind,
@@ -219,7 +222,7 @@ fn refuse_to_lose(
 ) -> anyhow::Result<()> {
     let known = read(settings, |conn| Ok::<_, DbError>((db::trust::roots(conn)?, db::devices::standings(conn)?)));
     let (roots, standings) = known?;
-    let (needs, why): (Box<dyn Fn(&Standing) -> bool>, _) = match kind {
+    let (needs, why): (Needs, String) = match kind {
         Kind::Device => {
             let name = ca::name(former)?.short();
             let needs = move |one: &Standing| one.ca.as_ref().is_none_or(|ca| *ca == name);

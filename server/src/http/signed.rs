@@ -40,11 +40,14 @@ const MAX_NONCES: usize = 4096;
 /// From so many devices on those that have said nothing within the window are forgotten.
 const SWEEP: usize = 10_000;
 
+/// When a request was made, and the digest of what makes it unlike all others.
+type Nonce = (i64, [u8; 32]);
+
 /// Whether requests may be signed, and which ones were received.
 pub(crate) struct Signatures {
     /// `None` where they may not.
     verifier: Option<Arc<dyn ClientCertVerifier>>,
-    seen: Mutex<BTreeMap<DeviceId, VecDeque<(i64, [u8; 32])>>>,
+    seen: Mutex<BTreeMap<DeviceId, VecDeque<Nonce>>>,
 }
 
 impl Signatures {
