@@ -238,6 +238,17 @@ pub struct OpenPhase {
     pub reason: String,
 }
 
+/// Body of `POST /rollouts/{rollout}/rollback`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct RollBack {
+    /// An older release of the same product that every device accepts, by digest or `product@version`.
+    pub to: String,
+    /// Why, for the event log; not empty.
+    pub reason: String,
+}
+
 /// The fleet in numbers, for the overview page and `GET /overview`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]

@@ -250,6 +250,7 @@ fn api_routes(config: &mut ServiceConfig) {
     at("/rollouts/{rollout}/countersign", vec![post().to(rollouts::countersign)]);
     at("/rollouts/{rollout}/approve", vec![post().to(rollouts::approve)]);
     at("/rollouts/{rollout}/skip-soak", vec![post().to(rollouts::skip_soak)]);
+    at("/rollouts/{rollout}/rollback", vec![post().to(rollouts::roll_back)]);
     at("/rollouts/{rollout}/open-phase", vec![post().to(rollouts::open_phase)]);
     at("/rollouts/{rollout}/forecast", vec![get().to(rollouts::forecast)]);
     at("/rollouts/{rollout}/progress", vec![get().to(rollouts::progress)]);

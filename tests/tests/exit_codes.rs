@@ -62,6 +62,7 @@ const REMOTE: &[&str] = &[
     "release show a@1",
     "rollout approve r",
     "rollout cancel r",
+    "rollout rollback r --to pos-app@1 --reason r",
     "rollout countersign r",
     "rollout create r --release a@1 --policy immediate",
     "rollout diff --file rollout.toml",

@@ -146,8 +146,50 @@ fn a_viewer_is_refused_and_a_form_survives_the_end_of_a_session() {
     play(&server, "viewer", &[]);
 }
 
+#[test]
+fn a_release_is_uploaded_and_started_by_each_policy() {
+    let Some(server) = server(&["admin"]) else { return };
+    server.import_fleet();
+    // As `callboard release build` leaves it.
+    let release = NewRelease::new("pos-app", "3.0.0", 3);
+    let (document, payload) = (server.home().join("release.json"), release.payload.clone());
+    std::fs::write(&document, release.signed(&server).to_json()).unwrap();
+    let file = server.home().join(callboard_proto::digest::Digest::of(&payload).to_string());
+    std::fs::write(&file, payload).unwrap();
+    let [document, file] = [document, file].map(|path| path.to_str().unwrap().to_owned());
+    play(&server, "policies", &[("RELEASE", &document), ("PAYLOAD", &file)]);
+    let states = server.api().list::<Rollout>("rollouts");
+    let running = states.iter().filter(|one| one.state == callboard_proto::admin::RolloutState::Running);
+    assert_eq!(running.count(), 4);
+}
+
+#[test]
+fn a_progressive_rollout_halts_by_itself_while_somebody_watches_and_is_rolled_back() {
+    let Some(server) = server(&["operator"]) else { return };
+    let old = NewRelease::new("pos-app", "1.0.0", 1).publish(&server).sha256;
+    NewRelease::new("pos-app", "2.0.0", 2).publish(&server);
+    let till = |n: usize| {
+        let mut till = FakeDevice::enrol(&server, &format!("till-{n}"));
+        let release = till.fetch_release(old);
+        till.install(&release);
+        till.check_in();
+        till
+    };
+    let mut tills: Vec<FakeDevice> = (0..4).map(till).collect();
+    let mut story = begin(&server, "halt", &[]);
+    assert_eq!(story.line(), "started");
+    let canary = |till: &mut FakeDevice| till.check_in().action == callboard_proto::instruction::Action::Download;
+    let canaries: Vec<usize> = (0..4).filter(|n| canary(&mut tills[*n])).collect();
+    tills[canaries[0]].settle(Health::Good);
+    tills[canaries[1]].settle(Health::Bad);
+    assert_eq!(story.line(), "rolled back");
+    tills[canaries[0]].settle(Health::Good);
+    assert_eq!(tills[canaries[0]].version_of("pos-app"), Some("1.0.0"));
+    story.ends_well();
+}
+
 /// Pages that are looked at; ones with nothing on them too.
-const PAGES: [&str; 9] = [
+const PAGES: [&str; 31] = [
     "/",
     "/devices",
     "/devices?selector=status+%3D+online&column=status&column=hw&column=serial",
@@ -156,6 +198,28 @@ const PAGES: [&str; 9] = [
     "/attention",
     "/attention/attacks",
     "/enrolment",
+    "/releases",
+    "/releases/pos-app@2.4.0",
+    "/releases/new",
+    "/rollouts",
+    "/rollouts/spring",
+    "/rollouts/summer",
+    "/rollouts/summer/preview",
+    "/rollouts/spring/edit",
+    "/rollouts/spring/devices",
+    "/rollouts/spring/sites",
+    "/rollouts/new",
+    "/rollouts/new?as=file",
+    "/audit",
+    "/audit/check",
+    "/settings",
+    "/settings/people",
+    "/settings/people/admin",
+    "/settings/tokens",
+    "/settings/webhooks",
+    "/settings/freezes",
+    "/settings/sites",
+    "/settings/sites/NYC-001",
     "/login",
 ];
 

@@ -6,8 +6,8 @@ use super::{
     AcceptEnrolment, AcknowledgeAttacks, ActivateSite, AllowReenrolment, BandwidthLimit, Because, BeginTotp,
     ChangePassword, ChangeSite, Decommission, DevicesOfRollout, EditLabels, EditRollout, Grant, Hold, ImportDevice,
     ImportDevices, ImportSite, ImportSites, KeepDevice, Labels, Login, NOTICES, NewApiToken, NewFreeze, NewToken,
-    NewUser, NewWebhook, OpenPhase, RolloutSpec, SetBandwidth, SetGrants, SetPassword, SetSerial, SetTradingHours,
-    TotpCode, TradingHours, Window,
+    NewUser, NewWebhook, OpenPhase, RollBack, RolloutSpec, SetBandwidth, SetGrants, SetPassword, SetSerial,
+    SetTradingHours, TotpCode, TradingHours, Window,
 };
 use crate::text::{self, Check, MAX_TEXT};
 
@@ -302,6 +302,13 @@ impl Check for Because {
 impl Check for OpenPhase {
     fn check(&self) -> Result<(), String> {
         text::field("phase", &self.phase, MAX_TEXT)?;
+        reason(&self.reason)
+    }
+}
+
+impl Check for RollBack {
+    fn check(&self) -> Result<(), String> {
+        text::field("to", &self.to, MAX_TEXT)?;
         reason(&self.reason)
     }
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use callboard_proto::{
     admin::{
         Assignment, Because, DevicesOfRollout, EditRollout, Forecast, OpenPhase, Page, Preview, ROLLOUT_SCHEMA,
-        Rollout, RolloutState,
+        RollBack, Rollout, RolloutState,
     },
     ids::RolloutName,
     text::shown,
@@ -120,6 +120,17 @@ pub(crate) enum RolloutCommand {
         /// Only for the devices that it selects, such as 'site = NYC-001'
         #[arg(long, value_name = "SELECTOR", requires = "reason", conflicts_with = "devices")]
         selector: Option<String>,
+    },
+    /// Bring the devices that got the release back to an older one, by a rollout of its own; the rollout ends
+    #[command(
+        after_help = "Examples:\n  callboard rollout rollback spring --to pos-app@2.3.9 --reason 'it prints no receipts'"
+    )]
+    Rollback {
+        #[command(flatten)]
+        change: ReasonedArgs,
+        /// An older release of the same product that every device accepts: a digest, or product@version
+        #[arg(long, value_name = "RELEASE")]
+        to: String,
     },
     /// Try devices again that failed, rolled back, timed out or were cancelled
     ///
@@ -240,6 +251,11 @@ pub(crate) fn run(command: RolloutCommand, context: &Context) -> anyhow::Result<
         }
         RolloutCommand::Cancel { change: ChangeArgs { rollout, reason }, devices, selector } => {
             devices::act("cancel", &rollout, DevicesOfRollout { devices, selector, reason }, context)
+        }
+        RolloutCommand::Rollback { change: ReasonedArgs { rollout, reason }, to } => {
+            let path = Path::new(["rollouts", &rollout, "rollback"]);
+            let rollout: Rollout = context.api()?.post(&path, &RollBack { to, reason })?;
+            show::value(context.format, &rollout, status::details)
         }
         RolloutCommand::Retry(args) => args.run("retry", context),
         RolloutCommand::Skip(args) => args.run("skip", context),

@@ -9,12 +9,11 @@ use actix_web::{
     web::{Data, Path, Query},
 };
 use askama::Template;
-use callboard_policy::{rollout::RolloutState, selector::Selector};
+use callboard_policy::rollout::RolloutState;
 use callboard_proto::{
     admin::{self, Permission, TrustRole},
     digest::Digest,
     ids::Product,
-    problem::Code,
 };
 use serde::Deserialize;
 
@@ -25,8 +24,8 @@ use super::{
     parts::{Badge, Pager, ROWS, When, bytes, count, link, span},
 };
 use crate::{
-    app::{self, App, Error, releases, rollouts, trust},
-    db,
+    app::{self, App, Error, fleet, releases, rollouts, trust},
+    db::{self, selector::Runs},
     http::{auth::View, page, params, problem::ApiResult},
 };
 
@@ -164,15 +163,13 @@ fn word(value: &impl serde::Serialize) -> String {
 pub(crate) async fn one(desk: Desk<View>, app: Data<App>, release: Path<String>) -> ApiResult<HttpResponse> {
     let reference = release.into_inner();
     let root = app.newest_root().ok_or_else(|| Error::not_found("release", &reference))?;
-    let context = app.selector_context();
+    let look = fleet::look(&app, &desk.sees).await?;
     let sees = desk.sees.clone();
     let own = root.clone();
     let read = app.db.read(move |conn| {
         let published = releases::resolve(conn, &reference)?;
         let release = releases::show(&own, &published)?;
         let advisory = releases::open(&own, &published)?.release.advisory;
-        let runs = runs(&release)?;
-        let installed = db::selector::count(conn, &sees.narrow(runs), &context)?;
         let mut of_it = db::rollouts::of_release(conn, published.sha256, ROLLOUTS)?;
         let mut kept = Vec::new();
         for record in of_it.drain(..) {
@@ -180,10 +177,13 @@ pub(crate) async fn one(desk: Desk<View>, app: Data<App>, release: Path<String>)
                 kept.push((record.spec.name.to_string(), record.state));
             }
         }
-        Ok::<_, Error>((release, advisory, installed, kept))
+        Ok::<_, Error>((release, advisory, kept))
     });
-    let (release, advisory, installed, of_it) = read.await?;
-    let trusted = trust::status::status(&app).await?.root.map(|root| root.roles).unwrap_or_default();
+    let (release, advisory, of_it) = read.await?;
+    let installed = runs(&look.runs, &release);
+    let trust = trust::status::status(&app).await?;
+    let before = trust.head.map(|head| head.serial);
+    let trusted = trust.root.map(|root| root.roles).unwrap_or_default();
     let name = format!("{} {}", release.product, release.version);
     let page = One {
         frame: Frame::new(&desk, Section::Releases, name.clone()),
@@ -200,7 +200,7 @@ pub(crate) async fn one(desk: Desk<View>, app: Data<App>, release: Path<String>)
         payloads: payloads(&release),
         strangers: strangers(&release, &trusted),
         roles: trusted.iter().filter(|role| is_for(role, &release)).map(|role| signed(role, &release)).collect(),
-        installed: count(u64::try_from(installed).unwrap_or(0), "device"),
+        installed: count(installed, "device"),
         installed_path: link("/devices", &[("selector", &selector(&release))]),
         rollouts: of_it
             .into_iter()
@@ -208,7 +208,7 @@ pub(crate) async fn one(desk: Desk<View>, app: Data<App>, release: Path<String>)
             .collect(),
         may_publish: desk.may_do(Permission::Release),
         may_roll: desk.may_do(Permission::Operate),
-        revoke: revoke(&release),
+        revoke: if trusted.iter().any(|role| role.kind == "head") { revoke(&release, before) } else { String::new() },
     };
     frame::show(&page)
 }
@@ -228,8 +228,9 @@ fn selector(release: &admin::Release) -> String {
     format!("version(\"{}\") = {}", release.product, release.version)
 }
 
-fn runs(release: &admin::Release) -> app::Result<Selector> {
-    Selector::parse(&selector(release)).map_err(|source| Error::refused(Code::BadSelector, source.to_string()))
+/// How many devices run it, as of a moment ago.
+fn runs(runs: &Runs, release: &admin::Release) -> u64 {
+    runs.get(&release.product).and_then(|versions| versions.get(&release.version)).copied().unwrap_or(0)
 }
 
 fn facts(release: &admin::Release) -> Vec<(&'static str, String)> {
@@ -286,7 +287,11 @@ fn strangers(release: &admin::Release, roles: &[TrustRole]) -> Vec<String> {
     release.signed_by.iter().filter(|id| !known(id)).map(ToString::to_string).collect()
 }
 
-/// What whoever has the head key runs to take it back.
-fn revoke(release: &admin::Release) -> String {
-    format!("callboard head new --key head.key --revoke {}@{} --out head.json", release.product, release.version)
+/// What whoever has the head key runs to take it back; `before` is the serial of the head that is published.
+fn revoke(release: &admin::Release, before: Option<u64>) -> String {
+    let (from, out) = match before {
+        Some(serial) => (format!("--from head-{serial}.json "), format!("head-{}.json", serial.saturating_add(1))),
+        None => (String::new(), "head-1.json".to_owned()),
+    };
+    format!("callboard head new {from}--revoke {}={} --key head.key --out {out}", release.product, release.sha256)
 }

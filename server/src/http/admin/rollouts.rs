@@ -7,7 +7,7 @@ use actix_web::{
 use callboard_policy::rollout::RolloutState;
 use callboard_proto::{
     admin::{
-        self, Assignment, Because, EditRollout, Forecast, OpenPhase, Page, PhaseProgress, Preview, Rollout,
+        self, Assignment, Because, EditRollout, Forecast, OpenPhase, Page, PhaseProgress, Preview, RollBack, Rollout,
         RolloutSpec, Simulate, Simulation,
     },
     ids::{AssignmentId, RolloutId},
@@ -232,6 +232,23 @@ fn shown(app: &App, record: db::rollouts::Record) -> Edited<Rollout> {
 fn with(warnings: Vec<String>, shown: Edited<Rollout>) -> Edited<Rollout> {
     let Edited(rollout, edition) = shown;
     Edited(Rollout { warnings, ..rollout }, edition)
+}
+
+/// Takes back what a rollout brought: it ends, and the answer is the rollout that brings its devices to an older release.
+#[utoipa::path(post, path = "/rollouts/{rollout}/rollback", tag = "rollouts", security(("bearer" = ["operate"])), params(("rollout" = String, Path)),
+    request_body = RollBack, responses((status = 200, body = Rollout), (status = 409, body = Problem),
+    (status = 422, body = Problem)))]
+pub(crate) async fn roll_back(
+    may: May<Operate>,
+    app: Data<App>,
+    path: Path<String>,
+    body: Body<RollBack>,
+) -> ApiResult<Json<Rollout>> {
+    let RollBack { to, reason } = body.into_inner();
+    let because = because(may.actor, reason);
+    let made = rollouts::take_back::by_hand(&app, path.into_inner(), to, because).await?;
+    let record = app.db.read(move |conn| rollouts::resolve(conn, made.as_str())).await?;
+    Ok(Json(rollouts::show(&app, record)))
 }
 
 fn because(by: Actor, reason: String) -> app::Because {

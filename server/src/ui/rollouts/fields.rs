@@ -44,7 +44,7 @@ const TIMES: [&str; 3] = ["start_at", "deadline", "ends_at"];
 const YES: [&str; 4] = ["during_trading", "offline_activation", "allow_downgrade", "security"];
 /// Several words, with commas or spaces between them.
 const WORDS: [&str; 2] = ["days", "gates"];
-const TEXTS: [&str; 16] = [
+const TEXTS: [&str; 15] = [
     "name",
     "release",
     "selector",
@@ -60,7 +60,6 @@ const TEXTS: [&str; 16] = [
     "approval",
     "action",
     "rollback_to",
-    "file",
 ];
 
 /// A rollout as it was typed, unless something is wrong with a field.

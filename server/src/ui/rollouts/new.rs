@@ -168,7 +168,7 @@ pub(crate) async fn post(sent: Submitted<Operate>, app: Data<App>) -> ApiResult<
         let page = Page { preview, ..Page::new(&desk, "New rollout", form, known_releases(&app).await?) };
         return if wrong { frame::show_refused(&page) } else { frame::show(&page) };
     } else if let Some(spec) = typed(&mut form) {
-        match make(&app, &desk, spec, form.has("start")).await {
+        match make(&app, &desk, spec, form.has("then-start")).await {
             Ok((name, text)) => return frame::done(&path(&name), text),
             Err(error) => preview::place(&mut form, error.into())?,
         }

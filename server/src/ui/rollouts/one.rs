@@ -21,7 +21,7 @@ use super::{
     policy,
 };
 use crate::{
-    app::{Actor, App, rollouts, trust::PublishedRoot},
+    app::{Actor, App, fleet, rollouts, trust::PublishedRoot},
     db::{self, DbConn, rollouts::Record},
     http::{auth::View, problem::ApiResult},
     ui::{
@@ -203,7 +203,7 @@ async fn forecast(app: &App, actor: &Actor, record: &Record) -> ApiResult<String
         return Ok(String::new());
     }
     let now = app.clock.now();
-    let found = rollouts::forecast::forecast(app, actor.clone(), record.id.to_string()).await?;
+    let found = fleet::forecast(app, actor, record.id).await?;
     Ok(match (found.from, found.to) {
         (Some(from), Some(to)) => {
             format!("done between {} and {} from now: {}", words(from, now), words(to, now), found.basis)
@@ -416,8 +416,8 @@ fn acts<P>(desk: &Desk<P>, rollout: &Rollout, targets: Vec<String>) -> Acts {
         }
         if rollout.started_at.is_some() && have + switching > 0 && !targets.is_empty() {
             acts.rollback = format!(
-                "{} that have {} are brought back to the release that you choose, and so is each of the {} that are \
-                 switching once it has arrived there.{}",
+                "Brings {} with {} back to the release that you choose, and each of {} that are switching as soon as \
+                 it has arrived there.{}",
                 device(have),
                 rollout.spec.release,
                 device(switching),
