@@ -298,7 +298,7 @@ fn a_file_of_the_data_directory_that_is_damaged_missing_or_anothers_is_named() {
             ("device-ca.pem", Some(b"junk".to_vec()), "cannot load the device CA"),
             ("online.key", Some(b"junk".to_vec()), "cannot load the online key"),
             ("online.key", None, "cannot load the online key"),
-            ("server-ca.pem", None, "cannot read the server CA"),
+            ("server-ca.pem", None, "server-ca.pem: No such file"),
         ] {
             let (path, good) = (server.dir().join(file), server.home().join("good"));
             fs::rename(&path, &good).unwrap();

@@ -161,7 +161,7 @@ fn responses_of(path: &str, method: &HttpMethod, operation: &mut Operation) -> V
     let stream = path == "/events/stream";
     let (summary, secured) = (operation.summary.clone().unwrap_or_default(), operation.security.is_some());
     let responses = &mut operation.responses.responses;
-    let mut problems: Vec<String> = responses.keys().filter(|status| **status >= "400".to_owned()).cloned().collect();
+    let mut problems: Vec<String> = responses.keys().filter(|status| status.as_str() >= "400").cloned().collect();
     problems.push("400".to_owned());
     if secured {
         problems.extend(["401".to_owned(), "403".to_owned()]);
