@@ -24,7 +24,8 @@ export const story = async (play) => {
   });
   const errors = [];
   const open = async (options = {}) => {
-    const context = await browser.newContext({ baseURL: url, ...options });
+    // Nothing fades in: a look in the middle of it would see pale colours.
+    const context = await browser.newContext({ baseURL: url, reducedMotion: "reduce", ...options });
     context.setDefaultTimeout(LIMIT_MS);
     const page = await context.newPage();
     page.on("pageerror", (error) => errors.push(`${page.url()}: ${error}`));
