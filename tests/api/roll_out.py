@@ -29,6 +29,14 @@ server = AuthenticatedClient(os.environ["CALLBOARD_SERVER"] + "/api/v1", os.envi
 home = pathlib.Path.cwd() / "till"
 
 
+def wait_for(look, is_so):
+    """Looks until it is so."""
+    until = time.monotonic() + 120
+    while not is_so(seen := look()):
+        assert time.monotonic() < until, seen
+        time.sleep(0.2)
+
+
 def done(answer, *wanted):
     """What the server said, if it is what was wanted."""
     assert answer.status_code in wanted, (answer.status_code, answer.content)
@@ -82,15 +90,15 @@ def roll_out():
     done(rollouts_start.sync_detailed("first", client=server, body=Because(), if_match=tag), 200)
     till = subprocess.Popen([agent, "run", "--config", home / "agent.toml"], stderr=subprocess.DEVNULL)
     try:
-        until = time.monotonic() + 120
-        while (rollout := done(rollouts_get.sync_detailed("first", client=server), 200)).state != "completed":
-            assert time.monotonic() < until, rollout
-            time.sleep(0.2)
+        wait_for(lambda: done(rollouts_get.sync_detailed("first", client=server), 200), lambda it: it.state == "completed")
+        # What runs is told by the check-in after the report of it.
+        wait_for(
+            lambda: done(devices_get.sync_detailed("till-1", client=server), 200),
+            lambda it: [(one.product, one.version) for one in it.installed] == [("pos-app", "1.0.0")],
+        )
     finally:
         till.terminate()
         till.wait()
-    device = done(devices_get.sync_detailed("till-1", client=server), 200)
-    assert [(one.product, one.version) for one in device.installed] == [("pos-app", "1.0.0")], device.installed
     print("the rollout of a generated client has completed")
 
 
