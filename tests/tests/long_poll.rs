@@ -247,6 +247,8 @@ fn devices_that_wait_run_no_database_statement() {
             assert!((statements() - before - 1.0).abs() < 0.5, "{before} -> {}", statements());
             server.tell_to_stop();
         });
+        server.wait_stopped();
+        server.serve();
     });
 }
 
