@@ -218,7 +218,8 @@ fn a_version_that_cannot_be_started_never_leaves_a_dead_till() {
         server.publish_agent("0.2.0", 1, "good");
         assert_eq!(update(server, &mut till, "0.2.0").state, AssignmentState::Succeeded);
         let program = program(&mut till);
-        let whole = fs::read(&program).unwrap();
+        let whole = server.home().join("whole");
+        fs::copy(&program, &whole).unwrap();
         let (executable, not) = (fs::Permissions::from_mode(0o755), fs::Permissions::from_mode(0o644));
         let harm: [&dyn Fn(); 4] = [
             &|| fs::set_permissions(&program, not.clone()).unwrap(),
@@ -234,7 +235,9 @@ fn a_version_that_cannot_be_started_never_leaves_a_dead_till() {
             assert_eq!(till.runs(), None);
             till.switch_off();
             fs::create_dir_all(program.parent().unwrap()).unwrap();
-            fs::write(&program, &whole).unwrap();
+            // By another process: a child of another test may have what this one writes to open, and nothing runs that is
+            // being written.
+            assert!(std::process::Command::new("cp").args([&whole, &program]).status().unwrap().success());
             fs::write(program.with_file_name("edition"), "0.2.0 good").unwrap();
             fs::set_permissions(&program, executable.clone()).unwrap();
             till.switch_on();
