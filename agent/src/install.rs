@@ -122,10 +122,12 @@ pub(crate) fn missing(fs: &dyn Fs, state_dir: &StateDir, release: &Release) -> u
     release.payloads.iter().map(|payload| payload.size.saturating_sub(there(payload.sha256))).sum()
 }
 
-/// Makes sure that `needed` bytes fit where `path` is, and some stay free.
+/// Makes sure that `needed` bytes fit where `path` is, and some stay free: `spare`, or a twentieth of a disk up to 1 GiB.
 pub(crate) fn room(fs: &dyn Fs, path: &Path, needed: u64, spare: u64) -> Result<(), InstallError> {
+    /// A twentieth of a large disk is more than any update takes.
+    const MOST_SPARE: u64 = 1 << 30;
     let space = fs.space(path).map_err(InstallError::io("ask for the free space of", path))?;
-    let needed = needed + spare.max(space.total / 20);
+    let needed = needed.saturating_add(spare.max((space.total / 20).min(MOST_SPARE)));
     if space.free < needed {
         return Err(InstallError::NoSpace { path: path.to_owned(), needed, free: space.free });
     }
