@@ -9,6 +9,7 @@ use clap::{CommandFactory as _, Parser};
 
 mod api;
 mod api_token;
+mod at_home;
 mod attention;
 mod audit;
 mod backup;

@@ -27,6 +27,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::config::oidc::Oidc;
+pub(crate) use wire::MAX_SAID;
 
 /// How long it is believed what the provider says of itself.
 const KNOWN_FOR: Duration = Duration::from_secs(3600);

@@ -96,8 +96,8 @@ pub(crate) async fn say(app: &App, known: &Known, sign: Sign, now: Timestamp) ->
             let news = before.as_ref().is_none_or(|before| before.text != text);
             let since = before.map_or(now, |before| before.since);
             db::devices::set_clone(conn, id, Some(PossibleClone { since, last: now, text: text.clone() }))?;
-            db::devices::touch(conn, id, now)?;
             if news {
+                db::devices::touch(conn, id, now)?;
                 db::events::insert(conn, now, &NewEvent::device("device.possible_clone", id, text))?;
             }
             Ok::<_, Error>(())

@@ -393,7 +393,7 @@ pub(super) async fn change(
         .db
         .write(move |conn| {
             let before = resolve_for(conn, &actor, &reference, now)?;
-            actor.expected.check(&facts(&before))?;
+            actor.expected.check(|| facts(&before))?;
             let id = before.device.id;
             let event = f(conn, id)?;
             let after = resolve(conn, &id.to_string())?;

@@ -30,15 +30,15 @@ impl Edition {
 }
 
 impl Expected {
-    /// Refuses a change of what was changed since.
-    pub(crate) fn check(&self, facts: &Value) -> Result<()> {
-        match self {
-            Self::OneOf(editions) if !editions.iter().any(|one| *one == Edition::of(facts).0) => {
-                let detail = "it was changed since the edition that If-Match names; get it again, and see whether the \
-                              change is still meant";
-                Err(Error::refused(Code::PreconditionFailed, detail))
-            }
-            _ => Ok(()),
+    /// Refuses a change of what was changed since; `facts` are what the audit says of it now.
+    pub(crate) fn check(&self, facts: impl FnOnce() -> Value) -> Result<()> {
+        let Self::OneOf(editions) = self else { return Ok(()) };
+        let now = Edition::of(&facts());
+        if editions.contains(&now.0) {
+            return Ok(());
         }
+        let detail = "it was changed since the edition that If-Match names; get it again, and see whether the change is still \
+                      meant";
+        Err(Error::refused(Code::PreconditionFailed, detail))
     }
 }

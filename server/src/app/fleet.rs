@@ -26,7 +26,7 @@ const FORECAST_FOR: Duration = Duration::from_secs(30);
 const FORECASTS: usize = 1000;
 const MINUTE_MS: i64 = 60_000;
 /// Minutes of a day.
-const MINUTES: usize = 1440;
+const DAY: u16 = 1440;
 
 /// What is remembered between looks.
 #[derive(Default)]
@@ -44,9 +44,9 @@ impl Fleet {
         let minute = now.millis().div_euclid(MINUTE_MS);
         let mut minutes = self.minutes();
         if minutes.is_empty() {
-            minutes.resize(MINUTES, (i64::MIN, 0));
+            minutes.resize(usize::from(DAY), (i64::MIN, 0));
         }
-        let place = usize::try_from(minute.rem_euclid(1440)).unwrap_or(0);
+        let place = usize::try_from(minute.rem_euclid(DAY.into())).unwrap_or(0);
         if let Some((known, n)) = minutes.get_mut(place) {
             *n = if *known == minute { n.saturating_add(1) } else { 1 };
             *known = minute;
@@ -57,9 +57,9 @@ impl Fleet {
     /// moment at which each part begins.
     pub(crate) fn check_ins(&self, now: Timestamp, parts: u16) -> Vec<(Timestamp, u64)> {
         let last = now.millis().div_euclid(MINUTE_MS);
-        let (parts, first) = (i64::from(parts.max(1)), last - 1439);
+        let (parts, first) = (i64::from(parts.max(1)), last - i64::from(DAY) + 1);
         let minutes = self.minutes();
-        let begin = |part: i64| first + part * 1440 / parts;
+        let begin = |part: i64| first + part * i64::from(DAY) / parts;
         let part = |part: i64| {
             let (from, to) = (begin(part), begin(part + 1));
             let within = minutes.iter().filter(|(minute, _)| (from..to).contains(minute));

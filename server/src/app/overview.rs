@@ -1,5 +1,7 @@
 //! The fleet in numbers.
 
+use std::time::Duration;
+
 use callboard_policy::{device::online_for, selector::Selector};
 use callboard_proto::{
     admin::{EnrolmentState, Overview},
@@ -11,7 +13,7 @@ use uuid::Uuid;
 use super::{App, Error, Reach, Result, attacks, enrol, part};
 use crate::db::{self, DbConn, selector::Context};
 
-const SEEN_LAST_MINUTE: &str = "last_seen >= 1m ago";
+const MINUTE: Duration = Duration::from_secs(60);
 
 /// Devices by status, and what else is shown of them.
 type Numbers = ([i64; 5], Vec<(AssignmentState, i64)>, i64);
@@ -55,7 +57,7 @@ pub(crate) async fn overview(app: &App, sees: Reach) -> Result<Overview> {
 
 fn of_all(conn: &mut DbConn, context: &Context) -> Result<Numbers> {
     let [all, never, online] = db::devices::count_by_last_seen(conn, context.now - online_for(context.poll_interval))?;
-    let just_now = db::selector::count(conn, &parse(SEEN_LAST_MINUTE)?, context)?;
+    let just_now = db::devices::count_seen_since(conn, context.now - MINUTE)?;
     let abandoned = db::selector::count_abandoned(conn, context)?;
     let waiting = db::enrolments::count_waiting(conn)?;
     Ok(([all, never, online, abandoned, just_now], db::assignments::count_open(conn)?, waiting))
@@ -72,7 +74,7 @@ fn of_part(conn: &mut DbConn, part: &Reach, context: &Context) -> Result<Numbers
         count("status = unknown")?,
         count("status = online")?,
         count("status = abandoned")?,
-        count(SEEN_LAST_MINUTE)?,
+        count("last_seen >= 1m ago")?,
     ];
     let open = db::selector::count_open(conn, &part.selector(), context)?;
     let mut waiting = 0;

@@ -195,7 +195,7 @@ async fn change(
         .write(move |conn| {
             let mut user = resolve(conn, &name)?;
             let before = facts(&user);
-            actor.expected.check(&before)?;
+            actor.expected.check(|| before.clone())?;
             let what = f(conn, &mut user, now)?;
             db::users::update(conn, &user)?;
             let text = format!("user {:?}: {what}, by {}", user.name, actor.name);

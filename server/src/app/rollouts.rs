@@ -74,7 +74,7 @@ fn facts(record: &Record) -> Value {
 
 /// Refuses a change of a rollout that was edited since the actor has seen it.
 pub(crate) fn check_edition(actor: &Actor, record: &Record) -> Result<()> {
-    actor.expected.check(&facts(record))
+    actor.expected.check(|| facts(record))
 }
 
 /// Which edition of a rollout this is.

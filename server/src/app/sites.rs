@@ -160,7 +160,7 @@ pub(crate) fn resolve_for(conn: &mut DbConn, actor: &Actor, reference: &str, now
     let sees = covers(&actor.sees, &site, now)?;
     let may = is_within(conn, &actor.may, &site, now)?;
     actor.check("site", reference, may, sees)?;
-    actor.expected.check(&facts(&site))?;
+    actor.expected.check(|| facts(&site))?;
     Ok(site)
 }
 

@@ -2,21 +2,18 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use anyhow::Context as _;
 use callboard_proto::admin::{ApiToken, ApiTokenCreated, Grant, NewApiToken, Page, Role};
 
 use super::{
     Context,
     api::{PageArgs, Path},
-    duration,
-    exit::BadInput,
-    serve, show, table,
+    at_home::{in_database, refused},
+    duration, serve, show, table,
 };
 use crate::{
-    app::{self, Actor, Error, api_tokens::in_words},
+    app::{self, Actor, api_tokens::in_words},
     clock::Clock,
     config::Fragment,
-    db::Db,
     durable,
 };
 
@@ -105,15 +102,10 @@ pub(crate) fn run(command: ApiTokenCommand, context: &Context) -> anyhow::Result
 fn at_home(dir: &std::path::Path, new: NewApiToken) -> anyhow::Result<ApiTokenCreated> {
     durable::keep_to_oneself();
     let settings = serve::settings(dir, Fragment::default())?;
-    let db = Db::open(settings.database).context("cannot open the database")?;
     let now = Clock::system().now();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let by = Actor::unlimited("whoever has the data directory");
-    let made = runtime.block_on(db.write(move |conn| app::api_tokens::make(conn, &by, new, now)));
-    db.close();
-    made.map_err(|error| match error {
-        Error::Refused { detail, .. } => BadInput(detail).into(),
-        other => other.into(),
+    in_database(settings, async |db| {
+        db.write(move |conn| app::api_tokens::make(conn, &by, new, now)).await.map_err(refused)
     })
 }
 

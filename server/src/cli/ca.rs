@@ -11,7 +11,7 @@ use data_encoding::BASE64;
 use rustls_pki_types::CertificateDer;
 use serde::Serialize;
 
-use super::{Context, exit::BadInput, online_key::own, serve, show};
+use super::{Context, at_home::in_database, exit::BadInput, online_key::own, serve, show};
 use crate::{
     ca::{
         self, ServerCa,
@@ -19,7 +19,7 @@ use crate::{
     },
     clock::Clock,
     config::{FILE, Fragment, PublicUrl, Settings},
-    db::{self, Db, DbError, devices::Standing},
+    db::{self, DbError, devices::Standing},
 };
 
 /// What to do with a CA.
@@ -178,17 +178,6 @@ fn give_to_server<const N: usize>(files: &Files, made: [&PathBuf; N]) -> anyhow:
     Ok(())
 }
 
-fn read<T: Send + 'static>(
-    settings: Settings,
-    work: impl FnOnce(&mut db::DbConn) -> Result<T, DbError> + Send + 'static,
-) -> anyhow::Result<T> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let db = Db::open(settings.database).context("cannot open the database")?;
-    let found = runtime.block_on(db.read(work));
-    db.close();
-    Ok(found?)
-}
-
 /// Since which root every root has listed this CA for a server.
 fn listed_since(roots: &[(u64, Vec<u8>)], ca: &CertificateDer<'_>) -> anyhow::Result<u64> {
     let der = BASE64.encode(ca);
@@ -220,8 +209,8 @@ fn refuse_to_lose(
     own: &CertificateDer<'_>,
     settings: Settings,
 ) -> anyhow::Result<()> {
-    let known = read(settings, |conn| Ok::<_, DbError>((db::trust::roots(conn)?, db::devices::standings(conn)?)));
-    let (roots, standings) = known?;
+    let look = |conn: &mut db::DbConn| Ok::<_, DbError>((db::trust::roots(conn)?, db::devices::standings(conn)?));
+    let (roots, standings) = in_database(settings, async |db| Ok(db.read(look).await?))?;
     let (needs, why): (Needs, String) = match kind {
         Kind::Device => {
             let name = ca::name(former)?.short();

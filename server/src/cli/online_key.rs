@@ -15,12 +15,13 @@ use serde::Serialize;
 
 use super::{
     Context,
+    at_home::in_database,
     exit::{self, BadInput},
     key, serve, show,
 };
 use crate::{
     config::Fragment,
-    db::{self, Db, DbError},
+    db::{self, DbError},
     durable::{self, Access},
     sign::{NEXT_ONLINE_KEY, ONLINE_KEY},
 };
@@ -99,10 +100,8 @@ fn finish(dir: &Path) -> anyhow::Result<Done> {
         return Err(BadInput(format!("{} is not there: callboard online-key new makes it", next.display())).into());
     }
     let (earlier, coming) = (key::read_private(&old)?, key::read_online(&key::public_path(&next))?);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let db = Db::open(settings.database).context("cannot open the database")?;
-    let stored = runtime.block_on(db.read(|conn| Ok::<_, DbError>(db::trust::newest_root(conn)?)))?;
-    db.close();
+    let newest = |conn: &mut db::DbConn| Ok::<_, DbError>(db::trust::newest_root(conn)?);
+    let stored = in_database(settings, async |db| Ok(db.read(newest).await?))?;
     let (version, envelope) = stored.ok_or_else(|| BadInput::new("no root is published yet"))?;
     let root = Root::open_initial(&envelope).context("cannot read the published root")?;
     let listed = |id: Digest| root.roles.online.keyids.contains(&id);

@@ -13,14 +13,14 @@ use super::{
     Context,
     api::{PageArgs, Path},
     api_token::MayArgs,
+    at_home::{in_database, refused},
     exit::BadInput,
     serve, show, table,
 };
 use crate::{
-    app::{Actor, Error, api_tokens::in_words, people},
+    app::{Actor, api_tokens::in_words, people},
     clock::Clock,
     config::Fragment,
-    db::Db,
     durable,
 };
 
@@ -206,18 +206,11 @@ fn put<T: serde::de::DeserializeOwned>(
 fn at_home(dir: &FilePath, new: NewUser) -> anyhow::Result<UserPassword> {
     durable::keep_to_oneself();
     let settings = serve::settings(dir, Fragment::default())?;
-    let db = Db::open(settings.database).context("cannot open the database")?;
     let (now, by) = (Clock::system().now(), Actor::unlimited("whoever has the data directory"));
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let made = runtime.block_on(async {
-        let (new, hash, password) = people::prepare(new).await?;
-        let user = db.write(move |conn| people::make(conn, &by, new, hash, now)).await?;
-        Ok::<_, Error>(UserPassword { user: people::show(user), password })
-    });
-    db.close();
-    made.map_err(|error| match error {
-        Error::Refused { detail, .. } => BadInput(detail).into(),
-        other => other.into(),
+    in_database(settings, async |db| {
+        let (new, hash, password) = people::prepare(new).await.map_err(refused)?;
+        let user = db.write(move |conn| people::make(conn, &by, new, hash, now)).await.map_err(refused)?;
+        Ok(UserPassword { user: people::show(user), password })
     })
 }
 

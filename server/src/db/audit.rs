@@ -80,33 +80,25 @@ pub(crate) fn head(conn: &mut DbConn) -> QueryResult<AuditHead> {
 type Texts = (Option<String>, Option<String>, Option<String>, Option<String>, Option<String>);
 type Row = (Option<i64>, Ms, String, Option<Uid>, Option<Uid>, String, Option<Sha>, Texts);
 
-/// The columns of a link.
-type Columns = (
-    events::link,
-    events::at,
-    events::kind,
-    events::device_id,
-    events::rollout_id,
-    events::text,
-    events::hash,
-    (events::who, events::person, events::source, events::before, events::after),
-);
-
-const COLUMNS: Columns = (
-    events::link,
-    events::at,
-    events::kind,
-    events::device_id,
-    events::rollout_id,
-    events::text,
-    events::hash,
-    (events::who, events::person, events::source, events::before, events::after),
-);
+/// The columns of a [`Row`].
+#[diesel::dsl::auto_type(no_type_alias)]
+fn columns() -> _ {
+    (
+        events::link,
+        events::at,
+        events::kind,
+        events::device_id,
+        events::rollout_id,
+        events::text,
+        events::hash,
+        (events::who, events::person, events::source, events::before, events::after),
+    )
+}
 
 /// Links after one, in their order.
 pub(crate) fn list(conn: &mut DbConn, after: u64, limit: i64) -> QueryResult<Vec<AuditEntry>> {
     let query = events::table.filter(events::link.gt(to_i64(after))).order(events::link).limit(limit);
-    Ok(entries(load(conn, query.select(COLUMNS))?))
+    Ok(entries(load(conn, query.select(columns()))?))
 }
 
 /// Which links, newest first.
@@ -131,7 +123,7 @@ pub(crate) fn newest(conn: &mut DbConn, filter: &Filter) -> QueryResult<Vec<Audi
         .filter(events::kind.eq(kind).or(events::kind.like(group)))
         .order(events::link.desc())
         .limit(filter.limit)
-        .select(COLUMNS);
+        .select(columns());
     let rows = match filter.who.clone() {
         Some(who) => load(conn, query.filter(events::who.eq(Some(who.clone())).or(events::person.eq(Some(who))))),
         None => load(conn, query),

@@ -484,8 +484,14 @@ pub(crate) fn count_by_last_seen(conn: &mut DbConn, online: Timestamp) -> QueryR
     let live = devices::table.filter(devices::decommissioned_at.is_null());
     let all: Option<i64> = find(conn, live.count())?;
     let never: Option<i64> = find(conn, live.filter(devices::last_seen.is_null()).count())?;
-    let online: Option<i64> = find(conn, live.filter(devices::last_seen.ge(Ms::from(online))).count())?;
-    Ok([all, never, online].map(Option::unwrap_or_default))
+    let [all, never] = [all, never].map(Option::unwrap_or_default);
+    Ok([all, never, count_seen_since(conn, online)?])
+}
+
+/// How many devices were seen since `at`.
+pub(crate) fn count_seen_since(conn: &mut DbConn, at: Timestamp) -> QueryResult<i64> {
+    let seen = devices::table.filter(devices::decommissioned_at.is_null()).filter(devices::last_seen.ge(Ms::from(at)));
+    Ok(find(conn, seen.count())?.unwrap_or_default())
 }
 
 /// Devices of a site.

@@ -4,7 +4,7 @@
 
 mod may;
 
-use std::{future::Future, pin::Pin};
+use std::{future::Future, pin::Pin, sync::Arc};
 
 use actix_web::{
     FromRequest, HttpMessage as _, HttpRequest,
@@ -14,10 +14,12 @@ use actix_web::{
 };
 use callboard_proto::{digest::Digest, ids::DeviceId, problem::Code, time::Timestamp};
 use rustls_pki_types::CertificateDer;
-use std::sync::Arc;
 
 use super::problem::{ApiProblem, ApiResult};
-use crate::app::{self, App, devices::Known};
+use crate::{
+    app::{self, App, devices::Known},
+    tls,
+};
 pub(crate) use may::{
     Administer, Allows, Approve, COOKIE, May, Operate, Publish, View, administrator, asker, cookie, identify,
 };
@@ -35,7 +37,8 @@ pub(crate) struct PeerIdentity {
 }
 
 /// The certificate that a device showed: put on each connection beside its identity.
-pub(crate) struct PeerCertificate(pub(crate) CertificateDer<'static>);
+#[derive(Clone)]
+pub(crate) struct PeerCertificate(pub(crate) Arc<CertificateDer<'static>>);
 
 /// An enrolled device that is in service; checked on every request, so an open connection or a resumed TLS session buys
 /// nothing.
@@ -48,6 +51,13 @@ pub(crate) struct Peer {
 /// An enrolled device that is in service and may renew its certificate, also one that has ended.
 pub(crate) struct Renewing {
     pub(crate) known: Arc<Known>,
+}
+
+impl From<tls::Peer> for PeerIdentity {
+    fn from(peer: tls::Peer) -> Self {
+        let tls::Peer { device, spki_sha256: spki, not_after, issuer } = peer;
+        Self { device, spki, not_after, issuer }
+    }
 }
 
 impl PeerIdentity {
@@ -107,7 +117,7 @@ impl FromRequest for Peer {
         let shown = shown(request);
         Box::pin(async move {
             let (app, identity) = (app.ok_or_else(unknown)?, identity.ok_or_else(unknown)?);
-            Self::find(&app, identity, shown.as_ref()).await
+            Self::find(&app, identity, shown.as_deref()).await
         })
     }
 }
@@ -122,7 +132,7 @@ impl FromRequest for Renewing {
         let shown = shown(request);
         Box::pin(async move {
             let (app, identity) = (app.ok_or_else(unknown)?, identity.ok_or_else(unknown)?);
-            let known = identity.known(&app, shown.as_ref()).await?;
+            let known = identity.known(&app, shown.as_deref()).await?;
             identity.check_key(&known)?;
             Ok(Self { known })
         })
@@ -161,9 +171,9 @@ fn identity(request: &HttpRequest) -> Option<PeerIdentity> {
 }
 
 /// The certificate that came with a request's connection, or with the request.
-fn shown(request: &HttpRequest) -> Option<CertificateDer<'static>> {
-    let by_connection = request.conn_data::<PeerCertificate>().map(|shown| shown.0.clone());
-    by_connection.or_else(|| request.extensions().get::<PeerCertificate>().map(|shown| shown.0.clone()))
+fn shown(request: &HttpRequest) -> Option<Arc<CertificateDer<'static>>> {
+    let by_connection = request.conn_data::<PeerCertificate>().cloned();
+    by_connection.or_else(|| request.extensions().get::<PeerCertificate>().cloned()).map(|shown| shown.0)
 }
 
 fn unknown() -> ApiProblem {

@@ -77,8 +77,12 @@ pub(crate) async fn tagged<B: MessageBody + 'static>(
 
 fn takes_if_match(request: &HttpRequest) -> bool {
     let pattern = request.match_pattern().unwrap_or_default();
-    let thing = pattern.strip_prefix("/api/v1/").unwrap_or_default();
-    !request.method().is_safe() && EDITED.iter().any(|edited| thing.starts_with(edited))
+    !request.method().is_safe() && pattern.strip_prefix("/api/v1").is_some_and(is_edited)
+}
+
+/// Whether a path of the API is a thing that people edit, or below one.
+pub(crate) fn is_edited(path: &str) -> bool {
+    EDITED.iter().any(|edited| path.trim_start_matches('/').starts_with(edited))
 }
 
 /// The editions that a change is meant for.

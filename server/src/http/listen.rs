@@ -1,6 +1,6 @@
 //! How connections are taken: limits of number, time and silence that hold before any route is known.
 
-use std::{fmt, io, net::TcpListener, time::Duration};
+use std::{fmt, io, net::TcpListener, sync::Arc, time::Duration};
 
 use actix_http::{HttpService, Request, Response};
 use actix_server::Server;
@@ -163,10 +163,9 @@ fn prepare(socket: &TcpStream, times: Times) -> Option<std::net::SocketAddr> {
 fn note_peer(stream: &TlsStream<TcpStream>, data: &mut Extensions) {
     let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
     if let Some(peer) = tls::peer(chain) {
-        let tls::Peer { device, spki_sha256: spki, not_after, issuer } = peer;
-        data.insert(PeerIdentity { device, spki, not_after, issuer });
+        data.insert(PeerIdentity::from(peer));
         if let Some(leaf) = chain.first() {
-            data.insert(PeerCertificate(leaf.clone().into_owned()));
+            data.insert(PeerCertificate(Arc::new(leaf.clone().into_owned())));
         }
     }
 }

@@ -92,7 +92,7 @@ pub(crate) async fn signed(
         let (identity, shown) = verify(&request, &body)?;
         request.set_payload(whole(body));
         request.extensions_mut().insert(identity);
-        request.extensions_mut().insert(PeerCertificate(shown));
+        request.extensions_mut().insert(PeerCertificate(Arc::new(shown)));
     }
     next.call(request).await
 }
@@ -150,8 +150,7 @@ fn verify(request: &ServiceRequest, body: &[u8]) -> ApiResult<(PeerIdentity, Cer
     if !signatures.is_new(peer.device, &params, seconds(now))? {
         return Err(ApiProblem::new(Code::NonceReused, "a request with this nonce was received; draw another one"));
     }
-    let tls::Peer { device, spki_sha256: spki, not_after, issuer } = peer;
-    Ok((PeerIdentity { device, spki, not_after, issuer }, der))
+    Ok((peer.into(), der))
 }
 
 /// Only a request that was signed about now is taken: what was received before the window is not remembered.

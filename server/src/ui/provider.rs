@@ -26,7 +26,8 @@ use crate::{
         auth::cookie,
         problem::{ApiProblem, ApiResult},
     },
-    provider::Kept,
+    outgoing,
+    provider::{Kept, MAX_SAID},
 };
 
 /// What ties the answer to the browser. The prefix keeps other sites of the same domain from setting it.
@@ -91,7 +92,7 @@ async fn log_in(app: &App, request: &HttpRequest, answer: Answer) -> ApiResult<L
     let kept = kept.ok_or_else(|| ApiProblem::new(Code::BadRequest, again))?;
     let Some(code) = answer.code else {
         let said = answer.error_description.or(answer.error).unwrap_or_else(|| "no reason was given".to_owned());
-        let said: String = said.chars().filter(|c| !c.is_control()).take(300).collect();
+        let said = outgoing::said(&said, MAX_SAID);
         return Err(ApiProblem::new(Code::Forbidden, format!("the identity provider did not log you in: {said}")));
     };
     let from = request.peer_addr().map(|peer| peer.ip());

@@ -181,9 +181,8 @@ pub(crate) async fn one(desk: Desk<View>, app: Data<App>, release: Path<String>)
     });
     let (release, advisory, of_it) = read.await?;
     let installed = runs(&look.runs, &release);
-    let trust = trust::status::status(&app).await?;
-    let before = trust.head.map(|head| head.serial);
-    let trusted = trust.root.map(|root| root.roles).unwrap_or_default();
+    let before = trust::status::head(&root).map(|head| head.serial);
+    let trusted = trust::status::root(&app, &root).roles;
     let name = format!("{} {}", release.product, release.version);
     let page = One {
         frame: Frame::new(&desk, Section::Releases, name.clone()),

@@ -74,7 +74,8 @@ fn distrusted(conn: &mut db::DbConn, published: &PublishedRoot) -> Result<Vec<St
     Ok(distrusted.map(|one| format!("{}@{}", one.release.product, one.release.version)).collect())
 }
 
-fn root(app: &App, published: &PublishedRoot) -> TrustRoot {
+/// The root with its roles.
+pub(crate) fn root(app: &App, published: &PublishedRoot) -> TrustRoot {
     let root = &published.root;
     let roles = &root.roles;
     let plain =
@@ -190,7 +191,8 @@ fn role(root: &Root, kind: &str, ids: &[Digest], keys: &KeySet, threshold: usize
     }
 }
 
-fn head(published: &PublishedRoot) -> Option<TrustHead> {
+/// The head that was published under it, if there is one.
+pub(crate) fn head(published: &PublishedRoot) -> Option<TrustHead> {
     let head = &published.head.as_ref()?.head;
     Some(TrustHead {
         serial: head.serial,

@@ -1,6 +1,6 @@
-//! One request to a webhook: signed, within ten seconds, without following anybody elsewhere.
+//! One request to a webhook, signed.
 
-use std::{io::Read as _, time::Duration};
+use std::io::Read as _;
 
 use callboard_proto::ids::TokenId;
 use data_encoding::HEXLOWER;
@@ -9,8 +9,6 @@ use sha2::Sha256;
 
 use crate::{clock::Clock, db::webhooks::Webhook, outgoing};
 
-/// Whoever is slower has the delivery come again.
-const WITHIN: Duration = Duration::from_secs(10);
 /// What is read of an answer: nobody looks at more.
 const MAX_ANSWER: u64 = 4096;
 /// What is kept of a refusal.
@@ -18,17 +16,9 @@ const MAX_SHOWN: usize = 200;
 
 /// Sends a body; the error says what was wrong.
 pub(super) fn send(webhook: &Webhook, id: TokenId, kind: &str, body: &str) -> Result<(), String> {
-    let mut config = ureq::Agent::config_builder()
-        .http_status_as_error(false)
-        .max_redirects(0)
-        .max_redirects_will_error(false)
-        .user_agent(concat!("callboard/", env!("CARGO_PKG_VERSION")))
-        .timeout_global(Some(WITHIN));
-    if webhook.url.starts_with("https:") {
-        let file = outgoing::system().ok_or("this system has no list of public certificate issuers")?;
-        let pem = std::fs::read(&file).map_err(|source| format!("cannot read {}: {source}", file.display()))?;
-        config = config.tls_config(outgoing::trusting(&pem).map_err(|what| format!("{} {what}", file.display()))?);
-    }
+    let trusted =
+        || outgoing::system().ok_or_else(|| "this system has no list of public certificate issuers".to_owned());
+    let agent = outgoing::agent(&webhook.url, trusted)?;
     // The receiver compares it with its own clock, whatever a demonstration makes of ours.
     let seconds = Clock::system().now().millis().div_euclid(1000);
     let request = ureq::http::Request::post(&webhook.url)
@@ -38,7 +28,7 @@ pub(super) fn send(webhook: &Webhook, id: TokenId, kind: &str, body: &str) -> Re
         .header("callboard-signature", signature(&webhook.secret, seconds, body))
         .body(body)
         .map_err(|source| source.to_string())?;
-    let mut response = config.build().new_agent().run(request).map_err(|source| source.to_string())?;
+    let mut response = agent.run(request).map_err(|source| source.to_string())?;
     let status = response.status();
     if status.is_success() {
         return Ok(());
@@ -46,7 +36,7 @@ pub(super) fn send(webhook: &Webhook, id: TokenId, kind: &str, body: &str) -> Re
     let mut text = Vec::new();
     // What cannot be read says nothing.
     let _ = response.body_mut().as_reader().take(MAX_ANSWER).read_to_end(&mut text);
-    let text: String = String::from_utf8_lossy(&text).chars().filter(|c| !c.is_control()).take(MAX_SHOWN).collect();
+    let text = outgoing::said(&String::from_utf8_lossy(&text), MAX_SHOWN);
     let hint = if status.is_redirection() { " (redirects are not followed)" } else { "" };
     Err(format!("it answered {status}{hint}: {text}"))
 }

@@ -144,12 +144,12 @@ pub(super) fn read_presence(column: Option<&str>) -> QueryResult<Presence> {
     Ok(Presence { absence, owed: column.owed.map(connection), standing: column.standing, trace: column.trace })
 }
 
-fn write_presence(seen: &Seen) -> QueryResult<Option<String>> {
+fn write_presence(seen: &Seen) -> QueryResult<String> {
     let absence = seen.absence.map(|absence| (absence.since, absence.until));
     let owed = seen.owed.map(|owed| (owed.at, u64::try_from(owed.after.as_millis()).ok()));
     let standing = Standing { root: Some(seen.root), address: seen.address.clone(), ca: Some(seen.ca.short()) };
     let trace = Some(seen.trace.clone());
-    Ok(Some(to_json(&PresenceColumn { absence, owed, standing, trace })?))
+    to_json(&PresenceColumn { absence, owed, standing, trace })
 }
 
 /// Rows that are read at a time.

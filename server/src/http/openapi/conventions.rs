@@ -13,7 +13,7 @@ use utoipa::openapi::{
     schema::ArrayItems,
 };
 
-use crate::http::etag::EDITED;
+use crate::http::etag::is_edited;
 
 /// Adds it.
 pub(super) struct Conventions;
@@ -133,10 +133,6 @@ fn parameters_of(path: &str, method: &HttpMethod, operation: &mut Operation) {
     if own.is_empty() {
         operation.parameters = None;
     }
-}
-
-fn is_edited(path: &str) -> bool {
-    EDITED.iter().any(|edited| path.trim_start_matches('/').starts_with(edited))
 }
 
 /// Says of the parameters of pages what is the same everywhere.
