@@ -339,11 +339,18 @@ impl<'a> Hooks<'a> {
             return Ok(Ok(None));
         }
         let (fs, at) = (&*self.agent.fs, self.agent.clock.trusted_now());
-        if let Some(made) = self.task.course.backup_at.filter(|made| *made <= at && at.since(*made) < BACKUP_KEEPS) {
+        let directory = self.dirs.backup(&self.task.order.dir);
+        let note = self.dirs.backup_note(&self.task.order.dir);
+        let is_whole = |made: &Timestamp| fs.read(&note, 100).is_ok_and(|note| note == made.to_string().as_bytes());
+        let is_young = |made: &Timestamp| *made <= at && at.since(*made) < BACKUP_KEEPS;
+        if let Some(made) = self.task.course.backup_at.filter(|made| is_young(made) && is_whole(made)) {
             return Ok(Ok(Some(made)));
         }
-        let directory = self.dirs.backup(&self.task.order.dir);
         let failed = |error| transient(Code::Storage, format!("make {}: {error}", directory.display()));
+        // The journal still names the one that goes, and after a power cut the clock may call it young again.
+        if fs.stat(&note).map_err(failed)?.is_some() {
+            fs.remove_file(&note).and_then(|()| fs.sync_dir(&self.dirs.backups())).map_err(failed)?;
+        }
         fs::remove_tree(fs, &directory).map_err(failed)?;
         fs::create_dirs(fs, &directory).map_err(failed)?;
         fs.make_private(&directory).map_err(failed)?;
@@ -357,6 +364,7 @@ impl<'a> Hooks<'a> {
             return Ok(Err(why));
         }
         fs.sync_all(&directory).map_err(failed)?;
+        fs::replace(fs, &note, at.to_string().as_bytes()).map_err(failed)?;
         Ok(Ok(needed.then_some(at)))
     }
 

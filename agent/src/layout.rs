@@ -156,6 +156,11 @@ impl ProductDir {
         self.backups().join(dir)
     }
 
+    /// When the backup was made, as long as it is whole.
+    pub(crate) fn backup_note(&self, dir: &str) -> PathBuf {
+        self.backups().join(format!("{dir}.made"))
+    }
+
     /// A complete tree.
     pub(crate) fn version(&self, dir: &str) -> PathBuf {
         self.versions().join(dir)

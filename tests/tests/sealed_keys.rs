@@ -14,9 +14,10 @@ use serde_json::json;
 
 use crate::BINARIES;
 
-/// Does what it is told.
+/// Does what it is told, unless a file says that it is broken.
 const STAND_IN: &str = r#"#!/bin/sh
 [ "$1" = --name=callboard-device-key ] || { echo "another name: $1" >&2; exit 1; }
+[ -e "${0%/*}/broken" ] && { echo "no TPM" >&2; exit 1; }
 exec tr A-Za-z N-ZA-Mn-za-m
 "#;
 
@@ -30,8 +31,8 @@ fn till(server: &TestServer, name: &str, programs: &Path) -> Till {
     till
 }
 
-fn enrol(till: &Till) {
-    till.command(&["enrol", "--bundle", till.bundle().to_str().unwrap(), "--name", &till.name]).ok();
+fn enrol(till: &Till) -> String {
+    till.command(&["enrol", "--bundle", till.bundle().to_str().unwrap(), "--name", &till.name]).ok().stderr.clone()
 }
 
 /// The sealed key, beside which no other lies.
@@ -45,10 +46,10 @@ fn sealed(till: &Till) -> String {
 }
 
 #[test]
-fn a_till_lives_with_a_sealed_key_and_seals_the_next_one() {
+fn a_till_lives_with_a_sealed_key_and_with_a_plain_one_where_sealing_does_not_work() {
     let server = TestServer::start(BINARIES, Engine::Sqlite, &[]).unwrap();
     let programs = tempfile::tempdir().unwrap();
-    let program = programs.path().join("systemd-creds");
+    let (program, broken) = (programs.path().join("systemd-creds"), programs.path().join("broken"));
     fs::write(&program, STAND_IN).unwrap();
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
 
@@ -68,4 +69,19 @@ fn a_till_lives_with_a_sealed_key_and_seals_the_next_one() {
         first.once().ok();
     }
     assert_ne!(sealed(&first), before);
+
+    fs::write(&broken, "").unwrap();
+    assert!(first.once().refused(1).contains("systemd-creds decrypt: no TPM"));
+    assert!(first.command(&["doctor"]).stdout.contains("the key of the certificate is not there, or cannot be read"));
+    let second = till(&server, "till-2", programs.path());
+    assert!(enrol(&second).contains("could not be sealed"));
+    assert!(second.state_dir().join("device.key").exists());
+    second.once().ok();
+
+    // When it works again, that is enough for both.
+    fs::remove_file(&broken).unwrap();
+    for till in [&first, &second] {
+        till.once().ok();
+        sealed(till);
+    }
 }

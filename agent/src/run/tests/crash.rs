@@ -60,6 +60,10 @@ fn explored(plan: Plan, budget: Budget, seed: u64) -> Counts {
 #[test]
 fn a_hundred_thousand_media_after_a_power_cut_lead_to_a_working_till() {
     let (plans, next, seed) = (plan::all(), AtomicUsize::new(0), seed());
+    // One story alone, by a part of its name.
+    let only = std::env::var("CALLBOARD_STORY").ok();
+    let plans: Vec<Plan> =
+        plans.into_iter().filter(|plan| only.as_ref().is_none_or(|only| plan.name.contains(only))).collect();
     let media = Mutex::new(std::collections::HashSet::new());
     std::thread::scope(|scope| {
         for _ in 0..std::thread::available_parallelism().map_or(1, usize::from).min(4) {
@@ -73,5 +77,5 @@ fn a_hundred_thousand_media_after_a_power_cut_lead_to_a_working_till() {
     });
     let media = media.into_inner().expect("whole").len();
     eprintln!("{media} different media, seed {seed}");
-    assert!(media >= WANTED, "{media} different media; {WANTED} are wanted");
+    assert!(media >= WANTED || only.is_some(), "{media} different media; {WANTED} are wanted");
 }

@@ -71,6 +71,12 @@ pub(super) fn all() -> Vec<Plan> {
         Plan { newer_trust: true, ..update("newer roots and a head, then a release", Before::Release) },
         Plan { renewal: true, ..update("a renewal, then a release", Before::Release) },
         Plan { reboots: true, ..hooked("hooks and a restart of the machine", Rollback::NeedsBackup) },
+        Plan {
+            reboots: true,
+            health: Health::Bad,
+            ..hooked("hooks, and a restart for either way", Rollback::NeedsBackup)
+        },
+        Plan { health: Health::Bad, ..hooked("hooks, and data that stay", Rollback::Safe) },
     ]
 }
 
