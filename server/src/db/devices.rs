@@ -35,7 +35,7 @@ mod seen;
 
 pub(crate) use attacks::Attacks;
 pub(crate) use clones::{doubted, set_clone, set_reenrol_until};
-pub(crate) use seen::{LastSeen, Seen, Standing, Trace, last_seen, set_seen, standings};
+pub(crate) use seen::{LastSeen, Seen, Standing, Trace, count_seen_since, last_seen, set_seen, standings};
 
 /// A device with what only the registry needs.
 #[derive(Clone, Debug)]
@@ -486,12 +486,6 @@ pub(crate) fn count_by_last_seen(conn: &mut DbConn, online: Timestamp) -> QueryR
     let never: Option<i64> = find(conn, live.filter(devices::last_seen.is_null()).count())?;
     let [all, never] = [all, never].map(Option::unwrap_or_default);
     Ok([all, never, count_seen_since(conn, online)?])
-}
-
-/// How many devices were seen since `at`.
-pub(crate) fn count_seen_since(conn: &mut DbConn, at: Timestamp) -> QueryResult<i64> {
-    let seen = devices::table.filter(devices::decommissioned_at.is_null()).filter(devices::last_seen.ge(Ms::from(at)));
-    Ok(find(conn, seen.count())?.unwrap_or_default())
 }
 
 /// Devices of a site.

@@ -170,3 +170,9 @@ pub(crate) fn standings(conn: &mut DbConn) -> QueryResult<BTreeMap<Standing, u64
         }
     }
 }
+
+/// How many devices were seen since `at`.
+pub(crate) fn count_seen_since(conn: &mut DbConn, at: Timestamp) -> QueryResult<i64> {
+    let seen = devices::table.filter(devices::decommissioned_at.is_null()).filter(devices::last_seen.ge(Ms::from(at)));
+    Ok(find(conn, seen.count())?.unwrap_or_default())
+}
