@@ -8,6 +8,7 @@ mod config;
 mod db;
 mod differences;
 mod durable;
+mod hours;
 mod http;
 mod jobs;
 mod outgoing;

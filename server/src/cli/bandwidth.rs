@@ -2,8 +2,7 @@
 
 use callboard_proto::admin::BandwidthLimit;
 
-use super::days;
-use crate::db::sites;
+use crate::{db::sites, hours::days};
 
 /// How they are written, for `--help` and for errors.
 pub(crate) const SYNTAX: &str = "[DAYS] [HH:MM-HH:MM] RATE, several with ; between, such as \"mon-sat 08:00-20:00 250kB/s; \

@@ -20,8 +20,8 @@ use super::{
     api::{self, Api},
     bandwidth::Limits,
     exit::{BadInput, unusable},
-    hours::Hours,
 };
+use crate::hours::Hours;
 
 mod csv;
 mod json;

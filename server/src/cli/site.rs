@@ -11,10 +11,10 @@ use super::{
     bandwidth::{self, Limits},
     device,
     hold::HoldArgs,
-    hours::{self, Hours},
     import::{self, ImportArgs},
     show, table,
 };
+use crate::hours::{self, Hours};
 
 /// What to do with sites.
 #[derive(clap::Subcommand)]

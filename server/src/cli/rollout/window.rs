@@ -2,7 +2,10 @@
 
 use callboard_proto::admin::{Window, WindowGate, WindowMode};
 
-use crate::cli::{days, duration, table};
+use crate::{
+    cli::{duration, table},
+    hours::days,
+};
 
 /// How a window is written, for `--help` and for errors.
 pub(crate) const SYNTAX: &str = "[DAYS] HH:MM +DURATION [ZONE] [gates=download,install] [best-effort], such as \

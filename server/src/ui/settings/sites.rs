@@ -5,14 +5,15 @@ use actix_web::{
     web::{Data, Path, Query},
 };
 use askama::Template;
+use callboard_policy::selector::{Field, Value};
 use callboard_proto::{
-    admin::{Permission, Site, SiteState, TradingHours},
+    admin::{Permission, Site, SiteState},
     ids::SiteId,
 };
-use serde::Deserialize;
 
 use crate::{
     app::{App, part::Place, sites},
+    hours::{self, Hours},
     http::{
         auth::{Operate, View},
         params,
@@ -20,17 +21,12 @@ use crate::{
     },
     ui::{
         desk::{Desk, Submitted},
+        devices::list_of,
         form::Form,
         frame::{self, Frame, Section, segment},
-        parts::{Badge, Pager, ROWS, link},
+        parts::{Asked, Badge, Pager, ROWS},
     },
 };
-
-/// Query of the list.
-#[derive(Debug, Default, Deserialize)]
-pub(crate) struct Asked {
-    after: Option<String>,
-}
 
 #[derive(Template)]
 #[template(path = "sites.html")]
@@ -63,7 +59,6 @@ struct One {
 }
 
 fn row(site: Site) -> Row {
-    let selector = format!("site = {}", site.id);
     let mut reason = site.state_reason.unwrap_or_default();
     let badge = match (site.state, site.hold) {
         (SiteState::Active, Some(hold)) => {
@@ -76,11 +71,11 @@ fn row(site: Site) -> Row {
     };
     Row {
         path: path(site.id.as_str()),
-        devices: link("/devices", &[("selector", &selector)]),
+        devices: list_of(Field::Site, Value::Text(site.id.to_string())),
         id: site.id.to_string(),
         name: site.name,
         tz: site.tz,
-        trades: site.trading_hours.iter().map(line).collect(),
+        trades: site.trading_hours.iter().map(|span| hours::show(std::slice::from_ref(span))).collect(),
         badge,
         reason,
     }
@@ -90,17 +85,10 @@ fn path(id: &str) -> String {
     format!("/settings/sites/{}", segment(id))
 }
 
-/// Trading hours as a line to read and to type.
-fn line(hours: &TradingHours) -> String {
-    let days = if hours.days.is_empty() { String::new() } else { format!("{} ", hours.days.join(" ")) };
-    format!("{days}{} {}", hours.opens, hours.closes)
-}
-
-/// The line as hours; days come first, then when it opens and closes.
-fn hours(line: &str) -> Option<TradingHours> {
-    let mut words: Vec<&str> = line.split([' ', ',', '-', '–']).filter(|word| !word.is_empty()).collect();
-    let (closes, opens) = (words.pop()?.to_owned(), words.pop()?.to_owned());
-    Some(TradingHours { days: words.into_iter().map(str::to_owned).collect(), opens, closes })
+/// Trading hours of which each stands on a line of its own; no line is none.
+fn typed(text: &str) -> Result<Hours, String> {
+    let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    if lines.is_empty() { Ok(Hours(Vec::new())) } else { lines.join("; ").parse() }
 }
 
 /// `GET /settings/sites`.
@@ -141,11 +129,9 @@ async fn one<P>(app: &App, desk: &Desk<P>, id: String, form: Option<Form>) -> Ap
 pub(crate) async fn change(sent: Submitted<Operate>, app: Data<App>, site: Path<String>) -> ApiResult<HttpResponse> {
     let Submitted { desk, mut form } = sent;
     let id = site.into_inner();
-    let lines: Vec<String> = form.text("trading_hours").lines().map(str::to_owned).collect();
-    let lines: Vec<&String> = lines.iter().filter(|line| !line.trim().is_empty()).collect();
-    match lines.iter().map(|line| hours(line)).collect::<Option<Vec<_>>>() {
-        None => form.refuse("trading_hours", "each line has days, or none for all, and two times: mon tue 08:00 20:00"),
-        Some(hours) => match sites::set_trading(&app, desk.actor.clone(), id.clone(), hours).await {
+    match typed(form.text("trading_hours")) {
+        Err(wrong) => form.refuse("trading_hours", wrong),
+        Ok(Hours(hours)) => match sites::set_trading(&app, desk.actor.clone(), id.clone(), hours).await {
             Ok(_) => return frame::done(&path(&id), "Nothing is installed in these hours."),
             Err(error) => form.take(error)?,
         },

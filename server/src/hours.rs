@@ -1,8 +1,9 @@
 //! Trading hours as people write them: `mon-sat 08:00-20:00; sun 10:00-18:00`, or `none`.
 
+pub(crate) mod days;
+
 use callboard_proto::admin::TradingHours;
 
-use super::days;
 use crate::db::sites;
 
 /// How they are written, for `--help` and for errors.
