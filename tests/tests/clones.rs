@@ -92,6 +92,18 @@ fn other_hardware_is_a_question_and_a_backup_that_was_put_back_is_an_event() {
         assert_eq!(text, "it runs on hardware 22222222, and ran on 11111111");
         assert_eq!(events(server, "till-1", "device.possible_clone"), 1);
 
+        // Two boards that take turns are one question, however long nobody answers it.
+        let mut board = till.twin(server);
+        board.facts.hardware_id = Some("3".repeat(32));
+        board.boot_id = "boot-3".to_owned();
+        for _ in 0..5 {
+            board.check_in();
+            till.check_in();
+        }
+        let text = shown(server, "till-1").possible_clone.unwrap().text;
+        assert_eq!(text, "it runs on hardware 22222222, and ran on 33333333");
+        assert_eq!(events(server, "till-1", "device.possible_clone"), 1);
+
         let mut set_back = FakeDevice::enrol(server, "till-2");
         let mut before = set_back.twin(server);
         before.boot_id = "boot-0".to_owned();

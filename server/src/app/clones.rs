@@ -93,7 +93,8 @@ pub(crate) async fn say(app: &App, known: &Known, sign: Sign, now: Timestamp) ->
                 return Ok(());
             }
             let before = db::devices::get(conn, id)?.and_then(|record| record.possible_clone);
-            let news = before.as_ref().is_none_or(|before| before.text != text);
+            // Two that take turns are each other's news with every check-in: it is one question until somebody answers it.
+            let news = before.is_none();
             let since = before.map_or(now, |before| before.since);
             db::devices::set_clone(conn, id, Some(PossibleClone { since, last: now, text: text.clone() }))?;
             if news {
