@@ -46,10 +46,7 @@ impl Default for Doors {
 impl Doors {
     /// Counts a try, or refuses it.
     pub(crate) fn enter(&self, name: &str, from: Option<IpAddr>) -> Result<()> {
-        if self.addresses.len() + self.names.len() > REMEMBERED {
-            self.addresses.retain_recent();
-            self.names.retain_recent();
-        }
+        self.forget_old();
         let name = name.trim().to_ascii_lowercase();
         let own = from.is_some_and(|from| self.known().contains(&(name.clone(), from)));
         let admitted = from.is_none_or(|from| self.addresses.check_key(&from).is_ok())
@@ -62,10 +59,19 @@ impl Doors {
 
     /// The same before it is known who it is.
     pub(crate) fn enter_from(&self, from: Option<IpAddr>) -> Result<()> {
+        self.forget_old();
         if from.is_none_or(|from| self.addresses.check_key(&from).is_ok()) {
             return Ok(());
         }
         Err(too_many())
+    }
+
+    /// Forgets those that have had no try for a while, when there are many.
+    fn forget_old(&self) {
+        if self.addresses.len() + self.names.len() > REMEMBERED {
+            self.addresses.retain_recent();
+            self.names.retain_recent();
+        }
     }
 
     /// Waits for a place to look at a password.
