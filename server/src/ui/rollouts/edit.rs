@@ -5,8 +5,8 @@ use actix_web::{
     HttpResponse,
     web::{Data, Path},
 };
-use callboard_proto::{admin::RolloutSpec, digest::Digest};
-use serde_json::{Value, json};
+use callboard_proto::{admin::RolloutSpec, problem::Code};
+use serde_json::Value;
 
 use super::{
     act::told,
@@ -15,7 +15,8 @@ use super::{
     path, preview,
 };
 use crate::{
-    app::{Actor, App, Because, Error, rollouts},
+    app::{Actor, App, Because, Error, edition::Expected, rollouts},
+    db::rollouts::Record,
     differences::between,
     http::{auth::Operate, problem::ApiResult},
     rollout_file::{NotWritten, to_toml},
@@ -29,17 +30,12 @@ use crate::{
 /// The field that says which version of the rollout the form was filled with.
 const EDITION: &str = "edition";
 
-/// What a form was filled with.
-fn edition(spec: &RolloutSpec) -> String {
-    Digest::of(json!(spec).to_string().as_bytes()).to_string()
-}
-
 fn unreadable(source: NotWritten) -> Error {
     Error::Unexpected(source.to_string())
 }
 
-async fn present(app: &App, actor: Actor, name: String) -> ApiResult<RolloutSpec> {
-    Ok(app.db.read(move |conn| rollouts::resolve_for(conn, &actor, &name)).await?.spec)
+async fn present(app: &App, actor: Actor, name: String) -> ApiResult<Record> {
+    Ok(app.db.read(move |conn| rollouts::resolve_for(conn, &actor, &name)).await?)
 }
 
 async fn page(app: &App, desk: &Desk<Operate>, name: &str, form: Form) -> ApiResult<Page> {
@@ -49,16 +45,15 @@ async fn page(app: &App, desk: &Desk<Operate>, name: &str, form: Form) -> ApiRes
 
 /// `GET /rollouts/{rollout}/edit`.
 pub(crate) async fn get(desk: Desk<Operate>, app: Data<App>, rollout: Path<String>) -> ApiResult<HttpResponse> {
-    let spec = present(&app, desk.actor.clone(), rollout.into_inner()).await?;
-    let form = fields::fill(&spec).map_err(unreadable)?.and(EDITION, edition(&spec));
-    frame::show(&page(&app, &desk, spec.name.as_str(), form).await?)
+    let record = present(&app, desk.actor.clone(), rollout.into_inner()).await?;
+    let form = fields::fill(&record.spec).map_err(unreadable)?.and(EDITION, rollouts::edition(&record).as_str());
+    frame::show(&page(&app, &desk, record.spec.name.as_str(), form).await?)
 }
 
 /// `POST /rollouts/{rollout}/edit`.
 pub(crate) async fn post(sent: Submitted<Operate>, app: Data<App>, rollout: Path<String>) -> ApiResult<HttpResponse> {
     let Submitted { desk, mut form } = sent;
-    let now = present(&app, desk.actor.clone(), rollout.into_inner()).await?;
-    let name = now.name.to_string();
+    let name = present(&app, desk.actor.clone(), rollout.into_inner()).await?.spec.name.to_string();
     if form.has("rows") {
         return frame::show(&page(&app, &desk, &name, form).await?);
     }
@@ -73,16 +68,19 @@ pub(crate) async fn post(sent: Submitted<Operate>, app: Data<App>, rollout: Path
         let page = page(&app, &desk, &name, form).await?;
         return frame::show(&Page { preview, ..page });
     } else if let Some(wanted) = typed(&mut form) {
-        if form.text(EDITION) != edition(&now) {
-            let conflict = differing(&now, &wanted)?;
-            form.refuse("", "somebody else has changed it meanwhile; what differs is shown below. Sending it again takes your version");
-            let form = form.and(EDITION, edition(&now));
-            let page = page(&app, &desk, &name, form).await?;
-            return frame::show_refused(&Page { conflict, ..page });
-        }
-        let because = Because { by: desk.actor.clone(), reason: form.text("reason").to_owned() };
-        match rollouts::edit::edit(&app, name.clone(), wanted, because).await {
+        let expected = Expected::OneOf(vec![form.text(EDITION).to_owned()]);
+        let by = Actor { expected, ..desk.actor.clone() };
+        let because = Because { by, reason: form.text("reason").to_owned() };
+        match rollouts::edit::edit(&app, name.clone(), wanted.clone(), because).await {
             Ok((_, doubts)) => return frame::done(&path(&name), told("It is changed.", &doubts)),
+            Err(Error::Refused { code: Code::PreconditionFailed, .. }) => {
+                let now = present(&app, desk.actor.clone(), name.clone()).await?;
+                let conflict = differing(&now.spec, &wanted)?;
+                form.refuse("", "somebody else has changed it meanwhile; what differs is shown below. Sending it again takes your version");
+                let form = form.and(EDITION, rollouts::edition(&now).as_str());
+                let page = page(&app, &desk, &name, form).await?;
+                return frame::show_refused(&Page { conflict, ..page });
+            }
             Err(error) => preview::place(&mut form, error.into())?,
         }
     }
