@@ -275,6 +275,9 @@ fn operators_do_it_on_the_command_line() {
         assert_eq!(done.ok().stdout, "1 device: till-0\n");
         let again = server.cli(retry.iter().chain(&["--reason", "a new disk"]));
         assert_eq!(again.refused(1), "callboard: till-0: it is queued: it is under way");
+        let one = server.cli(["attention", "list", "--selector", "name = till-1"]);
+        assert!(one.ok().stdout.contains("till-1") && !one.stdout.contains("till-0"), "{}", one.stdout);
+        refused(&server.api().try_get("attention?selector=name%20="), Code::BadSelector, "selector: column 7");
         server.cli(["rollout", "skip", "r", "--selector", "name = till-1", "--reason", "sold"]).ok();
         let left = server.cli(["attention", "list"]);
         assert_eq!((left.stdout.as_str(), left.stderr.as_str()), ("", "no failures\n"));

@@ -29,8 +29,18 @@ fn failures_are_listed_filtered_and_dealt_with_after_it_was_shown_which() {
         let second = ada.page("/attention?rollout=second");
         assert_eq!(second.matches("name=\"one\" value=\"second/c\"").count(), 1, "{second}");
         assert!(second.contains("<option selected>second</option>"), "{second}");
+        let only = ada.page("/attention?selector=name%20in%20(a,%20c)&rollout=spring");
+        assert!(only.matches("name=\"one\" value=\"spring/").count() == 2 && !only.contains("spring/b"), "{only}");
+        assert!(only.contains("failures of spring on devices that are like this"), "{only}");
+        let wrong = ada.get("/attention?selector=name%20=");
+        let shown = wrong.text();
+        assert!(wrong.status == 422 && shown.contains("column 7"), "{shown}");
+        assert!(shown.contains("name =\n      ^</pre>") && !shown.contains("/attention/deal"), "{shown}");
         let deal = |fields: &[(&str, &str)]| ada.post("/attention/deal", fields);
         assert_eq!(deal(&[("deed", "skip"), ("rollout", "")]).header("location"), Some("/attention"));
+        let all_of = [("deed", "skip"), ("rollout", ""), ("selector", "name = b"), ("whom", "all")];
+        let asked = text(&deal(&all_of).text());
+        assert!(asked.contains("spring: 1 device\nb"), "{asked}");
         let ticked = [("deed", "skip"), ("rollout", ""), ("one", "spring/a"), ("one", "second/c")];
         let asked = text(&deal(&ticked).text());
         assert!(asked.contains("spring: 1 device\na") && asked.contains("second: 1 device\nc"), "{asked}");

@@ -148,6 +148,11 @@ impl Reach {
         }
     }
 
+    /// The part of it that a selector selects.
+    pub(crate) fn only(&self, selector: Selector) -> Self {
+        if *selector.expr() == Expr::All { self.clone() } else { Self::Within([self.narrow(selector)].into()) }
+    }
+
     /// Whether a device is in it.
     pub(crate) fn covers(&self, device: &Device, now: Timestamp) -> bool {
         // Grants do not ask for presence.

@@ -21,6 +21,9 @@ pub(crate) enum AttentionCommand {
         /// Only those of this rollout
         #[arg(long)]
         rollout: Option<String>,
+        /// Only those of devices that it selects
+        #[arg(long)]
+        selector: Option<String>,
         #[command(flatten)]
         page: PageArgs,
     },
@@ -32,9 +35,11 @@ pub(crate) enum AttentionCommand {
 /// Runs a command.
 pub(crate) fn run(command: AttentionCommand, context: &Context) -> anyhow::Result<()> {
     match command {
-        AttentionCommand::List { rollout, page } => {
-            let (api, everything) = (context.api()?, rollout.is_none() && page.after.is_none());
-            let found: Page<Attention> = api.list(&Path::new(["attention"]).maybe("rollout", rollout), &page)?;
+        AttentionCommand::List { rollout, selector, page } => {
+            let api = context.api()?;
+            let everything = rollout.is_none() && selector.is_none() && page.after.is_none();
+            let path = Path::new(["attention"]).maybe("rollout", rollout).maybe("selector", selector);
+            let found: Page<Attention> = api.list(&path, &page)?;
             show::page(context.format, "failures", &found, list)?;
             if everything && context.format == show::Format::Table {
                 let copies: Page<Device> = api.list(&Path::new(["clones"]), &page)?;

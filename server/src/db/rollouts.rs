@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use callboard_policy::{
+    assignment::is_failure,
     guard::{Offers, Streak},
     rollout::RolloutState,
 };
@@ -11,15 +12,17 @@ use callboard_proto::{
     admin::RolloutSpec,
     digest::Digest,
     ids::{RolloutId, RolloutName, SiteId},
+    state::AssignmentState,
     time::Timestamp,
 };
-use diesel::{ExpressionMethods, QueryDsl, QueryResult, Queryable};
+use diesel::{ExpressionMethods, NullableExpressionMethods as _, QueryDsl, QueryResult, Queryable, dsl};
 
 use super::{
+    assignments::column as column_of,
     conn::{DbConn, execute, find, load},
-    counts,
+    counts, life,
     phases::{self, Approval, Phase},
-    schema::rollouts,
+    schema::{assignments, devices, rollouts},
     types::{Ms, Sha, Uid, at_place, from_json, parse, place, to_i64, to_json},
 };
 
@@ -251,6 +254,21 @@ pub(crate) fn streak(conn: &mut DbConn, id: RolloutId) -> QueryResult<Option<(Ro
 pub(crate) fn set_streak(conn: &mut DbConn, id: RolloutId, streak: &Streak) -> QueryResult<()> {
     let row = diesel::update(rollouts::table.find(Uid::from(id)));
     execute(conn, row.set(rollouts::streak.eq(to_json(&streak.0)?))).map(drop)
+}
+
+/// Names of rollouts with failures that wait for an operator, the newest first.
+pub(crate) fn failing(conn: &mut DbConn, limit: i64) -> QueryResult<Vec<String>> {
+    let failures: Vec<i16> =
+        AssignmentState::ALL.into_iter().filter(|state| is_failure(*state)).map(column_of).collect();
+    // The states narrow it down to what an index has, and of each rollout one row is enough.
+    let waiting = assignments::table
+        .inner_join(devices::table)
+        .filter(assignments::rollout_id.eq(rollouts::id))
+        .filter(assignments::state.eq_any(failures))
+        .filter(assignments::attention_since.is_not_null())
+        .filter(life::own_assignment().assume_not_null());
+    let found = rollouts::table.filter(dsl::exists(waiting)).order(rollouts::id.desc());
+    load(conn, found.limit(limit).select(rollouts::name))
 }
 
 /// The rollout that takes back the release of the one called `name`.

@@ -4,22 +4,19 @@
 pub(crate) mod attacks;
 pub(crate) mod deal;
 
-use std::collections::BTreeSet;
-
 use actix_web::{
     HttpResponse,
     web::{Data, Query},
 };
 use askama::Template;
 use callboard_proto::{
-    admin::{Attention, Permission},
-    ids::AssignmentId,
+    admin::{self, Attention, Permission},
     time::Timestamp,
 };
-use uuid::Uuid;
 
 use super::{
     desk::Desk,
+    devices::selector,
     form::Form,
     frame::{self, Frame, Section},
     parts::{Pager, ROWS, When},
@@ -30,14 +27,18 @@ use crate::{
     http::{admin::attention, auth::View, problem::ApiResult},
 };
 
-/// Failures looked through for the rollouts that have some.
-const LOOKED_THROUGH: i64 = 1000;
+/// Rollouts to choose from, the newest; those before them by their names in the address.
+const ROLLOUTS: i64 = 100;
 
 #[derive(Template)]
 #[template(path = "attention.html")]
 struct Page {
     frame: Frame,
+    form: Form,
+    /// The selector with a mark below the column where it went wrong.
+    pointer: String,
     rollout: String,
+    selector: String,
     rollouts: Vec<String>,
     copies: Vec<Copy>,
     rows: Vec<Row>,
@@ -73,23 +74,35 @@ pub(crate) async fn get(
     app: Data<App>,
     asked: Query<Vec<(String, String)>>,
 ) -> ApiResult<HttpResponse> {
-    let (asked, now) = (Form::of(asked.into_inner()), app.clock.now());
-    let (rollout, after) = (asked.some("rollout"), asked.some("after"));
-    let page = attention::page(&app, &desk.sees, rollout.clone(), after.as_deref(), ROWS + 1).await?;
+    let (mut form, now) = (Form::of(asked.into_inner()), app.clock.now());
+    let (rollout, after) = (form.some("rollout"), form.some("after"));
+    let (selector, pointer) = selector(&mut form);
+    let found = match &selector {
+        Some(selector) => {
+            let sees = desk.sees.only(selector.clone());
+            attention::page(&app, &sees, rollout.clone(), after.as_deref(), ROWS + 1).await?
+        }
+        None => admin::Page { items: Vec::new(), next: None },
+    };
     let sees = desk.sees.clone();
-    let (rollouts, copies) =
+    let (mut rollouts, copies) =
         app.db.read(move |conn| Ok::<_, Error>((rollouts(conn, &sees)?, copies(conn, &sees, now)?))).await?;
-    let rollout = rollout.unwrap_or_default();
-    let pager = Pager::new("/attention", &[("rollout", &rollout)], after.as_deref(), page.next.as_deref());
-    frame::show(&Page {
+    rollouts.extend(rollout.clone().filter(|name| !rollouts.contains(name)));
+    let (rollout, selector) = (rollout.unwrap_or_default(), form.some("selector").unwrap_or_default());
+    let filters = [("rollout", rollout.as_str()), ("selector", selector.as_str())];
+    let page = Page {
         frame: Frame::new(&desk, Section::Attention, "Attention").live(),
-        rows: page.items.into_iter().map(|one| row(one, now)).collect(),
+        pager: Pager::new("/attention", &filters, after.as_deref(), found.next.as_deref()),
+        rows: found.items.into_iter().map(|one| row(one, now)).collect(),
         may_operate: desk.may_do(Permission::Operate),
+        form,
+        pointer,
         rollout,
+        selector,
         rollouts,
         copies,
-        pager,
-    })
+    };
+    if page.form.is_right() { frame::show(&page) } else { frame::show_refused(&page) }
 }
 
 fn row(one: Attention, now: Timestamp) -> Row {
@@ -125,10 +138,8 @@ fn copies(conn: &mut DbConn, sees: &Reach, now: Timestamp) -> Result<Vec<Copy>, 
 
 /// Names of rollouts with failures that wait for somebody.
 pub(super) fn rollouts(conn: &mut DbConn, sees: &Reach) -> Result<Vec<String>, Error> {
-    let failing = db::assignments::failing(conn, None, AssignmentId::from_uuid(Uuid::nil()), LOOKED_THROUGH)?;
-    let names: BTreeSet<String> = failing.into_iter().map(|one| one.rollout).collect();
     let mut seen = Vec::new();
-    for name in names {
+    for name in db::rollouts::failing(conn, ROLLOUTS)? {
         let record = app::rollouts::resolve(conn, &name)?;
         if app::rollouts::is_within(conn, sees, &record)? {
             seen.push(name);

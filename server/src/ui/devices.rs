@@ -11,7 +11,7 @@ use actix_web::{
     web::{Data, Query},
 };
 use askama::Template;
-use callboard_policy::selector::Selector;
+use callboard_policy::selector::{Expr, Field, Op, Selector, Value};
 use callboard_proto::{
     admin::{Device, DeviceStatus, Permission},
     time::Timestamp,
@@ -21,11 +21,11 @@ use super::{
     desk::Desk,
     form::Form,
     frame::{self, Frame, Section},
-    parts::{Badge, Pager, ROWS, When, cut, link},
+    parts::{Badge, Pager, ROWS, When, link},
 };
 use crate::{
     app::{self, App},
-    http::{auth::View, params, problem::ApiResult},
+    http::{auth::View, page, params, problem::ApiResult},
 };
 
 /// What a query of a page holds.
@@ -85,23 +85,17 @@ pub(crate) async fn get(desk: Desk<View>, app: Data<App>, asked: Asked) -> ApiRe
     let shown: Vec<Column> = columns.iter().filter(|(_, shown)| *shown).map(|(column, _)| *column).collect();
     let after = form.some("after");
     let place = params::parse_some("after", after.as_deref())?.unwrap_or(-1);
-    let (mut rows, mut pager, mut pointer) = (Vec::new(), Pager::default(), String::new());
-    match Selector::parse(form.some("selector").as_deref().unwrap_or("all")) {
-        Ok(selector) => {
-            let records = app::devices::list(&app, desk.sees.narrow(selector), place, ROWS + 1).await?;
-            let (records, more) = cut(records);
-            let next = records.last().filter(|_| more).map(|record| record.device.number.to_string());
-            let now = app.clock.now();
-            let row = |record| row(app::devices::show(&app, record), &shown, now);
-            rows = records.into_iter().map(row).collect();
-            let mut filters: Vec<(&str, &str)> = vec![("selector", form.text("selector").trim())];
-            filters.extend(form.all("column").map(|column| ("column", column)));
-            pager = Pager::new("/devices", &filters, after.as_deref(), next.as_deref());
-        }
-        Err(error) => {
-            pointer = pointing(form.text("selector"), error.column);
-            form.refuse("selector", error.to_string());
-        }
+    let (mut rows, mut pager) = (Vec::new(), Pager::default());
+    let (selector, pointer) = selector(&mut form);
+    if let Some(selector) = selector {
+        let records = app::devices::list(&app, desk.sees.narrow(selector), place, ROWS + 1).await?;
+        let records = page::page(records, ROWS + 1, |record| record.device.number.to_string());
+        let now = app.clock.now();
+        let row = |record| row(app::devices::show(&app, record), &shown, now);
+        rows = records.items.into_iter().map(row).collect();
+        let mut filters: Vec<(&str, &str)> = vec![("selector", form.text("selector").trim())];
+        filters.extend(form.all("column").map(|column| ("column", column)));
+        pager = Pager::new("/devices", &filters, after.as_deref(), records.next.as_deref());
     }
     let page = Page {
         frame: Frame::new(&desk, Section::Devices, "Devices").live(),
@@ -117,8 +111,20 @@ pub(crate) async fn get(desk: Desk<View>, app: Data<App>, asked: Asked) -> ApiRe
     if page.form.is_right() { frame::show(&page) } else { frame::show_refused(&page) }
 }
 
+/// The selector that was typed, every device without one; or what is wrong with it, with a mark below where.
+pub(crate) fn selector(form: &mut Form) -> (Option<Selector>, String) {
+    match Selector::parse(form.some("selector").as_deref().unwrap_or("all")) {
+        Ok(selector) => (Some(selector), String::new()),
+        Err(error) => {
+            let pointer = pointing(form.text("selector"), error.column);
+            form.refuse("selector", error.to_string());
+            (None, pointer)
+        }
+    }
+}
+
 /// A text of one line with a mark below a column.
-pub(crate) fn pointing(text: &str, column: usize) -> String {
+fn pointing(text: &str, column: usize) -> String {
     // Errors count in the text without the space before it.
     let text = text.trim_start().replace('\n', " ");
     format!("{text}\n{}^", " ".repeat(column.saturating_sub(1)))
@@ -129,10 +135,17 @@ pub(crate) fn badge(device: &Device) -> Badge {
     match (device.decommissioned, device.hold.is_some(), device.status) {
         (true, ..) => Badge::new("decommissioned", "bad"),
         (_, true, _) => Badge::new("held", "warn"),
-        (_, _, DeviceStatus::Unknown) => Badge::new("unknown", "dull"),
-        (_, _, DeviceStatus::Online) => Badge::new("online", "good"),
-        (_, _, DeviceStatus::Offline) => Badge::new("offline", "warn"),
-        (_, _, DeviceStatus::Abandoned) => Badge::new("abandoned", "bad"),
+        (_, _, status) => status_badge(status),
+    }
+}
+
+/// Whether it is there, in a word.
+pub(crate) const fn status_badge(status: DeviceStatus) -> Badge {
+    match status {
+        DeviceStatus::Unknown => Badge::new("unknown", "dull"),
+        DeviceStatus::Online => Badge::new("online", "good"),
+        DeviceStatus::Offline => Badge::new("offline", "warn"),
+        DeviceStatus::Abandoned => Badge::new("abandoned", "bad"),
     }
 }
 
@@ -144,6 +157,11 @@ pub(crate) fn path(name: &str) -> String {
 /// Where a list of devices is.
 pub(crate) fn list_path(selector: &str) -> String {
     link("/devices", &[("selector", selector)])
+}
+
+/// Where the devices are listed of which a field is this.
+pub(crate) fn list_of(field: Field, value: Value) -> String {
+    list_path(&Expr::Compare { field, op: Op::Eq, value }.to_string())
 }
 
 fn row(device: Device, shown: &[Column], now: Timestamp) -> Row {
@@ -169,6 +187,19 @@ fn row(device: Device, shown: &[Column], now: Timestamp) -> Row {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_link_selects_what_it_was_made_for_whatever_it_is_called() {
+        for version in ["1.2.0", "2.0\"or\"1", "3\\", "a,b)=c", "and", "%22&after=9"] {
+            let (product, version) = ("pos-app".parse().unwrap(), version.parse().unwrap());
+            let (field, value) = (Field::Version(product), Value::Version(version));
+            let path = list_of(field.clone(), value.clone());
+            let selector = path.strip_prefix("/devices?selector=").unwrap();
+            let selector = percent_encoding::percent_decode_str(selector).decode_utf8().unwrap();
+            let wanted = Expr::Compare { field, op: Op::Eq, value };
+            assert_eq!(*Selector::parse(&selector).unwrap().expr(), wanted, "{path}");
+        }
+    }
 
     #[test]
     fn a_mark_stands_below_what_is_wrong() {

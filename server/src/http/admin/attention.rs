@@ -29,18 +29,21 @@ use crate::{
 #[serde(deny_unknown_fields)]
 pub(crate) struct List {
     rollout: Option<String>,
+    selector: Option<String>,
     after: Option<String>,
     limit: Option<u32>,
 }
 
 /// Failures that no rollout tries again by itself, oldest assignments first.
 #[utoipa::path(get, path = "/attention", tag = "attention", security(("bearer" = ["view"])),
-    params(("rollout" = Option<String>, Query), ("after" = Option<String>, Query), ("limit" = Option<u32>, Query)),
-    responses((status = 200, body = Page<Attention>), (status = 404, body = Problem)))]
+    params(("rollout" = Option<String>, Query), ("selector" = Option<String>, Query, description = "of devices; of every one without it"),
+           ("after" = Option<String>, Query), ("limit" = Option<u32>, Query)),
+    responses((status = 200, body = Page<Attention>), (status = 404, body = Problem), (status = 422, body = Problem)))]
 pub(crate) async fn list(may: May<View>, app: Data<App>, query: Query<List>) -> ApiResult<Json<Page<Attention>>> {
     let rows = page::rows(query.limit)?;
-    let List { rollout, after, .. } = query.into_inner();
-    Ok(Json(self::page(&app, &may.sees, rollout, after.as_deref(), rows).await?))
+    let List { rollout, selector, after, .. } = query.into_inner();
+    let sees = may.sees.only(app::devices::parse_selector(selector.as_deref())?);
+    Ok(Json(self::page(&app, &sees, rollout, after.as_deref(), rows).await?))
 }
 
 /// A page of them.

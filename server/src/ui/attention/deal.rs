@@ -29,6 +29,8 @@ struct Page {
     title: &'static str,
     says: &'static str,
     rollout: String,
+    selector: String,
+    back: String,
     /// Of which rollout how many, and which.
     meant: Vec<(String, String, Vec<String>)>,
     keys: Vec<String>,
@@ -49,12 +51,14 @@ const fn words(deed: Deed) -> (&'static str, &'static str, &'static str) {
 pub(crate) async fn post(sent: Submitted<Operate>, app: Data<App>) -> ApiResult<HttpResponse> {
     let Submitted { desk, mut form } = sent;
     let rollout = form.text("rollout").to_owned();
-    let back = link("/attention", &[("rollout", &rollout)]);
+    let selector = form.text("selector").to_owned();
+    let back = link("/attention", &[("rollout", &rollout), ("selector", &selector)]);
     let deed = [Deed::Retry, Deed::Skip, Deed::Cancel].into_iter().find(|deed| form.is("deed", words(*deed).0));
     let mut keys: Vec<String> = form.all("one").map(str::to_owned).collect();
     if form.is("whom", "all") {
         let named = Some(rollout.clone()).filter(|name| !name.is_empty());
-        let page = attention::page(&app, &desk.may, named, None, AT_ONCE + 1).await?;
+        let meant = desk.may.only(app::devices::parse_selector(Some(&selector))?);
+        let page = attention::page(&app, &meant, named, None, AT_ONCE + 1).await?;
         keys = page.items.iter().map(|one| format!("{}/{}", one.rollout, one.device)).collect();
     }
     let mut of: BTreeMap<String, Vec<String>> = BTreeMap::new();
@@ -76,7 +80,7 @@ pub(crate) async fn post(sent: Submitted<Operate>, app: Data<App>) -> ApiResult<
         let meant = meant.collect();
         let frame = Frame::new(&desk, Section::Attention, title);
         let refused = !form.is_right();
-        let page = Page { frame, form, deed: word, title, says, rollout, meant, keys };
+        let page = Page { frame, form, deed: word, title, says, rollout, selector, back, meant, keys };
         return if refused { frame::show_refused(&page) } else { frame::show(&page) };
     }
     let (mut done, mut refused) = (0_u64, Vec::new());
