@@ -9,7 +9,7 @@ use callboard_tests::{
     server::TestServer,
 };
 
-use crate::on_both;
+use crate::{on_both, on_both_with};
 
 /// Tills that run 1.0.0, of which 2.0.0 is the next release.
 fn fleet(server: &TestServer, n: usize) -> Vec<FakeDevice> {
@@ -127,7 +127,7 @@ fn a_rollout_is_made_by_fields_halts_by_itself_and_is_rolled_back() {
 
 #[test]
 fn two_people_who_change_a_rollout_see_both_versions_and_a_viewer_changes_nothing() {
-    on_both(|server| {
+    on_both_with(&["second_person_above = 1"], |server| {
         fleet(server, 1);
         let (ada, bob) = (Browser::of(server, "operator"), Browser::of(server, "admin"));
         ada.submit("/rollouts/new", &typed(&[]));
@@ -158,11 +158,17 @@ fn two_people_who_change_a_rollout_see_both_versions_and_a_viewer_changes_nothin
         assert!(!page.contains("/rollouts/spring/run") && !page.contains("/edit\""), "{page}");
         assert_eq!(eve.post("/rollouts/spring/run", &[("deed", "start")]).status, 403);
         assert_eq!(eve.get("/rollouts/new").status, 403);
-        // The second person's button is for an approver.
+        // The second person's button is for an approver, of a rollout that waits for one.
         let pat = Browser::of(server, "approver");
-        assert!(pat.page("/rollouts/spring").contains("Approve it as second person"));
+        let asks = |name: &str| pat.page(&format!("/rollouts/{name}")).contains("Approve it as second person");
+        assert!(!asks("spring"), "it is for one device");
+        ada.submit("/rollouts/new", &typed(&[("name", "urgent"), ("security", "yes")]));
+        assert!(asks("urgent"), "freezes let it pass only then");
+        FakeDevice::enrol(server, "till-1");
+        assert!(asks("spring") && !ada.page("/rollouts/spring").contains("Approve it as second person"));
         let page = pat.submit("/rollouts/spring/approve", &[("deed", "countersign"), ("reason", "looked at it")]);
         assert!(text(&page).contains("You have approved it."), "{page}");
         assert_eq!(server.rollout("spring").countersigned.unwrap().by, "approver");
+        assert!(!asks("spring"));
     });
 }

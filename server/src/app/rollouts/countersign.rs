@@ -2,13 +2,19 @@
 //! a security rollout pass only with it.
 
 use callboard_policy::rollout::RolloutState;
-use callboard_proto::{ids::RolloutId, problem::Code, time::Timestamp};
+use callboard_proto::{admin::Audience, ids::RolloutId, problem::Code, time::Timestamp};
 use serde_json::{Value, json};
 
 use super::resolve_for;
 use crate::{
-    app::{Actor, App, Because, Error, Result},
-    db::{self, DbConn, events::NewEvent, phases::Approval, rollouts::Record},
+    app::{Actor, App, Because, Error, Result, devices::parse_selector},
+    db::{
+        self, DbConn,
+        events::NewEvent,
+        phases::Approval,
+        rollouts::Record,
+        selector::{Context, Slice, Whom},
+    },
 };
 
 /// Approves a rollout that others have made and changed. A second approval changes nothing.
@@ -85,11 +91,34 @@ pub(super) fn check(record: &Record, devices: u64, above: Option<u64>) -> Result
     }
     let name = &record.spec.name;
     let detail = format!(
-        "rollout {name} is for {devices} devices, and more than {above} need a second person's approval: \
+        "rollout {name} is for {}, and more than {above} need a second person's approval: \
          somebody other than {} has to countersign it first (callboard rollout countersign {name})",
+        callboard_policy::counted(devices, "device"),
         record.edited_by.as_ref().unwrap_or(&record.created_by)
     );
     Err(Error::refused(Code::WrongState, detail))
+}
+
+/// Whether a rollout waits for a second person: it is too large to start or to go on without, or for freezes to let pass.
+pub(crate) fn is_wanted(conn: &mut DbConn, record: &Record, above: Option<u64>, context: &Context) -> Result<bool> {
+    let ended = matches!(record.state, RolloutState::Completed | RolloutState::Cancelled);
+    if ended || record.countersigned.is_some() {
+        return Ok(false);
+    }
+    let Some(above) = above.filter(|_| record.takes_back.is_none() && record.state != RolloutState::Running) else {
+        return Ok(record.spec.security);
+    };
+    let more = above.saturating_add(1);
+    let size = if record.state == RolloutState::Draft {
+        let selector = parse_selector(record.spec.selector.as_deref())?;
+        let limit = i64::try_from(more).unwrap_or(i64::MAX);
+        let slice = Slice { after: -1, limit, whom: Whom::AtOpenSites };
+        u64::try_from(db::selector::select(conn, &selector, context, slice)?.len()).unwrap_or(u64::MAX)
+    } else {
+        // One that devices join was paused because one more wanted to: see `outgrows`.
+        record.size().saturating_add(u64::from(record.spec.audience == Audience::Live))
+    };
+    Ok(record.spec.security || size >= more)
 }
 
 /// Pauses a live rollout that would have more devices with one that wants to join than it may have without a second

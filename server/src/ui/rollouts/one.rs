@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     app::{Actor, App, fleet, rollouts, trust::PublishedRoot},
-    db::{self, DbConn, rollouts::Record},
+    db::{self, DbConn, rollouts::Record, selector::Context},
     http::{auth::View, problem::ApiResult},
     ui::{
         desk::Desk,
@@ -123,8 +123,9 @@ pub(crate) async fn get(desk: Desk<View>, app: Data<App>, path: Path<String>) ->
 /// The page, with what is wrong with a form that was sent from it.
 pub(super) async fn page<P>(app: &App, desk: &Desk<P>, reference: String, form: Form) -> ApiResult<Page> {
     let (now, root, actor) = (app.clock.now(), app.newest_root(), desk.actor.clone());
-    let read = app.db.read(move |conn| read(conn, &actor, &reference, root.as_deref(), now)).await?;
-    let Read { record, hours, failures, targets } = read;
+    let (context, above) = (app.selector_context(), app.second_person_above);
+    let read = app.db.read(move |conn| read(conn, &actor, &reference, root.as_deref(), above, &context)).await?;
+    let Read { record, hours, failures, targets, second_person } = read;
     let name = record.spec.name.to_string();
     let forecast = forecast(app, &desk.actor, &record).await?;
     let rollout = rollouts::show(app, record);
@@ -149,7 +150,7 @@ pub(super) async fn page<P>(app: &App, desk: &Desk<P>, reference: String, form: 
         forecast,
         failures: groups(failures),
         more_failures,
-        acts: acts(desk, &rollout, targets),
+        acts: acts(desk, &rollout, targets, second_person),
         form,
     })
 }
@@ -161,6 +162,8 @@ struct Read {
     failures: Vec<(Option<Failure>, String)>,
     /// Releases that it could be taken back to.
     targets: Vec<String>,
+    /// Whether it waits for one.
+    second_person: bool,
 }
 
 fn read(
@@ -168,17 +171,19 @@ fn read(
     actor: &Actor,
     reference: &str,
     root: Option<&PublishedRoot>,
-    now: Timestamp,
+    above: Option<u64>,
+    context: &Context,
 ) -> crate::app::Result<Read> {
     let record = rollouts::resolve_for(conn, actor, reference)?;
-    let hours = db::hours::of(conn, record.id, now, LOOK_BACK)?;
+    let second_person = rollouts::countersign::is_wanted(conn, &record, above, context)?;
+    let hours = db::hours::of(conn, record.id, context.now, LOOK_BACK)?;
     let failed = db::assignments::failures(conn, record.id, FAILURES)?;
     let failures = failed.into_iter().map(|(assignment, device)| (assignment.failure, device)).collect();
     let targets = match root {
         Some(root) if record.started_at.is_some() => older(conn, root, &record)?,
         _ => Vec::new(),
     };
-    Ok(Read { record, hours, failures, targets })
+    Ok(Read { record, hours, failures, targets, second_person })
 }
 
 /// Older releases of the same product that devices would take, the newest first.
@@ -378,7 +383,7 @@ fn groups(failures: Vec<(Option<Failure>, String)>) -> Vec<Group> {
 }
 
 /// What may be done now, and what it means.
-fn acts<P>(desk: &Desk<P>, rollout: &Rollout, targets: Vec<String>) -> Acts {
+fn acts<P>(desk: &Desk<P>, rollout: &Rollout, targets: Vec<String>, second_person: bool) -> Acts {
     let sum = |of: fn(&Counts) -> u32| u64::from(rollout.phases.iter().map(|phase| of(&phase.counts)).sum::<u32>());
     let (switching, waiting, have) = (
         sum(|counts| counts.activating + counts.verifying),
@@ -427,16 +432,15 @@ fn acts<P>(desk: &Desk<P>, rollout: &Rollout, targets: Vec<String>) -> Acts {
         }
     }
     if desk.may_do(Permission::Approve) {
-        by_approvers(&mut acts, desk, rollout);
+        by_approvers(&mut acts, desk, rollout, second_person);
     }
     acts
 }
 
-fn by_approvers<P>(acts: &mut Acts, desk: &Desk<P>, rollout: &Rollout) {
+fn by_approvers<P>(acts: &mut Acts, desk: &Desk<P>, rollout: &Rollout, second_person: bool) {
     let all: u32 = rollout.phases.iter().map(|phase| phase.counts.wanted()).sum();
     let own = rollout.created_by == desk.me.name || rollout.edited_by.as_ref() == Some(&desk.me.name);
-    let ended = matches!(rollout.state, RolloutState::Completed | RolloutState::Cancelled);
-    if rollout.countersigned.is_none() && !own && !ended {
+    if second_person && !own {
         acts.countersign = match all {
             0 => "You approve it as a second person, as it is now; a change takes that back.".to_owned(),
             n => format!(
