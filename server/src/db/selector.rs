@@ -1,7 +1,8 @@
 //! Selectors in SQL: the second evaluator. A property test holds it equal to the one in memory.
 //!
-//! Every term is wrapped so that "the device does not have it" is false and never NULL. JSON columns are looked into
-//! by functions that differ between the engines; everything else is the same text. Values are bind parameters.
+//! "The device does not have it" is NULL, which selects as little as false does. Under a `not` it would not, so there every
+//! term is wrapped; elsewhere that would keep the engines from their indexes. JSON columns are looked into by functions
+//! that differ between the engines; everything else is the same text. Values are bind parameters.
 
 mod versions;
 mod within;
@@ -70,6 +71,8 @@ struct Sql<'a> {
     text: String,
     binds: Vec<Bind>,
     postgres: bool,
+    /// Under a `not`.
+    negated: bool,
     context: &'a Context,
 }
 
@@ -107,7 +110,8 @@ pub(crate) fn count_abandoned(conn: &mut DbConn, context: &Context) -> QueryResu
 
 impl<'a> Sql<'a> {
     fn new(conn: &DbConn, context: &'a Context) -> Self {
-        Self { text: String::new(), binds: Vec::new(), postgres: matches!(conn, DbConn::Postgres(_)), context }
+        let postgres = matches!(conn, DbConn::Postgres(_));
+        Self { text: String::new(), binds: Vec::new(), postgres, negated: false, context }
     }
 }
 
@@ -132,19 +136,20 @@ impl Sql<'_> {
             Expr::Or(parts) => self.join(parts, " OR "),
             Expr::Not(inner) => {
                 self.push("NOT ");
+                let outer = std::mem::replace(&mut self.negated, true);
                 self.expr(inner);
+                self.negated = outer;
             }
-            Expr::Exists(field) => {
-                self.push("(");
-                self.field(field);
-                self.push(" IS NOT NULL)");
-            }
-            Expr::Compare { field, op, value } => self.term(|sql| {
+            Expr::Exists(field) => self.term(field, |sql| {
+                sql.field(field);
+                sql.push(" IS NOT NULL");
+            }),
+            Expr::Compare { field, op, value } => self.term(field, |sql| {
                 sql.field(field);
                 sql.push(op_text(*op));
                 sql.value(value);
             }),
-            Expr::In { field, values, negated } => self.term(|sql| {
+            Expr::In { field, values, negated } => self.term(field, |sql| {
                 sql.field(field);
                 sql.push(if *negated { " NOT IN (" } else { " IN (" });
                 for (n, value) in values.iter().enumerate() {
@@ -153,7 +158,7 @@ impl Sql<'_> {
                 }
                 sql.push(")");
             }),
-            Expr::Like { field, glob } => self.term(|sql| sql.like(field, glob)),
+            Expr::Like { field, glob } => self.term(field, |sql| sql.like(field, glob)),
         }
     }
 
@@ -166,17 +171,27 @@ impl Sql<'_> {
         self.push(")");
     }
 
-    fn term(&mut self, inner: impl FnOnce(&mut Self)) {
-        self.push("COALESCE(");
+    /// A comparison of a field. What a device runs has a row for each product; everything else has a column.
+    fn term(&mut self, field: &Field, inner: impl FnOnce(&mut Self)) {
+        let (before, after) = match field {
+            Field::Version(product) => {
+                self.push("d.number IN (SELECT v.number FROM installed_versions v WHERE v.product = ");
+                self.bind(Bind::Text(product.to_string()));
+                (" AND ", ")")
+            }
+            _ if self.negated => ("COALESCE(", ", FALSE)"),
+            _ => ("(", ")"),
+        };
+        self.push(before);
         inner(self);
-        self.push(", FALSE)");
+        self.push(after);
     }
 
     fn like(&mut self, field: &Field, glob: &Glob) {
         match field {
             // Globs look at versions as they were reported.
             Field::Agent => self.push("CASE WHEN d.agent_key IS NULL THEN NULL ELSE d.agent END"),
-            Field::Version(product) => self.installed(product.as_str(), "version"),
+            Field::Version(_) => self.push("v.version"),
             other => self.field(other),
         }
         if self.postgres {
@@ -205,7 +220,7 @@ impl Sql<'_> {
                 self.push(", d.tz)");
             }
             Field::Agent => self.push("d.agent_key"),
-            Field::Version(product) => self.installed(product.as_str(), "key"),
+            Field::Version(_) => self.push("v.key"),
             Field::Label(key) => self.label(key),
             Field::Attr(key) => self.json("d.attributes", key),
         }
@@ -225,23 +240,14 @@ impl Sql<'_> {
             self.push(&format!("({column}::jsonb ->> "));
             self.bind(Bind::Text(key.to_owned()));
             self.push(") COLLATE \"C\"");
+        } else if key.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '/')) {
+            // A path needs no table of the object; it has no way to write every key.
+            self.push(&format!("json_extract({column}, "));
+            self.bind(Bind::Text(format!("$.\"{key}\"")));
+            self.push(")");
         } else {
             self.push(&format!("(SELECT j.value FROM json_each({column}) j WHERE j.key = "));
             self.bind(Bind::Text(key.to_owned()));
-            self.push(")");
-        }
-    }
-
-    fn installed(&mut self, product: &str, part: &str) {
-        if self.postgres {
-            self.push("(d.installed::jsonb -> ");
-            self.bind(Bind::Text(product.to_owned()));
-            self.push(&format!(" ->> '{part}') COLLATE \"C\""));
-        } else {
-            self.push(&format!(
-                "(SELECT json_extract(j.value, '$.{part}') FROM json_each(d.installed) j WHERE j.key = "
-            ));
-            self.bind(Bind::Text(product.to_owned()));
             self.push(")");
         }
     }

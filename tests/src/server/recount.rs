@@ -113,7 +113,7 @@ impl TestServer {
         // Downloading, activating, verifying.
         let timers = "SELECT 'timers' AS what, COUNT(*) AS off FROM assignments a \
                       WHERE (a.state IN (1, 3, 4)) <> (a.timer_at IS NOT NULL)";
-        let query = counted.chain([timers.to_owned()]).collect::<Vec<_>>().join(" UNION ALL ");
+        let query = counted.chain([timers.to_owned(), self.versions()]).collect::<Vec<_>>().join(" UNION ALL ");
         let off: Vec<Off> = match self.engine {
             Engine::Sqlite => sql_query(query).get_results(&mut self.sqlite()).unwrap(),
             Engine::Postgres => sql_query(query).get_results(&mut self.postgres()).unwrap(),
@@ -122,6 +122,25 @@ impl TestServer {
             assert_eq!(one.off, 0, "{:?}: {} is off", self.engine, one.what);
         }
         self.recount_members();
+    }
+
+    /// What devices run by product and version is what stands in their columns.
+    fn versions(&self) -> String {
+        let told = match self.engine {
+            Engine::Sqlite => {
+                "SELECT j.key, json_extract(j.value, '$.key'), d.number, json_extract(j.value, '$.version') \
+                 FROM devices d, json_each(d.installed) j"
+            }
+            Engine::Postgres => {
+                "SELECT j.key COLLATE \"C\", j.value ->> 'key' COLLATE \"C\", d.number, j.value ->> 'version' COLLATE \"C\" \
+                 FROM devices d, jsonb_each(d.installed::jsonb) j"
+            }
+        };
+        let kept = "SELECT product, key, number, version FROM installed_versions";
+        format!(
+            "SELECT 'installed_versions' AS what, CAST((SELECT COUNT(*) FROM ({told} EXCEPT {kept}) a) \
+             + (SELECT COUNT(*) FROM ({kept} EXCEPT {told}) b) AS BIGINT) AS off"
+        )
     }
 
     /// Sizes are what the sets of the start and the rows since then give.
