@@ -11,7 +11,7 @@ await story(async (open) => {
   await page.getByLabel("Payloads").setInputFiles(process.env.PAYLOAD);
   await page.getByRole("button", { name: "Upload" }).click();
   await page.getByRole("heading", { name: "pos-app 3.0.0" }).waitFor();
-  await shown(page, "1 of 1 keys signed");
+  await shown(page, "1 of 1 key signed");
   await page.getByRole("link", { name: "Roll it out" }).click();
 
   const form = async (name, policy) => {

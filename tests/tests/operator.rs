@@ -158,7 +158,7 @@ fn a_failure_is_shown_as_one_on_the_command_line_and_on_the_page() {
         let page = server.api().send_raw(Request::get("/rollouts/r")).text();
         assert!(page.contains("aria-label=\"0 succeeded, 1 failed, 0 at work, of 1\""), "{page}");
         assert!(page.contains("<rect class=\"failed\" x=\"0\" width=\"1\""), "{page}");
-        assert!(page.contains("1 of 1 devices are done: 0 succeeded, 1 rolled back"), "{page}");
+        assert!(page.contains("1 of 1 device is done: 0 succeeded, 1 rolled back"), "{page}");
     });
 }
 

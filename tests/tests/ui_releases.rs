@@ -62,7 +62,7 @@ fn a_release_is_uploaded_by_a_form_and_looked_at() {
         let published: Release = server.api().get("releases/pos-app@1.0.0");
         let page = ada.page(&format!("/releases/{}", published.sha256));
         let shown = text(&page);
-        assert!(shown.contains("1 of 1 keys signed; 1 are needed") && shown.contains("enough"), "{shown}");
+        assert!(shown.contains("1 of 1 key signed; 1 needed") && shown.contains("enough"), "{shown}");
         assert!(shown.contains("0 devices") && page.contains(&digest), "{page}");
         let list = text(&ada.page("/releases?product=pos-app"));
         assert!(list.contains("pos-app 1.0.0") && list.contains("trusted"), "{list}");

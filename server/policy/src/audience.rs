@@ -279,11 +279,14 @@ pub fn doubts(phases: &[Phase], audience: &Audience, away: &RoaringBitmap) -> Ve
     let waits = gated.iter().zip(&audience.phases).filter_map(|(phase, members)| {
         let counting = members - &uncounted;
         (!counting.is_empty() && counting.is_subset(away)).then(|| {
+            let (n, name) = (counting.len(), &phase.name);
+            let (who, them, these) = match n {
+                1 => (format!("the one device of phase {name} has not"), "it", "this one"),
+                _ => (format!("none of the {n} devices of phase {name} has"), "them", "these"),
+            };
             format!(
-                "none of the {} devices of phase {} has been seen lately, and the next phase waits for them; label devices \
-                 that are there {CANARY_LABEL}=true, or leave these out by the selector",
-                counting.len(),
-                phase.name
+                "{who} been seen lately, and the next phase waits for {them}; label devices that are there \
+                 {CANARY_LABEL}=true, or leave {these} out by the selector"
             )
         })
     });

@@ -12,6 +12,7 @@ use std::time::Duration;
 use callboard_proto::time::Timestamp;
 
 use crate::{
+    counted,
     gate::PhaseTimes,
     rhythm::Rhythm,
     rollout::{Approval, Phase},
@@ -129,7 +130,9 @@ pub fn forecast(basis: &Basis<'_>) -> Forecast {
     let begins = basis.since.max(basis.now - LOOK_BACK);
     let done: u32 = basis.hours.iter().filter(|hour| hour.start + HOUR > begins).map(|hour| hour.done).sum();
     if done < MIN_DONE {
-        let text = format!("{done} devices were done with it in the last 7 days; {MIN_DONE} are needed to go by");
+        let were = if done == 1 { "was" } else { "were" };
+        let devices = counted(done.into(), "device");
+        let text = format!("{devices} {were} done with it in the last 7 days; {MIN_DONE} are needed to go by");
         return Forecast::NotEnough(text);
     }
     if basis.sample.is_empty() {
@@ -241,8 +244,9 @@ fn chance(basis: &Basis<'_>, one: &Left) -> Option<Timestamp> {
 
 fn said(basis: &Basis<'_>, done: u32, worked: f64, rate: f64, chances: &Chances) -> String {
     let (left, looked) = (basis.left, basis.sample.len());
+    let are = if left == 1 { "is" } else { "are" };
     let mut text = format!(
-        "{done} devices were done in {worked:.1} h in which it could work, {rate:.1} an hour; {left} are left, {looked} of \
+        "{done} devices were done in {worked:.1} h in which it could work, {rate:.1} an hour; {left} {are} left, {looked} of \
          which were looked at"
     );
     if chances.none > 0 {

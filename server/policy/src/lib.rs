@@ -12,6 +12,7 @@ pub mod audience;
 pub mod bandwidth;
 pub mod bucket;
 pub mod catalog;
+mod counted;
 pub mod decide;
 pub mod device;
 pub mod forecast;
@@ -32,6 +33,8 @@ pub mod timer;
 pub mod trading;
 pub mod trust;
 pub mod window;
+
+pub use counted::counted;
 
 #[cfg(test)]
 mod fixture;

@@ -91,7 +91,11 @@ pub(crate) async fn import(app: &App, actor: Actor, import: ImportSites) -> Resu
             outcome.eligible = eligibility::of_sites(conn, &catalog, &changed, now)?;
             if outcome.created + outcome.updated > 0 && !dry_run {
                 db::counters::bump_generation(conn)?;
-                let text = format!("{} sites were imported, {} changed", outcome.created, outcome.updated);
+                let text = format!(
+                    "imported {}, and changed {}",
+                    callboard_policy::counted(outcome.created.into(), "site"),
+                    outcome.updated
+                );
                 let event = NewEvent::general("site.imported", text);
                 db::events::insert(conn, now, &actor.did(event, &before.into(), &after.into()))?;
             }

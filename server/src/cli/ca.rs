@@ -227,7 +227,7 @@ fn refuse_to_lose(
     if devices == 0 {
         return Ok(());
     }
-    let what = if devices == 1 { "1 device".to_owned() } else { format!("{devices} devices") };
+    let what = callboard_policy::counted(devices, "device");
     let hint = "wait for them, or add --leave-behind and let them enrol again";
     Err(BadInput(format!("{what} {why} would be shut out; {hint}")).into())
 }

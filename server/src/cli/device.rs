@@ -354,8 +354,11 @@ pub(crate) fn imported(done: &Imported) -> String {
 pub(crate) fn eligible(eligible: &[Eligible], dry_run: bool) -> String {
     let verb = if dry_run { "would become" } else { "became" };
     let line = |one: &Eligible| {
-        let plural = if one.devices == 1 { "" } else { "s" };
-        format!("\n{} device{plural} {verb} eligible for rollout {}", one.devices, one.rollout)
+        format!(
+            "\n{} {verb} eligible for rollout {}",
+            callboard_policy::counted(one.devices.into(), "device"),
+            one.rollout
+        )
     };
     eligible.iter().map(line).collect()
 }

@@ -21,7 +21,7 @@ pub(crate) fn named(devices: &[DeviceName], total: u32) -> String {
     let names: Vec<String> = devices.iter().map(ToString::to_string).collect();
     let more = if u64::from(total) > names.len().try_into().unwrap_or(u64::MAX) { ", ..." } else { "" };
     let named = if names.is_empty() { String::new() } else { format!(": {}{more}", names.join(", ")) };
-    format!("{total} device{}{named}", if total == 1 { "" } else { "s" })
+    format!("{}{named}", callboard_policy::counted(total.into(), "device"))
 }
 
 /// Exit code 1 if a named device was refused.

@@ -4,7 +4,10 @@ use std::iter::Sum;
 
 use callboard_proto::state::AssignmentState;
 
-use crate::device::{Assignment, Deferral};
+use crate::{
+    counted,
+    device::{Assignment, Deferral},
+};
 
 /// What became of the devices of one phase.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -177,7 +180,8 @@ impl PhaseCounts {
         if self.size == 0 {
             return "no device needs the release".to_owned();
         }
-        let done = format!("{} of {} devices are done", self.done(), self.size);
+        let are = if self.size == 1 { "is" } else { "are" };
+        let done = format!("{} of {} {are} done", self.done(), counted(self.size, "device"));
         let others = [
             (self.rolled_back, "rolled back"),
             (self.failed, "failed"),

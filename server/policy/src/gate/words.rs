@@ -115,7 +115,10 @@ impl Gate<'_> {
         let late = self.counts.timed_out;
         match (more <= open, open) {
             (true, _) => devices(more),
-            (false, 0) => format!("some of the {late} devices of phase {name} that timed out succeed after all"),
+            (false, 0) => match late {
+                1 => format!("the device of phase {name} that timed out succeeds after all"),
+                _ => format!("some of the {late} devices of phase {name} that timed out succeed after all"),
+            },
             (false, _) => format!("{}, and some of the {late} that timed out after all", devices(open)),
         }
     }

@@ -156,8 +156,9 @@ fn begin(
     }
     db::counters::bump_generation(conn)?;
     let text = format!(
-        "started for {} devices, {} of which need nothing or can have nothing, {because}",
-        members.devices, members.uncounted
+        "started for {}, {} of which need nothing or can have nothing, {because}",
+        callboard_policy::counted(members.devices, "device"),
+        members.uncounted
     );
     let event = NewEvent::rollout("rollout.started", id, text);
     let (before, after) = (json!({ "state": "draft" }), json!({ "state": "running", "devices": members.devices }));

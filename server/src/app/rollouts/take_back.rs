@@ -121,8 +121,8 @@ pub(super) fn begin(conn: &mut DbConn, bad: &Record, to: &str, by: &str, now: Ti
     db::rollouts::update(conn, &record)?;
     let members = Stored::of(&Audience::of(vec![members]))?;
     db::phases::insert(conn, record.id, ["all"], &members, now)?;
-    let text =
-        format!("started for {} devices, to take back what rollout {} brought them", members.devices, bad.spec.name);
+    let (devices, name_of_bad) = (callboard_policy::counted(members.devices, "device"), &bad.spec.name);
+    let text = format!("started for {devices}, to take back what rollout {name_of_bad} brought");
     db::events::insert(conn, now, &NewEvent::rollout("rollout.started", record.id, text))?;
     advance(conn, record.id, now)?;
     Ok(name)

@@ -58,13 +58,15 @@ pub(super) fn in_words(spec: &RolloutSpec) -> String {
 
 fn limits(caps: &Caps, pace: Option<Pace>) -> String {
     let cap = |cap: Cap, what: &str| match (cap.max_in_flight, cap.max_in_flight_per_site) {
-        (Some(overall), Some(site)) => Some(format!("{} ({site} a site)", counted(overall, what))),
-        (Some(overall), None) => Some(counted(overall, what)),
-        (None, Some(site)) => Some(format!("{} a site", counted(site, what))),
+        (Some(overall), Some(site)) => {
+            Some(format!("{} ({site} a site)", callboard_policy::counted(overall.into(), what)))
+        }
+        (Some(overall), None) => Some(callboard_policy::counted(overall.into(), what)),
+        (None, Some(site)) => Some(format!("{} a site", callboard_policy::counted(site.into(), what))),
         (None, None) => None,
     };
     let pace = pace.map(|Pace { max_offers_per_minute, doubles_every }| {
-        let offers = format!("{} a minute", counted(max_offers_per_minute, "offer"));
+        let offers = format!("{} a minute", callboard_policy::counted(max_offers_per_minute.into(), "offer"));
         match doubles_every {
             Some(every) => format!("{offers}, doubled after every {every} successes"),
             None => offers,
@@ -73,10 +75,6 @@ fn limits(caps: &Caps, pace: Option<Pace>) -> String {
     let parts = [cap(caps.downloads, "download"), cap(caps.activations, "activation"), pace];
     let parts: Vec<String> = parts.into_iter().flatten().collect();
     if parts.is_empty() { String::new() } else { format!("at most {}", parts.join(", ")) }
-}
-
-fn counted(n: u32, what: &str) -> String {
-    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
 }
 
 #[cfg(test)]

@@ -83,10 +83,11 @@ pub(super) fn forecast(forecast: &Forecast) -> String {
         _ if forecast.left == 0 => String::new(),
         _ => "not enough data".to_owned(),
     };
-    let left = match forecast.left {
-        1 => format!("1 device, {} unreached", forecast.unreached),
-        n => format!("{n} devices, {} of them unreached", forecast.unreached),
-    };
+    let left = format!(
+        "{}, {} of them unreached",
+        callboard_policy::counted(forecast.left.into(), "device"),
+        forecast.unreached
+    );
     table::fields([("left", left), ("done", done), ("basis", forecast.basis.clone())])
 }
 

@@ -76,11 +76,18 @@ fn fleet(board: &Board) -> Vec<Line<'static>> {
     let mut lines = vec![Line::from(devices)];
     if overview.enrolments_waiting > 0 {
         let n = overview.enrolments_waiting;
-        lines.push(Line::from(format!("{n} enrolments wait: callboard enrolment list")).fg(Color::Yellow));
+        lines.push(
+            Line::from(format!("{} waiting: callboard enrolment list", callboard_policy::counted(n, "enrolment")))
+                .fg(Color::Yellow),
+        );
     }
     for kind in &overview.attack_alarms {
         let n = overview.attacks.get(kind).copied().unwrap_or_default();
-        let said = format!("{n} devices tell of {}: callboard attention attacks list", shown(kind));
+        let said = format!(
+            "{} from {}: callboard attention attacks list",
+            shown(kind),
+            callboard_policy::counted(n, "device")
+        );
         lines.push(Line::from(said).fg(Color::Red).bold());
     }
     lines

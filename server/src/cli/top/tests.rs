@@ -35,7 +35,7 @@ fn the_screen_shows_fleet_rollouts_failures_and_events_and_obeys_nobody() {
     assert_eq!(
         shown,
         "Devices  9 online  1 offline  0 abandoned  0 unknown   4 checked in within a minute\n\
-         2 enrolments wait: callboard enrolment list\n\
+         2 enrolments waiting: callboard enrolment list\n\
          \n\
          Open rollouts (1)\n\
          pos-2.1  pos-app@2.1  running\n  \

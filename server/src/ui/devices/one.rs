@@ -5,10 +5,11 @@ use actix_web::{
     web::{Data, Path},
 };
 use askama::Template;
+use callboard_policy::assignment::is_failure;
 use callboard_proto::{
     admin::{Device, Explanation, Permission},
     report::FailureClass,
-    state::AssignmentState,
+    state::AgentState,
     time::Timestamp,
 };
 
@@ -58,7 +59,7 @@ struct Why {
     next: String,
     /// When that comes.
     expected: String,
-    agent: String,
+    agent: &'static str,
     progress: String,
     rollouts: Vec<(String, String, String)>,
 }
@@ -160,7 +161,6 @@ fn why(explained: &Explanation) -> Why {
         let (done, all) = (bytes(progress.bytes_done), bytes(progress.bytes_total));
         format!("{done} of {all} are there, attempt {}", progress.attempt)
     });
-    let state = explained.agent_state.and_then(|state| serde_json::to_value(state).ok());
     Why {
         next: without_commands(&explained.next.text),
         expected: match explained.expected_at {
@@ -170,9 +170,29 @@ fn why(explained: &Explanation) -> Why {
             None if explained.last_seen.is_none() => "it has never asked".to_owned(),
             None => "it is not expected any more".to_owned(),
         },
-        agent: state.and_then(|state| state.as_str().map(|state| state.replace('_', " "))).unwrap_or_default(),
+        agent: explained.agent_state.map_or("", at_work),
         progress: progress.unwrap_or_default(),
         rollouts: explained.rollouts.iter().map(row).collect(),
+    }
+}
+
+/// What its agent is at, in words.
+const fn at_work(state: AgentState) -> &'static str {
+    match state {
+        AgentState::Idle => "its agent has nothing to do",
+        AgentState::Accepted => "its agent is about to download",
+        AgentState::Downloading => "its agent is downloading",
+        AgentState::Staging => "its agent is unpacking what it downloaded",
+        AgentState::Staged => "its agent has it unpacked and ready to install",
+        AgentState::Waiting => "its agent waits until it may install",
+        AgentState::Pre => "its agent prepares the switch",
+        AgentState::Switching => "its agent is switching",
+        AgentState::Trial => "its agent is trying out what it has installed",
+        AgentState::Committing | AgentState::Committed => "its agent has found the update to be good",
+        AgentState::RollingBack => "its agent is going back to what ran before",
+        AgentState::RolledBack => "its agent has gone back to what ran before",
+        AgentState::Cleanup => "its agent is clearing up",
+        AgentState::Inconsistent => "its agent could not go back, and leaves everything as it is",
     }
 }
 
@@ -183,7 +203,6 @@ fn without_commands(text: &str) -> String {
 }
 
 fn failure(rollout: String, one: db::assignments::Record, now: Timestamp) -> FailureRow {
-    use AssignmentState as S;
     let state = one.assignment.state;
     let class = one.failure.as_ref().map_or("", |failure| match failure.class {
         FailureClass::Permanent => "another try does not help by itself",
@@ -193,7 +212,7 @@ fn failure(rollout: String, one: db::assignments::Record, now: Timestamp) -> Fai
     FailureRow {
         rollout,
         state: state.as_str().replace('_', " "),
-        failed: matches!(state, S::RolledBack | S::Failed | S::TimedOut),
+        failed: is_failure(state),
         attempt: one.assignment.attempt,
         at: When::new(one.updated_at, now),
         code,
