@@ -6,6 +6,7 @@ use callboard_proto::{
     problem::Code,
 };
 use callboard_tests::{
+    browser::Browser,
     device::{FakeDevice, Health},
     release::NewRelease,
     server::TestServer,
@@ -170,6 +171,41 @@ fn the_command_line_has_the_same_words() {
 }
 
 #[test]
+fn the_page_of_a_rollout_has_the_same_buttons() {
+    on_both(|server| {
+        let mut devices = four(server, &canary(&json!({ "soak_min": 180, "approval": "manual" })));
+        let pat = Browser::of(server, "approver");
+        let has = |button: &str| pat.page("/rollouts/r").contains(&format!(">{button}…</summary>"));
+        let send = |deed: &str, reason: &str| {
+            pat.post("/rollouts/r/approve", &[("deed", deed), ("phase", "all"), ("reason", reason)])
+        };
+        let done = |deed: &str, said: &str| {
+            let answer = send(deed, "hurry");
+            assert_eq!(answer.status, 303, "{deed}: {}", answer.text());
+            assert!(pat.page("/rollouts/r").contains(said), "{deed}");
+        };
+        assert!(!has("Skip the soak") && has("Open the next phase") && has("Approve the phase"));
+        devices[0].settle(Health::Good);
+        assert!(has("Skip the soak"));
+        let wrong = send("skip-soak", " ");
+        assert!(wrong.status == 422 && wrong.text().contains("say why the soak is skipped"), "{}", wrong.text());
+        assert_eq!(phase(server, 0).soak_skipped_at, None);
+        done("skip-soak", "The soak is over.");
+        assert_eq!(phase(server, 0).soak_skipped_at, Some(server.clock.now()));
+        assert_eq!((phase(server, 1).opened_at, has("Skip the soak")), (None, false));
+        done("approve", "You have approved the phase.");
+        assert_eq!((phase(server, 0).approved.unwrap().by.as_str(), has("Approve the phase")), ("approver", false));
+        let wrong = send("open-phase", " ");
+        assert!(wrong.status == 422 && wrong.text().contains("say why the phase is opened"), "{}", wrong.text());
+        assert_eq!((phase(server, 1).opened_at, phase(server, 2).opened_at), (Some(server.clock.now()), None));
+        done("open-phase", "The phase is open.");
+        assert_eq!((phase(server, 2).opened_at, has("Open the next phase")), (Some(server.clock.now()), false));
+        assert!((1..4).all(|n| devices[n].check_in().action == Action::Download));
+        assert_eq!(events(server, "rollout.soak_skipped"), ["phase canary: its soak was skipped by approver: hurry"]);
+    });
+}
+
+#[test]
 fn a_phase_of_devices_that_were_never_seen_is_warned_of_before_and_at_the_start() {
     on_both(|server| {
         NewRelease::new("pos-app", "2.0.0", 1).publish(server);
@@ -181,9 +217,10 @@ fn a_phase_of_devices_that_were_never_seen_is_warned_of_before_and_at_the_start(
         }
         let phases = json!([{ "name": "canary", "percent": 10 }, { "name": "all", "percent": 100 }]);
         let spec = rollout("r", "pos-app@2.0.0", &json!({ "policy": "progressive", "phases": phases }));
-        let said =
-            ["none of the 1 devices of phase canary has been seen lately, and the next phase waits for them; label \
-                     devices that are there canary=true, or leave these out by the selector"];
+        let said = [
+            "the one device of phase canary has not been seen lately, and the next phase waits for it; label devices that \
+                     are there canary=true, or leave this one out by the selector",
+        ];
         assert_eq!(server.preview(&spec).warnings, said);
         assert_eq!(server.roll_out(&spec).warnings, said);
     });

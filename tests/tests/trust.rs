@@ -12,6 +12,7 @@ use callboard_proto::{
     state::AssignmentState,
 };
 use callboard_tests::{
+    browser::Browser,
     clock::START,
     device::{FakeDevice, anonymous},
     http::Request,
@@ -272,7 +273,13 @@ fn a_revoked_release_is_neither_published_nor_rolled_out_nor_granted() {
         server.api().upload(&unpublished.payload).ok();
         let digest: Digest = unpublished.signed(server).digest();
         let revoke = format!("--from head.json --revoke pos-app={} --revoke pos-app={digest}", bad.sha256);
-        publish_head(server, "head-2.json", &revoke);
+        // By the page, where the head comes from wherever its key is.
+        run(server, &format!("head new {revoke} --key head.key --out head-2.json --fixed-clock {{}}"));
+        let head = std::fs::read_to_string(server.home().join("head-2.json")).unwrap();
+        let ada = Browser::of(server, "releaser");
+        let page = ada.submit("/releases/head", &[("head", &head), ("release", "pos-app@1.1.0")]);
+        assert!(page.contains("Head 2 is published") && page.contains("head 2 revokes it"), "{page}");
+        assert_eq!(anonymous(server).send(&Request::get(paths::HEAD)).body, head.as_bytes());
 
         let answer = server.try_publish(&unpublished.signed(server).to_json());
         refused(&answer, Code::DocumentRefused, "pos-app 1.2.0 cannot be published: head 2 revokes it");

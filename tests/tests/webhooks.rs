@@ -15,7 +15,7 @@ use callboard_proto::{
     report::{Event as Reported, FailureClass},
 };
 use callboard_tests::{
-    device::FakeDevice, http::Request, release::NewRelease, server::TestServer, wait, world::rollout,
+    browser::Browser, device::FakeDevice, http::Request, release::NewRelease, server::TestServer, wait, world::rollout,
 };
 use data_encoding::HEXLOWER;
 use hmac::{Hmac, KeyInit as _, Mac as _};
@@ -218,6 +218,17 @@ fn a_test_is_sent_at_once_and_says_how_that_went() {
         receiving.answers.send("410 Gone".to_owned()).unwrap();
         let said = server.cli(["webhook", "test", "w"]);
         assert!(said.refused(1).contains("was not taken: it answered 410"), "{}", said.stderr);
+        // What was given up is sent again by the page, and once only.
+        let dead = deliveries(server, "w").into_iter().find(|one| one.state == DeliveryState::Dead).unwrap().id;
+        let root = Browser::of(server, "admin");
+        assert!(root.page("/settings/webhooks/w?state=dead").contains(&format!("value=\"{dead}\"")));
+        let again = [("deed", "resend"), ("delivery", &dead.to_string())];
+        assert!(root.submit("/settings/webhooks/w", &again).contains("It is sent again."));
+        assert_eq!(receiving.next().headers["callboard-delivery"], dead.to_string());
+        let state = || deliveries(server, "w").into_iter().find(|one| one.id == dead).unwrap().state;
+        wait::until("it was taken after all", || state() == DeliveryState::Delivered);
+        let twice = root.post("/settings/webhooks/w", &again);
+        assert!(twice.status == 422 && twice.text().contains("one that is dead can be sent again"), "{}", twice.text());
         server.cli(["webhook", "delete", "w"]).ok();
         server.api().try_get("webhooks/w/deliveries").problem(Code::NotFound);
         let post = |body: Value| server.api().try_post("webhooks", &body);

@@ -138,7 +138,7 @@ pub(super) fn enqueue(conn: &mut DbConn, notice: &Notice) -> QueryResult<()> {
 }
 
 /// Puts a notice into the outbox for one; gives the delivery's id.
-pub(crate) fn put(conn: &mut DbConn, webhook: TokenId, notice: &Notice, now: Timestamp) -> QueryResult<TokenId> {
+pub(crate) fn put(conn: &mut DbConn, webhook: TokenId, notice: &Notice, next_at: Timestamp) -> QueryResult<TokenId> {
     let id = TokenId::from_uuid(Uuid::now_v7());
     let row = (
         deliveries::id.eq(Uid::from(id)),
@@ -147,8 +147,8 @@ pub(crate) fn put(conn: &mut DbConn, webhook: TokenId, notice: &Notice, now: Tim
         deliveries::body.eq(to_json(notice)?),
         deliveries::state.eq(column(DeliveryState::Waiting)),
         deliveries::attempts.eq(0_i64),
-        deliveries::next_at.eq(Ms::from(now)),
-        deliveries::created_at.eq(Ms::from(now)),
+        deliveries::next_at.eq(Ms::from(next_at)),
+        deliveries::created_at.eq(Ms::from(notice.at)),
     );
     execute(conn, diesel::insert_into(deliveries::table).values(row))?;
     Ok(id)

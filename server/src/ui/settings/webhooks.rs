@@ -10,7 +10,6 @@ use callboard_proto::{
     ids::TokenId,
     problem::Code,
 };
-use serde::Deserialize;
 use uuid::Uuid;
 
 use crate::{
@@ -18,24 +17,16 @@ use crate::{
     db,
     http::{
         auth::Administer,
-        params,
+        page, params,
         problem::{ApiProblem, ApiResult},
     },
     ui::{
         desk::{Desk, Submitted},
         form::Form,
         frame::{self, Frame, Section, segment},
-        parts::{Badge, Pager, ROWS, When, cut},
+        parts::{Asked, Badge, Pager, ROWS, When},
     },
 };
-
-/// Query of the deliveries.
-#[derive(Debug, Default, Deserialize)]
-pub(crate) struct Asked {
-    #[serde(default)]
-    state: String,
-    after: Option<String>,
-}
 
 #[derive(Template)]
 #[template(path = "webhooks.html")]
@@ -121,9 +112,8 @@ pub(crate) async fn create(sent: Submitted<Administer>, app: Data<App>) -> ApiRe
         secret: form.some("secret"),
     };
     match webhooks::create(&app, desk.actor.clone(), new).await {
-        Ok((hook, Some(secret))) => {
+        Ok((_, Some(secret))) => {
             let page = list_page(&app, &desk, Form::default()).await?;
-            let _ = hook;
             frame::show(&List { secret, ..page })
         }
         Ok((hook, None)) => frame::done(&path(&hook.name), "It is told from now on."),
@@ -157,9 +147,8 @@ async fn one(app: &App, desk: &Desk<Administer>, name: String, asked: Asked, for
         })
         .await?;
     let now = app.clock.now();
-    let (found, more) = cut(found);
-    let next = found.last().filter(|_| more).map(|one| one.id.to_string());
-    let rows = found.into_iter().map(webhooks::show_delivery).map(|one| Delivery {
+    let found = page::page(found, ROWS + 1, |one| one.id.to_string());
+    let rows = found.items.into_iter().map(webhooks::show_delivery).map(|one| Delivery {
         id: one.id.to_string(),
         kind: one.kind,
         badge: match one.state {
@@ -178,7 +167,7 @@ async fn one(app: &App, desk: &Desk<Administer>, name: String, asked: Asked, for
     let hook = row(hook);
     Ok(One {
         frame: Frame::new(desk, Section::Settings, hook.name.clone()),
-        pager: Pager::new(&hook.path, &[("state", &state)], after.as_deref(), next.as_deref()),
+        pager: Pager::new(&hook.path, &[("state", &state)], after.as_deref(), found.next.as_deref()),
         form: if form.has("deed") { form } else { Form::with([("state", state)]) },
         hook,
         rows,
@@ -216,6 +205,8 @@ pub(crate) async fn change(sent: Submitted<Administer>, app: Data<App>, hook: Pa
     match done {
         Ok(()) => frame::done(&path(&name), "It is sent again."),
         Err(error) => {
+            // No field of the page is the one that it names.
+            form = form.without("delivery");
             form.take(error)?;
             frame::show_refused(&one(&app, &desk, name, Asked::default(), form).await?)
         }
