@@ -15,13 +15,13 @@ use super::{
     desk::Desk,
     form::Form,
     frame::{self, Frame, Section},
-    parts::{Pager, ROWS, When, cut},
+    parts::{Pager, ROWS, When},
 };
 use crate::{
     app::{App, Error},
     db::{self, audit::Filter},
     differences,
-    http::{auth::View, params, problem::ApiResult},
+    http::{auth::View, page, params, problem::ApiResult},
 };
 
 /// Links that are read at a time.
@@ -78,13 +78,12 @@ pub(crate) async fn list(desk: Desk<View>, app: Data<App>, asked: Query<Asked>) 
     let filter = Filter { who: some(&who), kind: some(&kind), before, limit: ROWS + 1 };
     let (found, AuditHead { start, head }) =
         app.db.read(move |conn| Ok::<_, Error>((db::audit::newest(conn, &filter)?, db::audit::head(conn)?))).await?;
-    let (found, more) = cut(found);
-    let next = found.last().filter(|_| more).map(|entry| entry.link.to_string());
+    let found = page::page(found, ROWS + 1, |entry| entry.link.to_string());
     let now = app.clock.now();
     let page = Page {
         frame: Frame::new(&desk, Section::Audit, "Audit"),
-        rows: found.into_iter().map(|entry| row(entry, now)).collect(),
-        pager: Pager::new("/audit", &[("who", &who), ("kind", &kind)], after.as_deref(), next.as_deref()),
+        rows: found.items.into_iter().map(|entry| row(entry, now)).collect(),
+        pager: Pager::new("/audit", &[("who", &who), ("kind", &kind)], after.as_deref(), found.next.as_deref()),
         form: Form::with([("who", who), ("kind", kind)]),
         head: format!("{}:{}", head.link, head.hash),
         start: if start.link > 0 { format!("{}:{}", start.link, start.hash) } else { String::new() },

@@ -2,14 +2,18 @@
 
 mod rollouts;
 
+use std::collections::BTreeMap;
+
 use actix_web::{HttpResponse, web::Data};
 use askama::Template;
-use callboard_proto::time::Timestamp;
+use callboard_policy::selector::{Field, Value};
+use callboard_proto::{admin::DeviceStatus as S, time::Timestamp};
 
 use super::{
     desk::Desk,
+    devices::{list_of, list_path, status_badge},
     frame::{self, Frame, Section},
-    parts::{Badge, Bar, When, bars, count, link, thousands},
+    parts::{Badge, Bar, When, bars, count, thousands},
     pictures::{self, Picture},
 };
 use crate::{
@@ -101,9 +105,9 @@ pub(crate) async fn get(desk: Desk<View>, app: Data<App>) -> ApiResult<HttpRespo
     let number = |kind: &String| count(overview.attacks.get(kind).copied().unwrap_or(0), "device");
     let page = Page {
         nobody: overview.devices.values().all(|n| *n == 0),
-        statuses: ["online", "offline", "unknown", "abandoned"]
+        statuses: [S::Online, S::Offline, S::Unknown, S::Abandoned]
             .into_iter()
-            .map(|word| status(word, overview.devices.get(word).copied().unwrap_or(0)))
+            .map(|one| status(status_badge(one), &overview.devices))
             .collect(),
         per_minute: app.fleet.per_minute(now),
         check_ins: pictures::columns("Check-ins over the last 24 hours", &app.fleet.check_ins(now, PARTS)),
@@ -122,26 +126,20 @@ pub(crate) async fn get(desk: Desk<View>, app: Data<App>) -> ApiResult<HttpRespo
     frame::show(&page)
 }
 
-fn status(word: &'static str, n: u64) -> Status {
-    let tone = match word {
-        "online" => "good",
-        "offline" => "warn",
-        "abandoned" => "bad",
-        _ => "dull",
-    };
-    let path = link("/devices", &[("selector", &format!("status = {word}"))]);
-    Status { n: thousands(n), badge: Badge::new(word, tone), path }
+fn status(badge: Badge, devices: &BTreeMap<String, u64>) -> Status {
+    let n = devices.get(badge.word).copied().unwrap_or(0);
+    Status { n: thousands(n), path: list_path(&format!("status = {}", badge.word)), badge }
 }
 
 /// The versions of each product, newest first.
 fn products(runs: &Runs) -> (Vec<ProductRow>, usize) {
-    let row = |(product, versions): (&callboard_proto::ids::Product, &std::collections::BTreeMap<_, u64>)| {
+    let row = |(product, versions): (&callboard_proto::ids::Product, &BTreeMap<_, u64>)| {
         let name = product.to_string();
         let mut all: Vec<(&callboard_proto::version::Version, &u64)> = versions.iter().collect();
         all.sort_by_key(|(version, _)| std::cmp::Reverse(version.sort_key()));
         let shown = all.iter().take(VERSIONS).map(|(version, n)| {
-            let selector = format!("version(\"{name}\") = \"{version}\"");
-            (version.to_string(), link("/devices", &[("selector", &selector)]), **n)
+            let path = list_of(Field::Version(product.clone()), Value::Version((*version).clone()));
+            (version.to_string(), path, **n)
         });
         ProductRow { bars: bars(shown), more: all.len().saturating_sub(VERSIONS), name }
     };

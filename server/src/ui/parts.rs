@@ -3,11 +3,20 @@
 use std::time::Duration;
 
 use callboard_proto::time::Timestamp;
+use serde::Deserialize;
 
 use super::frame::quoted;
 
 /// Rows of a list on a page: what one looks through, and what renders at once.
 pub(crate) const ROWS: i64 = 50;
+
+/// The query of a list that is gone through page by page, some of them by state.
+#[derive(Debug, Default, Deserialize)]
+pub(crate) struct Asked {
+    #[serde(default)]
+    pub(crate) state: String,
+    pub(crate) after: Option<String>,
+}
 
 /// The way to the next page of a list, and back to the first. Keyset paging knows no numbers of pages.
 #[derive(Clone, Debug, Default)]
@@ -34,14 +43,6 @@ pub(crate) fn link(path: &str, query: &[(&str, &str)]) -> String {
     let given = query.iter().filter(|(_, value)| !value.is_empty());
     let query: Vec<String> = given.map(|(name, value)| format!("{name}={}", quoted(value))).collect();
     if query.is_empty() { path.to_owned() } else { format!("{path}?{}", query.join("&")) }
-}
-
-/// Cuts off the row that was read to see whether there are more.
-pub(crate) fn cut<T>(mut rows: Vec<T>) -> (Vec<T>, bool) {
-    let limit = usize::try_from(ROWS).unwrap_or(0);
-    let more = rows.len() > limit;
-    rows.truncate(limit);
-    (rows, more)
 }
 
 /// How something stands: its word, and `good`, `bad`, `busy`, `warn` or `dull` for its colour.
@@ -129,8 +130,7 @@ pub(crate) fn bytes(n: u64) -> String {
 
 /// "1 device", "3 devices", and thousands apart.
 pub(crate) fn count(n: u64, noun: &str) -> String {
-    let plural = if n == 1 { "" } else { "s" };
-    format!("{} {noun}{plural}", thousands(n))
+    callboard_policy::counted(n, noun).replacen(&n.to_string(), &thousands(n), 1)
 }
 
 /// A number with its thousands apart.

@@ -9,7 +9,7 @@ use actix_web::{
     web::{Data, Path, Query},
 };
 use askama::Template;
-use callboard_policy::rollout::RolloutState;
+use callboard_policy::selector::{Field, Value};
 use callboard_proto::{
     admin::{self, Permission, TrustRole},
     digest::Digest,
@@ -19,12 +19,17 @@ use serde::Deserialize;
 
 use super::{
     desk::Desk,
+    devices::list_of,
     form::Form,
     frame::{self, Frame, Section},
-    parts::{Badge, Pager, ROWS, When, bytes, count, link, span},
+    parts::{Badge, Pager, ROWS, When, bytes, count, span},
 };
 use crate::{
-    app::{self, App, Error, fleet, releases, rollouts, trust},
+    app::{
+        self, App, Error, fleet, releases,
+        rollouts::{self, spec::state_to_wire},
+        trust,
+    },
     db::{self, selector::Runs},
     http::{auth::View, page, params, problem::ApiResult},
 };
@@ -200,31 +205,19 @@ pub(crate) async fn one(desk: Desk<View>, app: Data<App>, release: Path<String>)
         strangers: strangers(&release, &trusted),
         roles: trusted.iter().filter(|role| is_for(role, &release)).map(|role| signed(role, &release)).collect(),
         installed: count(installed, "device"),
-        installed_path: link("/devices", &[("selector", &selector(&release))]),
+        installed_path: list_of(Field::Version(release.product.clone()), Value::Version(release.version.clone())),
         rollouts: of_it
             .into_iter()
-            .map(|(name, state)| (name.clone(), super::rollouts::path(&name), state_badge(state)))
+            .map(|(name, state)| {
+                let path = super::rollouts::path(&name);
+                (name, path, super::rollouts::badge(state_to_wire(state)))
+            })
             .collect(),
         may_publish: desk.may_do(Permission::Release),
         may_roll: desk.may_do(Permission::Operate),
         revoke: if trusted.iter().any(|role| role.kind == "head") { revoke(&release, before) } else { String::new() },
     };
     frame::show(&page)
-}
-
-const fn state_badge(state: RolloutState) -> Badge {
-    match state {
-        RolloutState::Draft => Badge::new("draft", "dull"),
-        RolloutState::Running => Badge::new("running", "busy"),
-        RolloutState::Paused => Badge::new("paused", "warn"),
-        RolloutState::Completed => Badge::new("completed", "good"),
-        RolloutState::Cancelled => Badge::new("cancelled", "dull"),
-    }
-}
-
-/// The devices that run this version.
-fn selector(release: &admin::Release) -> String {
-    format!("version(\"{}\") = {}", release.product, release.version)
 }
 
 /// How many devices run it, as of a moment ago.
@@ -275,7 +268,11 @@ fn signed(role: &TrustRole, release: &admin::Release) -> Role {
     Role {
         name: role.name.clone().unwrap_or_else(|| role.kind.clone()),
         badge: if enough { Badge::new("enough", "good") } else { Badge::new("not enough", "bad") },
-        words: format!("{n} of {} keys signed; {} are needed", role.keys.len(), role.threshold),
+        words: format!(
+            "{n} of {} signed; {} needed",
+            count(u64::try_from(role.keys.len()).unwrap_or(0), "key"),
+            role.threshold
+        ),
         keys: role.keys.iter().map(|key| (key.id.to_string(), has(key))).collect(),
     }
 }

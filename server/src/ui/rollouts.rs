@@ -19,28 +19,19 @@ use callboard_proto::{
     admin::{self, Counts, PhaseProgress, Policy, Rollout},
     ids::RolloutId,
 };
-use serde::Deserialize;
 use uuid::Uuid;
 
 use super::{
     desk::Desk,
     form::Form,
     frame::{self, Frame, Section, segment},
-    parts::{Badge, Pager, ROWS, When},
+    parts::{Asked, Badge, Pager, ROWS, When},
 };
 use crate::{
     app::{App, part::Place, rollouts},
     http::{auth::View, params, problem::ApiResult},
 };
 use callboard_proto::admin::Permission;
-
-/// Query of the list.
-#[derive(Debug, Default, Deserialize)]
-pub(crate) struct Asked {
-    #[serde(default)]
-    state: String,
-    after: Option<String>,
-}
 
 #[derive(Template)]
 #[template(path = "rollouts.html")]
@@ -69,15 +60,15 @@ pub(super) struct Row {
 
 /// How far devices are, as parts of a bar.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Bar {
-    pub(super) wanted: u32,
-    pub(super) succeeded: u32,
-    pub(super) failed: u32,
-    pub(super) busy: u32,
+pub(in crate::ui) struct Bar {
+    pub(in crate::ui) wanted: u32,
+    pub(in crate::ui) succeeded: u32,
+    pub(in crate::ui) failed: u32,
+    pub(in crate::ui) busy: u32,
 }
 
 impl Bar {
-    pub(super) fn of(counts: &Counts) -> Self {
+    pub(in crate::ui) fn of(counts: &Counts) -> Self {
         Self {
             wanted: counts.wanted(),
             succeeded: counts.succeeded,
@@ -96,7 +87,7 @@ impl Bar {
     }
 
     /// The width of the picture, which must not be none.
-    pub(super) fn width(&self) -> u32 {
+    pub(in crate::ui) fn width(&self) -> u32 {
         self.wanted.max(1)
     }
 }
@@ -156,7 +147,7 @@ pub(super) fn path(name: &str) -> String {
     format!("/rollouts/{}", segment(name))
 }
 
-pub(super) const fn badge(state: admin::RolloutState) -> Badge {
+pub(in crate::ui) const fn badge(state: admin::RolloutState) -> Badge {
     match state {
         admin::RolloutState::Draft => Badge::new("draft", "dull"),
         admin::RolloutState::Running => Badge::new("running", "busy"),

@@ -171,7 +171,7 @@ fn edit(form: &mut Form, selector: &Selector, dry_run: bool) -> Option<EditLabel
 }
 
 async fn label(app: &App, desk: &Desk<Operate>, form: &mut Form, selector: &Selector) -> ApiResult<Vec<String>> {
-    let Some(edit) = edit(form, selector, true) else { return Ok(Vec::new()) };
+    let Some(edit) = edit(form, selector, true).filter(|_| !form.is("step", "sure")) else { return Ok(Vec::new()) };
     match devices::edit_labels(app, desk.actor.clone(), edit).await {
         Ok(Imported { updated, unchanged, eligible, .. }) => {
             let mut effects = vec![format!("{} change", count(updated, "device"))];

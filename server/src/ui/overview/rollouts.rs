@@ -16,6 +16,7 @@ use crate::{
         desk::Desk,
         parts::{Badge, count, span},
         pictures::{self, Picture},
+        rollouts::{Bar, badge},
     },
 };
 
@@ -40,22 +41,8 @@ pub(super) struct RolloutRow {
 /// A phase of it.
 pub(super) struct PhaseRow {
     pub(super) name: String,
-    pub(super) succeeded: u32,
-    pub(super) failed: u32,
-    pub(super) busy: u32,
-    pub(super) wanted: u32,
+    pub(super) bar: Bar,
     pub(super) gate: String,
-}
-
-/// How a state of a rollout looks.
-pub(crate) fn badge(state: RolloutState) -> Badge {
-    match state {
-        RolloutState::Running => Badge::new("running", "busy"),
-        RolloutState::Paused => Badge::new("paused", "warn"),
-        RolloutState::Completed => Badge::new("completed", "good"),
-        RolloutState::Cancelled => Badge::new("cancelled", "dull"),
-        other => Badge::new(other.as_str(), "dull"),
-    }
 }
 
 /// Open rollouts, the newest first; paused ones come last.
@@ -73,7 +60,7 @@ pub(super) async fn rows(app: &App, desk: &Desk<View>, now: Timestamp) -> ApiRes
                 (eta, basis) = (when(forecast.from, forecast.to, now), forecast.basis);
             }
         }
-        rows.push(RolloutRow { eta, basis, burn_up, ..row(record.state, app::rollouts::show(app, record)) });
+        rows.push(RolloutRow { eta, basis, burn_up, ..row(app::rollouts::show(app, record)) });
     }
     Ok(rows)
 }
@@ -126,25 +113,19 @@ async fn picture(app: &App, record: &Record, now: Timestamp) -> Result<Option<Pi
     Ok(Some(pictures::burn_up(&title, &points, total)))
 }
 
-fn row(state: RolloutState, rollout: Rollout) -> RolloutRow {
+fn row(rollout: Rollout) -> RolloutRow {
     let reason = rollout.state_reason.unwrap_or_default();
     // What stands above is not said once more.
     let gate = |gate: callboard_proto::instruction::Reason| Some(gate.text).filter(|text| *text != reason);
-    let phase = |phase: callboard_proto::admin::PhaseProgress| {
-        let c = phase.counts;
-        PhaseRow {
-            name: phase.name,
-            succeeded: c.succeeded,
-            failed: c.unsuccessful(),
-            busy: c.open(),
-            wanted: c.wanted(),
-            gate: phase.gate.and_then(gate).unwrap_or_default(),
-        }
+    let phase = |phase: callboard_proto::admin::PhaseProgress| PhaseRow {
+        name: phase.name,
+        bar: Bar::of(&phase.counts),
+        gate: phase.gate.and_then(gate).unwrap_or_default(),
     };
     RolloutRow {
         name: rollout.spec.name.to_string(),
         release: rollout.spec.release,
-        badge: badge(state),
+        badge: badge(rollout.state),
         phases: rollout.phases.into_iter().map(phase).collect(),
         reason,
         eta: String::new(),

@@ -5,33 +5,29 @@ use actix_web::{
     web::{Data, Path, Query},
 };
 use askama::Template;
+use callboard_policy::{
+    assignment::is_failure,
+    selector::{Field, Value},
+};
 use callboard_proto::{
     ids::{AssignmentId, SiteId},
     state::AssignmentState,
 };
-use serde::Deserialize;
 use uuid::Uuid;
 
 use super::path;
 use crate::{
     app::{App, Error, rollouts},
     db,
-    http::{auth::View, params, problem::ApiResult},
+    http::{auth::View, page, params, problem::ApiResult},
     ui::{
         desk::Desk,
+        devices::list_of,
         form::Form,
         frame::{self, Frame, Section, segment},
-        parts::{Badge, Pager, ROWS, When, cut},
+        parts::{Asked, Badge, Pager, ROWS, When},
     },
 };
-
-/// Query of both lists.
-#[derive(Debug, Default, Deserialize)]
-pub(crate) struct Asked {
-    #[serde(default)]
-    state: String,
-    after: Option<String>,
-}
 
 #[derive(Template)]
 #[template(path = "rollout_devices.html")]
@@ -111,9 +107,8 @@ pub(crate) async fn list(
         })
         .await?;
     let (name, now) = (record.spec.name.to_string(), app.clock.now());
-    let (found, more) = cut(found);
-    let next = found.last().filter(|_| more).map(|(one, _)| one.assignment.id.to_string());
-    let rows = found.into_iter().map(|(one, device)| {
+    let found = page::page(found, ROWS + 1, |(one, _)| one.assignment.id.to_string());
+    let rows = found.items.into_iter().map(|(one, device)| {
         let phase = record.phases.get(one.assignment.phase).map(|phase| phase.name.clone());
         let (code, text) = one.failure.map(|failure| (failure.code, failure.text)).unwrap_or_default();
         Device {
@@ -132,7 +127,7 @@ pub(crate) async fn list(
     let page = Devices {
         frame: Frame::new(&desk, Section::Rollouts, format!("Devices of {name}")).live(),
         rows: rows.collect(),
-        pager: Pager::new(&here, &[("state", &state)], after.as_deref(), next.as_deref()),
+        pager: Pager::new(&here, &[("state", &state)], after.as_deref(), found.next.as_deref()),
         path: path(&name),
         name,
         form: Form::with([("state", state)]),
@@ -158,23 +153,20 @@ pub(crate) async fn sites(
             Ok::<_, Error>((record.spec.name.to_string(), found))
         })
         .await?;
-    let (found, more) = cut(found);
-    let next = found.last().filter(|_| more).map(|one| one.site.to_string());
-    let rows = found.into_iter().map(|one| {
-        let sum = |states: &[AssignmentState]| {
-            one.states.iter().filter(|(state, _)| states.contains(state)).map(|(_, n)| *n).sum::<u32>()
+    let found = page::page(found, ROWS + 1, |one| one.site.to_string());
+    let rows = found.items.into_iter().map(|one| {
+        let sum = |which: fn(AssignmentState) -> bool| {
+            one.states.iter().filter(|(state, _)| which(*state)).map(|(_, n)| *n).sum::<u32>()
         };
-        use AssignmentState as S;
         let bar = super::Bar {
             wanted: one.states.iter().map(|(_, n)| n).sum(),
-            succeeded: sum(&[S::Succeeded]),
-            failed: sum(&[S::RolledBack, S::Failed, S::TimedOut]),
-            busy: sum(&[S::Queued, S::Downloading, S::Staged, S::Activating, S::Verifying]),
+            succeeded: sum(|state| state == AssignmentState::Succeeded),
+            failed: sum(is_failure),
+            busy: sum(|state| !state.is_final()),
         };
         let words: Vec<String> = one.states.iter().map(|(state, n)| format!("{n} {}", badge(*state).word)).collect();
-        let selector = format!("site = {}", one.site);
         Site {
-            path: crate::ui::parts::link("/devices", &[("selector", &selector)]),
+            path: list_of(Field::Site, Value::Text(one.site.to_string())),
             id: one.site.to_string(),
             bar,
             words: words.join(", "),
@@ -184,7 +176,7 @@ pub(crate) async fn sites(
     let page = Sites {
         frame: Frame::new(&desk, Section::Rollouts, format!("Sites of {name}")).live(),
         rows: rows.collect(),
-        pager: Pager::new(&here, &[], after.as_ref().map(|id| id.as_str()), next.as_deref()),
+        pager: Pager::new(&here, &[], after.as_ref().map(|id| id.as_str()), found.next.as_deref()),
         path: path(&name),
         name,
     };

@@ -18,7 +18,7 @@ const LISTS: [(&str, &[&str]); 3] = [
     ("halt", &["failure_percent", "max_failures", "consecutive_failures", "max_silent"]),
 ];
 
-const NUMBERS: [&str; 20] = [
+const NUMBERS: [&str; 19] = [
     "percent",
     "success_percent",
     "completed_percent",
@@ -38,7 +38,6 @@ const NUMBERS: [&str; 20] = [
     "max_failures",
     "consecutive_failures",
     "max_silent",
-    "limit",
 ];
 const TIMES: [&str; 3] = ["start_at", "deadline", "ends_at"];
 const YES: [&str; 4] = ["during_trading", "offline_activation", "allow_downgrade", "security"];

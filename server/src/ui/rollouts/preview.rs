@@ -11,14 +11,14 @@ use callboard_proto::{
     time::Timestamp,
 };
 
-use super::{fields, path};
+use super::{fields, new::typed, path};
 use crate::{
     app::{App, rollouts},
     http::{
         auth::{Operate, View},
         problem::{ApiProblem, ApiResult},
     },
-    rollout_file::{located, parse_toml},
+    rollout_file::located,
     ui::{
         desk::{Desk, Submitted},
         form::Form,
@@ -150,18 +150,7 @@ pub(crate) async fn part(sent: Submitted<Operate>, app: Data<App>) -> ApiResult<
 
 /// What the rollout in a form would do, or what is missing yet.
 pub(super) async fn of_form<P>(app: &App, desk: &Desk<P>, form: &mut Form) -> ApiResult<Shown> {
-    let spec = if form.has("file") {
-        match parse_toml(form.text("file")) {
-            Ok(spec) => Some(spec),
-            Err(what) => {
-                form.refuse("file", what);
-                None
-            }
-        }
-    } else {
-        fields::read(form)
-    };
-    let Some(spec) = spec else {
+    let Some(spec) = typed(form) else {
         return Ok(Shown::waiting("What would happen is shown here as soon as name, release and policy are chosen."));
     };
     match rollouts::preview::of_spec(app, desk.actor.clone(), spec).await {
@@ -169,7 +158,7 @@ pub(super) async fn of_form<P>(app: &App, desk: &Desk<P>, form: &mut Form) -> Ap
         Err(error) => {
             let problem = refusal(form, error.into());
             let said = problem.detail.clone();
-            place(form, problem)?;
+            placed(form, problem)?;
             Ok(Shown::waiting(said))
         }
     }
@@ -186,6 +175,10 @@ fn refusal(form: &Form, problem: ApiProblem) -> ApiProblem {
 /// Places a refusal: at the file, or at the fields.
 pub(super) fn place(form: &mut Form, problem: ApiProblem) -> ApiResult<()> {
     let problem = refusal(form, problem);
+    placed(form, problem)
+}
+
+fn placed(form: &mut Form, problem: ApiProblem) -> ApiResult<()> {
     if form.has("file") && [Code::Invalid, Code::BadSelector, Code::NotFound].contains(&problem.code) {
         form.refuse("file", problem.detail);
         return Ok(());

@@ -9,29 +9,22 @@ use callboard_proto::{
     admin::{NewFreeze, Permission},
     ids::FreezeName,
 };
-use serde::Deserialize;
 
 use crate::{
     app::{App, Error, freezes},
     db,
     http::{
         auth::{Operate, View},
-        params,
+        page, params,
         problem::ApiResult,
     },
     ui::{
         desk::{Desk, Submitted},
         form::Form,
         frame::{self, Frame, Section},
-        parts::{Pager, ROWS, cut},
+        parts::{Asked, Pager, ROWS},
     },
 };
-
-/// Query of the list.
-#[derive(Debug, Default, Deserialize)]
-pub(crate) struct Asked {
-    after: Option<String>,
-}
 
 #[derive(Template)]
 #[template(path = "freezes.html")]
@@ -61,8 +54,7 @@ pub(crate) async fn list(desk: Desk<View>, app: Data<App>, asked: Query<Asked>) 
 async fn page<P>(app: &App, desk: &Desk<P>, after: Option<String>, form: Form) -> ApiResult<Page> {
     let from: Option<FreezeName> = params::parse_some("after", after.as_deref())?;
     let found = app.db.read(move |conn| Ok::<_, Error>(db::freezes::list(conn, from.as_ref(), ROWS + 1)?)).await?;
-    let (found, more) = cut(found);
-    let next = found.last().filter(|_| more).map(|one| one.spec.name.to_string());
+    let found = page::page(found, ROWS + 1, |one| one.spec.name.to_string());
     let row = |one: db::freezes::Record| Row {
         name: one.spec.name.to_string(),
         from: one.spec.from,
@@ -76,8 +68,8 @@ async fn page<P>(app: &App, desk: &Desk<P>, after: Option<String>, form: Form) -
         form,
         admin: desk.has(Permission::Administer),
         may_operate: desk.may_do(Permission::Operate),
-        rows: found.into_iter().map(row).collect(),
-        pager: Pager::new("/settings/freezes", &[], after.as_deref(), next.as_deref()),
+        rows: found.items.into_iter().map(row).collect(),
+        pager: Pager::new("/settings/freezes", &[], after.as_deref(), found.next.as_deref()),
     })
 }
 

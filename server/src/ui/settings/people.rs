@@ -10,7 +10,6 @@ use callboard_proto::{
     ids::TokenId,
     problem::Code,
 };
-use serde::Deserialize;
 
 use super::{GrantRow, ROLES, grants, place, rows_of, typed_rows};
 use crate::{
@@ -21,22 +20,16 @@ use crate::{
     db::{self, users::User},
     http::{
         auth::Administer,
-        params,
+        page, params,
         problem::{ApiProblem, ApiResult},
     },
     ui::{
         desk::{Desk, Submitted},
         form::Form,
         frame::{self, Frame, Section, segment},
-        parts::{Badge, Pager, ROWS, When, cut},
+        parts::{Asked, Badge, Pager, ROWS, When},
     },
 };
-
-/// Query of the list.
-#[derive(Debug, Default, Deserialize)]
-pub(crate) struct Asked {
-    after: Option<String>,
-}
 
 #[derive(Template)]
 #[template(path = "people.html")]
@@ -101,8 +94,7 @@ async fn list_page(
         return Err(Error::invalid("after has a control character").into());
     }
     let found = app.db.read(move |conn| Ok::<_, Error>(db::users::list(conn, &from, ROWS + 1)?)).await?;
-    let (found, more) = cut(found);
-    let next = found.last().filter(|_| more).map(|user| user.name.clone());
+    let found = page::page(found, ROWS + 1, |user| user.name.clone());
     let row = |user: &User| Row {
         name: user.name.clone(),
         path: path(&user.name),
@@ -117,8 +109,8 @@ async fn list_page(
     Ok(List {
         frame: Frame::new(desk, Section::Settings, "People"),
         form,
-        rows: found.iter().map(row).collect(),
-        pager: Pager::new("/settings/people", &[], after.as_deref(), next.as_deref()),
+        rows: found.items.iter().map(row).collect(),
+        pager: Pager::new("/settings/people", &[], after.as_deref(), found.next.as_deref()),
         grants,
         roles: ROLES.to_vec(),
     })

@@ -6,29 +6,22 @@ use actix_web::{
 };
 use askama::Template;
 use callboard_proto::{admin::NewApiToken, ids::TokenId};
-use serde::Deserialize;
 use uuid::Uuid;
 
 use super::{GrantRow, ROLES, grants, place, rows_of, typed_rows};
 use crate::{
     app::{App, Error, api_tokens},
     db::{self, api_tokens::ApiToken},
-    http::{auth::Administer, params, problem::ApiResult},
+    http::{auth::Administer, page, params, problem::ApiResult},
     ui::{
         desk::{Desk, Submitted},
         form::Form,
         frame::{self, Frame, Section},
-        parts::{Badge, Pager, ROWS, When, cut},
+        parts::{Asked, Badge, Pager, ROWS, When},
     },
 };
 
 const DAY_S: u64 = 86_400;
-
-/// Query of the list.
-#[derive(Debug, Default, Deserialize)]
-pub(crate) struct Asked {
-    after: Option<String>,
-}
 
 #[derive(Template)]
 #[template(path = "api_tokens.html")]
@@ -67,8 +60,7 @@ async fn page(
 ) -> ApiResult<Page> {
     let before = params::parse_some("after", after.as_deref())?.unwrap_or(TokenId::from_uuid(Uuid::max()));
     let found = app.db.read(move |conn| Ok::<_, Error>(db::api_tokens::list(conn, before, ROWS + 1)?)).await?;
-    let (found, more) = cut(found);
-    let next = found.last().filter(|_| more).map(|token| token.id.to_string());
+    let found = page::page(found, ROWS + 1, |token| token.id.to_string());
     let now = app.clock.now();
     let row = |token: ApiToken| {
         let over = token.expires_at.is_some_and(|end| end <= now);
@@ -91,8 +83,8 @@ async fn page(
     Ok(Page {
         frame: Frame::new(desk, Section::Settings, "API tokens"),
         form,
-        rows: found.into_iter().map(row).collect(),
-        pager: Pager::new("/settings/tokens", &[], after.as_deref(), next.as_deref()),
+        rows: found.items.into_iter().map(row).collect(),
+        pager: Pager::new("/settings/tokens", &[], after.as_deref(), found.next.as_deref()),
         grants,
         roles: ROLES.to_vec(),
         made: String::new(),
