@@ -5,7 +5,6 @@ use std::{num::NonZeroU64, sync::Arc, time::Duration};
 use arc_swap::ArcSwap;
 use callboard_proto::ids::DeviceId;
 use governor::Quota;
-use quick_cache::sync::Cache;
 
 pub(crate) mod actor;
 pub(crate) mod api_tokens;
@@ -59,7 +58,7 @@ use crate::{
 pub(crate) use actor::{Actor, Reach};
 pub(crate) use because::Because;
 use catalog::Snapshot;
-use devices::Known;
+use devices::{Changing, Remembered};
 pub(crate) use error::{Error, Result};
 use presence::Presence;
 use simulating::Simulating;
@@ -98,7 +97,7 @@ pub(crate) struct App {
     pub(crate) served: served::Served,
     pub(crate) waiting: Arc<Waiting>,
     pub(crate) snapshot: ArcSwap<Snapshot>,
-    pub(crate) devices: Cache<DeviceId, Arc<Known>>,
+    pub(crate) devices: Arc<Remembered>,
     pub(crate) simulating: Simulating,
     pub(crate) doors: people::doors::Doors,
     /// The identity provider by which people may log in.
@@ -121,13 +120,20 @@ impl App {
     /// Drops what is remembered of a device, after a change to it was committed. If it waits, it is answered by what it
     /// is now.
     pub(crate) fn forget_device(&self, id: DeviceId) {
-        self.devices.remove(&id);
+        self.devices.forget(id);
         self.waiting.ring(id);
+    }
+
+    /// The same after a change that was announced before.
+    pub(crate) fn changed(&self, change: Changing) {
+        let device = change.device();
+        drop(change);
+        self.waiting.ring(device);
     }
 
     /// Drops what is remembered of every device. Those that wait learn of it with the next catalog.
     pub(crate) fn forget_devices(&self) {
-        self.devices.clear();
+        self.devices.forget_all();
     }
 
     /// The present rollouts and releases.

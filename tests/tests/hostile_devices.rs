@@ -66,6 +66,28 @@ fn payload(server: &TestServer) -> (Vec<u8>, Digest) {
 }
 
 #[test]
+fn a_check_in_that_takes_long_to_arrive_is_answered_by_what_its_device_is_then() {
+    on_both(|server| {
+        let mut till = FakeDevice::enrol(server, "till-1");
+        till.check_in();
+        let check_in = till.next_check_in();
+        let body = serde_json::to_vec(&check_in).unwrap();
+        let (first, rest) = body.split_at(10);
+        let mut stream = till.wire.open().unwrap();
+        let head = format!(
+            "POST {} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+            paths::CHECK_IN,
+            body.len()
+        );
+        stream.write_all(&[head.as_bytes(), first].concat()).unwrap();
+        server.api().try_put("devices/till-1/hold", &json!({ "reason": "a test" })).ok();
+        stream.write_all(rest).unwrap();
+        let answer = http::read(&mut stream, false).unwrap();
+        assert_eq!(till.verify(&check_in, &body, &answer.body).reason.code, "held");
+    });
+}
+
+#[test]
 fn one_device_that_does_not_read_leaves_places_for_the_others() {
     on_both_with(&["max_transfers = 6"], |server| {
         let (_, digest) = payload(server);

@@ -33,11 +33,13 @@ use super::{
 pub(crate) mod bulk;
 mod import;
 mod reach;
+mod remembered;
 mod serial;
 
 pub(crate) use import::import;
 use reach::check_after;
 pub(crate) use reach::{resolve_for, would_cover};
+pub(crate) use remembered::{Changing, Remembered};
 pub(crate) use serial::set_serial;
 
 use crate::db::{
@@ -129,25 +131,27 @@ impl Known {
 
 /// A device from the cache, or from the database by one indexed read.
 pub(crate) async fn known(app: &App, id: DeviceId) -> Result<Option<Arc<Known>>> {
-    if let Some(known) = app.devices.get(&id) {
+    if let Some(known) = app.devices.get(id) {
         return Ok(Some(known));
     }
+    let read = app.devices.look(id);
     let Some(record) = app.db.read(move |conn| Ok::<_, Error>(db::devices::get(conn, id)?)).await? else {
         return Ok(None);
     };
     let pace = Arc::new(RateLimiter::direct(app.requests_of_a_device));
     let known = Arc::new(remember(app, record, LastContact::default(), pace));
-    app.devices.insert(id, known.clone());
+    app.devices.keep(id, known.clone(), read);
     Ok(Some(known))
 }
 
 /// The same device, read anew; what it said last is kept, and how often.
 pub(crate) async fn reread(app: &App, old: &Known) -> Result<Arc<Known>> {
     let id = old.record.device.id;
+    let read = app.devices.look(id);
     let record = app.db.read(move |conn| Ok::<_, Error>(db::devices::get(conn, id)?)).await?;
     let record = record.ok_or_else(|| Error::not_found("device", id))?;
     let known = Arc::new(remember(app, record, old.contact(), old.pace.clone()));
-    app.devices.insert(id, known.clone());
+    app.devices.keep(id, known.clone(), read);
     Ok(known)
 }
 

@@ -4,15 +4,17 @@
 //! grant, a report, or a check-in of an agent that is at work, which the database knows a second later. Silence counts
 //! only while this server could hear: it begins anew when the server starts, and when its database comes back.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use callboard_policy::timer::{self, Due};
-use callboard_proto::{
-    ids::{DeviceId, RolloutId},
-    time::Timestamp,
-};
+use callboard_proto::{ids::RolloutId, time::Timestamp};
 
-use super::{App, Error, Result, assignments, presence, rollouts::advance::advance};
+use super::{
+    App, Error, Result, assignments,
+    devices::{Changing, Remembered},
+    presence,
+    rollouts::advance::advance,
+};
 use crate::db::{self, DbConn, Purpose, assignments::Rung};
 
 /// Assignments in one transaction, so that no request waits long behind it.
@@ -22,7 +24,7 @@ const BATCH: i64 = 200;
 #[derive(Default)]
 struct Rang {
     looked_at: i64,
-    devices: Vec<DeviceId>,
+    changes: Vec<Changing>,
     catalog_changed: bool,
 }
 
@@ -35,8 +37,9 @@ pub(crate) async fn ring(app: &App, hears_since: Timestamp) -> Result<()> {
         }
         // What devices have said so far counts.
         presence::flush(app).await?;
-        let rang = app.db.write(move |conn| Purpose::Jobs.of(|| batch(conn, hears_since, now))).await?;
-        rang.devices.into_iter().for_each(|device| app.forget_device(device));
+        let devices = app.devices.clone();
+        let rang = app.db.write(move |conn| Purpose::Jobs.of(|| batch(conn, &devices, hears_since, now))).await?;
+        rang.changes.into_iter().for_each(|change| app.changed(change));
         if rang.catalog_changed {
             app.reload_catalog().await?;
         }
@@ -46,7 +49,8 @@ pub(crate) async fn ring(app: &App, hears_since: Timestamp) -> Result<()> {
     }
 }
 
-fn batch(conn: &mut DbConn, hears_since: Timestamp, now: Timestamp) -> Result<Rang> {
+/// Whoever checks in once it is committed is answered by it: a device may go on with what it has no place for any more.
+fn batch(conn: &mut DbConn, devices: &Arc<Remembered>, hears_since: Timestamp, now: Timestamp) -> Result<Rang> {
     let mut rang = Rang::default();
     let mut rollouts: BTreeSet<RolloutId> = BTreeSet::new();
     for rung in db::assignments::rung(conn, now, BATCH)? {
@@ -54,7 +58,7 @@ fn batch(conn: &mut DbConn, hears_since: Timestamp, now: Timestamp) -> Result<Ra
         let (rollout, device) = (rung.record.assignment.rollout, rung.record.device);
         if one(conn, rung, hears_since, now)? {
             rollouts.insert(rollout);
-            rang.devices.push(device);
+            rang.changes.push(devices.change(device));
             db::devices::touch(conn, device, now)?;
         }
     }

@@ -293,7 +293,7 @@ async fn open(
         attacks: attacks::Pending::default(),
         served: Served::default(),
         snapshot: arc_swap::ArcSwap::from_pointee(snapshot),
-        devices: quick_cache::sync::Cache::new(crate::app::CACHED_DEVICES),
+        devices: Arc::new(crate::app::devices::Remembered::new(crate::app::CACHED_DEVICES)),
         simulating: Simulating::default(),
         doors: Doors::default(),
         provider: identity_provider(settings)?,

@@ -39,11 +39,12 @@ pub(crate) async fn post(
         Question::new(&app, &peer.known, check_in, arrival)
     };
     loop {
+        // A wait takes long, and so may a body to arrive: the device may have been changed meanwhile.
+        peer = peer.again(&app).await?;
         match answer(&app, peer.known.clone(), &mut question).await? {
             Reply::Signed(body) => return Ok(HttpResponse::Ok().content_type("application/json").body(body)),
             Reply::Later(until) => question.wait(until).await,
         }
-        peer = peer.again(&app).await?;
     }
 }
 

@@ -35,7 +35,7 @@ impl WhileWelcome {
 
     fn poll_welcome(&mut self, context: &mut Context<'_>) -> Poll<ApiResult<()>> {
         if self.asking.is_none() {
-            if let Some(known) = self.app.devices.get(&self.peer.device) {
+            if let Some(known) = self.app.devices.get(self.peer.device) {
                 return Poll::Ready(self.peer.check(self.app.clock.now(), &known));
             }
             self.asking = Some(Box::pin(ask(self.app.clone(), self.peer)));
