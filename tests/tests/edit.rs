@@ -90,6 +90,30 @@ fn what_devices_were_chosen_by_or_told_stays_and_each_is_told_why() {
 }
 
 #[test]
+fn a_gate_that_is_met_and_asks_for_more_devices_from_now_on_is_met_no_longer() {
+    on_both(|server| {
+        let mut tills = tills(server, 3);
+        let spec = |completed: u32, soak: u32| {
+            let first = json!({ "name": "a", "percent": 66, "completed_percent": completed, "soak_min": soak });
+            json!({ "policy": "progressive", "phases": [first, { "name": "b", "percent": 100 }] })
+        };
+        server.roll_out(&rollout("r", "pos-app@2.0.0", &spec(50, 60)));
+        let mut first =
+            tills.iter_mut().filter_map(|till| (till.check_in().action == Action::Download).then_some(till));
+        first.next().unwrap().settle(Health::Good);
+        let met = || server.rollout("r").phases[0].gate_met_at;
+        let began = met();
+        assert_eq!(began, Some(server.clock.now()));
+        edit(server, &spec(50, 90)).json::<Rollout>();
+        assert_eq!(met(), began, "another soak changes nothing about when it began");
+        edit(server, &spec(100, 90)).json::<Rollout>();
+        assert_eq!(met(), None, "one of two is not enough any more");
+        first.next().unwrap().settle(Health::Good);
+        assert_eq!(met(), Some(server.clock.now()));
+    });
+}
+
+#[test]
 fn a_draft_can_become_anything_but_another_name() {
     on_both(|server| {
         let mut tills = tills(server, 1);

@@ -23,7 +23,7 @@ mod by_hand;
 mod counts;
 mod words;
 
-pub use advance::{Advance, advance, moves_with_time, next_look};
+pub use advance::{Advance, advance, after_edit, moves_with_time, next_look};
 pub use by_hand::{Deed, Word, by_hand};
 use callboard_proto::{instruction::Reason, time::Timestamp};
 pub use counts::{Deferrals, PhaseCounts};

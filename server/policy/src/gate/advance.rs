@@ -5,7 +5,7 @@ use callboard_proto::{instruction::Reason, time::Timestamp};
 use super::{GateVerdict, PhaseCounts, PhaseTimes, evaluate, reason};
 use crate::{
     guard::{self, HaltAction, ReleaseName, Streak},
-    rollout::{Membership, Rollout, RolloutState},
+    rollout::{Membership, Plan, Rollout, RolloutState},
 };
 
 /// What a rollout is to do after something happened in it.
@@ -93,6 +93,16 @@ pub fn advance(
 pub fn moves_with_time(rollout: &Rollout, now: Timestamp) -> bool {
     let waits = rollout.plan.phases.iter().any(|phase| phase.max_wait.is_some() || !phase.soak.is_zero());
     rollout.state.is_active() && (waits || rollout.plan.ends_at.is_some_and(|end| now >= end))
+}
+
+/// The times of an open phase whose gate was changed to ask for other numbers of devices. A gate that was met stays met when
+/// more devices join, but not when somebody asks for more of them.
+pub fn after_edit(plan: &Plan, idx: usize, counts: &[PhaseCounts], times: PhaseTimes, now: Timestamp) -> PhaseTimes {
+    let anew = times.unmet();
+    match evaluate(plan, idx, counts, anew, now) {
+        Some(GateVerdict::Waiting(_) | GateVerdict::Impossible(_)) => anew,
+        _ => times,
+    }
 }
 
 /// When time alone moves a rollout on, as it stands after `now`.

@@ -204,6 +204,20 @@ fn a_phase_without_devices_opens_nothing_that_was_not_proven_before() {
 }
 
 #[test]
+fn a_gate_that_is_changed_to_ask_for_more_devices_is_not_met_before_it_has_them() {
+    let met = opened().met(at("2026-11-23T00:30:00Z"));
+    let stays = |min_completed, completed_percent, counts| {
+        let asks = Phase { min_completed, completed_percent, max_wait: None, soak: minutes(60), ..phase() };
+        let rest = PhaseCounts { size: 10, ..PhaseCounts::default() };
+        let after = after_edit(&plan(vec![asks, half()]), 0, &[counts, rest], met, at("2026-11-23T00:40:00Z"));
+        assert!(after == met || after == opened(), "{after:?}");
+        after == met
+    };
+    assert!(stays(2, 80, counts(10, 8, 0)) && stays(2, 50, counts(10, 8, 0)), "it has them");
+    assert!(!stays(2, 81, counts(10, 8, 0)) && !stays(9, 80, counts(10, 8, 0)), "it has not");
+}
+
+#[test]
 fn a_soak_follows_the_gate_and_an_approval_follows_the_soak() {
     let soaked = || Phase { soak: minutes(180), approval: Approval::Manual, ..phase() };
     let met = PhaseTimes { met_at: Some(opened().opened_at + minutes(30)), ..opened() };

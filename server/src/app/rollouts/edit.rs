@@ -1,14 +1,20 @@
 //! Changing a rollout. A draft may become anything but another name. Of one that has started only that may change which
 //! devices were neither chosen nor told by: it holds from the next decision on, on every server.
 
-use callboard_policy::rollout::{Plan, RolloutState};
+use callboard_policy::{
+    gate,
+    rollout::{Plan, RolloutState},
+};
 use callboard_proto::{admin::RolloutSpec, problem::Code, time::Timestamp};
 use serde_json::json;
 
-use super::{advance::advance, check, countersign, doubts, resolve, resolve_for, spec, targets};
+use super::{
+    advance::{advance, note},
+    all_counts, check, countersign, doubts, resolve, resolve_for, spec, targets,
+};
 use crate::{
     app::{App, Because, Error, Result},
-    db::{self, DbConn, events::NewEvent, rollouts::Record},
+    db::{self, DbConn, events::NewEvent, phases::Phase, rollouts::Record},
     differences::{Difference, between},
 };
 
@@ -47,6 +53,9 @@ pub(crate) async fn edit(
                 countersign::check(&record, record.size(), above).map_err(paused_first)?;
             }
             db::rollouts::rewrite(conn, &record)?;
+            if found.iter().any(|one| asks_for_others(&one.field, record.open_phase)) {
+                look_at_gate_anew(conn, &mut record, &plan, now)?;
+            }
             db::counters::bump_generation(conn)?;
             let text = format!("changed {because}; {}", in_words(&found));
             let event = NewEvent::rollout("rollout.edited", record.id, text);
@@ -118,6 +127,25 @@ fn fixed(field: &str) -> Option<(&'static str, bool)> {
 fn is_of_a_gate(field: &str) -> bool {
     let gate = ["success_percent", "completed_percent", "min_completed", "max_wait_min", "soak_min", "approval"];
     field.rsplit_once('.').is_some_and(|(_, last)| gate.contains(&last))
+}
+
+/// Whether this says how many devices the gate of this phase waits for.
+fn asks_for_others(field: &str, phase: usize) -> bool {
+    let numbers = ["completed_percent", "min_completed", "max_wait_min"];
+    numbers.iter().any(|number| field == format!("phases[{phase}].{number}"))
+}
+
+/// What the open phase has reached may not be enough any more.
+fn look_at_gate_anew(conn: &mut DbConn, record: &mut Record, plan: &Plan, now: Timestamp) -> Result<()> {
+    let open = record.open_phase;
+    let Some(times) = record.phases.get(open).map(Phase::times) else {
+        return Ok(());
+    };
+    let after = gate::after_edit(plan, open, &all_counts(record), times, now);
+    if after != times {
+        note(conn, record, after, None, now)?;
+    }
+    Ok(())
 }
 
 /// A change that stops the rollout in the same moment is most likely not meant.
