@@ -20,6 +20,8 @@ use crate::db::{self, selector::Runs};
 const MANY: u64 = 10_000;
 /// How long it is. After that it is shown once more, and looked again behind that.
 const LOOK_FOR: Duration = Duration::from_secs(10);
+/// Unless it is as old as this: then nobody has looked for long, and whoever does now waits for it.
+const OLDEST: Duration = Duration::from_secs(60);
 /// How long a forecast is: it is about hours and days.
 const FORECAST_FOR: Duration = Duration::from_secs(30);
 /// Forecasts remembered; more rollouts than that are never open at once.
@@ -114,7 +116,8 @@ pub(crate) async fn look(app: &Arc<App>, sees: &Reach) -> Result<Arc<Look>> {
 }
 
 fn known(app: &App) -> Option<Arc<Look>> {
-    app.fleet.look.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    let known = app.fleet.look.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    known.filter(|known| known.at.elapsed() < OLDEST)
 }
 
 async fn look_and_keep(app: &App) -> Result<Arc<Look>> {

@@ -11,8 +11,9 @@ use crate::{
     },
 };
 
-/// The fleet in numbers.
+/// The fleet in numbers: of 10,000 devices and more as it was a moment ago.
 #[utoipa::path(get, path = "/overview", tag = "fleet", security(("bearer" = ["view"])), responses((status = 200, body = Overview)))]
 pub(crate) async fn get(may: May<View>, app: Data<App>) -> ApiResult<Json<Overview>> {
-    Ok(Json(app::overview::overview(&app, may.actor.sees).await?))
+    let look = app::fleet::look(&app, &may.actor.sees).await?;
+    Ok(Json(look.overview.clone()))
 }
