@@ -18,7 +18,7 @@ use chrono::{LocalResult, NaiveDateTime, TimeZone, Timelike};
 
 use super::{
     server::{Row, Says, Server, Stand, Told, Word},
-    setup::{Night, Part, Roll, Setup, Shop},
+    setup::{Kind, Night, Part, Roll, Setup, Shop},
 };
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -36,6 +36,11 @@ pub(crate) struct Oracle {
     /// When each was last heard of at all, and at work on what.
     heard: Vec<Option<Timestamp>>,
     busy: Vec<Option<(Timestamp, AssignmentId)>>,
+    /// When each last reported anything, and about what.
+    reported: Vec<Option<(Timestamp, AssignmentId)>>,
+    /// Who has never been away for a whole hour of the clock, at a shop that does not say when it trades: nothing speaks
+    /// against its being there at any time.
+    always_there: Vec<bool>,
     /// The last minute in which each rollout made offers, and how many.
     offers: Vec<(i64, u32)>,
     /// The last time in which a device was away.
@@ -64,6 +69,8 @@ impl Oracle {
             seen: vec![None; devices],
             heard: vec![None; devices],
             busy: vec![None; devices],
+            reported: vec![None; devices],
+            always_there: vec![false; devices],
             offers: vec![(0, 0); rollouts],
             away: vec![None; devices],
             met: vec![None; rollouts],
@@ -140,27 +147,60 @@ impl Oracle {
     }
 
     /// A download is given up half an hour after the last word of its device, a switch that was not begun after an hour, and
-    /// both after a day; not before, if the device says that it is at it.
+    /// both after a day; not before, if the device says that it is at it. Who has begun is silent after a quarter of an
+    /// hour and has timed out after an hour or a day, but only hours count in which it is expected.
     fn check_leases(&self, now: Timestamp, device: usize, before: &[Row]) {
         let since = |at: Option<Timestamp>| at.map_or(Duration::MAX, |at| now.since(at));
         for row in &self.rows[device] {
             let one = &row.whole;
             let what = format!("seed {}, {} at {now}: {row:?}", self.setup.seed, self.name(device));
+            let about =
+                |word: Option<(Timestamp, AssignmentId)>| word.filter(|(_, id)| *id == one.id).map(|(at, _)| at);
+            let at_work = about(self.busy[device]);
             let lease = match row.state {
                 State::Downloading => MINUTE * 30,
                 State::Activating if !one.begun => MINUTE * 60,
+                State::Activating | State::Verifying => {
+                    let word = at_work.max(about(self.reported[device])).max(Some(one.granted_at));
+                    let due = since(word) >= MINUTE * 60 || now.since(one.granted_at) >= DAY;
+                    assert!(!(due && self.always_there[device]), "{what}: it has not timed out");
+                    let silent = one.silent || since(word) < MINUTE * 15;
+                    assert!(silent || !self.always_there[device], "{what}: it is not counted as silent");
+                    continue;
+                }
                 _ => {
-                    let ran = |old: &Row| (old.whole.id, old.state) == (one.id, State::Downloading);
-                    let at_work = self.busy[device].filter(|(_, id)| *id == one.id).map(|(at, _)| at);
-                    let early = since(at_work) < MINUTE * 30 && now.since(one.granted_at) < DAY;
-                    let lapsed = row.state == State::Queued && one.lapsed && before.iter().any(ran);
-                    assert!(!lapsed || !early, "{what}: it was at it a moment ago");
+                    let was = |states: &[State]| {
+                        before.iter().any(|old| old.whole.id == one.id && states.contains(&old.state))
+                    };
+                    let early = |time| since(at_work) < time && now.since(one.granted_at) < DAY;
+                    let same = |old: &Row| (old.whole.id, old.whole.attempt) == (one.id, one.attempt);
+                    let lapsed = row.state == State::Queued && one.lapsed && was(&[State::Downloading]);
+                    assert!(!lapsed || before.iter().any(same), "{what}: what it has fetched is thrown away");
+                    assert!(!lapsed || !early(MINUTE * 30), "{what}: it was at it a moment ago");
+                    let timed_out = row.state == State::TimedOut && was(&[State::Activating, State::Verifying]);
+                    assert!(!timed_out || !early(MINUTE * 60), "{what}: it was at it a moment ago");
+                    let word = at_work.max(about(self.reported[device])).unwrap_or(one.granted_at);
+                    let off = timed_out && !self.may_time_out(device, one.granted_at, word.max(one.granted_at), now);
+                    assert!(!off, "{what}: it was off nearly all the time");
                     continue;
                 }
             };
             let silent = since(self.heard[device]).min(now.since(one.granted_at));
             assert!(silent <= lease && now.since(one.granted_at) <= DAY, "{what}: it holds its place for too long");
         }
+    }
+
+    /// Whether enough time has passed since the last word of a till, or since its grant, without the hours in which tills
+    /// are switched off. That it is one with such hours is known of those that stay at a shop that says when it trades.
+    fn may_time_out(&self, device: usize, granted: Timestamp, word: Timestamp, now: Timestamp) -> bool {
+        let shop = self.setup.shop(device);
+        let till = self.setup.devices[device].kind == Kind::Till && !self.setup.moves;
+        let Some((opens, closes)) = shop.trades.filter(|_| till) else { return true };
+        let on = |at: Timestamp| (opens - 1..=closes).contains(&at.utc().with_timezone(&shop.tz).hour());
+        let minutes = |from: Timestamp| {
+            (0..).map(|minute| from + MINUTE * minute).take_while(|at| *at < now).filter(|at| on(*at)).count()
+        };
+        minutes(word) >= 59 || minutes(granted) >= 24 * 60 - 1
     }
 
     pub(crate) fn enrolled(&mut self, now: Timestamp, device: usize, server: &mut impl Server) {
@@ -184,6 +224,7 @@ impl Oracle {
         server: &mut impl Server,
     ) {
         assert_eq!(reports.len(), taken.len());
+        self.reported[device] = reports.last().map(|report| (now, report.assignment_id)).or(self.reported[device]);
         for (n, report) in reports.iter().enumerate() {
             let first = reports.iter().position(|other| other.key() == report.key()).unwrap();
             let again = first < n && taken[first];
@@ -204,6 +245,11 @@ impl Oracle {
         self.heard[device] = Some(now);
         self.busy[device] = says.works_on.map(|(id, ..)| (now, id)).or(self.busy[device]);
         let seen = self.seen[device];
+        let hour = |at: Timestamp| at.millis().div_euclid(3_600_000);
+        self.always_there[device] = match seen {
+            None => self.setup.shop(device).trades.is_none(),
+            Some(seen) => self.always_there[device] && hour(now) - hour(seen) <= 1,
+        };
         if seen.is_none_or(|seen| now.since(seen) > Duration::from_secs(600)) {
             self.away[device] = Some((seen, now));
         }
@@ -260,6 +306,11 @@ impl Oracle {
         for row in &downloads {
             let roll = &setup.rollouts[row.rollout];
             let night = roll.window.filter(|night| night.downloads);
+            let product = |row: &Row| setup.releases[setup.rollouts[row.rollout].release].product;
+            let kept =
+                |one: &&Row| one.whole.id != row.whole.id && product(one) == product(row) && one.whole.is_on_device();
+            let what = format!("seed {}, {} at {now}: {row:?}", setup.seed, self.name(device));
+            assert_eq!(after.iter().find(kept), None, "{what}: it has something else of the product");
             self.check_window(device, now, night, 0, setup.shop(device), "a download");
             self.check_pace(now, row.rollout);
             assert_eq!(told.action, Action::Download);
@@ -278,10 +329,12 @@ impl Oracle {
         let (last, made) = self.offers[rollout];
         let made = if last == minute { made + 1 } else { 1 };
         self.offers[rollout] = (minute, made);
-        let (seed, pace) = (self.setup.seed, self.setup.rollouts[rollout].pace);
+        let (seed, roll) = (self.setup.seed, &self.setup.rollouts[rollout]);
+        let succeeded: u64 = self.stands[rollout].counts.iter().map(|counts| counts.succeeded).sum();
+        let doublings = roll.doubles_every.map_or(0, |every| succeeded / u64::from(every));
         assert!(
-            pace.is_none_or(|pace| made <= pace),
-            "seed {seed}: {rollout} makes {made} offers in one minute at {now}"
+            roll.pace.is_none_or(|pace| u64::from(made) <= u64::from(pace) << doublings),
+            "seed {seed}: {rollout} makes {made} offers in one minute at {now}, with {succeeded} successes"
         );
     }
 
@@ -408,8 +461,12 @@ impl Oracle {
         completed(counts) >= needed && healthy(part, counts)
     }
 
-    /// Fleets in which nothing fails pause nothing.
+    /// More failures than are borne end a rollout at once. Fleets in which nothing fails pause nothing.
     fn check_halt(&self, rollout: usize, stand: &Stand) {
+        let failures: u64 = stand.counts.iter().map(failed).sum();
+        let borne = self.setup.rollouts[rollout].max_failures.is_none_or(|max| failures <= u64::from(max));
+        let active = matches!(stand.state, RolloutState::Running | RolloutState::Paused);
+        assert!(borne || !active, "seed {}: rollout {rollout} goes on with {failures} failures", self.setup.seed);
         // What is learnt later, while it is paused, resumes nothing by itself.
         let ran = self.stands[rollout].state == RolloutState::Running;
         let alone = ran && stand.state == RolloutState::Paused && !self.paused_by_hand[rollout];

@@ -251,7 +251,7 @@ fn spec(setup: &Setup, roll: &Roll) -> Spec {
         deadline: None,
         ends_at: None,
         default_tz: None,
-        pace: roll.pace.map(|rate| Pace { max_offers_per_minute: rate, doubles_every: None }),
+        pace: roll.pace.map(|rate| Pace { max_offers_per_minute: rate, doubles_every: roll.doubles_every }),
         halt: halt.into_iter().collect(),
         security: false,
     }

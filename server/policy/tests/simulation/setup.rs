@@ -175,6 +175,8 @@ pub(crate) struct Roll {
     pub(crate) by_site: bool,
     /// Offers a minute.
     pub(crate) pace: Option<u32>,
+    /// Successes after which that doubles.
+    pub(crate) doubles_every: Option<u32>,
     /// One failure more cancels it.
     pub(crate) max_failures: Option<u32>,
     pub(crate) alone: Option<Alone>,
@@ -330,6 +332,7 @@ fn roll(name: &'static str, n: usize, seed: u64, dice: &mut Dice) -> Roll {
         // Units matter to phases alone.
         by_site: dice.percent(25) && offers == Offers::Progressive,
         pace: dice.percent(20).then_some(1),
+        doubles_every: seed.is_multiple_of(2).then_some(2),
         max_failures: dice.percent(20).then(|| dice.roll(3) as u32),
         alone,
     }

@@ -470,6 +470,7 @@ fn set(spec: &mut Spec, key: &str, value: &str) {
         "activate_on" => spec.activate_on = activate_on(value),
         "deadline" => spec.deadline = Some(value.parse().unwrap()),
         "ends_at" => spec.ends_at = Some(value.parse().unwrap()),
+        "default_tz" => spec.default_tz = Some(value.to_owned()),
         "phase" => spec.phases.push(phase(value)),
         "window" => spec.windows.push(window(value)),
         _ => panic!("no such part of a rollout: {key}"),

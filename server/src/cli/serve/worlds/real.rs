@@ -444,7 +444,7 @@ fn spec(setup: &Setup, roll: &Roll) -> RolloutSpec {
             Some(Alone::Shutdown) => "shutdown",
             Some(Alone::Boot) => "boot",
         },
-        "pace": roll.pace.map(|rate| json!({ "max_offers_per_minute": rate })),
+        "pace": roll.pace.map(|rate| json!({ "max_offers_per_minute": rate, "doubles_every": roll.doubles_every })),
         "halt": roll.max_failures.iter().map(|max| json!({ "max_failures": max, "action": "cancel" })).collect::<Vec<_>>(),
     });
     serde_json::from_value(spec).unwrap()
