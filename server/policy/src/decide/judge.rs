@@ -48,7 +48,6 @@ impl<'a> Case<'a> {
 }
 
 /// What rollouts have claimed of this device, in the order of the walk.
-#[derive(Default)]
 pub(super) struct Claims<'a> {
     products: Vec<Claim<'a>>,
     /// The device has something ready of this one, and is to install it by itself.
@@ -63,11 +62,23 @@ struct Claim<'a> {
 }
 
 impl<'a> Claims<'a> {
+    /// None yet; there may be one for each of so many rollouts.
+    pub(super) fn none(rollouts: usize) -> Self {
+        Self { products: Vec::with_capacity(rollouts), ready: None }
+    }
+
     fn against(&self, release: &Release) -> Option<&'a Rollout> {
         let older = |a: &Release, b: &Release| (a.epoch, a.counter) < (b.epoch, b.counter);
-        let mut same = self.products.iter().filter(|claim| claim.release.product == release.product);
+        let mut same = self.products.iter().filter(|claim| is_same(&claim.release.product, &release.product));
         same.find(|claim| !claim.satisfied || older(release, claim.release)).map(|claim| claim.rollout)
     }
+}
+
+/// Each rollout asks this about each one before it. Names of products begin alike, if anything, so their ends are looked at
+/// first.
+fn is_same(one: &Product, other: &Product) -> bool {
+    let last = |product: &Product| product.as_str().as_bytes().last().copied();
+    last(one) == last(other) && one == other
 }
 
 /// Where a device belongs in a rollout.

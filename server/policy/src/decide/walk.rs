@@ -38,7 +38,7 @@ pub(super) fn walk(case: &Case<'_>, mut considered: Option<&mut Vec<Considered>>
     let mut passive: Option<Choice<'_>> = None;
     let mut wait = case.contact.poll_interval;
     let mut owes_offer = busy;
-    let mut claims = Claims::default();
+    let mut claims = Claims::none(case.catalog.rollouts.len());
     for rollout in &case.catalog.rollouts {
         if chosen.is_some() && considered.is_none() {
             break;
