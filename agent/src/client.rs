@@ -71,6 +71,11 @@ pub(crate) struct Client {
 #[cfg(test)]
 pub(crate) type Line = std::rc::Rc<dyn Fn() -> tokio::io::DuplexStream>;
 
+/// Makes a request; another signature each time, where requests are signed.
+type Making<'a> = dyn Fn() -> Result<Request<Full<Bytes>>, ClientError> + 'a;
+/// What was answered, and what its body comes over.
+type Answer = (Connection, Response<Incoming>);
+
 /// An answer whose body is still arriving.
 pub(crate) struct Stream {
     pub(crate) response: Response<Incoming>,
@@ -136,8 +141,7 @@ impl Client {
             let builder = self.request(&Method::GET, path, &[])?.header(header::RANGE, range);
             builder.body(Full::default()).map_err(ClientError::request)
         };
-        let (connection, response) = self.send(&request, Dates::Matter, Duration::ZERO).await?;
-        let response = self.accept(response).await?;
+        let (connection, response) = self.ask(&request, Dates::Matter, Duration::ZERO).await?;
         Ok(Stream { response, _connection: connection })
     }
 
@@ -165,8 +169,7 @@ impl Client {
         self.idle.take();
     }
 
-    /// The whole answer. A request that was signed at a time that is none to the server is signed again, by the server's
-    /// clock: only for that is it believed.
+    /// The whole answer.
     async fn whole(
         &self,
         method: Method,
@@ -175,7 +178,23 @@ impl Client {
         cap: usize,
         (dates, wait): (Dates, Duration),
     ) -> Result<Bytes, ClientError> {
-        let first = self.once(&method, path, &body, cap, (dates, wait)).await;
+        let request = || {
+            let mut builder = self.request(&method, path, &body)?;
+            if method == Method::POST {
+                builder = builder.header(header::CONTENT_TYPE, "application/json");
+            }
+            builder.body(Full::new(body.clone())).map_err(ClientError::request)
+        };
+        let (connection, response) = self.ask(&request, dates, wait).await?;
+        let bytes = self.collect(response, cap).await?;
+        self.keep(connection);
+        Ok(bytes)
+    }
+
+    /// A successful answer. A request that was signed at a time that is none to the server is signed again, by the
+    /// server's clock: only for that is it believed.
+    async fn ask(&self, request: &Making<'_>, dates: Dates, wait: Duration) -> Result<Answer, ClientError> {
+        let first = self.once(request, dates, wait).await;
         let signed_off = |error: &ClientError| error.code() == Problem::SignatureExpired.as_str();
         match (&first, self.date.get()) {
             (Err(error), Some(date)) if signed_off(error) => {
@@ -185,29 +204,12 @@ impl Client {
             }
             _ => return first,
         }
-        self.once(&method, path, &body, cap, (dates, wait)).await
+        self.once(request, dates, wait).await
     }
 
-    async fn once(
-        &self,
-        method: &Method,
-        path: &str,
-        body: &Bytes,
-        cap: usize,
-        (dates, wait): (Dates, Duration),
-    ) -> Result<Bytes, ClientError> {
-        let request = || {
-            let mut builder = self.request(method, path, body)?;
-            if *method == Method::POST {
-                builder = builder.header(header::CONTENT_TYPE, "application/json");
-            }
-            builder.body(Full::new(body.clone())).map_err(ClientError::request)
-        };
-        let (connection, response) = self.send(&request, dates, wait).await?;
-        let response = self.accept(response).await?;
-        let bytes = self.collect(response, cap).await?;
-        self.keep(connection);
-        Ok(bytes)
+    async fn once(&self, request: &Making<'_>, dates: Dates, wait: Duration) -> Result<Answer, ClientError> {
+        let (connection, response) = self.send(request, dates, wait).await?;
+        Ok((connection, self.accept(response).await?))
     }
 
     fn request(&self, method: &Method, path: &str, body: &[u8]) -> Result<hyper::http::request::Builder, ClientError> {
@@ -225,12 +227,7 @@ impl Client {
 
     /// Sends over the kept connection or a new one. A kept one may just have been closed by the server, so a failure
     /// there says nothing yet; every request of ours may be repeated.
-    async fn send(
-        &self,
-        request: &dyn Fn() -> Result<Request<Full<Bytes>>, ClientError>,
-        dates: Dates,
-        wait: Duration,
-    ) -> Result<(Connection, Response<Incoming>), ClientError> {
+    async fn send(&self, request: &Making<'_>, dates: Dates, wait: Duration) -> Result<Answer, ClientError> {
         let patience = self.network.answer + wait;
         // Taken out first: the borrow must not live across an await.
         let kept = self.idle.take();

@@ -7,7 +7,7 @@ use callboard_proto::time::Timestamp;
 use super::*;
 use crate::{
     clock::Clock,
-    testing::server::{Answer, NETWORK, TestServer, Years},
+    testing::server::{Answer, Asked, NETWORK, TestServer, Years},
 };
 
 /// 2026-11-18
@@ -140,6 +140,51 @@ fn a_problem_is_told_with_its_code_and_retry_after() {
         let error = ask(&server.client(&clock(NOW)), Dates::Matter).await.expect_err("refused");
         assert_eq!(error.to_string(), "get an answer: HTTP status 503, unavailable: come  back");
         assert_eq!((error.code(), error.retry_after()), ("unavailable", Some(Duration::from_secs(9))));
+    });
+}
+
+#[test]
+fn whatever_was_signed_at_the_wrong_time_is_signed_again_by_the_servers_clock_and_once() {
+    let date = "Mon, 23 Nov 2026 02:00:00 GMT";
+    let problem = r#"{"type":"urn:callboard:problem:signature_expired","title":"t","status":401,
+        "code":"signature_expired","detail":"d"}"#;
+    let refused = move || Answer { status: 401, ..Answer::ok(problem) }.header("date", date);
+    let created = |asked: &Asked| -> i64 {
+        let rest = asked.signed.as_ref().and_then(|input| input.split_once(";created=")).expect("signed").1;
+        rest.split(';').next().expect("a number").parse().expect("a number")
+    };
+    let in_time = move |asked: &Asked| created(asked).abs_diff(1_795_399_200) < 60;
+    let signing = |server: &TestServer| {
+        let (own, key) = crate::testing::identity();
+        let credentials = Credentials::from_pem(&own.certificate_pem, key.as_bytes()).expect("credentials");
+        let endpoint = Endpoint::parse(&format!("https://{}", server.address)).expect("an address");
+        let network = Network { shows: Shows::Signature, ..NETWORK };
+        Client::new(endpoint, &server.ca_pem, Some(credentials), &clock(NOW), network).expect("a client")
+    };
+    block_on(async {
+        let server = TestServer::start(VALID, move |asked| match in_time(asked) {
+            true => Answer::part(b"answer", asked.range.as_deref()),
+            false => refused(),
+        });
+        let server = server.await;
+        for ranged in [false, true] {
+            let client = signing(&server);
+            match ranged {
+                false => assert_eq!(ask(&client, Dates::Matter).await.expect("an answer"), "answer"),
+                true => {
+                    let stream = client.range("/", "bytes=2-").await.expect("an answer");
+                    assert_eq!(stream.response.into_body().collect().await.expect("a body").to_bytes(), "swer");
+                }
+            }
+            let times: Vec<bool> = server.asked().iter().map(in_time).collect();
+            assert_eq!(times, [false, true].repeat(1 + usize::from(ranged)));
+        }
+        // A server that is never content is not asked for ever.
+        let server = TestServer::start(VALID, move |_| refused()).await;
+        let client = signing(&server);
+        assert_eq!(ask(&client, Dates::Matter).await.expect_err("refused").code(), "signature_expired");
+        assert_eq!(client.range("/", "bytes=2-").await.err().expect("refused").code(), "signature_expired");
+        assert_eq!(server.asked().len(), 4);
     });
 }
 

@@ -32,6 +32,8 @@ use crate::{
 pub(crate) struct Asked {
     pub(crate) line: String,
     pub(crate) range: Option<String>,
+    /// What is said of the request's signature.
+    pub(crate) signed: Option<String>,
     pub(crate) body: Vec<u8>,
     /// Which connection it came over, from 0.
     pub(crate) connection: usize,
@@ -182,9 +184,10 @@ async fn answer(
     seen: &Arc<Mutex<Vec<Asked>>>,
 ) -> Result<Response<Body>, std::io::Error> {
     let (parts, body) = request.into_parts();
-    let range = parts.headers.get("range").map(|value| value.to_str().expect("text").to_owned());
+    let field = |name| parts.headers.get(name).map(|value| value.to_str().expect("text").to_owned());
+    let (range, signed) = (field("range"), field("signature-input"));
     let body = body.collect().await.expect("a body").to_bytes().to_vec();
-    let asked = Asked { line: format!("{} {}", parts.method, parts.uri), range, body, connection };
+    let asked = Asked { line: format!("{} {}", parts.method, parts.uri), range, signed, body, connection };
     let answer = (handler.borrow_mut())(&asked);
     seen.lock().expect("not poisoned").push(asked);
     if answer.status == 0 {
