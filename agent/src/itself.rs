@@ -28,7 +28,7 @@ use crate::{
     agent::Agent,
     config::Settings,
     fs::{self, Disk, Fs, Kind},
-    layout::{ProductDir, link_target},
+    layout::{ProductDir, StateDir, link_target, release_of},
     machine::{Event, Phase, Previous, Task, permanent, transient},
     products::ProductRecord,
     slots::{Body, Found, Schemas, SlotError, Slots},
@@ -164,6 +164,13 @@ impl Itself {
     pub(crate) fn is_on_trial(&self) -> bool {
         let launch = self.launch();
         launch.trial.is_some_and(|trial| Some(trial.dir) == self.running)
+    }
+
+    /// The release that ran before the committed one: if that does not last, it is the installed one again.
+    pub(crate) fn previous_release(&self, fs: &dyn Fs, state_dir: &StateDir) -> Option<Digest> {
+        let previous = self.launch().previous?;
+        let names = fs.list(&state_dir.releases()).ok()?;
+        names.iter().filter_map(|name| release_of(name)).find(|digest| previous.as_str().starts_with(&digest.short()))
     }
 
     fn launch(&self) -> Launch {
@@ -314,15 +321,6 @@ fn installed(agent: &Agent) -> Option<Dir> {
     let installed = agent.product_record(&product).installed?;
     inspect(&*agent.fs, &dirs.version(&installed.dir)).ok()?;
     installed.dir.parse().ok()
-}
-
-/// The release that ran before the committed one: if that does not last, it is the installed one again.
-pub(crate) fn previous_release(agent: &Agent) -> Option<Digest> {
-    let previous = agent.itself.as_ref()?.launch().previous?;
-    let names = agent.fs.list(&agent.state_dir.releases()).ok()?;
-    let digest = |name: &Path| name.file_stem()?.to_str()?.parse::<Digest>().ok();
-    let mut digests = names.iter().filter_map(|name| digest(Path::new(name)));
-    digests.find(|digest| previous.as_str().starts_with(&digest.short()))
 }
 
 /// Makes the link for people agree with what is committed.

@@ -1,6 +1,9 @@
 //! Where things lie: the state directory and the directory of a product.
 
-use std::path::{Path, PathBuf};
+use std::{
+    ffi::OsStr,
+    path::{Path, PathBuf},
+};
 
 use callboard_proto::{digest::Digest, ids::Product};
 
@@ -118,6 +121,11 @@ impl StateDir {
     pub(crate) fn directories(&self) -> [PathBuf; 4] {
         [self.releases(), self.products(), self.outbox(), self.payloads()]
     }
+}
+
+/// Whose envelope a file is, by its name among the releases.
+pub(crate) fn release_of(name: &OsStr) -> Option<Digest> {
+    Path::new(name).file_stem()?.to_str()?.parse().ok()
 }
 
 /// Paths below a product's directory.

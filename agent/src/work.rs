@@ -1,9 +1,10 @@
 //! Carrying out one piece of work; the event at its end says how it went.
 
-use std::{path::Path, pin::Pin, rc::Rc, time::Duration};
+use std::{collections::BTreeMap, io, path::Path, pin::Pin, rc::Rc, time::Duration};
 
 use callboard_proto::{
     digest::Digest,
+    ids::Product,
     release::{Hook, Release, Stage},
     report::Failure,
     signed::Verified,
@@ -16,14 +17,14 @@ use crate::{
     config::ProductSettings,
     dice,
     download::{Download, Host},
-    fs::{self, Kind},
+    fs::{self, Fs, Kind},
     hooks::{self, Hooks},
     install::{self, InstallError, health::Probation, service, switch, tidy},
     itself::{self, Itself},
-    layout::ProductDir,
+    layout::{ProductDir, StateDir},
     machine::{End, Event, Phase, Previous, Task, Work, permanent, transient},
     poll,
-    products::ProductRecord,
+    products::{ProductRecord, ProductSlots},
     trust,
     words::{Attack, Code},
 };
@@ -422,19 +423,26 @@ async fn clean(agent: &Agent, task: &Task) -> Result<Event, Failure> {
     }
     hooks::forget_output(agent);
     let fs = &*agent.fs;
-    let installed: Vec<Digest> = agent
-        .products
-        .borrow()
-        .values()
-        .filter_map(|slots| slots.record().installed.as_ref().map(|installed| installed.release))
-        .chain(itself::previous_release(agent))
-        .collect();
-    let mut done = tidy::payloads(fs, &agent.state_dir, &[]).and(tidy::releases(fs, &agent.state_dir, &installed));
+    let mut done = tidied(fs, &agent.state_dir, &agent.products.borrow(), agent.itself.as_ref());
     for dirs in agent.product_dirs() {
         done = done.and(tidy::versions(fs, &dirs, None)).and(tidy::half_links(fs, &dirs));
     }
     done.map_err(|error| transient(Code::of_storage(&error), format!("failed to clean up: {error}")))?;
     Ok(Event::Cleaned)
+}
+
+/// Deletes what is left over without an order: payloads, and the documents of other releases than those that are
+/// installed, and the one that the agent itself may fall back to.
+pub(crate) fn tidied(
+    fs: &dyn Fs,
+    state_dir: &StateDir,
+    products: &BTreeMap<Product, ProductSlots>,
+    itself: Option<&Itself>,
+) -> io::Result<()> {
+    let installed = products.values().filter_map(|slots| Some(slots.record().installed.as_ref()?.release));
+    let previous = itself.and_then(|own| own.previous_release(fs, state_dir));
+    let kept: Vec<Digest> = installed.chain(previous).collect();
+    tidy::payloads(fs, state_dir, &[]).and(tidy::releases(fs, state_dir, &kept))
 }
 
 fn wrong_phase() -> Failure {

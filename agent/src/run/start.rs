@@ -26,7 +26,7 @@ use crate::{
     install::{command::Programs, tidy},
     itself::{self, Itself, Process},
     journal::Journal,
-    layout::{ProductDir, StateDir},
+    layout::{ProductDir, StateDir, release_of},
     lock::{Lock, LockError},
     machine::{Phase, Previous, Task},
     notify::Notifier,
@@ -38,6 +38,7 @@ use crate::{
     trust::{self, Trust},
     verify::{self, Floor},
     words::Code,
+    work,
 };
 
 /// An agent that cannot start.
@@ -93,7 +94,7 @@ pub(crate) fn open(
         Outbox::open(&*fs, &state_dir).map_err(|source| StartError::StateDir { path: state_dir.outbox(), source })?;
     let (products, floor_lost) = products(&*fs, &settings, &state_dir, &root, record.state.task(), way)?;
     if record.state.task().is_none()
-        && let Err(error) = tidied(&*fs, &state_dir, &products)
+        && let Err(error) = work::tidied(&*fs, &state_dir, &products, itself.as_ref())
     {
         tracing::warn!(%error, "what the last update left over could not be removed");
     }
@@ -178,13 +179,6 @@ impl Way {
     fn open<T: Body>(self, fs: &dyn Fs, paths: [PathBuf; 2]) -> Result<(Slots<T>, Found), SlotError> {
         if self.anyway { Slots::open_anyway(fs, paths, self.schemas) } else { Slots::open(fs, paths, self.schemas) }
     }
-}
-
-/// Without an order, payloads and the documents of other releases than the installed ones are left over.
-fn tidied(fs: &dyn Fs, state_dir: &StateDir, products: &BTreeMap<Product, ProductSlots>) -> io::Result<()> {
-    tidy::payloads(fs, state_dir, &[])?;
-    let installed = products.values().filter_map(|slots| slots.record().installed.as_ref());
-    tidy::releases(fs, state_dir, &installed.map(|installed| installed.release).collect::<Vec<_>>())
 }
 
 fn client(
@@ -313,9 +307,8 @@ fn kept(
     root: &Root,
     is_it: impl Fn(Digest, &Release) -> bool,
 ) -> Option<Verified<Release>> {
-    let digest = |name: &Path| name.file_stem()?.to_str()?.parse::<Digest>().ok();
     let names = fs.list(&state_dir.releases()).ok()?;
-    let releases = names.iter().filter_map(|name| digest(Path::new(name))).filter_map(|digest| {
+    let releases = names.iter().filter_map(|name| release_of(name)).filter_map(|digest| {
         let bytes = fs.read(&state_dir.release(digest), 1 << 20).ok()?;
         verify::release(&bytes, root, digest).ok().filter(|release| is_it(digest, release))
     });

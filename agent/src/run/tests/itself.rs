@@ -374,5 +374,7 @@ fn a_committed_version_that_does_not_last_gives_way_to_the_one_before_which_then
     assert_eq!(broken.starts, 3);
     let (launch, product) = (launch_record(&fs), product_record(&fs));
     assert_eq!((launch.committed, launch.previous, launch.starts), (Some(dir(1)), None, 0));
+    let installed = product.installed.map(|installed| (installed.release, installed.dir));
+    assert_eq!(installed, Some((agent(1).digest, dir(1).to_string())));
     assert_eq!(product.floor.counter, 2, "the floor never falls");
 }
