@@ -29,13 +29,17 @@ const SAID_BY_MANY: [&str; 12] = [
     "123456789",
 ];
 
-/// The id of this machine in the eyes of this device; `None` if nothing tells it from others.
-pub(crate) fn id(device: DeviceId) -> Option<String> {
-    of(Path::new("/"), device)
+/// What tells this machine from others, if anything does.
+pub(crate) fn facts() -> Option<String> {
+    of(Path::new("/"))
 }
 
-fn of(root: &Path, device: DeviceId) -> Option<String> {
-    let facts = board(root).or_else(|| network(root))?;
+fn of(root: &Path) -> Option<String> {
+    board(root).or_else(|| network(root))
+}
+
+/// The id of the machine with these facts in the eyes of this device.
+pub(crate) fn id(facts: &str, device: DeviceId) -> Option<String> {
     let text = format!("callboard hardware id\n{device}\n{facts}");
     Digest::of(text.as_bytes()).to_string().get(..32).map(str::to_owned)
 }
@@ -98,7 +102,7 @@ mod tests {
         }
 
         fn id(&self) -> Option<String> {
-            of(self.0.path(), "0192f0c1-7e8a-7c3e-9d54-3f1f6a2b8c01".parse().expect("an id"))
+            id(&of(self.0.path())?, "0192f0c1-7e8a-7c3e-9d54-3f1f6a2b8c01".parse().expect("an id"))
         }
     }
 
@@ -115,8 +119,8 @@ mod tests {
         );
         let other = Machine::new(&[("sys/class/dmi/id/product_uuid", "4c4c4544-0043-3510-8052-b4c04f564434")]);
         assert!(other.id().is_some_and(|other| other != first));
-        let stranger =
-            of(Machine::new(&[UUID]).0.path(), "0192f0c1-7e8a-7c3e-9d54-3f1f6a2b8c02".parse().expect("an id"));
+        let facts = of(Machine::new(&[UUID]).0.path()).expect("facts");
+        let stranger = id(&facts, "0192f0c1-7e8a-7c3e-9d54-3f1f6a2b8c02".parse().expect("an id"));
         assert!(stranger.is_some_and(|other| other != first), "no two devices' ids can be compared");
     }
 

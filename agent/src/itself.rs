@@ -28,6 +28,7 @@ use crate::{
     agent::Agent,
     config::Settings,
     fs::{self, Disk, Fs, Kind},
+    hardware,
     layout::{ProductDir, StateDir, link_target, release_of},
     machine::{Event, Phase, Previous, Task, permanent, transient},
     products::ProductRecord,
@@ -40,7 +41,7 @@ const LASTS: Duration = Duration::from_secs(60);
 /// The launcher's schema, whatever that of the agent is.
 const SCHEMAS: Schemas = Schemas::just(callboard_launcher::record::SCHEMA);
 
-/// What this process is.
+/// What this process is, and where it runs.
 #[derive(Clone, Debug)]
 pub(crate) struct Process {
     pub(crate) program: Program,
@@ -48,6 +49,8 @@ pub(crate) struct Process {
     pub(crate) launched_from: Option<PathBuf>,
     /// The version there that it runs from; without one, it is the packaged agent.
     pub(crate) running: Option<Dir>,
+    /// What tells the machine from others.
+    pub(crate) machine: Option<String>,
 }
 
 /// What the launcher knows, and what this process is to it.
@@ -78,7 +81,7 @@ impl Process {
         let launched_from = std::env::var_os(LAUNCHED_VARIABLE).map(PathBuf::from);
         let own = std::env::current_exe().ok();
         let running = launched_from.as_deref().zip(own).and_then(|(dir, own)| running(dir, &own));
-        Self { program, launched_from, running }
+        Self { program, launched_from, running, machine: hardware::facts() }
     }
 
     /// Whether nobody else could be started in its place.

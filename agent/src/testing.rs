@@ -169,9 +169,9 @@ pub(crate) fn product(directory: &std::path::Path) -> ProductSettings {
     }
 }
 
-/// A process that no launcher has started.
+/// A process that no launcher has started, on a machine like any other.
 pub(crate) fn process() -> Process {
-    Process { program: Program::OURS, launched_from: None, running: None }
+    Process { program: Program::OURS, launched_from: None, running: None, machine: None }
 }
 
 /// A raw payload of these bytes.

@@ -35,7 +35,7 @@ impl Slot<'_> {
         bytes.extend_from_slice(self.body);
         let digest = Sha256::digest(&bytes);
         bytes.extend_from_slice(&digest);
-        bytes.resize(SIZE, 0);
+        bytes.append(&mut vec![0; SIZE - bytes.len()]);
         Some(bytes)
     }
 }

@@ -100,7 +100,7 @@ pub(crate) fn open(
     }
     let renewal = renew::open(&*fs, &state_dir);
     let image_id = image::id(settings.image_id_file.as_deref());
-    let hardware_id = hardware::id(identity.device_id);
+    let hardware_id = process.machine.and_then(|facts| hardware::id(&facts, identity.device_id));
     let outside = Rc::new(Machine {
         directory: settings.hooks.directory.clone(),
         inhibit_directory: settings.hooks.inhibit_directory.clone(),

@@ -57,13 +57,17 @@ enum Health {
 }
 
 fn settings(health: Health) -> Settings {
-    // A check that cannot even be started, as its directory is not on the real disk, is a failed one.
-    let health = if health == Health::Bad { "health = ['/bin/true']" } else { "" };
-    let text = format!(
-        "state_dir = '{STATE}'\n[polling]\nmin_s = 0\nmax_s = 0\n\
-         [products.pos-app]\ndirectory = '{POS}'\nfactory_version = '0.9'\ntrial_s = 0\n{health}"
-    );
-    Settings::parse(&text).expect("settings")
+    static PARSED: [OnceLock<Settings>; 2] = [const { OnceLock::new() }; 2];
+    let parse = || {
+        // A check that cannot even be started, as its directory is not on the real disk, is a failed one.
+        let health = if health == Health::Bad { "health = ['/bin/true']" } else { "" };
+        let text = format!(
+            "state_dir = '{STATE}'\n[polling]\nmin_s = 0\nmax_s = 0\n\
+             [products.pos-app]\ndirectory = '{POS}'\nfactory_version = '0.9'\ntrial_s = 0\n{health}"
+        );
+        Settings::parse(&text).expect("settings")
+    };
+    PARSED[usize::from(health == Health::Bad)].get_or_init(parse).clone()
 }
 
 /// How it comes to the activation.

@@ -148,7 +148,7 @@ impl Till {
             return Gone::Ended;
         }
         let program = if is_new { self.program } else { Program::OURS };
-        let process = Process { program, launched_from: Some(OWN.into()), running };
+        let process = Process { program, launched_from: Some(OWN.into()), running, ..testing::process() };
         let opened = start::open(own_settings(), Rc::new(SimFs::shared(fs)), identity().0, process);
         let Ok(opened) = opened else {
             assert!(fs.is_off(), "an agent that does not start: {:?}", opened.err());

@@ -278,7 +278,7 @@ fn record(fs: &SimFs) -> Result<ProductRecord, Broken> {
 
 /// Files that hold the time, or keys and certificates made by chance.
 pub(super) fn varies(path: &std::ffi::OsStr) -> bool {
-    let path = path.to_str().unwrap_or_default();
-    let names = ["/device.key", "/device.json", "/renewal.json", "/status.json", "/status.new"];
-    path.contains("/outbox/") || names.iter().any(|name| path.contains(name))
+    let (above, name) = path.to_str().and_then(|path| path.rsplit_once('/')).unwrap_or_default();
+    let names = ["device.key", "device.json", "renewal.json", "status.json", "status.new"];
+    above.ends_with("/outbox") || names.iter().any(|varying| name.starts_with(varying))
 }
