@@ -8,7 +8,7 @@ use data_encoding::{BASE64, HEXLOWER};
 
 use crate::{
     digest::Digest,
-    signed::{PublicKey, SIGNATURE_BYTES, SignatureBytes},
+    signed::{PublicKey, SignatureBytes},
 };
 
 /// The field with the device's certificate.
@@ -167,23 +167,7 @@ pub fn signature(bytes: &SignatureBytes) -> String {
 
 /// A signature of ECDSA on P-256 as most libraries write it, in DER, as it goes into the field.
 pub fn fixed(der: &[u8]) -> Option<SignatureBytes> {
-    let sequence = element(0x30, der).filter(|(_, rest)| rest.is_empty())?.0;
-    let (r, rest) = element(0x02, sequence)?;
-    let (s, rest) = element(0x02, rest)?;
-    let mut fixed = [0; SIGNATURE_BYTES];
-    for (half, number) in fixed.chunks_exact_mut(SIGNATURE_BYTES / 2).zip([r, s]) {
-        let number = number.strip_prefix(&[0]).unwrap_or(number);
-        let at = half.len().checked_sub(number.len())?;
-        half.get_mut(at..)?.copy_from_slice(number);
-    }
-    rest.is_empty().then_some(fixed)
-}
-
-/// The contents of a short element with this tag, and what follows it.
-fn element(tag: u8, der: &[u8]) -> Option<(&[u8], &[u8])> {
-    let (head, rest) = der.split_at_checked(2)?;
-    let length = usize::from(*head.get(1)?);
-    (*head.first()? == tag && length < 0x80).then(|| rest.split_at_checked(length)).flatten()
+    p256::ecdsa::Signature::from_der(der).ok().map(|signature| signature.to_bytes().into())
 }
 
 fn sequence(bytes: &[u8]) -> String {
