@@ -78,7 +78,7 @@ pub(super) fn instruction(body: &[u8]) -> bool {
     assert!(open(&with(&envelope, &[&keys.release, &keys.root])).is_err(), "an offline key signed an instruction");
     assert!(open(&with(&envelope, &[&keys.online])).is_ok_and(|opened| *opened == instruction));
     // The server's shorter way to the same envelope.
-    if let Ok(sealed) = Sealer::new(keys.online).seal(&instruction) {
+    if let Ok(sealed) = Sealer::new(keys.online.clone()).seal(&instruction) {
         assert!(open(&sealed).is_ok_and(|opened| *opened == instruction));
     }
     true

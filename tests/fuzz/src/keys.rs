@@ -1,6 +1,6 @@
 //! Keys that are always the same, and the root that trusts them.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::LazyLock};
 
 use callboard_proto::{
     root::{HeadRole, Key, ReleaseRole, Role, Roles, Root},
@@ -18,9 +18,12 @@ pub(super) struct Keys {
 }
 
 impl Keys {
-    pub(super) fn fixed() -> Self {
-        let key = |n| SigningKey::from_bytes(&[n; 32]);
-        Self { root: key(1), release: key(2), head: key(4), online: key(3) }
+    pub(super) fn fixed() -> &'static Self {
+        static FIXED: LazyLock<Keys> = LazyLock::new(|| {
+            let key = |n| SigningKey::from_bytes(&[n; 32]);
+            Keys { root: key(1), release: key(2), head: key(4), online: key(3) }
+        });
+        &FIXED
     }
 
     /// All of them, with nobody's right to sign anything.
