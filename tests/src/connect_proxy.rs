@@ -2,17 +2,20 @@
 
 use std::{
     io::{Read as _, Write as _},
-    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
+    net::{Shutdown, SocketAddr, TcpStream},
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
 };
 
+use crate::listener::Listener;
+
 /// A running proxy. Ends when it is dropped.
 pub struct ConnectProxy {
     pub address: SocketAddr,
     shared: Arc<Shared>,
+    _listener: Listener,
 }
 
 struct Shared {
@@ -23,32 +26,23 @@ struct Shared {
     allowed: AtomicBool,
     /// First lines of the requests.
     asked: Mutex<Vec<String>>,
-    over: AtomicBool,
 }
 
 impl ConnectProxy {
     /// Passes on to `target`, for those who send `wanted` as `Proxy-Authorization`.
     pub fn to(target: SocketAddr, wanted: Option<&str>) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared {
             wanted: wanted.map(str::to_owned),
             target,
             allowed: AtomicBool::new(true),
             asked: Mutex::new(Vec::new()),
-            over: AtomicBool::new(false),
         });
-        let accepting = shared.clone();
-        std::thread::spawn(move || {
-            for incoming in listener.incoming().flatten() {
-                if accepting.over.load(Ordering::SeqCst) {
-                    return;
-                }
-                let shared = accepting.clone();
-                std::thread::spawn(move || shared.serve(incoming));
-            }
+        let serving = shared.clone();
+        let listener = Listener::start(move |client| {
+            let shared = serving.clone();
+            std::thread::spawn(move || shared.serve(client));
         });
-        Self { address, shared }
+        Self { address: listener.address, shared, _listener: listener }
     }
 
     /// Allows no host from now on.
@@ -59,14 +53,6 @@ impl ConnectProxy {
     /// The first lines of the requests.
     pub fn asked(&self) -> Vec<String> {
         self.shared.asked.lock().unwrap().clone()
-    }
-}
-
-impl Drop for ConnectProxy {
-    fn drop(&mut self) {
-        self.shared.over.store(true, Ordering::SeqCst);
-        // So that the listener wakes up and sees it.
-        let _ = TcpStream::connect(self.address);
     }
 }
 

@@ -2,17 +2,14 @@
 
 use std::{
     io::{self, BufRead as _, BufReader, Read as _, Write as _},
-    net::{SocketAddr, TcpListener, TcpStream},
-    sync::{
-        Arc, Condvar, Mutex,
-        atomic::{AtomicBool, Ordering},
-    },
+    net::{SocketAddr, TcpStream},
+    sync::{Arc, Condvar, Mutex},
     time::Duration,
 };
 
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
-use crate::wait::LIMIT;
+use crate::{listener::Listener, wait::LIMIT};
 
 mod kit;
 
@@ -134,12 +131,12 @@ type Handler = dyn Fn(&Asked) -> Answer + Send + Sync;
 pub struct Hostile {
     pub address: SocketAddr,
     shared: Arc<Shared>,
+    _listener: Listener,
 }
 
 struct Shared {
     seen: Mutex<Seen>,
     news: Condvar,
-    over: AtomicBool,
 }
 
 /// What has happened so far.
@@ -152,21 +149,14 @@ pub struct Seen {
 impl Hostile {
     /// Listens on a free port, shows a certificate and answers as `handler` says.
     pub fn start(tls: Arc<ServerConfig>, handler: impl Fn(&Asked) -> Answer + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        let shared = Arc::new(Shared { seen: Mutex::default(), news: Condvar::new(), over: AtomicBool::new(false) });
-        let (accepting, handler): (_, Arc<Handler>) = (shared.clone(), Arc::new(handler));
-        std::thread::spawn(move || {
-            for tcp in listener.incoming().flatten() {
-                if accepting.over.load(Ordering::SeqCst) {
-                    return;
-                }
-                let (tls, handler, shared) = (tls.clone(), handler.clone(), accepting.clone());
-                // How a connection ends is the device's business.
-                std::thread::spawn(move || drop(shared.serve(tcp, tls, &*handler)));
-            }
+        let shared = Arc::new(Shared { seen: Mutex::default(), news: Condvar::new() });
+        let (serving, handler): (_, Arc<Handler>) = (shared.clone(), Arc::new(handler));
+        let listener = Listener::start(move |tcp| {
+            let (tls, handler, shared) = (tls.clone(), handler.clone(), serving.clone());
+            // How a connection ends is the device's business.
+            std::thread::spawn(move || drop(shared.serve(tcp, tls, &*handler)));
         });
-        Self { address, shared }
+        Self { address: listener.address, shared, _listener: listener }
     }
 
     /// Waits until what has happened is `enough`; gives it.
@@ -179,14 +169,6 @@ impl Hostile {
         let lines: Vec<String> = seen.asked.iter().map(|one| format!("{} {}", one.method, one.path)).collect();
         assert!(!timeout.timed_out(), "waited {LIMIT:?} in vain for: {what}; asked was {lines:#?}");
         seen.asked.clone()
-    }
-}
-
-impl Drop for Hostile {
-    fn drop(&mut self) {
-        self.shared.over.store(true, Ordering::SeqCst);
-        // Wakes the accepting thread, which sees that it is over.
-        let _ = TcpStream::connect(self.address);
     }
 }
 

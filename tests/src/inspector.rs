@@ -3,11 +3,8 @@
 
 use std::{
     io::{self, Read, Write},
-    net::{SocketAddr, TcpListener, TcpStream},
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
-    },
+    net::{SocketAddr, TcpStream},
+    sync::{Arc, Mutex},
 };
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, SanType};
@@ -16,7 +13,7 @@ use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject as _},
 };
 
-use crate::server::TestServer;
+use crate::{listener::Listener, server::TestServer};
 
 /// A running firewall. Ends when it is dropped.
 pub struct Inspector {
@@ -24,6 +21,7 @@ pub struct Inspector {
     /// The CA that its devices have to believe.
     pub ca_pem: String,
     shared: Arc<Shared>,
+    _listener: Listener,
 }
 
 struct Shared {
@@ -32,7 +30,6 @@ struct Shared {
     outside: Arc<ClientConfig>,
     /// Requests as they came, head and body.
     seen: Mutex<Vec<Vec<u8>>>,
-    over: AtomicBool,
 }
 
 impl Inspector {
@@ -47,27 +44,19 @@ impl Inspector {
             .unwrap()
             .with_root_certificates(roots)
             .with_no_client_auth();
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared {
             server: server.device_address(),
             inside,
             outside: Arc::new(outside),
             seen: Mutex::default(),
-            over: AtomicBool::new(false),
         });
-        let accepting = shared.clone();
-        std::thread::spawn(move || {
-            for incoming in listener.incoming().flatten() {
-                if accepting.over.load(Ordering::SeqCst) {
-                    return;
-                }
-                let shared = accepting.clone();
-                // A device that hangs up is no event.
-                std::thread::spawn(move || shared.serve(incoming).unwrap_or_default());
-            }
+        let serving = shared.clone();
+        let listener = Listener::start(move |device| {
+            let shared = serving.clone();
+            // A device that hangs up is no event.
+            std::thread::spawn(move || shared.serve(device).unwrap_or_default());
         });
-        Self { address, ca_pem, shared }
+        Self { address: listener.address, ca_pem, shared, _listener: listener }
     }
 
     /// The newest request whose first line begins so.
@@ -81,14 +70,6 @@ impl Inspector {
         let mut server = self.shared.connect().unwrap();
         server.write_all(request).unwrap();
         String::from_utf8(message(&mut server).unwrap().unwrap()).unwrap()
-    }
-}
-
-impl Drop for Inspector {
-    fn drop(&mut self) {
-        self.shared.over.store(true, Ordering::SeqCst);
-        // So that the listener wakes up and sees it.
-        let _ = TcpStream::connect(self.address);
     }
 }
 

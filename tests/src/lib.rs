@@ -23,6 +23,7 @@ pub mod hostile;
 pub mod http;
 pub mod inspector;
 pub mod launched;
+mod listener;
 pub mod machine;
 pub mod postgres;
 pub mod proxy;

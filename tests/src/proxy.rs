@@ -2,14 +2,14 @@
 
 use std::{
     io::{Read as _, Write as _},
-    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
+    net::{Shutdown, SocketAddr, TcpStream},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
 };
 
-use crate::http;
+use crate::{http, listener::Listener};
 
 /// What happens to bytes on their way from the server to the device. Counts are per connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,14 +28,13 @@ pub enum Fault {
 
 /// A running proxy. Ends when it is dropped.
 pub struct Proxy {
-    address: SocketAddr,
+    listener: Listener,
     shared: Arc<Shared>,
 }
 
 struct Shared {
     target: Mutex<SocketAddr>,
     fault: Mutex<Fault>,
-    over: AtomicBool,
     connections: AtomicU64,
     bytes_down: AtomicU64,
     bytes_up: AtomicU64,
@@ -45,31 +44,21 @@ struct Shared {
 impl Proxy {
     /// Listens on a free port and passes everything on to `target`.
     pub fn to(target: SocketAddr) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared {
             target: Mutex::new(target),
             fault: Mutex::new(Fault::None),
-            over: AtomicBool::new(false),
             connections: AtomicU64::new(0),
             bytes_down: AtomicU64::new(0),
             bytes_up: AtomicU64::new(0),
             open: Mutex::new(Vec::new()),
         });
-        let accepting = shared.clone();
-        std::thread::spawn(move || {
-            for incoming in listener.incoming().flatten() {
-                if accepting.over.load(Ordering::SeqCst) {
-                    return;
-                }
-                accepting.serve(incoming);
-            }
-        });
-        Self { address, shared }
+        let serving = shared.clone();
+        let listener = Listener::start(move |device| serving.serve(device));
+        Self { listener, shared }
     }
 
     pub const fn address(&self) -> SocketAddr {
-        self.address
+        self.listener.address
     }
 
     /// Breaks connections that are opened from now on.
@@ -108,10 +97,8 @@ impl Proxy {
 
 impl Drop for Proxy {
     fn drop(&mut self) {
-        self.shared.over.store(true, Ordering::SeqCst);
+        self.listener.end();
         self.cut();
-        // Wakes the accepting thread, which sees that it is over.
-        let _ = TcpStream::connect(self.address);
     }
 }
 
