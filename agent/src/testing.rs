@@ -6,6 +6,7 @@ use std::{collections::BTreeMap, rc::Rc, sync::OnceLock};
 
 use callboard_proto::{
     digest::Digest,
+    instruction::{Action, ActivateOn, Instruction, Nonce, Reason},
     payload::{Chunker, Format},
     release::{Installer, Kind, Payload, Release, Restart, Rollback},
     root::{Key, ReleaseRole, Role, Roles, Root},
@@ -172,6 +173,34 @@ pub(crate) fn product(directory: &std::path::Path) -> ProductSettings {
 /// A process that no launcher has started, on a machine like any other.
 pub(crate) fn process() -> Process {
     Process { program: Program::OURS, launched_from: None, running: None, machine: None }
+}
+
+/// The answer that there is nothing to do, to the question with this nonce and digest.
+pub(crate) fn instruction(nonce: Nonce, request_sha256: Digest) -> Instruction {
+    Instruction {
+        v: 1,
+        issued_at: NOW,
+        crit: Vec::new(),
+        device_id: identity().0.device_id,
+        nonce,
+        request_sha256,
+        server_time: NOW,
+        action: Action::None,
+        reason: Reason { code: "nothing".to_owned(), text: "a test".to_owned() },
+        release_sha256: None,
+        assignment_id: None,
+        attempt: None,
+        not_before: None,
+        not_after: None,
+        offline_activation: false,
+        activate_on: ActivateOn::Now,
+        allow_downgrade: false,
+        max_bytes_per_s: None,
+        next_checkin_s: 86_400,
+        root_version: 1,
+        head_serial: None,
+        want: Vec::new(),
+    }
 }
 
 /// A raw payload of these bytes.

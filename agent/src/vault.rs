@@ -140,21 +140,9 @@ mod tests {
 
     /// A device with a plain key, and another device's key.
     fn device() -> (SimFs, StateDir, Identity, Vec<u8>, Vec<u8>) {
-        let key = rcgen::KeyPair::generate().expect("a key");
-        let certificate = rcgen::CertificateParams::default().self_signed(&key).expect("a certificate").pem();
-        let own = Identity {
-            device_id: "0192f0c1-7e8a-7c3e-9d54-3f1f6a2b8c01".parse().expect("an id"),
-            name: "till-1".parse().expect("a name"),
-            site: None,
-            server_url: "https://127.0.0.1:1".to_owned(),
-            server_ca_pem: certificate.clone(),
-            server_root: 1,
-            certificate_pem: certificate,
-            expires_at: crate::testing::NOW,
-            renew_at: None,
-        };
         let (fs, state_dir) = (SimFs::with_directories(&[Path::new(STATE)]), StateDir::new(Path::new(STATE)));
-        let key = key.serialize_pem().into_bytes();
+        let (own, key) = crate::testing::identity();
+        let key = key.as_bytes().to_vec();
         fs.create(&state_dir.key(), Mode::Private).expect("made");
         fs.write_at(&state_dir.key(), 0, &key).expect("written");
         fs.sync_all(Path::new("/")).expect("synced");

@@ -112,11 +112,23 @@ fn write(fs: &SimFs, path: &Path, bytes: &[u8]) {
     fs.write_at(path, 0, bytes).expect("written");
 }
 
+fn state_dir() -> StateDir {
+    StateDir::new(Path::new(STATE))
+}
+
+fn product_dir() -> ProductDir {
+    ProductDir::new(Path::new(POS))
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime")
+}
+
 /// A shop with everything durable.
 fn shop(before: Before) -> SimFs {
     let fs = SimFs::with_directories(&[Path::new(STATE), Path::new(POS)]);
     let (identity, key) = identity();
-    let state_dir = StateDir::new(Path::new(STATE));
+    let state_dir = state_dir();
     write(&fs, &state_dir.key(), key.as_bytes());
     write(&fs, &state_dir.identity(), &serde_json::to_vec(&identity).expect("JSON"));
     write(&fs, &state_dir.root(), &testing::root_envelope(&Keys::fixed()));
@@ -185,10 +197,10 @@ impl Server {
             }
             return Some(self.say(task.order.clone()));
         }
-        let kept = StateDir::new(Path::new(STATE)).release(self.release.digest);
+        let kept = state_dir().release(self.release.digest);
         crate::fs::replace(fs, &kept, &self.release.bytes).ok()?;
         let release = &self.release.release;
-        let dirs = ProductDir::new(Path::new(POS));
+        let dirs = product_dir();
         let order = Order {
             attempt: self.attempt,
             release: self.release.digest,
@@ -221,7 +233,7 @@ impl Server {
 
     /// What the network would have brought.
     fn deliver(&self, fs: &SimFs) -> std::io::Result<()> {
-        let state_dir = StateDir::new(Path::new(STATE));
+        let state_dir = state_dir();
         for (payload, bytes) in &self.release.contents {
             let path = state_dir.payload(payload.sha256);
             crate::fs::remove_tree(fs, &path)?;
@@ -248,8 +260,7 @@ impl Server {
 
     /// Starts an agent and talks with it until the order has come to its end. `false` if the power was cut.
     fn drive(&mut self, fs: &SimFs, health: Health) -> bool {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        runtime.expect("a runtime").block_on(async {
+        runtime().block_on(async {
             loop {
                 match self.drive_once(fs, health).await {
                     Left::Done => return true,
@@ -308,23 +319,32 @@ enum Left {
     ShutDown,
 }
 
-/// Contents of everything below `current`, by path; `None` without it.
-fn running(fs: &SimFs) -> Option<BTreeMap<PathBuf, Vec<u8>>> {
-    let current = ProductDir::new(Path::new(POS)).current();
-    let names = fs.list(&current).ok()?;
-    Some(
-        names
-            .into_iter()
-            .map(|name| (PathBuf::from(&name), fs.read(&current.join(&name), 1 << 20).expect("a file")))
-            .collect(),
-    )
+/// The files of a directory without directories.
+type Contents = BTreeMap<PathBuf, Vec<u8>>;
+
+/// What lies in a directory; `None` without it.
+fn tree(fs: &SimFs, path: &Path) -> Option<Contents> {
+    let names = fs.list(path).ok()?;
+    names.into_iter().map(|name| Some((PathBuf::from(&name), fs.read(&path.join(&name), 1 << 20).ok()?))).collect()
 }
 
-fn contents_of(counter: u64) -> BTreeMap<PathBuf, Vec<u8>> {
-    signed(counter).contents.iter().map(|(payload, bytes)| (PathBuf::from(&payload.name), bytes.clone())).collect()
+/// What runs.
+fn running(fs: &SimFs) -> Option<Contents> {
+    tree(fs, &product_dir().current())
 }
 
-fn running_before(before: Before) -> Option<BTreeMap<PathBuf, Vec<u8>>> {
+impl Signed {
+    /// What it installs.
+    fn tree(&self) -> Contents {
+        self.contents.iter().map(|(payload, bytes)| (PathBuf::from(&payload.name), bytes.clone())).collect()
+    }
+}
+
+fn contents_of(counter: u64) -> Contents {
+    signed(counter).tree()
+}
+
+fn running_before(before: Before) -> Option<Contents> {
     match before {
         Before::Nothing => None,
         Before::FactoryLink | Before::FactoryDirectory => Some(BTreeMap::from([("app".into(), b"factory".to_vec())])),

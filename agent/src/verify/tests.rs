@@ -1,11 +1,6 @@
 //! One test per attack, named after it.
 
-use callboard_proto::{
-    check_in::Installed,
-    ids::AssignmentId,
-    instruction::{Action, ActivateOn, Reason},
-    time::Timestamp,
-};
+use callboard_proto::{check_in::Installed, ids::AssignmentId, instruction::Action, time::Timestamp};
 use ed25519_dalek::SigningKey;
 
 use super::*;
@@ -21,30 +16,9 @@ fn asked() -> Asked {
 }
 
 fn answer() -> Instruction {
-    Instruction {
-        v: 1,
-        issued_at: Timestamp::from_millis(0),
-        crit: Vec::new(),
-        device_id: asked().device_id,
-        nonce: asked().nonce,
-        request_sha256: asked().request_sha256,
-        server_time: Timestamp::from_millis(0),
-        action: Action::None,
-        reason: Reason { code: "nothing".to_owned(), text: "nothing to do".to_owned() },
-        release_sha256: None,
-        assignment_id: None,
-        attempt: None,
-        not_before: None,
-        not_after: None,
-        offline_activation: false,
-        activate_on: ActivateOn::Now,
-        allow_downgrade: false,
-        max_bytes_per_s: None,
-        next_checkin_s: 300,
-        root_version: 1,
-        head_serial: None,
-        want: Vec::new(),
-    }
+    let long_ago = Timestamp::from_millis(0);
+    let (nonce, question) = (asked().nonce, asked().request_sha256);
+    Instruction { issued_at: long_ago, server_time: long_ago, ..testing::instruction(nonce, question) }
 }
 
 fn signed_by(key: &SigningKey, instruction: &Instruction) -> Vec<u8> {

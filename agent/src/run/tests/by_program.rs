@@ -253,8 +253,7 @@ impl Shop {
 
     /// Until the order has come to its end, over restarts of the machine; `false` if the power was cut.
     fn drive(&self) -> bool {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        runtime.expect("a runtime").block_on(async {
+        runtime().block_on(async {
             for _ in 0..20 {
                 match self.drive_once().await {
                     Left::Done => return true,
@@ -361,7 +360,7 @@ impl Shop {
 
 fn floor(fs: &SimFs) -> u64 {
     let product = "pos-app".parse().expect("a name");
-    let file = StateDir::new(Path::new(STATE)).product(&product);
+    let file = state_dir().product(&product);
     crate::products::ProductSlots::peek(fs, file, 1).expect("readable").unwrap_or_default().floor.counter
 }
 
@@ -382,7 +381,7 @@ fn assert_ended_as(shop: &Shop, before: u64, good: bool, context: &str) {
     assert_eq!(shop.ended(), Some(wanted), "{context}");
     assert_eq!((shop.slot("active"), shop.slot("kept")), (runs, runs), "{context}");
     assert_eq!(floor(&shop.fs), runs, "the floor rises with a commit and only then: {context}");
-    let left = shop.fs.list(&StateDir::new(Path::new(STATE)).payloads()).expect("a list");
+    let left = shop.fs.list(&state_dir().payloads()).expect("a list");
     assert!(left.is_empty(), "payloads are left over: {context}");
 }
 
@@ -485,8 +484,7 @@ fn a_program_that_says_what_is_not_so_leaves_the_device_inconsistent_and_is_star
         let shop = Shop::new(Shop::before(kind, 1), kind, 2);
         assert!(shop.drive());
         assert_eq!(shop.ended(), Some(report::Event::Failed));
-        let record =
-            crate::journal::Journal::peek(&shop.fs, StateDir::new(Path::new(STATE)).slots(), 1).expect("readable");
+        let record = crate::journal::Journal::peek(&shop.fs, state_dir().slots(), 1).expect("readable");
         let state = record.unwrap_or_default().state;
         assert!(matches!(state.task().map(|task| &task.phase), Some(Phase::Inconsistent { .. })), "{state:?}");
         assert_eq!(shop.slot("kept"), 1);
@@ -498,7 +496,7 @@ fn a_program_that_says_what_is_not_so_leaves_the_device_inconsistent_and_is_star
 fn both_copies_of_a_products_record_can_be_lost() {
     let kind = Kind { healthy: true, ..Kind::default() };
     let fs = Shop::before(kind, 1);
-    for path in StateDir::new(Path::new(STATE)).product(&"pos-app".parse().expect("a name")) {
+    for path in state_dir().product(&"pos-app".parse().expect("a name")) {
         fs.truncate(&path, 0).expect("emptied");
     }
     let shop = Shop::new(SimFs::clone(&fs), kind, 2);

@@ -5,7 +5,7 @@ use crate::{slots::Found, verify::Floor, words::Code};
 
 /// The two copies of the product's record.
 fn copies() -> [PathBuf; 2] {
-    StateDir::new(Path::new(STATE)).product(&"pos-app".parse().expect("a name"))
+    state_dir().product(&"pos-app".parse().expect("a name"))
 }
 
 fn start(fs: &SimFs, more: &str) -> Agent {
@@ -95,7 +95,7 @@ fn a_trial_under_way_is_not_taken_for_installed_when_the_record_is_lost() {
         fs.cut_power_at(cut);
         assert!(!Server::ordering(2).drive(&fs, Health::Good), "the update was over before it was on trial");
         let fs = fs.reboot(Keeps::Everything);
-        let record = crate::journal::Journal::peek(&fs, StateDir::new(Path::new(STATE)).slots(), 1).expect("readable");
+        let record = crate::journal::Journal::peek(&fs, state_dir().slots(), 1).expect("readable");
         if matches!(record.unwrap_or_default().state.task().map(|task| &task.phase), Some(Phase::Trial { .. })) {
             break fs;
         }

@@ -122,11 +122,6 @@ fn data(fs: &SimFs) -> String {
     String::from_utf8(fs.read(Path::new(DATA), 100).expect("the data are there")).expect("text")
 }
 
-fn new_version(rollback: Rollback) -> BTreeMap<PathBuf, Vec<u8>> {
-    let contents = &hooked(rollback).contents;
-    contents.iter().map(|(payload, bytes)| (PathBuf::from(&payload.name), bytes.clone())).collect()
-}
-
 fn till() -> SimFs {
     let fs = shop(Before::Release);
     write(&fs, Path::new(DATA), b"old");
@@ -136,11 +131,11 @@ fn till() -> SimFs {
 
 fn assert_over(fs: &SimFs, server: &Server, rollback: Rollback, health: Health, context: &str) {
     let (ended, runs, holds) = match (health, rollback) {
-        (Health::Good, _) => (report::Event::Succeeded, new_version(rollback), "new"),
+        (Health::Good, _) => (report::Event::Succeeded, hooked(rollback).tree(), "new"),
         // What the new version wrote stays: the previous one can read it.
         (Health::Bad, Rollback::Safe) => (report::Event::RolledBack, contents_of(1), "new"),
         (Health::Bad, Rollback::NeedsBackup) => (report::Event::RolledBack, contents_of(1), "old"),
-        (Health::Bad, Rollback::Forbidden) => (report::Event::Failed, new_version(rollback), "new"),
+        (Health::Bad, Rollback::Forbidden) => (report::Event::Failed, hooked(rollback).tree(), "new"),
     };
     assert_eq!(server.ended(), Some(ended), "{context}");
     assert_eq!(running(fs), Some(runs), "{context}");
@@ -167,7 +162,7 @@ fn cut_everywhere(rollback: Rollback, health: Health) -> u32 {
             let context = format!("{rollback:?} {health:?}, cut before call {cut} after {}, {keeps:?}", fs.last());
             let rebooted = fs.reboot(keeps);
             let now = running(&rebooted);
-            assert!(now == Some(contents_of(1)) || now == Some(new_version(rollback)), "half a version: {context}");
+            assert!(now == Some(contents_of(1)) || now == Some(hooked(rollback).tree()), "half a version: {context}");
             assert!(["old", "new"].contains(&data(&rebooted).as_str()), "{context}");
             let mut server = server.again();
             assert!(server.drive(&rebooted, health), "{context}");

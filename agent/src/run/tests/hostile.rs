@@ -6,7 +6,7 @@ use std::cell::Cell;
 use callboard_proto::{
     check_in::CheckIn,
     ids::AssignmentId,
-    instruction::{Action, Instruction, Reason},
+    instruction::{Action, Instruction},
     payload::Chunker,
 };
 
@@ -61,28 +61,13 @@ impl Software {
     fn instruction(&self, question: &[u8], action: Action, assignment: AssignmentId) -> Vec<u8> {
         let asked: CheckIn = serde_json::from_slice(question).expect("a check-in");
         let instruction = Instruction {
-            v: 1,
-            issued_at: testing::NOW,
-            crit: Vec::new(),
-            device_id: identity().0.device_id,
-            nonce: asked.nonce,
-            request_sha256: Digest::of(question),
-            server_time: testing::NOW,
             action,
-            reason: Reason { code: "offered".to_owned(), text: "because I can".to_owned() },
             release_sha256: Some(self.digest),
             assignment_id: Some(assignment),
             attempt: Some(1),
-            not_before: None,
-            not_after: None,
-            offline_activation: false,
-            activate_on: ActivateOn::Now,
             allow_downgrade: true,
-            max_bytes_per_s: None,
             next_checkin_s: FAR,
-            root_version: 1,
-            head_serial: None,
-            want: Vec::new(),
+            ..testing::instruction(asked.nonce, Digest::of(question))
         };
         testing::signed(&instruction, &[&Keys::fixed().online])
     }
@@ -131,7 +116,7 @@ fn play(
     order: impl FnMut() -> (Action, AssignmentId) + 'static,
     intervals: u32,
 ) -> (Vec<Asked>, Runner) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let runtime = runtime();
     tokio::task::LocalSet::new().block_on(&runtime, async {
         let mut order = order;
         let world = World::new();

@@ -124,7 +124,7 @@ impl Till {
 
     /// What systemd does. `false` if the power was cut.
     fn drive(&mut self, fs: &SimFs) -> bool {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let runtime = runtime();
         for _ in 0..30 {
             let chosen = launch::choose(&Power(fs), Path::new(OWN));
             if fs.is_off() {
@@ -222,7 +222,7 @@ impl Till {
 fn till(updated: bool) -> SimFs {
     let fs = SimFs::with_directories(&[Path::new(STATE), Path::new(OWN)]);
     let (identity, key) = identity();
-    let state_dir = StateDir::new(Path::new(STATE));
+    let state_dir = state_dir();
     write(&fs, &state_dir.key(), key.as_bytes());
     write(&fs, &state_dir.identity(), &serde_json::to_vec(&identity).expect("JSON"));
     write(&fs, &state_dir.root(), &testing::root_envelope(&Keys::fixed()));
@@ -242,7 +242,7 @@ fn launch_record(fs: &SimFs) -> Launch {
 
 fn product_record(fs: &SimFs) -> ProductRecord {
     let product = PRODUCT.parse().expect("a name");
-    let slots = StateDir::new(Path::new(STATE)).product(&product);
+    let slots = state_dir().product(&product);
     ProductSlots::peek(fs, slots, NEXT.schema).expect("readable").unwrap_or_default()
 }
 

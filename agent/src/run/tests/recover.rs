@@ -84,8 +84,7 @@ fn ordering() -> Server {
 }
 
 fn block_on<T>(test: impl Future<Output = T>) -> T {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.expect("a runtime").block_on(test)
+    runtime().block_on(test)
 }
 
 /// One boot: `recover`, then the agent as far as it comes. Says how often it restarted the machine.
@@ -127,7 +126,7 @@ fn an_update_that_restarts_the_machine_is_on_trial_after_it_and_goes_back_by_ano
 /// The phase in the journal, with the link at one of the versions.
 fn in_phase(phase: Phase, linked: u64) -> SimFs {
     let fs = shop(Before::Release);
-    let dirs = ProductDir::new(Path::new(POS));
+    let dirs = product_dir();
     let order = Order { release: signed(2).digest, dir: signed(2).digest.short(), ..testing::order(2, 1) };
     let agent = boot(&fs, "before");
     let task = machine::Task { order: order.clone(), transitions: 0, phase, right: None, course: Course::default() };

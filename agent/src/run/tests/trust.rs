@@ -5,7 +5,7 @@ use std::{cell::RefCell, collections::BTreeMap, sync::Arc, time::Duration};
 use callboard_proto::{
     check_in::CheckIn,
     head::{Head, HeadProduct},
-    instruction::{Action, Instruction, Reason},
+    instruction::{Action, Instruction},
     payload::Chunker,
     report::{Receipt, Reports},
     root::{HeadRole, Key, Root},
@@ -102,28 +102,15 @@ impl Server {
         let asked: CheckIn = serde_json::from_slice(question).expect("a check-in");
         let about = matches!(self.action, Action::Download | Action::Install);
         let instruction = Instruction {
-            v: 1,
             issued_at: self.server_time,
-            crit: Vec::new(),
-            device_id: identity().0.device_id,
-            nonce: asked.nonce,
-            request_sha256: Digest::of(question),
             server_time: self.server_time,
             action: self.action,
-            reason: Reason { code: "offered".to_owned(), text: "a test".to_owned() },
             release_sha256: about.then(|| self.digest()),
             assignment_id: about.then(|| "0192f0c1-7e8a-7c3e-9d54-3f1f6a2b8c77".parse().expect("an id")),
             attempt: about.then_some(1),
-            not_before: None,
-            not_after: None,
-            offline_activation: false,
-            activate_on: ActivateOn::Now,
-            allow_downgrade: false,
-            max_bytes_per_s: None,
-            next_checkin_s: 86_400,
             root_version: self.root_version,
             head_serial: self.head_serial,
-            want: Vec::new(),
+            ..testing::instruction(asked.nonce, Digest::of(question))
         };
         self.check_ins.push(asked);
         testing::signed(&instruction, &[&self.online])
@@ -271,7 +258,7 @@ fn started(world: &World, server: &TestServer) -> Runner {
 }
 
 fn play(test: impl AsyncFnOnce()) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let runtime = runtime();
     tokio::task::LocalSet::new().block_on(&runtime, test());
 }
 

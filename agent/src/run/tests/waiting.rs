@@ -1,6 +1,6 @@
 //! What waits for the server, and what does not.
 
-use callboard_proto::instruction::{Instruction, Reason};
+use callboard_proto::instruction::Instruction;
 
 use super::*;
 use crate::verify;
@@ -24,7 +24,7 @@ async fn staged(fs: &SimFs) -> Runner {
 
 fn on_staged(test: impl FnOnce(&mut Runner)) {
     let fs = shop(Before::Release);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let runtime = runtime();
     runtime.block_on(async { test(&mut staged(&fs).await) });
 }
 
@@ -63,30 +63,7 @@ fn what_there_is_to_tell_does_not_wait_for_an_answer() {
 fn told(runner: &mut Runner, waited: bool) {
     let nonce = dice::nonce().expect("a nonce");
     let asked = verify::Asked { device_id: identity().0.device_id, nonce, request_sha256: Digest::of(b"question") };
-    let instruction = Instruction {
-        v: 1,
-        issued_at: testing::NOW,
-        crit: Vec::new(),
-        device_id: asked.device_id,
-        nonce,
-        request_sha256: asked.request_sha256,
-        server_time: testing::NOW,
-        action: Action::None,
-        reason: Reason { code: "nothing_pending".to_owned(), text: "nothing".to_owned() },
-        release_sha256: None,
-        assignment_id: None,
-        attempt: None,
-        not_before: None,
-        not_after: None,
-        offline_activation: false,
-        activate_on: ActivateOn::Now,
-        allow_downgrade: false,
-        max_bytes_per_s: None,
-        next_checkin_s: 300,
-        root_version: 1,
-        head_serial: None,
-        want: Vec::new(),
-    };
+    let instruction = Instruction { next_checkin_s: 300, ..testing::instruction(nonce, asked.request_sha256) };
     let bytes = testing::signed(&instruction, &[&Keys::fixed().online]);
     let instruction = verify::instruction(&bytes, &runner.agent.trust.root(), &asked).expect("an answer");
     let answer = Some(Ok(Answer { instruction, release: None, distrust: None }));
@@ -155,7 +132,7 @@ fn the_first_question_after_a_start_does_not_wait() {
 fn a_right_that_changes_does_not_stop_what_is_under_way() {
     let fs = shop(Before::Release);
     let server = Server { way: Way::Alone(ActivateOn::Now), ..Server::ordering(2) };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let runtime = runtime();
     runtime.block_on(async {
         let agent = start::open(settings(Health::Good), Rc::new(SimFs::shared(&fs)), identity().0, testing::process())
             .expect("an agent");

@@ -84,7 +84,7 @@ impl Till {
 
     fn start(&self) -> Result<Runner, StartError> {
         let plan = Rc::clone(&self.office.borrow().plan);
-        let own = Identity::load(&self.fs, &StateDir::new(Path::new(STATE)))?;
+        let own = Identity::load(&self.fs, &state_dir())?;
         let mut agent = start::open(plan.settings(), Rc::new(SimFs::shared(&self.fs)), own, testing::process())?;
         agent.outside = hooks::machine(&self.fs, plan.health, Rc::clone(&self.down));
         if plan.reboots {

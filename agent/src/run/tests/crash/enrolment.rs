@@ -20,10 +20,6 @@ struct Moment {
     certified: Certified,
 }
 
-fn state_dir() -> StateDir {
-    StateDir::new(Path::new(STATE))
-}
-
 fn bundle() -> Checked {
     let root: serde_json::Value = serde_json::from_slice(&testing::root_envelope(&Keys::fixed())).expect("JSON");
     let bundle = serde_json::json!({

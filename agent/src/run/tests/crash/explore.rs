@@ -86,7 +86,7 @@ pub(super) struct Explorer {
 
 impl Explorer {
     pub(super) fn new(plan: Plan, seed: u64) -> Self {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let runtime = runtime();
         let (counts, fine, ended) = (Counts::default(), HashSet::new(), HashSet::new());
         Self { plan: Rc::new(plan), runtime, seed, counts, fine, ended }
     }

@@ -47,7 +47,7 @@ fn a_filesystem_that_does_not_sync_trees_is_noticed() {
 fn over() -> (SimFs, Office) {
     let plan = Rc::new(update());
     let till = drive::Till::new(plan.till(), Office::of(&plan));
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let runtime = runtime();
     assert_eq!(till.drive(&runtime, &mut |_| false).expect("it goes well"), drive::Left::Done);
     let office = till.office.borrow().clone();
     (till.fs, office)
@@ -65,14 +65,6 @@ fn broken(harm: impl FnOnce(&SimFs, &mut Office)) -> &'static str {
     look(&fs, &office).expect("nothing is broken yet");
     harm(&fs, &mut office);
     look(&fs, &office).expect_err("it goes unnoticed").invariant
-}
-
-fn state_dir() -> StateDir {
-    StateDir::new(Path::new(STATE))
-}
-
-fn product_dir() -> ProductDir {
-    ProductDir::new(Path::new(POS))
 }
 
 /// Points `current` elsewhere.

@@ -45,22 +45,6 @@ pub(super) struct Scene<'a> {
     pub(super) faulty: bool,
 }
 
-type Contents = BTreeMap<PathBuf, Vec<u8>>;
-
-fn state_dir() -> StateDir {
-    StateDir::new(Path::new(STATE))
-}
-
-fn product_dir() -> ProductDir {
-    ProductDir::new(Path::new(POS))
-}
-
-/// Files and their contents in a directory without directories.
-fn tree(fs: &SimFs, path: &Path) -> Option<Contents> {
-    let names = fs.list(path).ok()?;
-    names.into_iter().map(|name| Some((PathBuf::from(&name), fs.read(&path.join(&name), 1 << 20).ok()?))).collect()
-}
-
 /// Everything that can be asked the moment the power is back, before any agent runs.
 pub(super) fn at_power_back(scene: &Scene<'_>) -> Verdict {
     i1_current_is_a_complete_version(scene)?;
@@ -86,7 +70,7 @@ pub(super) fn in_the_end(scene: &Scene<'_>) -> Verdict {
 
 /// I1: `current` is a complete tree: that of before, or one of an ordered release. Where there was nothing, nothing may be.
 pub(super) fn i1_current_is_a_complete_version(scene: &Scene<'_>) -> Verdict {
-    let now = tree(scene.fs, &product_dir().current());
+    let now = running(scene.fs);
     let known = now == running_before(scene.plan.before)
         || scene.plan.orders.iter().any(|counter| now.as_ref() == Some(&scene.plan.contents_of(*counter)));
     holds("I1", known, || {
@@ -96,7 +80,7 @@ pub(super) fn i1_current_is_a_complete_version(scene: &Scene<'_>) -> Verdict {
 
 /// I2: what runs is a release that was signed and is not below the floor, or software from before the first commit.
 pub(super) fn i2_what_runs_was_signed_and_is_not_below_the_floor(scene: &Scene<'_>) -> Verdict {
-    let now = tree(scene.fs, &product_dir().current());
+    let now = running(scene.fs);
     let counter = (1..=2).find(|counter| now.as_ref() == Some(&scene.plan.contents_of(*counter)));
     let record = record(scene.fs)?;
     let allowed = match counter {
@@ -214,7 +198,7 @@ pub(super) fn i10_every_order_has_one_result(scene: &Scene<'_>) -> Verdict {
         |(n, counter): (usize, &u64)| (office.ends(n).last() == Some(&report::Event::Succeeded)).then_some(*counter);
     let newest = plan.orders.iter().enumerate().filter_map(succeeded).max();
     let wanted = newest.map_or_else(|| running_before(plan.before), |counter| Some(plan.contents_of(counter)));
-    let runs = tree(scene.fs, &product_dir().current());
+    let runs = running(scene.fs);
     holds("I10", runs == wanted, || "what runs in the end is not what was told".to_owned())?;
     let (floor, raised) = (record(scene.fs)?.floor.counter, newest.unwrap_or(plan.floor_before()));
     holds("I10", floor == raised, || format!("the floor is {floor}; a commit and nothing else raises it, to {raised}"))

@@ -17,7 +17,7 @@ const EVERY_SHOP: [Before; 4] = [Before::Nothing, Before::FactoryLink, Before::F
 fn ends(plan: Plan, state: AgentState, kind: Kind, times: u8) -> Vec<report::Event> {
     let plan = Rc::new(plan);
     let till = Till::new(plan.till(), Office::of(&plan)).troubled(Trouble { state, kind, times });
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let runtime = runtime();
     let context = format!("{:?}, {state:?}, {kind:?} {times} times", plan.before);
     let left = till.drive(&runtime, &mut |_| false).unwrap_or_else(|broken| panic!("{broken}: {context}"));
     assert_eq!(left, Left::Done, "{context}");

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use callboard_proto::{
     check_in::CheckIn,
     enrol::{Renew, Renewed},
-    instruction::{Instruction, Reason},
+    instruction::Instruction,
     payload::Chunker,
     report::{FailureClass, Reports},
     state::AgentState,
@@ -139,15 +139,7 @@ impl Office {
         let right = alone.filter(|_| action == Action::Download);
         let attempt = order.map(|_| Self::attempt(self.open.0, self.open.1));
         let instruction = Instruction {
-            v: 1,
-            issued_at: testing::NOW,
-            crit: Vec::new(),
-            device_id: identity().0.device_id,
-            nonce: asked.nonce,
-            request_sha256: Digest::of(question),
-            server_time: testing::NOW,
             action,
-            reason: Reason { code: "offered".to_owned(), text: "a test".to_owned() },
             release_sha256: order.map(|counter| self.plan.signed(counter).digest),
             assignment_id: attempt.map(|attempt| attempt.assignment_id),
             attempt: attempt.map(|attempt| attempt.attempt),
@@ -156,12 +148,9 @@ impl Office {
             not_after: right.map(|_| Timestamp::from_millis(i64::MAX)),
             offline_activation: right.is_some(),
             activate_on: right.unwrap_or(ActivateOn::Now),
-            allow_downgrade: false,
-            max_bytes_per_s: None,
-            next_checkin_s: 86_400,
             root_version: newest,
             head_serial,
-            want: Vec::new(),
+            ..testing::instruction(asked.nonce, Digest::of(question))
         };
         testing::signed(&instruction, &[&self.trusted.online])
     }

@@ -84,7 +84,7 @@ impl Plan {
     /// The till before, with everything durable.
     pub(super) fn till(&self) -> SimFs {
         let fs = shop(self.before);
-        let path = StateDir::new(Path::new(STATE)).identity();
+        let path = state_dir().identity();
         let own = serde_json::to_vec(&self.identity()).expect("JSON");
         fs.remove_file(&path).expect("removed");
         write(&fs, &path, &own);
@@ -115,9 +115,8 @@ impl Plan {
         }
     }
 
-    pub(super) fn contents_of(&self, counter: u64) -> BTreeMap<PathBuf, Vec<u8>> {
-        let contents = &self.signed(counter).contents;
-        contents.iter().map(|(payload, bytes)| (PathBuf::from(&payload.name), bytes.clone())).collect()
+    pub(super) fn contents_of(&self, counter: u64) -> Contents {
+        self.signed(counter).tree()
     }
 
     /// What the hooks of release 2 leave in the product's data.

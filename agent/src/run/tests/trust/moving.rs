@@ -135,7 +135,7 @@ fn a_listed_server_that_refuses_the_device_or_wants_peace_sends_it_nowhere_else(
 
 /// Starts an agent on this disk and lets it check in `times`; what it begins besides is of no interest here.
 async fn check_in_from(fs: &SimFs, times: u32) -> std::io::Result<()> {
-    let kept = Identity::load(fs, &StateDir::new(Path::new(STATE)));
+    let kept = Identity::load(fs, &state_dir());
     let Ok(agent) =
         start::open(settings(Health::Good), Rc::new(SimFs::shared(fs)), kept.expect("an identity"), testing::process())
     else {
@@ -160,7 +160,7 @@ fn a_power_cut_before_any_call_of_a_move_leaves_a_device_at_one_of_the_two_addre
         let [old, new] = [another(&server).await, another(&server).await];
         server.borrow_mut().add_root(|root| root.servers = vec![entry(&new)]);
         let shop = shop(Before::FactoryLink);
-        let state_dir = StateDir::new(Path::new(STATE));
+        let state_dir = state_dir();
         let at_first = Identity {
             server_url: format!("https://{}", old.address),
             server_ca_pem: old.ca_pem.clone(),
