@@ -55,6 +55,8 @@ pub(crate) enum Dates {
 pub(crate) struct Client {
     endpoint: Endpoint,
     tls: RefCell<Connectors>,
+    /// What the device shows of itself, in the handshake or with its signatures.
+    shown: RefCell<Option<Credentials>>,
     /// Where the device signs its requests.
     signer: RefCell<Option<Signer>>,
     clock: Arc<Clock>,
@@ -92,10 +94,11 @@ impl Client {
         clock: &Arc<Clock>,
         network: Network,
     ) -> Result<Self, TlsError> {
-        let (tls, signer) = prepare(ca_pem, credentials, clock, &network)?;
+        let (tls, signer) = prepare(ca_pem, credentials.as_ref(), clock, &network)?;
         Ok(Self {
             endpoint,
             tls: RefCell::new(tls),
+            shown: RefCell::new(credentials),
             signer: RefCell::new(signer),
             clock: Arc::clone(clock),
             network,
@@ -150,10 +153,17 @@ impl Client {
         &self.network
     }
 
+    /// A client of another address that shows the same: the key may be sealed, and opening it takes a program.
+    pub(crate) fn elsewhere(&self, endpoint: Endpoint, ca_pem: &str) -> Result<Self, TlsError> {
+        let shown = self.shown.borrow().as_ref().map(Credentials::again);
+        Self::new(endpoint, ca_pem, shown, &self.clock, self.network.clone())
+    }
+
     /// Shows another certificate from now on, and over a new connection.
     pub(crate) fn show(&self, ca_pem: &str, credentials: Credentials) -> Result<(), TlsError> {
-        let (tls, signer) = prepare(ca_pem, Some(credentials), &self.clock, &self.network)?;
+        let (tls, signer) = prepare(ca_pem, Some(&credentials), &self.clock, &self.network)?;
         self.tls.replace(tls);
+        self.shown.replace(Some(credentials));
         self.signer.replace(signer);
         self.close();
         Ok(())
@@ -310,7 +320,7 @@ impl Client {
 /// How to connect, and who signs, if the device signs its requests.
 fn prepare(
     ca_pem: &str,
-    credentials: Option<Credentials>,
+    credentials: Option<&Credentials>,
     clock: &Arc<Clock>,
     network: &Network,
 ) -> Result<(Connectors, Option<Signer>), TlsError> {
@@ -318,7 +328,7 @@ fn prepare(
     match (network.shows, credentials) {
         // A certificate in a handshake that ends on the way would only be in the way.
         (Shows::Signature, Some(credentials)) => {
-            let signer = Signer::new(&credentials)?;
+            let signer = Signer::new(credentials)?;
             Ok((Connectors::new(&ca_pem, None, clock)?, Some(signer)))
         }
         (_, credentials) => Ok((Connectors::new(&ca_pem, credentials, clock)?, None)),

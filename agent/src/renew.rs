@@ -164,12 +164,6 @@ fn show(agent: &Agent, next_is_shown: bool) -> Result<(), RenewError> {
     Ok(())
 }
 
-/// What is shown to servers now.
-pub(crate) fn shown(agent: &Agent) -> Result<Credentials, PlaceError> {
-    let renewal = agent.renewal.borrow();
-    credentials(agent, renewal.next.as_ref().filter(|_| renewal.next_is_shown))
-}
-
 /// The next certificate and its key, or without one the present.
 fn credentials(agent: &Agent, next: Option<&Next>) -> Result<Credentials, PlaceError> {
     let own = Rc::clone(&agent.identity.borrow());

@@ -19,7 +19,7 @@ use crate::{
     config::Network,
     dice, fs,
     identity::Identity,
-    poll, renew,
+    poll,
 };
 
 /// One address of the server, and who may have issued the certificate that is shown there.
@@ -60,8 +60,11 @@ impl Place {
         clock: &Arc<Clock>,
         network: Network,
     ) -> Result<Client, PlaceError> {
-        let endpoint = Endpoint::parse(&self.url).map_err(PlaceError::Endpoint)?;
-        Ok(Client::new(endpoint, &self.ca_pem, Some(credentials), clock, network)?)
+        Ok(Client::new(self.endpoint()?, &self.ca_pem, Some(credentials), clock, network)?)
+    }
+
+    fn endpoint(&self) -> Result<Endpoint, PlaceError> {
+        Endpoint::parse(&self.url).map_err(PlaceError::Endpoint)
     }
 
     /// Whether both are the same address with the same certificates.
@@ -153,7 +156,7 @@ pub(crate) fn turn_to(agent: &Agent, place: &Place) -> Result<(), PlaceError> {
     if agent.servers.borrow().asked.is(place) {
         return Ok(());
     }
-    let client = place.client(renew::shown(agent)?, &agent.clock, agent.settings.network.clone())?;
+    let client = agent.client().elsewhere(place.endpoint()?, &place.ca_pem)?;
     // What is under way over the client before goes on with that.
     agent.client.replace(Rc::new(client));
     agent.servers.borrow_mut().asked = place.clone();

@@ -44,6 +44,11 @@ impl Credentials {
         Some((self.chain.first()?, &self.key))
     }
 
+    /// The same once more.
+    pub(super) fn again(&self) -> Self {
+        Self { chain: self.chain.clone(), key: self.key.clone_key() }
+    }
+
     /// Reads certificate and key.
     pub(crate) fn from_pem(certificate_pem: &str, key_pem: &[u8]) -> Result<Self, TlsError> {
         let key = PrivateKeyDer::from_pem_slice(key_pem);
@@ -76,7 +81,7 @@ pub(super) struct Connectors {
 }
 
 impl Connectors {
-    pub(super) fn new(ca_pem: &str, credentials: Option<Credentials>, clock: &Arc<Clock>) -> Result<Self, TlsError> {
+    pub(super) fn new(ca_pem: &str, credentials: Option<&Credentials>, clock: &Arc<Clock>) -> Result<Self, TlsError> {
         let provider = Arc::new(ring::default_provider());
         let mut roots = RootCertStore::empty();
         for certificate in certificates(ca_pem, "the server's CA certificate")? {
@@ -86,10 +91,10 @@ impl Connectors {
             .build()
             .map_err(|error| TlsError::Ca(error.to_string()))?;
         let recovery = Arc::new(DatesIgnored { inner: Arc::clone(&inner) });
-        let mut recovery = config(&provider, clock, recovery, credentials.as_ref())?;
+        let mut recovery = config(&provider, clock, recovery, credentials)?;
         // A session from here must not be resumed: its chain would not be looked at again.
         recovery.resumption = Resumption::disabled();
-        let strict = config(&provider, clock, inner, credentials.as_ref())?;
+        let strict = config(&provider, clock, inner, credentials)?;
         Ok(Self { strict: TlsConnector::from(Arc::new(strict)), recovery: TlsConnector::from(Arc::new(recovery)) })
     }
 }
