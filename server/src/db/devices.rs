@@ -15,8 +15,8 @@ use callboard_proto::{
     version::Version,
 };
 use diesel::{
-    BoolExpressionMethods, ExpressionMethods, NullableExpressionMethods, QueryDsl, QueryResult, Queryable,
-    TextExpressionMethods, result::Error,
+    ExpressionMethods, NullableExpressionMethods, QueryDsl, QueryResult, Queryable, TextExpressionMethods,
+    result::Error,
 };
 use serde::{Deserialize, Serialize};
 
@@ -234,8 +234,6 @@ enum By {
     Serial(String),
     Spki(Digest),
     Numbers(Vec<i64>),
-    /// With attacks of which nobody has taken note; in service, behind this number, at most so many.
-    Attacked(i64, i64),
     /// That may have a copy, from after a number on.
     Doubted(i64, i64),
 }
@@ -255,15 +253,13 @@ fn load_by(conn: &mut DbConn, by: By) -> QueryResult<Vec<Record>> {
         By::Name(name) => load(conn, query.filter(devices::name.eq(name))),
         By::Serial(serial) => load(conn, query.filter(devices::serial.eq(serial))),
         By::Doubted(after, limit) => {
-            let doubted = query.filter(devices::identity.like("%possible_clone%"));
+            // The first is what there is an index on.
+            let doubted =
+                query.filter(devices::identity.is_not_null()).filter(devices::identity.like("%possible_clone%"));
             load(conn, doubted.filter(devices::number.gt(after)).limit(limit))
         }
         By::Spki(spki) => load(conn, query.filter(devices::spki.eq(Sha(spki)))),
         By::Numbers(numbers) => load(conn, query.filter(devices::number.eq_any(numbers))),
-        By::Attacked(after, limit) => {
-            let attacked = attacks_table::risen_at.is_not_null().and(devices::decommissioned_at.is_null());
-            load(conn, query.filter(attacked).filter(devices::number.gt(after)).limit(limit))
-        }
     }?;
     let record = |(row, site, counters, risen_at): Joined| {
         row.into_record(site.map(SiteRow::into_site).transpose()?, counters.as_deref(), risen_at)
@@ -312,7 +308,12 @@ pub(crate) fn numbered(conn: &mut DbConn, numbers: Vec<i64>) -> QueryResult<Vec<
 
 /// Devices in service that told of attacks of which nobody has taken note, without their assignments.
 pub(crate) fn attacked(conn: &mut DbConn, after: i64, limit: i64) -> QueryResult<Vec<Record>> {
-    load_by(conn, By::Attacked(after, limit))
+    // They are few: the database is to begin with them, and not to go through the fleet for a page.
+    let risen = attacks_table::table.filter(attacks_table::risen_at.is_not_null()).select(attacks_table::device_id);
+    let found = devices::table.filter(devices::id.eq_any(risen)).filter(devices::decommissioned_at.is_null());
+    let behind = found.filter(devices::number.gt(after)).order(devices::number).limit(limit);
+    let numbers: Vec<i64> = load(conn, behind.select(devices::number))?;
+    numbered(conn, numbers)
 }
 
 /// Writes new devices; numbers are given in the order of the list.

@@ -22,10 +22,11 @@ const LOOKS_EVERY: Duration = Duration::from_secs(10);
 const WATCHED: Duration = Duration::from_secs(30);
 
 /// Every page that is more than a form, with what it is called here.
-const PAGES: [&str; 22] = [
+const PAGES: [&str; 23] = [
     "/",
     "/devices",
     "/devices?selector=region%20=%20r3%20and%20version(%22pos-app%22)%20%3C%202.2.0",
+    "/devices?selector=version(%22pos-app%22)%20=%20%221.2.0%22",
     "/devices/till-0000042",
     "/releases",
     "/releases/pos-app@2.2.0",
