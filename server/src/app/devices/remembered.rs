@@ -6,7 +6,7 @@
 //! remembered of the device.
 
 use std::sync::{
-    Arc,
+    Arc, Mutex, MutexGuard, PoisonError,
     atomic::{AtomicU64, Ordering::SeqCst},
 };
 
@@ -28,8 +28,8 @@ pub(crate) struct Remembered<V = Arc<Known>> {
 struct Shard {
     /// How often one of its devices was forgotten.
     forgotten: AtomicU64,
-    /// Changes that are announced and not through.
-    changing: AtomicU64,
+    /// Those whose change is announced and not through, once for each change.
+    changing: Mutex<Vec<DeviceId>>,
 }
 
 /// When a row began to be read.
@@ -49,7 +49,7 @@ impl<V: Clone> Remembered<V> {
 
     /// The device, if it is remembered.
     pub(crate) fn get(&self, id: DeviceId) -> Option<V> {
-        if self.shard(id).changing.load(SeqCst) > 0 { None } else { self.cache.get(&id) }
+        if self.shard(id).changing().contains(&id) { None } else { self.cache.get(&id) }
     }
 
     /// To be called before the row of a device is read.
@@ -63,7 +63,7 @@ impl<V: Clone> Remembered<V> {
         let shard = self.shard(id);
         self.cache.insert(id, known);
         // Not before it is in: whoever forgets it from now on finds it there.
-        if shard.forgotten.load(SeqCst) != read.0 || shard.changing.load(SeqCst) > 0 {
+        if shard.forgotten.load(SeqCst) != read.0 || shard.changing().contains(&id) {
             self.cache.remove(&id);
         }
     }
@@ -84,7 +84,7 @@ impl<V: Clone> Remembered<V> {
 
     /// A change to the device is about to be committed.
     pub(crate) fn change(self: &Arc<Self>, device: DeviceId) -> Changing<V> {
-        self.shard(device).changing.fetch_add(1, SeqCst);
+        self.shard(device).changing().push(device);
         self.cache.remove(&device);
         Changing { remembered: self.clone(), device }
     }
@@ -93,6 +93,12 @@ impl<V: Clone> Remembered<V> {
     fn shard(&self, id: DeviceId) -> &Shard {
         let [.., last] = *id.as_bytes();
         &self.shards[usize::from(last)]
+    }
+}
+
+impl Shard {
+    fn changing(&self) -> MutexGuard<'_, Vec<DeviceId>> {
+        self.changing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -106,7 +112,10 @@ impl<V: Clone> Changing<V> {
 impl<V: Clone> Drop for Changing<V> {
     fn drop(&mut self) {
         self.remembered.forget(self.device);
-        self.remembered.shard(self.device).changing.fetch_sub(1, SeqCst);
+        let mut changing = self.remembered.shard(self.device).changing();
+        if let Some(place) = changing.iter().position(|one| *one == self.device) {
+            changing.swap_remove(place);
+        }
     }
 }
 
@@ -150,6 +159,9 @@ mod tests {
         let read = remembered.look(TILL);
         let (one, other) = (remembered.change(TILL), remembered.change(TILL));
         assert_eq!(remembered.get(TILL), None);
+        let neighbour = DeviceId::from_uuid(Uuid::from_u128(0x100 + 7));
+        remembered.keep(neighbour, "another", remembered.look(neighbour));
+        assert_eq!(remembered.get(neighbour), Some("another"), "it shares the shard, and does not change");
         remembered.keep(TILL, "as it was", read);
         remembered.keep(TILL, "as it was", remembered.look(TILL));
         assert_eq!(remembered.get(TILL), None, "it may be committed by now");
