@@ -284,6 +284,9 @@ impl Oracle {
             assert!(stand.state == RolloutState::Running && row.phase <= stand.open_phase, "{what}: {stand:?}");
             assert!(!self.held[device] && matches!(row.state, State::Downloading | State::Staged), "{what}: {row:?}");
         }
+        if !server.may_be_behind() {
+            self.check_truth(now, device, &after);
+        }
         for row in downloads.iter().chain(&installs) {
             let roll = &setup.rollouts[row.rollout];
             let what = format!("seed {}, {}, {} at {now}: {told:?}", setup.seed, self.name(device), roll.name);
@@ -321,6 +324,16 @@ impl Oracle {
             self.check_window(device, now, roll.window, minutes, setup.shop(device), "an install");
             self.check_time(device, now, roll, setup.shop(device));
             assert_eq!(told.action, Action::Install);
+        }
+    }
+
+    /// What a device says that it runs is the truth, whatever was lost.
+    fn check_truth(&self, now: Timestamp, device: usize, rows: &[Row]) {
+        for row in rows {
+            let runs = self.installed[device].iter().any(|one| one.release == Some(row.whole.release));
+            let open = !row.state.is_final() || matches!(row.state, State::TimedOut | State::Failed);
+            let (seed, name) = (self.setup.seed, self.name(device));
+            assert!(!(runs && open), "seed {seed}, {name} at {now}: it runs what {row:?} brings");
         }
     }
 
