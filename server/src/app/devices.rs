@@ -340,7 +340,7 @@ pub(crate) async fn edit_labels(app: &App, actor: Actor, edit: EditLabels) -> Re
             for (id, own) in &edits {
                 db::devices::set_labels(conn, *id, own, now)?;
             }
-            let text = format!("edited the labels of {}", callboard_policy::counted(outcome.updated.into(), "device"));
+            let text = format!("edited the labels of {}", callboard_policy::counted(outcome.updated, "device"));
             let event = NewEvent::general("device.labels", text);
             db::events::insert(conn, now, &actor.did(event, &was.into(), &is.into()))?;
             Ok::<_, Error>((outcome, edits))

@@ -93,7 +93,7 @@ pub(crate) async fn import(app: &App, actor: Actor, import: ImportSites) -> Resu
                 db::counters::bump_generation(conn)?;
                 let text = format!(
                     "imported {}, and changed {}",
-                    callboard_policy::counted(outcome.created.into(), "site"),
+                    callboard_policy::counted(outcome.created, "site"),
                     outcome.updated
                 );
                 let event = NewEvent::general("site.imported", text);

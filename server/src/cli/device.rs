@@ -354,11 +354,7 @@ pub(crate) fn imported(done: &Imported) -> String {
 pub(crate) fn eligible(eligible: &[Eligible], dry_run: bool) -> String {
     let verb = if dry_run { "would become" } else { "became" };
     let line = |one: &Eligible| {
-        format!(
-            "\n{} {verb} eligible for rollout {}",
-            callboard_policy::counted(one.devices.into(), "device"),
-            one.rollout
-        )
+        format!("\n{} {verb} eligible for rollout {}", callboard_policy::counted(one.devices, "device"), one.rollout)
     };
     eligible.iter().map(line).collect()
 }

@@ -83,8 +83,7 @@ pub(crate) async fn import(app: &App, actor: Actor, import: ImportDevices) -> Re
                     }
                     changed.push(update.wanted.id);
                 }
-                let text =
-                    format!("imported {}, and changed {updated}", callboard_policy::counted(created.into(), "device"));
+                let text = format!("imported {}, and changed {updated}", callboard_policy::counted(created, "device"));
                 db::events::insert(conn, now, &actor.did(NewEvent::general("device.imported", text), &was, &is))?;
             }
             let updated_ones = plan.updated.into_iter();
