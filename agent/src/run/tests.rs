@@ -334,6 +334,13 @@ fn running(fs: &SimFs) -> Option<Contents> {
 }
 
 impl Signed {
+    /// Whether this is all of it and nothing else.
+    fn is(&self, found: &Contents) -> bool {
+        let mut contents = self.contents.iter();
+        found.len() == contents.len()
+            && contents.all(|(payload, bytes)| found.get(Path::new(&payload.name)) == Some(bytes))
+    }
+
     /// What it installs.
     fn tree(&self) -> Contents {
         self.contents.iter().map(|(payload, bytes)| (PathBuf::from(&payload.name), bytes.clone())).collect()

@@ -25,7 +25,7 @@ mod plan;
 
 /// So many different media at least, in every run of the tests.
 const WANTED: usize = 100_000;
-const BUDGET: Budget = Budget { mixes: 16, stride: 12, again: 3 };
+const BUDGET: Budget = Budget { mixes: 16, stride: 14, again: 3 };
 
 /// `CALLBOARD_SEED` says which mixes are looked at; always the same ones without it.
 fn seed() -> u64 {

@@ -47,11 +47,13 @@ pub(super) struct Scene<'a> {
 
 /// Everything that can be asked the moment the power is back, before any agent runs.
 pub(super) fn at_power_back(scene: &Scene<'_>) -> Verdict {
-    i1_current_is_a_complete_version(scene)?;
-    i2_what_runs_was_signed_and_is_not_below_the_floor(scene)?;
-    i3_the_floor_never_falls(scene)?;
+    let now = running(scene.fs);
+    i1_current_is_a_complete_version(scene, now.as_ref())?;
+    let record = record(scene.fs)?;
+    i2_what_runs_was_signed_and_is_not_below_the_floor(scene, now.as_ref(), &record)?;
+    i3_the_floor_never_falls(scene, &record)?;
     i4_nothing_unverified_is_visible(scene)?;
-    i7_what_ran_before_stays_until_the_commit(scene)?;
+    i7_what_ran_before_stays_until_the_commit(scene, &record)?;
     data_are_whole(scene)?;
     i11_key_and_root_are_there(scene)
 }
@@ -69,20 +71,21 @@ pub(super) fn in_the_end(scene: &Scene<'_>) -> Verdict {
 }
 
 /// I1: `current` is a complete tree: that of before, or one of an ordered release. Where there was nothing, nothing may be.
-pub(super) fn i1_current_is_a_complete_version(scene: &Scene<'_>) -> Verdict {
-    let now = running(scene.fs);
-    let known = now == running_before(scene.plan.before)
-        || scene.plan.orders.iter().any(|counter| now.as_ref() == Some(&scene.plan.contents_of(*counter)));
+fn i1_current_is_a_complete_version(scene: &Scene<'_>, now: Option<&Contents>) -> Verdict {
+    let is = |counter: &u64| now.is_some_and(|now| scene.plan.signed(*counter).is(now));
+    let known = scene.plan.orders.iter().any(is) || now == running_before(scene.plan.before).as_ref();
     holds("I1", known, || {
-        format!("what runs is no version at all: {:?}", now.map(|now| now.into_keys().collect::<Vec<_>>()))
+        format!("what runs is no version at all: {:?}", now.map(|now| now.keys().collect::<Vec<_>>()))
     })
 }
 
 /// I2: what runs is a release that was signed and is not below the floor, or software from before the first commit.
-pub(super) fn i2_what_runs_was_signed_and_is_not_below_the_floor(scene: &Scene<'_>) -> Verdict {
-    let now = running(scene.fs);
-    let counter = (1..=2).find(|counter| now.as_ref() == Some(&scene.plan.contents_of(*counter)));
-    let record = record(scene.fs)?;
+fn i2_what_runs_was_signed_and_is_not_below_the_floor(
+    scene: &Scene<'_>,
+    now: Option<&Contents>,
+    record: &ProductRecord,
+) -> Verdict {
+    let counter = (1..=2).find(|counter| now.is_some_and(|now| scene.plan.signed(*counter).is(now)));
     let allowed = match counter {
         Some(counter) => counter >= record.floor.counter,
         None => record.installed.is_none() && record.floor.counter == 0,
@@ -91,7 +94,7 @@ pub(super) fn i2_what_runs_was_signed_and_is_not_below_the_floor(scene: &Scene<'
 }
 
 /// I3: the floor never falls, and a success that was told has raised it.
-pub(super) fn i3_the_floor_never_falls(scene: &Scene<'_>) -> Verdict {
+fn i3_the_floor_never_falls(scene: &Scene<'_>, record: &ProductRecord) -> Verdict {
     let told = scene
         .plan
         .orders
@@ -99,7 +102,7 @@ pub(super) fn i3_the_floor_never_falls(scene: &Scene<'_>) -> Verdict {
         .enumerate()
         .filter_map(|(n, counter)| scene.office.ends(n).contains(&report::Event::Succeeded).then_some(*counter));
     let wanted = told.fold(scene.floor, u64::max);
-    let found = record(scene.fs)?.floor.counter;
+    let found = record.floor.counter;
     holds("I3", found >= wanted, || format!("the floor is {found}, and was {wanted}"))
 }
 
@@ -117,7 +120,8 @@ pub(super) fn i4_nothing_unverified_is_visible(scene: &Scene<'_>) -> Verdict {
         } else {
             let plain = name.strip_suffix(".1").unwrap_or(name);
             (1..=2).any(|counter| {
-                plain == scene.plan.signed(counter).digest.short() && found == Some(scene.plan.contents_of(counter))
+                let signed = scene.plan.signed(counter);
+                plain == signed.digest.short() && found.as_ref().is_some_and(|found| signed.is(found))
             })
         };
         holds("I4", right, || format!("versions/{name} is not what it is called"))?;
@@ -134,10 +138,11 @@ pub(super) fn i6_work_is_bounded(scene: &Scene<'_>) -> Verdict {
 }
 
 /// I7: until a newer release is committed, what ran before is complete in its place.
-pub(super) fn i7_what_ran_before_stays_until_the_commit(scene: &Scene<'_>) -> Verdict {
+fn i7_what_ran_before_stays_until_the_commit(scene: &Scene<'_>, record: &ProductRecord) -> Verdict {
     let Some(before) = running_before(scene.plan.before) else { return Ok(()) };
-    let committed = record(scene.fs)?
+    let committed = record
         .installed
+        .as_ref()
         .is_some_and(|installed| scene.plan.before != Before::Release || installed.release != signed(1).digest);
     let (fs, dirs) = (scene.fs, product_dir());
     let first = signed(1).digest.short();
@@ -149,8 +154,8 @@ pub(super) fn i7_what_ran_before_stays_until_the_commit(scene: &Scene<'_>) -> Ve
         dirs.version(&first),
         dirs.version(&format!("{first}.1")),
     ];
-    let there = places.iter().any(|place| tree(fs, place).as_ref() == Some(&before));
-    holds("I7", committed || there, || "what ran before is gone, and nothing newer is committed".to_owned())
+    let is_there = || places.iter().any(|place| tree(fs, place).as_ref() == Some(&before));
+    holds("I7", committed || is_there(), || "what ran before is gone, and nothing newer is committed".to_owned())
 }
 
 /// I8: recovery is idempotent: a start where all is over changes nothing.
