@@ -34,6 +34,8 @@ pub(super) fn enrol(
             say(&format!("waits until an operator accepts this device (callboard enrolment list); its key is {key}"));
         told.unwrap_or_default();
     };
+    // Such as that the key could not be sealed.
+    super::run::log();
     let how = How { name, again, wait, tell: &tell };
     let outcome = runtime()?.block_on(enrol::enrol(&Disk, settings, checked, how));
     let shown = |own: Identity| format!("at {} as {} ({})", own.server_url, own.name, own.device_id);

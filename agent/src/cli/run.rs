@@ -53,7 +53,7 @@ pub(super) fn resolve(settings: Settings, process: Process, keep: bool) -> Resul
 }
 
 /// To standard error, where the journal of systemd adds the time.
-fn log() {
+pub(super) fn log() {
     let level = std::env::var("CALLBOARD_LOG").ok().and_then(|level| level.parse().ok()).unwrap_or(Level::INFO);
     let terminal = std::io::stderr().is_terminal();
     let journal = is_stderr_the_journal();
