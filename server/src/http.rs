@@ -255,6 +255,7 @@ fn api_routes(config: &mut ServiceConfig) {
     at("/rollouts/{rollout}/forecast", vec![get().to(rollouts::forecast)]);
     at("/rollouts/{rollout}/progress", vec![get().to(rollouts::progress)]);
     at("/rollouts/{rollout}/assignments", vec![get().to(rollouts::assignments)]);
+    at("/rollouts/{rollout}/unreached", vec![get().to(rollouts::unreached)]);
     at("/rollouts/{rollout}/devices/retry", vec![post().to(attention::retry)]);
     at("/rollouts/{rollout}/devices/skip", vec![post().to(attention::skip)]);
     at("/rollouts/{rollout}/devices/cancel", vec![post().to(attention::cancel)]);

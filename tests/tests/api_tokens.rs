@@ -82,6 +82,10 @@ fn the_last_token_is_revoked_only_by_force_and_the_data_directory_makes_another(
         assert!(api.list::<Event>("events")[0].text.ends_with("was made by whoever has the data directory"));
         let again = server.cli(["api-token", "create", "Ada", "--dir", dir.to_str().unwrap()]);
         assert!(again.refused(2).contains("already"), "{}", again.stderr);
+        // Nobody locks oneself out unawares, even where there is another.
+        api.post::<ApiTokenCreated>("api-tokens", &json!({ "name": "Bob" }));
+        refused(&api.try_delete("api-tokens/Ada"), Code::WrongState, "\"Ada\" is the one that you use");
+        api.try_delete("api-tokens/Ada?force=true").ok();
     });
 }
 

@@ -1,12 +1,12 @@
 //! What stands between two phases: soak, approval, and what operators may do about both.
 
 use callboard_proto::{
-    admin::{Event, PhaseProgress, Rollout},
+    admin::{Device, Event, PhaseProgress, Rollout},
     instruction::Action,
     problem::Code,
 };
 use callboard_tests::{
-    browser::Browser,
+    browser::{Browser, text},
     device::{FakeDevice, Health},
     release::NewRelease,
     server::TestServer,
@@ -223,5 +223,33 @@ fn a_phase_of_devices_that_were_never_seen_is_warned_of_before_and_at_the_start(
         ];
         assert_eq!(server.preview(&spec).warnings, said);
         assert_eq!(server.roll_out(&spec).warnings, said);
+    });
+}
+
+#[test]
+fn those_that_a_rollout_waits_for_are_listed_and_counted_site_by_site() {
+    on_both(|server| {
+        NewRelease::new("pos-app", "9.0.0", 90).publish(server);
+        server.import_fleet();
+        let mut reached = server.switch_on("pos-nyc-001");
+        server.roll_out(&rollout("r", "pos-app@9.0.0", &json!({})));
+        let all: Vec<Device> = server.api().list("rollouts/r/unreached");
+        assert_eq!(u32::try_from(all.len()).unwrap(), phase(server, 0).counts.unreached);
+        assert_eq!(reached.check_in().action, Action::Download);
+        let left: Vec<Device> = server.api().list("rollouts/r/unreached?limit=7");
+        let wanted: Vec<&Device> = all.iter().filter(|one| one.name != reached.name).collect();
+        assert_eq!(left.iter().collect::<Vec<_>>(), wanted);
+        let said = server.cli(["rollout", "status", "r", "--unreached"]).ok().stdout.clone();
+        assert!(!said.contains(reached.name.as_str()) && said.contains(left[0].name.as_str()), "{said}");
+
+        let ada = Browser::of(server, "viewer");
+        let page = text(&ada.page("/rollouts/r/devices?state=unreached"));
+        assert!(page.contains(left[0].name.as_str()) && !page.contains(&format!(" {} ", reached.name)), "{page}");
+        let site = left[0].site.clone().unwrap();
+        let waiting = left.iter().filter(|one| one.site.as_ref() == Some(&site)).count();
+        let page = text(&ada.page("/rollouts/r/sites"));
+        assert!(page.contains(&format!("{site} {waiting} not reached yet")), "{page}");
+        server.api().post::<Rollout>("rollouts/r/cancel", &json!({ "reason": "enough" }));
+        assert_eq!(server.api().list::<Device>("rollouts/r/unreached"), []);
     });
 }

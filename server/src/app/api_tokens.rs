@@ -93,6 +93,13 @@ pub(crate) async fn revoke(app: &App, actor: Actor, reference: String, force: bo
                 );
                 return Err(Error::refused(Code::WrongState, detail));
             }
+            if !force && actor.person.is_none() && actor.name == *name {
+                let detail = format!(
+                    "API token {name:?} is the one that you use, and without it you are locked out; make another one \
+                     and revoke this one with that, or insist with force=true (--force)"
+                );
+                return Err(Error::refused(Code::WrongState, detail));
+            }
             db::api_tokens::revoke(conn, token.id, now)?;
             let text = format!("API token {name:?} ({}) was revoked by {}", token.id, actor.name);
             let event = NewEvent::general("api_token.revoked", text);

@@ -16,6 +16,7 @@ pub(crate) mod spec;
 mod start;
 pub(crate) mod take_back;
 mod targets;
+pub(crate) mod unreached;
 
 use callboard_policy::{
     guard::Streak,

@@ -46,11 +46,14 @@ pub(crate) enum ApiTokenCommand {
         /// Its name or id
         #[arg(value_name = "NAME|ID")]
         which: String,
-        /// Even the last one that can be used
+        /// Even the last one that can be used, or the one that you use
         #[arg(long)]
         force: bool,
     },
 }
+
+/// The selector that selects every device.
+const EVERYWHERE: &str = "all";
 
 /// What somebody may do.
 #[derive(clap::Args)]
@@ -58,7 +61,7 @@ pub(crate) struct MayArgs {
     /// What it may do: viewer, operator, releaser, approver or admin; more than one if repeated. Everything (admin) without
     #[arg(long = "role", value_name = "ROLE")]
     roles: Vec<Role>,
-    /// Only for the devices that this selects; a releaser's and an admin's is the whole fleet
+    /// Only for the devices that this selects; a releaser's and an admin's is the whole fleet, which is also "all"
     #[arg(long, value_name = "SELECTOR")]
     selector: Option<String>,
 }
@@ -70,7 +73,13 @@ impl MayArgs {
         if roles.is_empty() {
             roles.push(Role::Admin);
         }
+        let selector = selector.filter(|selector| selector.trim() != EVERYWHERE);
         roles.into_iter().map(|role| Grant { role, selector: selector.clone() }).collect()
+    }
+
+    /// Whether it is said which devices it is about.
+    pub(crate) const fn says_where(&self) -> bool {
+        self.selector.is_some()
     }
 }
 

@@ -267,7 +267,8 @@ fn of_each(
     show::page(context.format, "devices", &done, list)
 }
 
-fn list(devices: &[Device]) -> String {
+/// One row for each device.
+pub(super) fn list(devices: &[Device]) -> String {
     let rows = devices.iter().map(|device| {
         [
             device.name.to_string(),

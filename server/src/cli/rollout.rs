@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use callboard_proto::{
     admin::{
-        Assignment, Because, DevicesOfRollout, EditRollout, Forecast, OpenPhase, Page, Preview, ROLLOUT_SCHEMA,
+        Assignment, Because, Device, DevicesOfRollout, EditRollout, Forecast, OpenPhase, Page, Preview, ROLLOUT_SCHEMA,
         RollBack, Rollout, RolloutState,
     },
     ids::RolloutName,
@@ -16,6 +16,7 @@ use crate::{differences, rollout_file};
 use super::{
     Context,
     api::{Api, PageArgs, Path},
+    device,
     exit::{BadInput, EndedBadly},
     show, table,
 };
@@ -160,9 +161,12 @@ pub(crate) enum RolloutCommand {
         /// Follow it until it ends; exit code 1 if it is paused or cancelled
         #[arg(long, conflicts_with = "devices")]
         watch: bool,
-        /// List its devices instead
+        /// List the devices that were offered the release instead
         #[arg(long)]
         devices: bool,
+        /// List the devices that it still waits for instead: those that were not offered the release yet
+        #[arg(long, conflicts_with_all = ["devices", "watch"])]
+        unreached: bool,
         /// Only devices in this state, such as rolled_back
         #[arg(long, value_name = "STATE", requires = "devices")]
         state: Option<String>,
@@ -274,6 +278,10 @@ pub(crate) fn run(command: RolloutCommand, context: &Context) -> anyhow::Result<
             let path = Path::new(["rollouts", &rollout, "assignments"]).maybe("state", state);
             let devices: Page<Assignment> = context.api()?.list(&path, &page)?;
             show::page(context.format, "devices", &devices, view::assignments)
+        }
+        RolloutCommand::Status { rollout, unreached: true, page, .. } => {
+            let devices: Page<Device> = context.api()?.list(&Path::new(["rollouts", &rollout, "unreached"]), &page)?;
+            show::page(context.format, "devices", &devices, device::list)
         }
         RolloutCommand::Status { rollout, .. } => {
             let api = context.api()?;

@@ -27,6 +27,19 @@ use crate::{
 /// Longer input is no password.
 const MAX_INPUT: u64 = 4096;
 
+/// Refuses to widen what somebody may do to the whole fleet because nothing was said of it.
+fn check_limits(user: &User) -> anyhow::Result<()> {
+    let Some(limit) = user.grants.iter().find_map(|grant| grant.selector.as_ref()) else {
+        return Ok(());
+    };
+    let message = format!(
+        "{} is limited to the devices of {limit:?}; say --selector with that again or with another one, or --selector all \
+         for the whole fleet",
+        user.name
+    );
+    Err(BadInput::new(message).into())
+}
+
 /// What to do with people.
 #[derive(clap::Subcommand)]
 pub(crate) enum UserCommand {
@@ -149,6 +162,9 @@ pub(crate) fn run(command: UserCommand, context: &Context) -> anyhow::Result<()>
             show::value(format, &user, one)
         }
         UserCommand::Role { name, may } => {
+            if !may.says_where() {
+                check_limits(&context.api()?.get(&Path::new(["users", &name]))?)?;
+            }
             let grants = SetGrants { grants: may.grants() };
             let user: User = put(context, &of(&name, "grants"), &grants)?;
             show::value(format, &user, one)

@@ -6,7 +6,7 @@ use callboard_proto::{
     ids::{RolloutId, SiteId},
     state::AssignmentState,
 };
-use diesel::{ExpressionMethods, QueryDsl, QueryResult, dsl::count_star};
+use diesel::{ExpressionMethods, NullableExpressionMethods as _, QueryDsl, QueryResult, dsl::count_star};
 
 use super::{
     conn::{DbConn, load},
@@ -18,6 +18,17 @@ use super::{
 pub(crate) struct OfSite {
     pub(crate) site: SiteId,
     pub(crate) states: Vec<(AssignmentState, u32)>,
+}
+
+/// Devices at some sites, by their numbers.
+pub(crate) fn devices_at(conn: &mut DbConn, wanted: &[SiteId]) -> QueryResult<Vec<(i64, SiteId)>> {
+    let wanted: Vec<Option<String>> = wanted.iter().map(|site| Some(site.to_string())).collect();
+    let query = devices::table
+        .filter(devices::site_id.eq_any(wanted))
+        .filter(devices::decommissioned_at.is_null())
+        .select((devices::number, devices::site_id.assume_not_null()));
+    let rows: Vec<(i64, String)> = load(conn, query)?;
+    rows.into_iter().map(|(number, site)| Ok((number, parse(&site)?))).collect()
 }
 
 diesel::allow_columns_to_appear_in_same_group_by_clause!(devices::site_id, assignments::state);

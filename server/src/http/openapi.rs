@@ -37,7 +37,7 @@ use conventions::{Conventions, operations};
         rollouts::list, rollouts::get, rollouts::create, rollouts::edit, rollouts::preview_new, rollouts::preview, rollouts::simulate,
         rollouts::start,
         rollouts::pause, rollouts::resume, rollouts::cancel, rollouts::countersign, rollouts::approve, rollouts::skip_soak,
-        rollouts::open_phase, rollouts::roll_back, rollouts::forecast, rollouts::progress, rollouts::assignments,
+        rollouts::open_phase, rollouts::roll_back, rollouts::forecast, rollouts::progress, rollouts::assignments, rollouts::unreached,
         attention::list, attention::retry, attention::skip, attention::cancel,
         attention::attacks, attention::acknowledge_attacks,
         events::list,

@@ -13,9 +13,8 @@ use callboard_proto::{
     state::AssignmentState,
     time::Timestamp,
 };
-use roaring::RoaringBitmap;
 
-use super::{resolve_for, spec};
+use super::{resolve_for, spec, unreached};
 use crate::{
     app::{Actor, App, Result},
     db::{self, DbConn, phases::Phase, rollouts::Record},
@@ -90,13 +89,7 @@ fn begun(conn: &mut DbConn, rollout: RolloutId, limit: usize) -> Result<Vec<i64>
 
 /// Numbers of members without an assignment, from all over the rollout.
 fn untouched(conn: &mut DbConn, rollout: &Rollout) -> Result<Vec<i64>> {
-    let mut members = RoaringBitmap::new();
-    for phase in &rollout.members.phases {
-        members |= phase;
-    }
-    members -= rollout.members.uncounted();
-    let most = usize::try_from(LOOKED_THROUGH).unwrap_or(usize::MAX);
-    members.extend(db::members::counting(conn, rollout.id, most)?);
+    let members = unreached::counted(conn, rollout)?;
     let n = u32::try_from(members.len()).unwrap_or(u32::MAX);
     let looked: Vec<u32> = if n <= LOOKED_THROUGH {
         members.iter().collect()
@@ -104,8 +97,7 @@ fn untouched(conn: &mut DbConn, rollout: &Rollout) -> Result<Vec<i64>> {
         let rank = |k: u32| u64::from(k) * u64::from(n) / u64::from(LOOKED_THROUGH);
         (0..LOOKED_THROUGH).filter_map(|k| members.select(u32::try_from(rank(k)).ok()?)).collect()
     };
-    let looked = db::members::not_excluded(conn, rollout.id, looked.into_iter().map(i64::from).collect())?;
-    Ok(db::assignments::without(conn, rollout.id, looked)?)
+    unreached::without_offer(conn, rollout, looked.into_iter().map(i64::from).collect())
 }
 
 /// `n` of them, from all over the list.

@@ -7,8 +7,8 @@ use actix_web::{
 use callboard_policy::rollout::RolloutState;
 use callboard_proto::{
     admin::{
-        self, Assignment, Because, EditRollout, Forecast, OpenPhase, Page, PhaseProgress, Preview, RollBack, Rollout,
-        RolloutSpec, Simulate, Simulation,
+        self, Assignment, Because, Device, EditRollout, Forecast, OpenPhase, Page, PhaseProgress, Preview, RollBack,
+        Rollout, RolloutSpec, Simulate, Simulation,
     },
     ids::{AssignmentId, RolloutId},
     problem::Problem,
@@ -18,7 +18,7 @@ use serde::Deserialize;
 use uuid::Uuid;
 
 use crate::{
-    app::{self, Actor, App, Error, part, rollouts},
+    app::{self, Actor, App, Error, devices, part, rollouts},
     db,
     http::{
         auth::{Approve, May, Operate, View},
@@ -311,4 +311,30 @@ pub(crate) async fn assignments(
     let page = page::page(found, rows, |(record, _)| record.assignment.id.to_string());
     let items = page.items.into_iter().filter_map(|(record, device)| rollouts::show_assignment(record, &device));
     Ok(Json(Page { items: items.collect(), next: page.next }))
+}
+
+/// Query of a list of devices.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Unreached {
+    after: Option<String>,
+    limit: Option<u32>,
+}
+
+/// Devices that a rollout at work waits for: members that have not been offered its release.
+#[utoipa::path(get, path = "/rollouts/{rollout}/unreached", tag = "rollouts", security(("bearer" = ["view"])),
+    params(("rollout" = String, Path), ("after" = Option<String>, Query), ("limit" = Option<u32>, Query)),
+    responses((status = 200, body = Page<Device>), (status = 404, body = Problem)))]
+pub(crate) async fn unreached(
+    may: May<View>,
+    app: Data<App>,
+    path: Path<String>,
+    query: Query<Unreached>,
+) -> ApiResult<Json<Page<Device>>> {
+    let rows = page::rows(query.limit)?;
+    let after = params::parse_some("after", query.after.as_deref())?.unwrap_or(-1);
+    let (_, found) = rollouts::unreached::list(&app, may.actor, path.into_inner(), after, rows).await?;
+    let page = page::page(found, rows, |record| record.device.number.to_string());
+    let items = page.items.into_iter().map(|record| devices::show(&app, record)).collect();
+    Ok(Json(Page { items, next: page.next }))
 }

@@ -1,5 +1,7 @@
 //! `/rollouts/{rollout}/devices` and `/rollouts/{rollout}/sites`: where each device and each site stands.
 
+use std::collections::BTreeMap;
+
 use actix_web::{
     HttpResponse,
     web::{Data, Path, Query},
@@ -10,6 +12,7 @@ use callboard_policy::{
     selector::{Field, Value},
 };
 use callboard_proto::{
+    admin::Page,
     ids::{AssignmentId, SiteId},
     state::AssignmentState,
 };
@@ -46,10 +49,10 @@ struct Device {
     path: String,
     phase: String,
     badge: Badge,
-    attempt: u32,
+    attempt: String,
     code: String,
     text: String,
-    at: When,
+    at: Option<When>,
 }
 
 #[derive(Template)]
@@ -87,7 +90,10 @@ pub(in crate::ui) const fn badge(state: AssignmentState) -> Badge {
     }
 }
 
-/// `GET /rollouts/{rollout}/devices`: those that have been offered the release.
+/// The state of those that the rollout still waits for; they have no assignment.
+const UNREACHED: (&str, &str) = ("unreached", "not reached yet");
+
+/// `GET /rollouts/{rollout}/devices`: those that have been offered the release, or those that have not yet.
 pub(crate) async fn list(
     desk: Desk<View>,
     app: Data<App>,
@@ -95,9 +101,36 @@ pub(crate) async fn list(
     asked: Query<Asked>,
 ) -> ApiResult<HttpResponse> {
     let Asked { state, after } = asked.into_inner();
-    let from = params::parse_some("after", after.as_deref())?.unwrap_or(AssignmentId::from_uuid(Uuid::nil()));
+    let reference = rollout.into_inner();
+    let (name, found) = if state == UNREACHED.0 {
+        waited_for(&desk, &app, reference, after.as_deref()).await?
+    } else {
+        offered(&desk, &app, reference, &state, after.as_deref()).await?
+    };
+    let here = format!("{}/devices", path(&name));
+    let states = AssignmentState::ALL.into_iter().map(|state| (state.as_str(), badge(state).word));
+    let page = Devices {
+        frame: Frame::new(&desk, Section::Rollouts, format!("Devices of {name}")).live(),
+        rows: found.items,
+        pager: Pager::new(&here, &[("state", &state)], after.as_deref(), found.next.as_deref()),
+        path: path(&name),
+        name,
+        form: Form::with([("state", state)]),
+        states: [("", "All that were reached"), UNREACHED].into_iter().chain(states).collect(),
+    };
+    frame::show(&page)
+}
+
+async fn offered(
+    desk: &Desk<View>,
+    app: &App,
+    reference: String,
+    state: &str,
+    after: Option<&str>,
+) -> ApiResult<(String, Page<Device>)> {
+    let from = params::parse_some("after", after)?.unwrap_or(AssignmentId::from_uuid(Uuid::nil()));
     let wanted = AssignmentState::ALL.into_iter().find(|known| known.as_str() == state);
-    let (actor, reference) = (desk.actor.clone(), rollout.into_inner());
+    let actor = desk.actor.clone();
     let (record, found) = app
         .db
         .read(move |conn| {
@@ -106,9 +139,9 @@ pub(crate) async fn list(
             Ok::<_, Error>((record, found))
         })
         .await?;
-    let (name, now) = (record.spec.name.to_string(), app.clock.now());
+    let now = app.clock.now();
     let found = page::page(found, ROWS + 1, |(one, _)| one.assignment.id.to_string());
-    let rows = found.items.into_iter().map(|(one, device)| {
+    let row = |(one, device): (db::assignments::Record, String)| {
         let phase = record.phases.get(one.assignment.phase).map(|phase| phase.name.clone());
         let (code, text) = one.failure.map(|failure| (failure.code, failure.text)).unwrap_or_default();
         Device {
@@ -116,24 +149,36 @@ pub(crate) async fn list(
             name: device,
             phase: phase.unwrap_or_default(),
             badge: badge(one.assignment.state),
-            attempt: one.assignment.attempt,
+            attempt: one.assignment.attempt.to_string(),
             code,
             text,
-            at: When::new(one.updated_at, now),
+            at: Some(When::new(one.updated_at, now)),
         }
-    });
-    let here = format!("{}/devices", path(&name));
-    let states = AssignmentState::ALL.into_iter().map(|state| (state.as_str(), badge(state).word));
-    let page = Devices {
-        frame: Frame::new(&desk, Section::Rollouts, format!("Devices of {name}")).live(),
-        rows: rows.collect(),
-        pager: Pager::new(&here, &[("state", &state)], after.as_deref(), found.next.as_deref()),
-        path: path(&name),
-        name,
-        form: Form::with([("state", state)]),
-        states: std::iter::once(("", "All")).chain(states).collect(),
     };
-    frame::show(&page)
+    let items = found.items.into_iter().map(row).collect();
+    Ok((record.spec.name.to_string(), Page { items, next: found.next }))
+}
+
+async fn waited_for(
+    desk: &Desk<View>,
+    app: &App,
+    reference: String,
+    after: Option<&str>,
+) -> ApiResult<(String, Page<Device>)> {
+    let from = params::parse_some("after", after)?.unwrap_or(-1);
+    let (record, found) = rollouts::unreached::list(app, desk.actor.clone(), reference, from, ROWS + 1).await?;
+    let found = page::page(found, ROWS + 1, |one| one.device.number.to_string());
+    let row = |one: db::devices::Record| Device {
+        path: format!("/devices/{}", segment(one.device.name.as_str())),
+        name: one.device.name.to_string(),
+        phase: String::new(),
+        badge: Badge::new(UNREACHED.1, "dull"),
+        attempt: String::new(),
+        code: String::new(),
+        text: String::new(),
+        at: None,
+    };
+    Ok((record.spec.name.to_string(), Page { items: found.items.into_iter().map(row).collect(), next: found.next }))
 }
 
 /// `GET /rollouts/{rollout}/sites`: sites with how their devices stand.
@@ -145,12 +190,18 @@ pub(crate) async fn sites(
 ) -> ApiResult<HttpResponse> {
     let after: Option<SiteId> = params::parse_some("after", asked.after.as_deref())?;
     let (actor, reference, from) = (desk.actor.clone(), rollout.into_inner(), after.clone());
-    let (name, found) = app
+    let catalog = app.catalog();
+    let (name, found, unreached) = app
         .db
         .read(move |conn| {
             let record = rollouts::resolve_for(conn, &actor, &reference)?;
             let found = db::standings::by_site(conn, record.id, from.as_ref(), ROWS + 1)?;
-            Ok::<_, Error>((record.spec.name.to_string(), found))
+            let sites: Vec<SiteId> = found.iter().map(|one| one.site.clone()).collect();
+            let unreached = match catalog.catalog.rollout(record.id) {
+                Some(rollout) => rollouts::unreached::at_sites(conn, rollout, &sites)?,
+                None => BTreeMap::new(),
+            };
+            Ok::<_, Error>((record.spec.name.to_string(), found, unreached))
         })
         .await?;
     let found = page::page(found, ROWS + 1, |one| one.site.to_string());
@@ -158,18 +209,21 @@ pub(crate) async fn sites(
         let sum = |which: fn(AssignmentState) -> bool| {
             one.states.iter().filter(|(state, _)| which(*state)).map(|(_, n)| *n).sum::<u32>()
         };
+        let waits = unreached.get(&one.site).copied().unwrap_or(0);
         let bar = super::Bar {
-            wanted: one.states.iter().map(|(_, n)| n).sum(),
+            wanted: waits + one.states.iter().map(|(_, n)| n).sum::<u32>(),
             succeeded: sum(|state| state == AssignmentState::Succeeded),
             failed: sum(is_failure),
             busy: sum(|state| !state.is_final()),
         };
-        let words: Vec<String> = one.states.iter().map(|(state, n)| format!("{n} {}", badge(*state).word)).collect();
+        let states = one.states.iter().map(|(state, n)| format!("{n} {}", badge(*state).word));
+        let waiting = (waits > 0).then(|| format!("{waits} {}", UNREACHED.1));
+        let words: Vec<String> = states.chain(waiting).collect();
         Site {
             path: list_of(Field::Site, Value::Text(one.site.to_string())),
             id: one.site.to_string(),
             bar,
-            words: words.join(", "),
+            words: if words.is_empty() { "no device of it".to_owned() } else { words.join(", ") },
         }
     });
     let here = format!("{}/sites", path(&name));

@@ -11,9 +11,11 @@ use askama::Template;
 use callboard_policy::forecast::{Hour, LOOK_BACK};
 use callboard_proto::{
     admin::{self, Approval, Counts, Permission, PhaseProgress, Rollout, RolloutState},
+    ids::DeviceId,
     report::Failure,
     time::Timestamp,
 };
+use uuid::Uuid;
 
 use super::{
     Bar, badge, path,
@@ -36,6 +38,8 @@ use crate::{
 const FAILURES: i64 = 500;
 /// Devices named of each reason.
 const NAMED: usize = 5;
+/// Devices that are counted for the word of warning beside a release.
+const MOST_COUNTED: i64 = 1000;
 /// Releases that a rollout can be taken back to in the form; older ones by the file of another rollout.
 const TARGETS: i64 = 30;
 
@@ -161,7 +165,7 @@ struct Read {
     hours: Vec<Hour>,
     failures: Vec<(Option<Failure>, String)>,
     /// Releases that it could be taken back to.
-    targets: Vec<String>,
+    targets: Vec<(String, String)>,
     /// Whether it waits for one.
     second_person: bool,
 }
@@ -186,21 +190,30 @@ fn read(
     Ok(Read { record, hours, failures, targets, second_person })
 }
 
-/// Older releases of the same product that devices would take, the newest first.
-fn older(conn: &mut DbConn, root: &PublishedRoot, record: &Record) -> crate::app::Result<Vec<String>> {
+/// Older releases of the same product that devices would take, the newest first and before them none that went wrong
+/// itself, with what is said of each.
+fn older(conn: &mut DbConn, root: &PublishedRoot, record: &Record) -> crate::app::Result<Vec<(String, String)>> {
     let Some(own) = db::releases::get(conn, record.release)? else { return Ok(Vec::new()) };
     let own = crate::app::releases::open(root, &own)?.release;
     let top = db::releases::Place::top();
     let all = db::releases::list(conn, Some(&own.product), top, TARGETS)?;
-    let mut names = Vec::new();
+    let mut found = Vec::new();
     for one in &all {
         let opened = crate::app::releases::open(root, one)?;
         let older = (opened.release.epoch, opened.release.counter) < (own.epoch, own.counter);
         if older && opened.distrust.is_none() {
-            names.push(format!("{}@{}", opened.release.product, opened.release.version));
+            let name = format!("{}@{}", opened.release.product, opened.release.version);
+            let nobody = DeviceId::from_uuid(Uuid::nil());
+            let bad = db::penalties::on(conn, one.sha256, nobody, MOST_COUNTED)?.len();
+            let said = match bad {
+                0 => name.clone(),
+                n => format!("{name}, which rolled back on {}", count(n.try_into().unwrap_or(u64::MAX), "device")),
+            };
+            found.push((bad > 0, name, said));
         }
     }
-    Ok(names)
+    found.sort_by_key(|(bad, ..)| *bad);
+    Ok(found.into_iter().map(|(_, name, said)| (name, said)).collect())
 }
 
 async fn forecast(app: &App, actor: &Actor, record: &Record) -> ApiResult<String> {
@@ -278,7 +291,7 @@ fn numbers(rollout: &Rollout) -> Vec<(&'static str, u32, String)> {
         ("downloading", sum(|counts| counts.downloading), devices("downloading")),
         ("queued", sum(|counts| counts.queued), devices("queued")),
         ("cancelled", sum(|counts| counts.cancelled), devices("cancelled")),
-        ("not reached yet", sum(|counts| counts.unreached), String::new()),
+        ("not reached yet", sum(|counts| counts.unreached), devices("unreached")),
         ("silent", sum(|counts| counts.silent), String::new()),
         ("need nothing or cannot have it", sum(|counts| counts.excluded), String::new()),
     ];
@@ -383,7 +396,7 @@ fn groups(failures: Vec<(Option<Failure>, String)>) -> Vec<Group> {
 }
 
 /// What may be done now, and what it means.
-fn acts<P>(desk: &Desk<P>, rollout: &Rollout, targets: Vec<String>, second_person: bool) -> Acts {
+fn acts<P>(desk: &Desk<P>, rollout: &Rollout, targets: Vec<(String, String)>, second_person: bool) -> Acts {
     let sum = |of: fn(&Counts) -> u32| u64::from(rollout.phases.iter().map(|phase| of(&phase.counts)).sum::<u32>());
     let (switching, waiting, have) = (
         sum(|counts| counts.activating + counts.verifying),
@@ -428,7 +441,7 @@ fn acts<P>(desk: &Desk<P>, rollout: &Rollout, targets: Vec<String>, second_perso
                 device(switching),
                 if running || paused { " This rollout ends." } else { "" }
             );
-            acts.targets = targets.into_iter().map(|name| (name.clone(), name)).collect();
+            acts.targets = targets;
         }
     }
     if desk.may_do(Permission::Approve) {
