@@ -1,11 +1,15 @@
 //! Logging in and out by the pages, the first person of a new server, and forms whose session had ended.
 
-use callboard_proto::admin::{Session, User};
+use callboard_proto::{
+    admin::{Session, User},
+    problem::Code,
+};
 use callboard_tests::{
     browser::{Browser, PASSWORD, text},
     http::Request,
     server::TestServer,
 };
+use data_encoding::BASE64;
 use serde_json::json;
 
 use crate::on_both;
@@ -107,5 +111,28 @@ fn what_was_typed_before_a_session_ended_can_be_sent_after_another_login() {
         assert!(page.contains("<form method=\"post\" action=\"/logout\">"), "{page}");
         assert!(page.contains("a &#60;b&#62;broken&#60;/b&#62; drawer\n&#34;2&#34;"), "{page}");
         assert!(page.contains(&ada.token()) && !page.contains(&old), "{page}");
+    });
+}
+
+#[test]
+fn what_another_sites_page_sends_is_neither_kept_nor_done() {
+    on_both(|server| {
+        let ada = Browser::of(server, "admin");
+        let form = |path: &str, from: &str| {
+            let request =
+                Request::post(path).header("sec-fetch-site", from).header("origin", "http://evil.example.com");
+            request.body("application/x-www-form-urlencoded", "deed=grants&role=admin")
+        };
+        // The browser leaves the cookie out, and the form would be shown as what somebody had typed.
+        let sent = Browser::new(server).send(form("/settings/people/ada", "cross-site"));
+        assert!(sent.status == 403 && !sent.text().contains("deed"), "{}", sent.text());
+        // A token that a browser remembers as a password goes with whatever page asks.
+        let basic = format!("Basic {}", BASE64.encode(format!("x:{}", server.api().token).as_bytes()));
+        let disable = "/api/v1/users/admin/disable";
+        let sent = server.api().send_raw(form(disable, "cross-site").header("authorization", basic.as_str()));
+        assert!(sent.problem(Code::Forbidden).contains("another site's page"), "{}", sent.text());
+        ada.page("/");
+        let by_hand = Request::post("/api/v1/users/admin/totp").header("authorization", basic.as_str());
+        server.api().send_raw(by_hand.json(&json!({}))).ok();
     });
 }

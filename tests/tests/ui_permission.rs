@@ -97,6 +97,8 @@ fn every_page_is_for_the_roles_that_its_handler_names_and_every_form_needs_its_t
         }
         for role in Role::ALL {
             let browser = Browser::of(server, role.as_str());
+            // What somebody may not see is not for whoever sits at the server either, once there are people.
+            assert_eq!(local.get("/devices").status, 303);
             let token = browser.token();
             // Logging out comes last.
             for route in routes.iter().filter(|route| route.path != "/logout") {

@@ -8,6 +8,9 @@ use crate::on_both;
 #[test]
 fn an_admin_lets_people_in_and_makes_tokens_webhooks_and_freezes() {
     on_both(|server| {
+        // Who looks at the server itself, before there are people, has nothing of its own.
+        let local = Browser::at_the_server(server).page("/settings");
+        assert!(local.contains("You have not logged in"), "{local}");
         let root = Browser::of(server, "admin");
         let wrong = root.post("/settings/people", &[("name", "ada"), ("role", ""), ("grant-selector", "")]);
         assert!(wrong.status == 422 && wrong.text().contains("choose a role"), "{}", wrong.text());
@@ -110,8 +113,5 @@ fn a_person_changes_the_own_password_and_switches_codes_on() {
         assert!(wrong.status == 422 && wrong.text().contains("code is not what the app shows"), "{}", wrong.text());
         assert!(wrong.text().contains(secret) && wrong.text().contains("<svg"), "{}", wrong.text());
         assert!(!server.api().list::<User>("users")[0].totp, "it does not count yet");
-        // Who looks at the server itself has neither.
-        let local = Browser::at_the_server(server).page("/settings");
-        assert!(local.contains("You have not logged in"), "{local}");
     });
 }

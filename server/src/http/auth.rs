@@ -21,7 +21,8 @@ use crate::{
     tls,
 };
 pub(crate) use may::{
-    Administer, Allows, Approve, COOKIE, May, Operate, Publish, View, administrator, asker, cookie, identify,
+    Administer, Allows, Approve, COOKIE, LIVE, May, Operate, Publish, View, administrator, asker, cookie, identify,
+    may_look,
 };
 
 /// What TLS says about a device, put on each connection when it is accepted; or the signature of a request, put there.
@@ -93,10 +94,9 @@ type Extracted<T> = Pin<Box<dyn Future<Output = Result<T, ApiProblem>>>>;
 const PROXY_HEADERS: [&str; 6] =
     ["forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip"];
 
-/// Whether it is a person at the server itself who asks, and may look at pages without a token or a login: a request from
-/// this machine, unless a proxy passed it on or it came under a foreign host name (a web page elsewhere that points its
+/// Whether it is a person at the server itself who asks: a request from this machine, unless a proxy passed it on or it came under a foreign host name (a web page elsewhere that points its
 /// own name here).
-pub(crate) fn is_local(request: &HttpRequest) -> bool {
+fn is_local(request: &HttpRequest) -> bool {
     let headers = request.headers();
     // Browsers speak HTTP/1.1; proxies that add no header of their own, 1.0.
     let proxied = request.version() < Version::HTTP_11 || PROXY_HEADERS.iter().any(|name| headers.contains_key(*name));
@@ -105,6 +105,19 @@ pub(crate) fn is_local(request: &HttpRequest) -> bool {
         .iter()
         .any(|name| host.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with(':')));
     !proxied && named && request.peer_addr().is_some_and(|peer| peer.ip().is_loopback())
+}
+
+/// Refuses what another site's page sent, where no token of a session says that it did not.
+pub(crate) fn check_own(request: &HttpRequest) -> ApiResult<()> {
+    let sent = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok());
+    let foreign_site = sent("sec-fetch-site").is_some_and(|site| !matches!(site, "same-origin" | "none"));
+    let host = sent(header::HOST.as_str()).unwrap_or_default();
+    let origin = sent(header::ORIGIN.as_str());
+    let foreign_origin = origin.is_some_and(|origin| origin.split_once("://").is_none_or(|(_, from)| from != host));
+    if foreign_site || foreign_origin {
+        return Err(ApiProblem::new(Code::Forbidden, "this was sent from another site's page"));
+    }
+    Ok(())
 }
 
 impl FromRequest for Peer {

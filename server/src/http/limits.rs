@@ -1,11 +1,7 @@
 //! How often somebody may ask: a device by its certificate, an address where no identity is known yet. And how long a
 //! request may take to arrive.
 
-use std::{
-    net::{IpAddr, Ipv6Addr},
-    num::NonZeroU32,
-    time::Duration,
-};
+use std::{net::IpAddr, num::NonZeroU32, time::Duration};
 
 use actix_web::{
     HttpMessage as _,
@@ -23,7 +19,7 @@ use governor::{
 use tokio::time::Instant;
 
 use super::problem::{ApiProblem, ApiResult};
-use crate::app::{App, devices::Known};
+use crate::app::{App, devices::Known, people::doors::network};
 
 /// Enrolments a minute from one address: a shop's tills share one, and a token is beyond guessing anyway.
 const ENROLMENTS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(120).unwrap();
@@ -81,26 +77,4 @@ fn too_many(detail: String, until: &NotUntil<QuantaInstant>) -> ApiProblem {
     let wait = until.wait_time_from(QuantaClock::default().now());
     let seconds = u32::try_from(wait.as_secs()).unwrap_or(60).saturating_add(1);
     ApiProblem::retry_after(Code::TooManyRequests, detail, seconds)
-}
-
-/// Whose quota an address counts against: with IPv6 a single machine has a whole /64 of addresses.
-fn network(source: IpAddr) -> IpAddr {
-    match source.to_canonical() {
-        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64)).into(),
-        v4 @ IpAddr::V4(_) => v4,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_machine_with_many_addresses_has_one_quota() {
-        let network = |text: &str| network(text.parse().unwrap()).to_string();
-        assert_eq!(network("192.0.2.7"), "192.0.2.7");
-        assert_eq!(network("::ffff:192.0.2.7"), "192.0.2.7");
-        assert_eq!(network("2001:db8:1:2:3:4:5:6"), "2001:db8:1:2::");
-        assert_ne!(network("2001:db8:1:2::1"), network("2001:db8:1:3::1"));
-    }
 }

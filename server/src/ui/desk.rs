@@ -96,7 +96,7 @@ pub(super) fn desk<P: Allows>(request: &HttpRequest) -> ApiResult<Desk<P>> {
     let looks = P::PERMISSION == Permission::View && request.method().is_safe();
     match May::<P>::of(request) {
         Ok(May { actor, me, session, .. }) => Ok(Desk { actor, me, session, here, flash, permission: PhantomData }),
-        Err(_) if looks && auth::is_local(request) => {
+        Err(_) if looks && auth::may_look(request) => {
             let name = "a person at the server".to_owned();
             let me = WhoAmI {
                 name,
@@ -210,7 +210,11 @@ fn log_in() -> ApiProblem {
     ApiProblem::new(Code::Unauthorized, "looking needs no login here, but a change does")
 }
 
+/// Keeps a form for after the login, unless another site's page made it up.
 fn keep(request: &HttpRequest, form: Form, problem: ApiProblem) -> ApiProblem {
+    if let Err(foreign) = auth::check_own(request) {
+        return foreign;
+    }
     request.extensions_mut().insert(Kept(form));
     problem
 }
@@ -223,19 +227,6 @@ pub(super) fn fields(request: &HttpRequest, payload: &mut Payload) -> Extracted<
         let fields = in_time(within, read).await?.map_err(|error| from_actix(&error))?;
         Ok(Form::of(fields.into_inner()))
     })
-}
-
-/// Refuses a form that another site's page sent; for those that come before there is a session.
-pub(super) fn check_own(request: &HttpRequest) -> ApiResult<()> {
-    let sent = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok());
-    let foreign_site = sent("sec-fetch-site").is_some_and(|site| !matches!(site, "same-origin" | "none"));
-    let host = sent(header::HOST.as_str()).unwrap_or_default();
-    let origin = sent(header::ORIGIN.as_str());
-    let foreign_origin = origin.is_some_and(|origin| origin.split_once("://").is_none_or(|(_, from)| from != host));
-    if foreign_site || foreign_origin {
-        return Err(ApiProblem::new(Code::Forbidden, "this form was sent from another site's page"));
-    }
-    Ok(())
 }
 
 /// Somebody who may look, if it is known who asks; for the navigation on pages that say what went wrong.

@@ -16,7 +16,6 @@ pub(super) const FLASH: &str = "callboard-said";
 /// How long a browser keeps it if it asks for no page.
 const FLASH_S: u32 = 60;
 /// By this header the script says that it only looks whether something has changed.
-const LIVE: &str = "x-callboard-live";
 /// What a path may have in a query.
 const PATH: &AsciiSet = &CONTROLS
     .add(b' ')
@@ -200,7 +199,7 @@ pub(super) fn flash(request: &HttpRequest) -> Option<Flash> {
 
 /// Whether the script asks, to see whether something has changed.
 pub(super) fn is_live(request: &HttpRequest) -> bool {
-    request.headers().contains_key(LIVE)
+    request.headers().contains_key(auth::LIVE)
 }
 
 /// A value in a query.

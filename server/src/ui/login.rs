@@ -144,7 +144,7 @@ pub(crate) async fn post(app: Data<App>, request: HttpRequest, body: Payload) ->
 
 /// The fields of a form that comes before there is a session.
 async fn typed(request: &HttpRequest, body: Payload) -> ApiResult<Form> {
-    desk::check_own(request)?;
+    auth::check_own(request)?;
     desk::fields(request, &mut body.into_inner()).await
 }
 

@@ -138,8 +138,8 @@ async fn refuse<T>(app: &App, name: &str, source: Option<String>, now: Timestamp
     Err(Error::refused(Code::Unauthorized, "name, password or code is wrong"))
 }
 
-/// The person whose session this is, if it lasts; it has been used then.
-pub(crate) async fn find(app: &App, cookie: &str) -> Result<Option<Known>> {
+/// The person whose session this is, if it lasts. It lasts on if somebody has `used` it, and no page by itself.
+pub(crate) async fn find(app: &App, cookie: &str, used: bool) -> Result<Option<Known>> {
     let Some((id, secret)) = tokens::parse(SESSION, cookie) else {
         return Ok(None);
     };
@@ -148,7 +148,7 @@ pub(crate) async fn find(app: &App, cookie: &str) -> Result<Option<Known>> {
     let Some((session, user)) = found else {
         return Ok(None);
     };
-    if now.since(session.last_used_at) >= USED_TO {
+    if used && now.since(session.last_used_at) >= USED_TO {
         app.db.write(move |conn| Ok::<_, Error>(db::sessions::touch(conn, id, now)?)).await?;
     }
     Ok(Some(Known { session: id, name: user.name, grants: user.grants, csrf_token: csrf(secret) }))

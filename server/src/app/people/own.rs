@@ -29,7 +29,7 @@ pub(crate) async fn change_password(app: &App, actor: Actor, session: TokenId, n
 
 /// Refuses whoever has found an open desk: the session alone is not enough.
 async fn check_password(app: &App, name: &str, given: String, wrong: &'static str) -> Result<()> {
-    app.doors.enter(name, None)?;
+    app.doors.enter_inside(name)?;
     let asked = name.to_owned();
     let user = app.db.read(move |conn| resolve(conn, &asked)).await?;
     check_own(&user, "there is no password")?;
@@ -62,7 +62,7 @@ pub(crate) async fn begin_totp(app: &App, actor: Actor, begin: BeginTotp) -> Res
 /// From now on a login takes a code.
 pub(crate) async fn confirm_totp(app: &App, actor: Actor, given: TotpCode) -> Result<()> {
     let name = actor.name.clone();
-    app.doors.enter(&name, None)?;
+    app.doors.enter_inside(&name)?;
     change(app, actor, name, "user.totp", move |_, user, now| {
         let Some(secret) = user.totp_pending.take() else {
             return Err(Error::refused(Code::WrongState, "there is no secret to confirm; begin again"));
@@ -78,7 +78,7 @@ pub(crate) async fn confirm_totp(app: &App, actor: Actor, given: TotpCode) -> Re
 /// A login takes no code any more.
 pub(crate) async fn end_totp(app: &App, actor: Actor, given: TotpCode) -> Result<()> {
     let name = actor.name.clone();
-    app.doors.enter(&name, None)?;
+    app.doors.enter_inside(&name)?;
     change(app, actor, name, "user.totp", move |_, user, now| {
         let Some(secret) = &user.totp else {
             return Err(Error::refused(Code::WrongState, "a login takes no code as it is"));

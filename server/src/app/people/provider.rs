@@ -26,6 +26,7 @@ use crate::{
 /// Begins a login.
 pub(crate) async fn begin(app: &App) -> Result<Begun> {
     let provider = provider(app)?;
+    let _place = app.doors.ask()?;
     blocking(move || provider.begin().map_err(refusal)).await
 }
 
@@ -33,6 +34,7 @@ pub(crate) async fn begin(app: &App) -> Result<Begun> {
 pub(crate) async fn finish(app: &App, code: String, kept: Kept, from: Option<IpAddr>) -> Result<LoggedIn> {
     app.doors.enter_from(from)?;
     let provider = provider(app)?;
+    let _place = app.doors.ask()?;
     let (somebody, grants, subject) = blocking(move || {
         let somebody = provider.finish(code, kept).map_err(refusal)?;
         let grants = provider.settings.grants_of(&somebody.groups);

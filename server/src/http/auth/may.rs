@@ -27,6 +27,7 @@ use callboard_proto::{
 };
 use data_encoding::BASE64;
 
+use super::{check_own, is_local};
 use crate::{
     app::{self, Actor, App, people::login::Known, tokens},
     db,
@@ -36,6 +37,8 @@ use crate::{
     },
 };
 
+/// The header of a page that asks by itself whether there is news.
+pub(crate) const LIVE: &str = "x-callboard-live";
 /// The cookie of a session.
 pub(crate) const COOKIE: &str = "callboard-session";
 
@@ -117,7 +120,14 @@ impl<P: Allows> May<P> {
     /// A change by a session has to come from a page of this server: it sends the session's token, or the browser says
     /// so.
     fn sent_from_own_page(self, request: &HttpRequest) -> ApiResult<Self> {
-        let Some(csrf_token) = self.me.csrf_token.as_deref().filter(|_| !request.method().is_safe()) else {
+        if request.method().is_safe() {
+            return Ok(self);
+        }
+        let Some(csrf_token) = self.me.csrf_token.as_deref() else {
+            // A browser sends a password that it remembers with whatever page asks for that.
+            if has_password(request) {
+                check_own(request)?;
+            }
             return Ok(self);
         };
         let sent = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok());
@@ -175,6 +185,10 @@ pub(crate) async fn identify<B: MessageBody>(
     next: Next<B>,
 ) -> Result<ServiceResponse<B>, Error> {
     let asked = Asked(who(request.request()).await);
+    if asked.0.is_err() && request.method().is_safe() && is_local(request.request()) {
+        let looks = !is_run_by_people(request.request()).await;
+        request.extensions_mut().insert(MayLook(looks));
+    }
     request.extensions_mut().insert(asked);
     let mode = request.headers().get("sec-fetch-mode");
     let by_script = mode.is_some_and(|mode| mode.as_bytes() != b"navigate");
@@ -186,11 +200,33 @@ pub(crate) async fn identify<B: MessageBody>(
     Ok(response)
 }
 
+/// Whether somebody at the server itself may look without a token or a login.
+#[derive(Clone, Copy)]
+struct MayLook(bool);
+
+/// Whether the request may be answered with what there is to see although nobody knows who asks.
+pub(crate) fn may_look(request: &HttpRequest) -> bool {
+    request.extensions().get::<MayLook>().is_some_and(|looks| looks.0)
+}
+
+/// Whether there are people who log in: what some of them do not see is not for whoever is at the server either.
+async fn is_run_by_people(request: &HttpRequest) -> bool {
+    let Some(app) = request.app_data::<web::Data<App>>() else {
+        return true;
+    };
+    let people = app.db.read(|conn| Ok::<_, app::Error>(db::users::any_enabled(conn)?)).await;
+    people.unwrap_or(true)
+}
+
 async fn who(request: &HttpRequest) -> ApiResult<Who> {
     let app = request.app_data::<web::Data<App>>().ok_or_else(|| denied("the server is not ready"))?;
     let Some(token) = token_of(request) else {
         return match cookie(request, COOKIE) {
-            Some(cookie) => logged_in(app, &cookie).await,
+            Some(cookie) => {
+                let accepts = request.headers().get(header::ACCEPT).is_some_and(|kind| kind == "text/event-stream");
+                let by_itself = request.method().is_safe() && (request.headers().contains_key(LIVE) || accepts);
+                logged_in(app, &cookie, !by_itself).await
+            }
             None => Err(denied(
                 "send Authorization: Bearer and an API token (callboard api-token create makes one), or log in with POST \
                  /api/v1/session",
@@ -215,6 +251,11 @@ fn token_of(request: &HttpRequest) -> Option<String> {
     String::from_utf8(basic).ok()?.split_once(':').map(|(_, password)| password.to_owned())
 }
 
+/// Whether the token came as browsers send what somebody typed into their own box.
+fn has_password(request: &HttpRequest) -> bool {
+    request.headers().get(header::AUTHORIZATION).is_some_and(|sent| sent.as_bytes().starts_with(b"Basic "))
+}
+
 /// What a cookie holds.
 pub(crate) fn cookie(request: &HttpRequest, wanted: &str) -> Option<String> {
     let headers = request.headers().get_all(header::COOKIE).filter_map(|header| header.to_str().ok());
@@ -223,8 +264,8 @@ pub(crate) fn cookie(request: &HttpRequest, wanted: &str) -> Option<String> {
 }
 
 /// Whose session this is.
-async fn logged_in(app: &App, cookie: &str) -> ApiResult<Who> {
-    let found = app::people::login::find(app, cookie).await?;
+async fn logged_in(app: &App, cookie: &str, used: bool) -> ApiResult<Who> {
+    let found = app::people::login::find(app, cookie, used).await?;
     let Known { session, name, grants, csrf_token } =
         found.ok_or_else(|| denied("the session has ended; log in again"))?;
     let id = format!("person {name}");
