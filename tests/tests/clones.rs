@@ -166,6 +166,9 @@ fn a_till_that_is_expected_comes_back_as_itself_once() {
         refused(&wrong, Code::IdentityConflict, "has this serial number and another key");
         let enrolled: Value = enrols(server, Some("till-2"), Some("SN-2")).json();
         assert_eq!(enrolled["device_id"], second.to_string());
+        server.cli(["device", "allow-reenrol", "till-2", "--for", &until]).ok();
+        let unsaid = enrols(server, Some("till-2"), None);
+        refused(&unsaid, Code::IdentityConflict, "does not say its serial number, which the registry knows");
         let body = serde_json::to_vec(&by_name.next_check_in()).unwrap();
         refused(&by_name.try_check_in(&body), Code::DeviceRevoked, "was replaced by another one");
         refused(&enrols(server, None, Some("SN-1")), Code::IdentityConflict, "has this serial number and another key");

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, fs, time::Duration};
 use callboard_proto::{
     admin::{
         Attention, Device, Event, Freeze, Overview, Page, Permission, Preview, Role, Rollout, Site, Token,
-        WaitingEnrolment,
+        TokenCreated, WaitingEnrolment,
     },
     problem::Code,
     report::{Event as Reported, FailureClass},
@@ -308,6 +308,48 @@ fn a_regions_operator_lets_in_devices_of_the_region() {
         let as_other = json!({ "device": "s" });
         north.try_post(&format!("enrolments/{}/accept", waiting[0].id), &as_other).problem(Code::NotFound);
         north.try_post(&format!("enrolments/{}/accept", waiting[0].id), &json!({})).ok();
+    });
+}
+
+#[test]
+fn a_token_of_a_regions_operator_takes_over_no_device_elsewhere() {
+    on_both(|server| {
+        two_regions(server);
+        let imported = |name: &str, site: &str, serial: &str| {
+            let device = json!({ "name": name, "site": site, "serial": serial });
+            server.api().try_post("devices/import", &json!({ "devices": [device] })).ok();
+        };
+        imported("sou-till", "S-1", "SOU-1");
+        imported("nor-till", "N-1", "NOR-1");
+        let north = limited(server, "north", &[Role::Operator], "region = north");
+        let told = json!({ "labels": { "region": "north" }, "max_uses": 9 });
+        let token = north.post::<TokenCreated>("tokens", &told).bundle.token;
+        let tries = |serial: Option<&str>, name: &str| {
+            let mut asked = enrolment(&token, &Key::new()).named(name);
+            asked.body.serial = serial.map(str::to_owned);
+            try_enrol(server, &asked.body)
+        };
+        let elsewhere = "does not stand where whoever made the token may let devices in";
+        refused(&tries(Some("SOU-1"), "new"), Code::IdentityConflict, elsewhere);
+        let until = json!({ "until": server.clock.now() + Duration::from_secs(3600) });
+        for name in ["s", "sou-till"] {
+            server.api().try_put(&format!("devices/{name}/reenrolment"), &until).ok();
+        }
+        refused(&tries(Some("SOU-1"), "new"), Code::IdentityConflict, elsewhere);
+        refused(&tries(None, "s"), Code::IdentityConflict, elsewhere);
+        // Somebody else decides on them.
+        assert!(north.list::<WaitingEnrolment>("enrolments").is_empty());
+        let waiting: Vec<WaitingEnrolment> = server.api().list("enrolments");
+        assert_eq!(
+            waiting.iter().map(|one| one.device.as_ref().unwrap().as_str()).collect::<Vec<_>>(),
+            ["s", "sou-till", "sou-till"]
+        );
+        // The part of the fleet is that of the time when the token was made.
+        server.api().try_delete("api-tokens/north").ok();
+        let own: Value = tries(Some("NOR-1"), "new").json();
+        assert_eq!(own["name"], "nor-till");
+        server.api().try_put("devices/n/reenrolment", &until).ok();
+        assert_eq!(tries(None, "n").json::<Value>()["name"], "n");
     });
 }
 

@@ -127,6 +127,21 @@ impl Reach {
         (!within.is_empty()).then(|| Self::Within(within.into()))
     }
 
+    /// Its selectors, as they are written down beside what it limits; none for the whole fleet.
+    pub(crate) fn texts(&self) -> Option<Vec<String>> {
+        match self {
+            Self::Everything => None,
+            Self::Within(parts) => Some(parts.iter().map(ToString::to_string).collect()),
+        }
+    }
+
+    /// The part of the fleet that was written down like this. A selector that this version cannot read selects nothing.
+    pub(crate) fn from_texts(texts: Option<&[String]>) -> Self {
+        texts.map_or(Self::Everything, |texts| {
+            Self::Within(texts.iter().filter_map(|text| Selector::parse(text).ok()).collect())
+        })
+    }
+
     /// Whether it is the whole fleet.
     pub(crate) const fn is_everything(&self) -> bool {
         matches!(self, Self::Everything)

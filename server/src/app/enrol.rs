@@ -11,7 +11,7 @@ use callboard_proto::{
 };
 use uuid::Uuid;
 
-use super::{App, Error, Result, assignments, tokens};
+use super::{App, Error, Reach, Result, assignments, tokens};
 use crate::{
     ca,
     db::{
@@ -231,20 +231,19 @@ fn bind(conn: &mut DbConn, request: &Request, token: &EnrolToken) -> Result<Boun
             let name = &record.device.name;
             return Err(conflict(format!("the token is for device {name}, the serial number is another device's")));
         }
-        return same_serial(alive(record)?, request).map(|record| Bound::Device(Box::new(record)));
+        let record = same_serial(alive(record)?, request)?;
+        return Ok(unless_contested(within_the_token(&record, token, request.now), record));
     }
     if let Some(record) = expected(conn, request, by_serial.as_ref())? {
         let record = same_serial(alive(record)?, request)?;
-        return Ok(match at_the_tokens_site(&record, token) {
-            Ok(()) => Bound::Device(Box::new(record)),
-            Err(error) => Bound::Contested(error, Some(record.device.id)),
-        });
+        let sure = within_the_token(&record, token, request.now).and_then(|()| says_serial(&record, request));
+        return Ok(unless_contested(sure, record));
     }
     let Some(record) = by_serial else {
         return if token.waits { Ok(held_back(None)) } else { create(conn, request, token, request.body.name.clone()) };
     };
     let record = alive(record)?;
-    if let Err(error) = at_the_tokens_site(&record, token) {
+    if let Err(error) = within_the_token(&record, token, request.now) {
         return Ok(Bound::Contested(error, Some(record.device.id)));
     }
     if record.spki.is_some() {
@@ -256,6 +255,13 @@ fn bind(conn: &mut DbConn, request: &Request, token: &EnrolToken) -> Result<Boun
         return Ok(Bound::Contested(conflict(detail), Some(record.device.id)));
     }
     Ok(if token.waits { held_back(Some(record.device.id)) } else { Bound::Device(Box::new(record)) })
+}
+
+fn unless_contested(sure: Result<()>, record: Record) -> Bound {
+    match sure {
+        Ok(()) => Bound::Device(Box::new(record)),
+        Err(error) => Bound::Contested(error, Some(record.device.id)),
+    }
 }
 
 /// The device that an operator lets enrol again, by its serial number, or by its name if the number is no other device's.
@@ -288,20 +294,37 @@ fn same_serial(record: Record, request: &Request) -> Result<Record> {
     }
 }
 
-/// A token for one site lets nobody take over a device of another one by its serial number.
-fn at_the_tokens_site(record: &Record, token: &EnrolToken) -> Result<()> {
+/// A name is no secret: where the registry knows more, it takes the serial number too.
+fn says_serial(record: &Record, request: &Request) -> Result<()> {
+    if record.serial.is_none() || request.body.serial.is_some() {
+        return Ok(());
+    }
+    let name = &record.device.name;
+    Err(conflict(format!(
+        "device {name} may enrol again, and this machine does not say its serial number, which the registry knows; an \
+         operator can accept it all the same (callboard enrolment list)"
+    )))
+}
+
+/// A token for one site lets nobody take over a device of another one by its serial number, and one that an operator of a
+/// part of the fleet made takes over no device outside of that part.
+fn within_the_token(record: &Record, token: &EnrolToken, now: Timestamp) -> Result<()> {
+    // Whoever holds the token does not learn whose number it is; the operator does.
+    let elsewhere = |of: &str| {
+        let (device, own) = (&record.device.name, &record.device.site);
+        tracing::warn!(device.name = %device, device.site = ?own, token.id = %token.id, token.site = ?token.site,
+            "an enrolment claims to be a device that its token is not for");
+        Err(conflict(format!(
+            "this serial number or name is that of a device that does not stand {of}; a token made for that device \
+             (--device) enrols it"
+        )))
+    };
     match &token.site {
         Some(site) if record.device.site.as_ref() != Some(site) => {
-            // Whoever holds the token does not learn whose number it is; the operator does.
-            let (device, own) = (&record.device.name, &record.device.site);
-            tracing::warn!(device.name = %device, device.site = ?own, token.id = %token.id, token.site = %site,
-                "an enrolment claims the serial number of a device of another site");
-            Err(conflict(format!(
-                "this serial number is that of a device that does not stand at {site}, for which the token is; a token \
-                 made for that device (--device) enrols it"
-            )))
+            elsewhere(&format!("at {site}, for which the token is"))
         }
-        _ => Ok(()),
+        _ if Reach::from_texts(token.reach.as_deref()).covers(&record.device, now) => Ok(()),
+        _ => elsewhere("where whoever made the token may let devices in"),
     }
 }
 

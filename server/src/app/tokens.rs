@@ -100,7 +100,8 @@ pub(crate) async fn create(app: &App, actor: Actor, new: admin::NewToken) -> Res
             if let Some(site) = &new.site {
                 db::sites::get(conn, site)?.ok_or_else(|| Error::not_found("site", site))?;
             }
-            let token = stored(&plain, device, new, max_uses, now, expires_at);
+            let token =
+                EnrolToken { reach: actor.may.texts(), ..stored(&plain, device, new, max_uses, now, expires_at) };
             if !is_within(conn, &actor.may, &token, now)? {
                 return Err(actor.outside("a device that enrols with this token (give it a site, or labels)"));
             }
@@ -141,6 +142,7 @@ fn stored(
         revoked_at: None,
         serial_pattern: new.serial_pattern,
         waits: !new.auto_approve,
+        reach: None,
     }
 }
 
@@ -155,6 +157,7 @@ fn facts(token: &EnrolToken) -> Value {
         "expires_at": token.expires_at,
         "serial_pattern": token.serial_pattern,
         "auto_approve": !token.waits,
+        "reach": token.reach,
     })
 }
 

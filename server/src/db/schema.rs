@@ -197,6 +197,7 @@ diesel::table! {
         revoked_at -> Nullable<BigInt>,
         serial_pattern -> Nullable<Text>,
         waits -> SmallInt,
+        reach -> Nullable<Text>,
     }
 }
 

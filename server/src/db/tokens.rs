@@ -32,6 +32,8 @@ pub(crate) struct EnrolToken {
     pub(crate) serial_pattern: Option<String>,
     /// Whether whoever uses it waits for an operator.
     pub(crate) waits: bool,
+    /// Selectors of the part of the fleet whose devices it may take over; none for all of it.
+    pub(crate) reach: Option<Vec<String>>,
 }
 
 #[derive(Queryable)]
@@ -48,6 +50,7 @@ struct Row {
     revoked_at: Option<Ms>,
     serial_pattern: Option<String>,
     waits: i16,
+    reach: Option<String>,
 }
 
 impl Row {
@@ -65,6 +68,7 @@ impl Row {
             revoked_at: self.revoked_at.map(Timestamp::from),
             serial_pattern: self.serial_pattern,
             waits: self.waits != 0,
+            reach: self.reach.as_deref().map(from_json).transpose()?,
         })
     }
 }
@@ -106,6 +110,7 @@ pub(crate) fn insert(conn: &mut DbConn, token: &EnrolToken) -> QueryResult<()> {
         enrol_tokens::expires_at.eq(Ms::from(token.expires_at)),
         enrol_tokens::serial_pattern.eq(token.serial_pattern.as_deref()),
         enrol_tokens::waits.eq(i16::from(token.waits)),
+        enrol_tokens::reach.eq(token.reach.as_ref().map(to_json).transpose()?),
     );
     execute(conn, diesel::insert_into(enrol_tokens::table).values(row)).map(drop)
 }
