@@ -167,7 +167,7 @@ async fn purge(app: &App, retention: Duration) -> Result<(), Error> {
             .write(move |conn| {
                 db::Purpose::Jobs.of(|| {
                     let notices = db::notices::purge(conn, now - KEEP_NOTICES, PURGE_AT_ONCE)?;
-                    Ok::<_, Error>(notices + db::events::purge(conn, now - retention, PURGE_AT_ONCE)?)
+                    Ok::<_, Error>(notices + db::events::purge(conn, now - retention, now, PURGE_AT_ONCE)?)
                 })
             })
             .await?;

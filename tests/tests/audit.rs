@@ -247,14 +247,34 @@ fn old_links_are_dropped_from_the_beginning_and_the_rest_is_followed_from_there(
         server.advance(Duration::from_millis(1));
         server.stop();
         server.serve();
-        wait::until("what is too old is gone", || audit(server).len() == 1);
+        wait::until("what is too old is gone", || audit(server)[0].link == 2);
         let head: AuditHead = server.api().get("audit/head");
-        assert_eq!((head.start.link, head.head.link), (1, 2));
+        assert_eq!((head.start.link, head.head.link), (1, 3));
         assert_eq!(format!("{}:{}", head.start.link, head.start.hash), first);
-        server.cli(["audit", "verify", "--pin", &first]).ok();
         hold(server, "till-1", "third");
-        assert_eq!(audit(server).iter().map(|entry| entry.link).collect::<Vec<_>>(), [2, 3]);
-        server.cli(["audit", "verify"]).ok();
+        let links = audit(server);
+        assert_eq!(links.iter().map(|entry| entry.link).collect::<Vec<_>>(), [2, 3, 4]);
+        assert_eq!((links[1].who.as_str(), links[1].kind.as_str()), ("the server", "audit.dropped"));
+        let pin = format!("2:{}", links[0].hash);
+        let said = server.cli(["audit", "verify", "--pin", &pin]);
+        let wanted = "; links 1 to 1 were dropped because of their age, as link 3 says";
+        assert!(said.ok().stderr.contains(wanted), "{}", said.stderr);
+        let said = server.cli(["audit", "verify", "--pin", &first]);
+        assert!(said.refused(1).contains("link 1 was written down, and links 1 to 1 are missing"), "{}", said.stderr);
+        // Cut off at the beginning by somebody else; and all of it.
+        let cut = |to: u64, hash: &str| {
+            server.run_sql(&format!("DELETE FROM events WHERE link <= {to}"));
+            let blob = if server.engine == Engine::Sqlite { format!("x'{hash}'") } else { format!("'\\x{hash}'") };
+            server.run_sql(&format!("UPDATE audit_start SET link = {to}, hash = {blob}"));
+        };
+        cut(2, &links[0].hash.to_string());
+        let said = server.cli(["audit", "verify"]);
+        let wanted = "links 1 to 2 are missing, and no link says that they were dropped because of their age";
+        assert!(said.refused(1).contains(wanted), "{}", said.stderr);
+        let last = links[2].hash.to_string();
+        cut(4, &last);
+        let said = server.cli(["audit", "verify", "--pin", &format!("4:{last}")]);
+        assert!(said.refused(1).contains("link 4 was written down, and links 1 to 4 are missing"), "{}", said.stderr);
     });
 }
 

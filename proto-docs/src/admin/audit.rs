@@ -1,12 +1,17 @@
 //! The audit: every change that somebody makes, in a chain of hashes. Whoever changes or leaves out a link of it, in the
 //! database or in an export, would have to make all later ones anew, and could not make those that were written down elsewhere.
 
+use std::{fmt, time::Duration};
+
 use serde::{Deserialize, Serialize};
 
 use crate::{digest::Digest, time::Timestamp};
 
 /// First part of what is hashed: names the rule.
 const RULE: &str = "callboard.audit.v1";
+
+/// Links are kept for a day at least, however short the configured age is.
+const LEAST_KEPT: Duration = Duration::from_secs(86_400);
 
 /// A change: one link of the chain.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,6 +77,23 @@ pub struct AuditStart {
     pub start: AuditPlace,
 }
 
+/// What a link of the kind [`AuditDropped::KIND`] says, in `after`: which links were dropped because of their age.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AuditDropped {
+    /// Number of the first of them.
+    pub from: u64,
+    /// The last of them: the chain begins after it.
+    pub to: AuditPlace,
+    /// All of them are from before.
+    pub older_than: Timestamp,
+}
+
+impl AuditDropped {
+    /// Kind of such a link.
+    pub const KIND: &str = "audit.dropped";
+}
+
 impl AuditPlace {
     /// Before the first link.
     pub const BEGINNING: Self = Self { link: 0, hash: Digest::from_bytes([0; 32]) };
@@ -133,27 +155,81 @@ pub enum BrokenChain {
     /// A place that was written down is not here.
     #[error("link {0} was written down and is not here: the end was cut off")]
     CutOff(u64),
+    /// A place that was written down is not after the beginning.
+    #[error(
+        "link {pin} was written down, and links 1 to {to} are missing: nothing shows that what is here follows from it; \
+         compare with one that was written down later"
+    )]
+    Unfollowed {
+        /// What was written down.
+        pin: u64,
+        /// The last link that is missing.
+        to: u64,
+    },
+    /// Links are missing, and no link says why.
+    #[error("links 1 to {0} are missing, and no link says that they were dropped because of their age")]
+    Missing(u64),
+    /// A link says of links that they were dropped, and others are.
+    #[error("link {link} does not say which links were dropped after {after}, or says it of others")]
+    DroppedOthers {
+        /// The link that should say it.
+        link: u64,
+        /// The last that was dropped before.
+        after: u64,
+    },
+    /// A link says that links were dropped that were not old.
+    #[error("link {0} says that links were dropped that were not a day old")]
+    DroppedYoung(u64),
+}
+
+/// A chain that was followed to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WholeChain {
+    /// Its newest link.
+    pub head: AuditPlace,
+    /// How many links were followed.
+    pub links: u64,
+    /// The last link that was dropped, and the link that says so.
+    pub dropped: Option<(u64, u64)>,
+}
+
+impl fmt::Display for WholeChain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let AuditPlace { link, hash } = self.head;
+        write!(f, "the chain is whole: {} changes, the newest is {link}:{hash}", self.links)?;
+        match self.dropped {
+            Some((to, said_by)) => {
+                write!(f, "; links 1 to {to} were dropped because of their age, as link {said_by} says")
+            }
+            None => Ok(()),
+        }
+    }
 }
 
 /// Follows a chain link by link.
 #[derive(Clone, Debug)]
 pub struct ChainReader {
+    start: AuditPlace,
     at: AuditPlace,
     pins: Vec<AuditPlace>,
     links: u64,
-    too_old: Vec<u64>,
+    /// The last link of which a link says that it was dropped.
+    dropped: Option<u64>,
+    /// The link that says that all up to the beginning were dropped.
+    said_by: Option<u64>,
 }
 
 impl ChainReader {
     /// Begins after `start`; `pins` are places that were written down elsewhere.
     ///
     /// # Errors
-    /// The beginning itself was written down otherwise.
+    /// A place that was written down is missing, or is another one here.
     pub fn new(start: AuditPlace, mut pins: Vec<AuditPlace>) -> Result<Self, BrokenChain> {
         pins.sort_by_key(|pin| pin.link);
-        let too_old = pins.iter().map(|pin| pin.link).filter(|link| *link < start.link).collect();
-        pins.retain(|pin| pin.link >= start.link);
-        let mut reader = Self { at: start, pins, links: 0, too_old };
+        if let Some(pin) = pins.first().filter(|pin| start.link > 0 && pin.link <= start.link) {
+            return Err(BrokenChain::Unfollowed { pin: pin.link, to: start.link });
+        }
+        let mut reader = Self { start, at: start, pins, links: 0, dropped: None, said_by: None };
         reader.look()?;
         Ok(reader)
     }
@@ -172,7 +248,27 @@ impl ChainReader {
         }
         self.at = entry.place();
         self.links += 1;
+        if entry.kind == AuditDropped::KIND {
+            self.was_dropped(entry)?;
+        }
         self.look()
+    }
+
+    /// Looks at what a link says of links that were dropped.
+    fn was_dropped(&mut self, entry: &AuditEntry) -> Result<(), BrokenChain> {
+        let link = entry.link;
+        let others = BrokenChain::DroppedOthers { link, after: self.dropped.unwrap_or(0) };
+        let said: AuditDropped = serde_json::from_str(&entry.after).map_err(|_| others.clone())?;
+        let other_end = said.to.link == self.start.link && said.to.hash != self.start.hash;
+        if other_end || self.dropped.is_some_and(|last| said.from != last + 1) {
+            return Err(others);
+        }
+        if entry.at.since(said.older_than) < LEAST_KEPT {
+            return Err(BrokenChain::DroppedYoung(link));
+        }
+        self.dropped = Some(said.to.link);
+        self.said_by = self.said_by.or((said.to == self.start).then_some(link));
+        Ok(())
     }
 
     /// Compares the present place with those that were written down.
@@ -186,15 +282,21 @@ impl ChainReader {
         }
     }
 
-    /// Where the chain ends, how many links were followed, and which places that were written down lie before them.
+    /// The chain, followed to its end.
     ///
     /// # Errors
-    /// A place that was written down has not come.
-    pub fn end(self) -> Result<(AuditPlace, u64, Vec<u64>), BrokenChain> {
-        match self.pins.first() {
-            Some(pin) => Err(BrokenChain::CutOff(pin.link)),
-            None => Ok((self.at, self.links, self.too_old)),
+    /// A place that was written down has not come, or nothing says why the beginning is missing.
+    pub fn end(self) -> Result<WholeChain, BrokenChain> {
+        if let Some(pin) = self.pins.first() {
+            return Err(BrokenChain::CutOff(pin.link));
         }
+        let to = self.start.link;
+        let dropped = match (to, self.said_by) {
+            (0, _) => None,
+            (_, Some(said_by)) => Some((to, said_by)),
+            (_, None) => return Err(BrokenChain::Missing(to)),
+        };
+        Ok(WholeChain { head: self.at, links: self.links, dropped })
     }
 }
 
@@ -232,7 +334,7 @@ mod tests {
         for entry in entries {
             reader.next(entry)?;
         }
-        reader.end().map(|(_, links, _)| links)
+        reader.end().map(|whole| whole.links)
     }
 
     /// As in `admin-api.md`, computed there by other means.
@@ -271,13 +373,44 @@ mod tests {
         assert_eq!(check(&all[..3], &[all[4].place()]), Err(BrokenChain::CutOff(5)));
     }
 
+    /// A chain of which a link says that links were dropped.
+    fn dropped(mut all: Vec<AuditEntry>, from: u64, to: AuditPlace, age: Duration) -> Vec<AuditEntry> {
+        let last = all.last().unwrap().clone();
+        let older_than = Timestamp::from_millis(last.at.millis() - i64::try_from(age.as_millis()).unwrap());
+        let after = serde_json::to_string(&AuditDropped { from, to, older_than }).unwrap();
+        let mut entry = AuditEntry { link: last.link + 1, kind: AuditDropped::KIND.to_owned(), after, ..last.clone() };
+        entry.hash = entry.hash_after(last.hash);
+        all.push(entry);
+        all
+    }
+
     #[test]
-    fn a_chain_that_lost_its_beginning_is_followed_from_there() {
-        let all = chain(5);
-        let mut reader = ChainReader::new(all[2].place(), vec![all[1].place(), all[3].place()]).unwrap();
-        all[3..].iter().for_each(|entry| reader.next(entry).unwrap());
-        assert_eq!(reader.end(), Ok((all[4].place(), 2, vec![2])));
-        let wrong = AuditPlace { link: 3, ..all[1].place() };
-        assert_eq!(ChainReader::new(all[2].place(), vec![wrong]).unwrap_err(), BrokenChain::Replaced(3));
+    fn a_chain_that_lost_its_beginning_is_followed_from_there_if_a_link_says_so() {
+        let follow = |start: AuditPlace, entries: &[AuditEntry], pins: &[AuditPlace]| {
+            let mut reader = ChainReader::new(start, pins.to_vec())?;
+            entries.iter().try_for_each(|entry| reader.next(entry))?;
+            reader.end()
+        };
+        let five = chain(5);
+        let [second, third, fourth] = [1, 2, 3].map(|n: usize| five[n].place());
+        let day = Duration::from_secs(86_400);
+        let all = dropped(five.clone(), 1, third, day);
+        let whole = follow(third, &all[3..], &[fourth]).unwrap();
+        assert_eq!((whole.head, whole.links, whole.dropped), (all[5].place(), 3, Some((3, 6))));
+        assert!(whole.to_string().ends_with("; links 1 to 3 were dropped because of their age, as link 6 says"));
+        // What was written down of the beginning is not here, also if it is just what the beginning says.
+        for pin in [second, third] {
+            assert_eq!(follow(third, &all[3..], &[pin, fourth]), Err(BrokenChain::Unfollowed { pin: pin.link, to: 3 }));
+        }
+        // Cut without a link that says so, or further than it says; or all of it.
+        assert_eq!(follow(third, &five[3..], &[]), Err(BrokenChain::Missing(3)));
+        assert_eq!(follow(fourth, &all[4..], &[]), Err(BrokenChain::Missing(4)));
+        assert_eq!(follow(third, &[], &[]), Err(BrokenChain::Missing(3)));
+        // What was dropped was old, and after what was dropped before.
+        let young = dropped(five, 1, third, day - Duration::from_millis(1));
+        assert_eq!(follow(third, &young[3..], &[]), Err(BrokenChain::DroppedYoung(6)));
+        let twice = |from| dropped(all.clone(), from, fourth, day);
+        assert_eq!(follow(fourth, &twice(4)[4..], &[]).unwrap().dropped, Some((4, 7)));
+        assert_eq!(follow(fourth, &twice(5)[4..], &[]), Err(BrokenChain::DroppedOthers { link: 7, after: 3 }));
     }
 }

@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::Context as _;
 use callboard_proto::{
-    admin::{AuditEntry, AuditHead, AuditPlace, AuditStart, ChainReader, MAX_PAGE, Page},
+    admin::{AuditEntry, AuditHead, AuditPlace, AuditStart, ChainReader, MAX_PAGE, Page, WholeChain},
     digest::Digest,
 };
 
@@ -95,16 +95,11 @@ pub(crate) fn run(command: AuditCommand, context: &Context) -> anyhow::Result<()
         }
         AuditCommand::Verify { file, pins } => {
             let pins = pins.into_iter().map(|pin| pin.0).collect();
-            let (head, links, too_old) = match file {
+            let whole = match file {
                 Some(path) => of_file(&path, pins)?,
                 None => of_server(&context.api()?, pins)?,
             };
-            let mut said = format!("the chain is whole: {links} changes, the newest is {}:{}", head.link, head.hash);
-            if !too_old.is_empty() {
-                let links = too_old.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-                said += &format!("; links {links} were dropped because of their age and could not be compared");
-            }
-            show::done(context.format, &said)
+            show::done(context.format, &whole.to_string())
         }
     }
 }
@@ -137,17 +132,14 @@ fn export(api: &Api, out: &mut impl Write) -> anyhow::Result<u64> {
     Ok(links)
 }
 
-/// Where a chain ends, how many links it has, and which heads lie before it.
-type Followed = (AuditPlace, u64, Vec<u64>);
-
-fn of_server(api: &Api, pins: Vec<AuditPlace>) -> anyhow::Result<Followed> {
+fn of_server(api: &Api, pins: Vec<AuditPlace>) -> anyhow::Result<WholeChain> {
     let AuditHead { start, .. } = api.get(&Path::new(["audit", "head"]))?;
     let mut reader = ChainReader::new(start, pins)?;
     each(api, start, |entry| Ok(reader.next(entry)?))?;
     Ok(reader.end()?)
 }
 
-fn of_file(path: &std::path::Path, pins: Vec<AuditPlace>) -> anyhow::Result<Followed> {
+fn of_file(path: &std::path::Path, pins: Vec<AuditPlace>) -> anyhow::Result<WholeChain> {
     let file = File::open(path).map_err(exit::unusable("read", path))?;
     let mut lines = BufReader::new(file).lines();
     let wrong = |n: usize, what: &dyn std::fmt::Display| {

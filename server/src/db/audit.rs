@@ -4,7 +4,7 @@
 //! there is one chain and no lock of its own: what devices do reads and writes nothing of it.
 
 use callboard_proto::{
-    admin::{AuditEntry, AuditHead, AuditPlace},
+    admin::{AuditDropped, AuditEntry, AuditHead, AuditPlace},
     digest::Digest,
     ids::kind,
     time::Timestamp,
@@ -13,10 +13,13 @@ use diesel::{BoolExpressionMethods, ExpressionMethods, QueryDsl, QueryResult, Te
 
 use super::{
     conn::{DbConn, execute, find, load},
-    events::NewEvent,
+    events::{self as log, NewEvent},
     schema::{audit_start, events},
-    types::{Ms, Sha, Uid, to_i64, to_u64},
+    types::{Ms, Sha, Uid, to_i64, to_json, to_u64},
 };
+
+/// Who has made what the server does by itself; no person and no token has this name.
+pub(crate) const BY_ITSELF: &str = "the server";
 
 /// Who made a change, and what it was.
 #[derive(Clone, Debug)]
@@ -158,16 +161,30 @@ fn entries(rows: Vec<Row>) -> Vec<AuditEntry> {
 }
 
 /// Drops links from before `before` from the beginning of the chain, at most `limit`, and remembers the last of them: what
-/// is left can be followed from there. Says how many.
-pub(super) fn purge(conn: &mut DbConn, before: Timestamp, limit: i64) -> QueryResult<usize> {
+/// is left can be followed from there, and a link says which were dropped. Says how many.
+pub(super) fn purge(conn: &mut DbConn, before: Timestamp, now: Timestamp, limit: i64) -> QueryResult<usize> {
     let start = head(conn)?.start;
-    let old = list(conn, start.link, limit)?.into_iter().take_while(|entry| entry.at < before).last();
-    let Some(last) = old else {
+    let old: Vec<AuditEntry> =
+        list(conn, start.link, limit)?.into_iter().take_while(|entry| entry.at < before).collect();
+    // Where nothing else is old, the links about what was dropped stay: else each would be dropped by one more.
+    let more = i64::try_from(old.len()).is_ok_and(|old| old == limit);
+    let Some(last) = old.last().filter(|_| more || old.iter().any(|entry| entry.kind != AuditDropped::KIND)) else {
         return Ok(0);
     };
     let dropped = diesel::delete(events::table.filter(events::link.le(to_i64(last.link))));
     let dropped = execute(conn, dropped)?;
     let row = (audit_start::link.eq(to_i64(last.link)), audit_start::hash.eq(Sha(last.hash)));
     execute(conn, diesel::update(audit_start::table).set(row))?;
+    let (from, to) = (start.link + 1, last.place());
+    let change = Change {
+        who: BY_ITSELF.to_owned(),
+        person: String::new(),
+        source: String::new(),
+        before: String::new(),
+        after: to_json(&AuditDropped { from, to, older_than: before })?,
+    };
+    let text = format!("links {from} to {} of the audit were dropped because of their age", to.link);
+    let event = NewEvent { change: Some(change), ..NewEvent::general(AuditDropped::KIND, text) };
+    log::insert(conn, now, &event)?;
     Ok(dropped)
 }

@@ -129,8 +129,8 @@ pub(crate) fn list(conn: &mut DbConn, filter: Filter) -> QueryResult<Vec<Event>>
 }
 
 /// Forgets events from before `before`, oldest first and at most `limit`; says how many.
-pub(crate) fn purge(conn: &mut DbConn, before: Timestamp, limit: i64) -> QueryResult<usize> {
-    let links = audit::purge(conn, before, limit)?;
+pub(crate) fn purge(conn: &mut DbConn, before: Timestamp, now: Timestamp, limit: i64) -> QueryResult<usize> {
+    let links = audit::purge(conn, before, now, limit)?;
     let old = events::table.filter(events::at.lt(Ms::from(before)).and(events::link.is_null()));
     let old: Vec<i64> = load(conn, old.order(events::at).limit(limit).select(events::seq))?;
     Ok(links + execute(conn, diesel::delete(events::table.filter(events::seq.eq_any(old))))?)

@@ -6,7 +6,7 @@ use actix_web::{
     web::{Bytes, Data, Query},
 };
 use askama::Template;
-use callboard_proto::admin::{AuditEntry, AuditHead, AuditStart, ChainReader};
+use callboard_proto::admin::{AuditEntry, AuditHead, AuditStart, ChainReader, WholeChain};
 use futures_util::stream;
 use serde::Deserialize;
 use serde_json::Value;
@@ -156,14 +156,15 @@ pub(crate) async fn check(desk: Desk<View>, app: Data<App>) -> ApiResult<HttpRes
     desk.check_whole_fleet("the audit")?;
     let head = app.db.read(|conn| Ok::<_, Error>(db::audit::head(conn)?)).await?;
     let (good, said) = match follow(&app, head).await? {
-        Ok((links, head)) => (true, format!("The chain is whole: {links} changes, the newest is {head}.")),
+        Ok(whole) => (true, format!("{}.", whole.to_string().replacen("the", "The", 1))),
         Err(what) => (false, format!("The chain is broken: {what}.")),
     };
     frame::show(&Check { frame: Frame::new(&desk, Section::Audit, "The chain"), good, said })
 }
 
-async fn follow(app: &App, head: AuditHead) -> ApiResult<Result<(u64, String), String>> {
-    let mut reader = match ChainReader::new(head.start, vec![head.head]) {
+async fn follow(app: &App, head: AuditHead) -> ApiResult<Result<WholeChain, String>> {
+    let pins = if head.head == head.start { Vec::new() } else { vec![head.head] };
+    let mut reader = match ChainReader::new(head.start, pins) {
         Ok(reader) => reader,
         Err(broken) => return Ok(Err(broken.to_string())),
     };
@@ -178,8 +179,5 @@ async fn follow(app: &App, head: AuditHead) -> ApiResult<Result<(u64, String), S
             }
         }
     }
-    Ok(match reader.end() {
-        Ok((place, links, _)) => Ok((links, format!("{}:{}", place.link, place.hash))),
-        Err(broken) => Err(broken.to_string()),
-    })
+    Ok(reader.end().map_err(|broken| broken.to_string()))
 }
