@@ -1,18 +1,20 @@
 //! Logging in and out by the pages, the first person of a new server, and forms whose session had ended.
 
 use callboard_proto::{
-    admin::{Session, User},
+    admin::{Rollout, Session, User},
     problem::Code,
 };
 use callboard_tests::{
     browser::{Browser, PASSWORD, text},
     http::Request,
+    release::NewRelease,
     server::TestServer,
+    world::rollout,
 };
 use data_encoding::BASE64;
 use serde_json::json;
 
-use crate::on_both;
+use crate::{on_both, refused};
 
 #[test]
 fn the_first_person_is_whoever_has_the_admin_token() {
@@ -36,6 +38,9 @@ fn the_first_person_is_whoever_has_the_admin_token() {
             assert!(answer.text().contains(&format!("value=\"{name}\"")), "{}", answer.text());
             assert!(!answer.text().contains(PASSWORD) && !answer.text().contains(token), "{}", answer.text());
         }
+        NewRelease::new("pos-app", "2.0.0", 1).publish(server);
+        server.api().post::<Rollout>("rollouts", &rollout("r", "pos-app@2.0.0", &json!({})));
+        server.api_of("script").post::<Rollout>("rollouts", &rollout("by-script", "pos-app@2.0.0", &json!({})));
         let made = ask(&token, "ada", PASSWORD);
         assert_eq!((made.status, made.header("location")), (303, Some("/")), "{}", made.text());
         let page = browser.page("/");
@@ -43,6 +48,13 @@ fn the_first_person_is_whoever_has_the_admin_token() {
         assert!(!browser.page("/").contains("You are the first admin"), "it is said once");
         assert_eq!(server.api().list::<User>("users").len(), 1);
         // It is over then.
+        // Nobody is a second person beside what was made with the tokens from before.
+        for (name, by) in [("r", "first admin"), ("by-script", "script")] {
+            let path = format!("/api/v1/rollouts/{name}/countersign");
+            let asked = Request::post(path).header("sec-fetch-site", "same-origin").json(&json!({}));
+            let said = format!("ada is behind {by}, who made or changed rollout {name}");
+            refused(&browser.send(asked), Code::WrongState, &said);
+        }
         let second = Browser::new(server);
         assert!(second.page("/login").contains("<h1>Log in</h1>"));
         let again = second.post_raw("/login/first", &[("token", &token), ("name", "eve"), ("password", PASSWORD)]);

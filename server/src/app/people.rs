@@ -35,7 +35,29 @@ pub(crate) async fn create(app: &App, actor: Actor, new: NewUser) -> Result<Made
     Ok((user, made))
 }
 
-/// The same for whoever has the data directory: with the hash and the password that was made.
+/// Makes the first person known, with an API token that was typed. Whoever has it may have made all tokens that there are, so
+/// that person answers for them from now on: nobody is a second person beside what the same one made with a token before.
+pub(crate) async fn create_first(app: &App, actor: Actor, new: NewUser) -> Result<Made> {
+    let now = app.clock.now();
+    let (new, hash, made) = prepare(new).await?;
+    let user = app
+        .db
+        .write(move |conn| {
+            let user = make(conn, &actor, new, hash, now)?;
+            let tokens = db::api_tokens::answer_for_all(conn, &user.name)?;
+            if !tokens.is_empty() {
+                let text = format!("{} answers for the API tokens from before anybody was known", user.name);
+                let after = json!({ "person": user.name, "tokens": tokens });
+                let event = NewEvent::general("api_token.person", text);
+                db::events::insert(conn, now, &actor.did(event, &Value::Null, &after))?;
+            }
+            Ok::<_, Error>(user)
+        })
+        .await?;
+    Ok((user, made))
+}
+
+/// What making a person known takes, for whoever has the data directory too: with the hash and the password that was made.
 pub(crate) async fn prepare(new: NewUser) -> Result<(NewUser, String, Option<String>)> {
     check_token_name(&new.name).map_err(Error::invalid)?;
     let name = new.name.trim().to_owned();

@@ -78,6 +78,15 @@ pub(crate) fn persons(conn: &mut DbConn, name: &str) -> QueryResult<Vec<String>>
     Ok(found.into_iter().flatten().collect())
 }
 
+/// Lets somebody answer for all tokens behind which no person stands, also those that were revoked; gives their names.
+pub(crate) fn answer_for_all(conn: &mut DbConn, person: &str) -> QueryResult<Vec<String>> {
+    let free = api_tokens::table.filter(api_tokens::person.is_null());
+    let names = load(conn, free.order(api_tokens::id).select(api_tokens::name))?;
+    let free = api_tokens::table.filter(api_tokens::person.is_null());
+    execute(conn, diesel::update(free).set(api_tokens::person.eq(Some(person))))?;
+    Ok(names)
+}
+
 /// A page of tokens, newest first.
 pub(crate) fn list(conn: &mut DbConn, before: TokenId, limit: i64) -> QueryResult<Vec<ApiToken>> {
     // Ids are UUIDs of version 7, so they sort by time.

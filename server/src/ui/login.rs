@@ -170,7 +170,7 @@ pub(crate) async fn first(app: Data<App>, request: HttpRequest, body: Payload) -
     };
     if let Some(actor) = actor.filter(|_| form.is_right()) {
         let new = NewUser { name: name.clone(), password: Some(password.clone()), grants: vec![Grant::everything()] };
-        match people::create(&app, actor, new).await {
+        match people::create_first(&app, actor, new).await {
             Ok(_) => {
                 let begun = login::login(&app, Login { name, password, code: None }, from).await?;
                 let mut response = frame::done("/", format!("Welcome, {}. You are the first admin.", begun.user.name))?;
