@@ -64,7 +64,7 @@ pub(crate) async fn create(app: &App, actor: Actor, new: NewWebhook) -> Result<(
                 return Err(Error::invalid(format!("there are {MAX_WEBHOOKS} webhooks; delete one first")));
             }
             db::webhooks::insert(conn, &webhook)?;
-            let text = format!("webhook {:?} to {} was made by {}", webhook.name, webhook.url, actor.name);
+            let text = format!("webhook {:?} to {} was made by {}", webhook.name, whose(&webhook), actor.name);
             let event = NewEvent::general("webhook.created", text);
             db::events::insert(conn, now, &actor.did(event, &Value::Null, &facts(&webhook)))?;
             Ok((webhook, made))
@@ -78,10 +78,17 @@ fn make_secret() -> Result<String> {
     Ok(format!("cbw_{}", BASE32_NOPAD.encode(&bytes).to_lowercase()))
 }
 
-/// What the audit says of a webhook: not its secret.
+/// What the audit says of a webhook: neither its secret nor what may be one in its address.
 fn facts(webhook: &Webhook) -> Value {
-    let Webhook { name, url, kinds, .. } = webhook;
-    json!({ "name": name, "url": url, "kinds": kinds })
+    let Webhook { name, kinds, .. } = webhook;
+    json!({ "name": name, "url": whose(webhook), "kinds": kinds })
+}
+
+/// The server of a webhook's address. Path and query are often all that keeps strangers from sending there.
+fn whose(webhook: &Webhook) -> String {
+    let url = webhook.url.parse::<Uri>().unwrap_or_default();
+    let host = url.authority().map_or("", |authority| authority.as_str());
+    format!("{}://{host}", url.scheme_str().unwrap_or_default())
 }
 
 fn check_url(text: &str) -> Result<()> {
@@ -122,7 +129,7 @@ pub(crate) async fn delete(app: &App, actor: Actor, name: String) -> Result<()> 
         .write(move |conn| {
             let webhook = resolve(conn, &name)?;
             db::webhooks::delete(conn, webhook.id)?;
-            let text = format!("webhook {:?} to {} was deleted by {}", webhook.name, webhook.url, actor.name);
+            let text = format!("webhook {:?} to {} was deleted by {}", webhook.name, whose(&webhook), actor.name);
             let event = NewEvent::general("webhook.deleted", text);
             Ok(db::events::insert(conn, now, &actor.did(event, &facts(&webhook), &Value::Null))?)
         })
