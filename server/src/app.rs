@@ -55,7 +55,7 @@ use crate::{
     store::Store,
     telemetry::Metrics,
 };
-pub(crate) use actor::{Actor, Reach};
+pub(crate) use actor::{AT_HOME, AT_THE_SERVER, Actor, Reach, note_at_home};
 pub(crate) use because::Because;
 use catalog::Snapshot;
 use devices::{Changing, Remembered};

@@ -367,6 +367,9 @@ fn grants_and_ends_of_tokens_are_checked_shown_and_kept_to() {
             refused(&post(json!({ "name": "t", "grants": grants })), code, said);
         }
         refused(&post(json!({ "name": "t", "ttl_s": 5 })), Code::Invalid, "ttl_s is 5; 60 to");
+        refused(&post(json!({ "name": "The server" })), Code::Conflict, "the audit means somebody else by the name");
+        let user = json!({ "name": "a person at the server", "grants": [{ "role": "viewer" }] });
+        refused(&server.api().try_post("users", &user), Code::Conflict, "the audit means somebody else by the name");
         let arguments = ["--output", "json", "api-token", "create", "t", "--ttl", "1h"];
         let more = ["--role", "viewer", "--role", "operator", "--selector", "region = north"];
         let made: Value = server.cli(arguments.into_iter().chain(more)).json();

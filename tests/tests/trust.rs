@@ -96,6 +96,13 @@ fn the_online_key_is_rotated_without_an_interruption() {
         server.serve();
         assert_eq!(trust(server).online_keys.len(), 1);
         server.till("till-3").once().ok();
+        // What was done in the data directory is in the audit like everything else.
+        run(server, "ca new device --dir data");
+        run(server, "certificate renew --dir data");
+        let audit: Vec<AuditEntry> = server.api().list("audit");
+        let home = audit.iter().filter(|entry| entry.who == "whoever has the data directory");
+        let kinds: Vec<&str> = home.map(|entry| entry.kind.as_str()).collect();
+        assert_eq!(kinds, ["online_key.made", "online_key.switched", "ca.made", "certificate.renewed"]);
     });
 }
 

@@ -14,7 +14,16 @@ use callboard_proto::{
 use serde_json::Value;
 
 use super::{Error, Result, edition::Expected};
-use crate::db::{audit::Change, events::NewEvent};
+use crate::db::{
+    self, DbConn,
+    audit::{BY_ITSELF, Change},
+    events::NewEvent,
+};
+
+/// Whoever has the data directory, in the audit.
+pub(crate) const AT_HOME: &str = "whoever has the data directory";
+/// Whoever looks at pages at the server itself, without a login.
+pub(crate) const AT_THE_SERVER: &str = "a person at the server";
 
 /// Somebody who has the permission that a request needs.
 #[derive(Clone, Debug)]
@@ -184,6 +193,21 @@ impl Reach {
     }
 }
 
+/// Refuses a name by which the audit means somebody else: who is no person and has no token, or an identity provider.
+pub(crate) fn check_not_reserved(name: &str) -> Result<()> {
+    let means = |reserved: &&str| reserved.eq_ignore_ascii_case(name);
+    if [AT_HOME, AT_THE_SERVER, BY_ITSELF].iter().any(means) || name.contains("://") {
+        let detail = format!("the audit means somebody else by the name {name:?}; take another one");
+        return Err(Error::refused(Code::Conflict, detail));
+    }
+    Ok(())
+}
+
+/// Writes into the audit what whoever has the data directory has done to its files.
+pub(crate) fn note_at_home(conn: &mut DbConn, event: NewEvent, after: &Value, now: Timestamp) -> Result<()> {
+    Ok(db::events::insert(conn, now, &Actor::unlimited(AT_HOME).did(event, &Value::Null, after))?)
+}
+
 /// Refuses grants that could not be kept to.
 pub(crate) fn check_grants(grants: &[Grant]) -> Result<()> {
     for (n, Grant { role, selector }) in grants.iter().enumerate() {
@@ -238,6 +262,14 @@ mod tests {
         let once = confine(Some("hw = x or hw = y"));
         assert_eq!(once.as_deref(), Some("(hw = x or hw = y) and region = north"));
         assert_eq!(confine(once.as_deref()), once);
+    }
+
+    #[test]
+    fn nobody_is_called_what_the_audit_calls_others() {
+        for name in ["Whoever has the data directory", "a person at the server", "the server", "https://id.example.com"] {
+            assert!(check_not_reserved(name).is_err(), "{name}");
+        }
+        assert!(check_not_reserved("the server room").is_ok());
     }
 
     #[test]

@@ -29,6 +29,7 @@ pub(crate) fn make(conn: &mut DbConn, actor: &Actor, new: NewApiToken, now: Time
     let NewApiToken { name, grants, ttl_s } = new;
     let name = name.trim();
     check_token_name(name).map_err(Error::invalid)?;
+    actor::check_not_reserved(name)?;
     actor::check_grants(&grants)?;
     if let Some(ttl) = ttl_s.filter(|ttl| !(MIN_TTL_S..=MAX_TTL_S).contains(ttl)) {
         return Err(Error::invalid(format!("ttl_s is {ttl}; {MIN_TTL_S} to {MAX_TTL_S} seconds are allowed")));

@@ -79,6 +79,7 @@ pub(crate) fn make(conn: &mut DbConn, actor: &Actor, new: NewUser, hash: String,
 
 /// Refuses a name that is somebody's.
 fn check_free(conn: &mut DbConn, name: &str) -> Result<()> {
+    actor::check_not_reserved(name)?;
     if db::users::by_name(conn, name)?.is_some() {
         return Err(Error::refused(Code::Conflict, format!("there is a user {name:?} already")));
     }

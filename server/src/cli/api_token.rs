@@ -11,7 +11,7 @@ use super::{
     duration, serve, show, table,
 };
 use crate::{
-    app::{self, Actor, api_tokens::in_words},
+    app::{self, AT_HOME, Actor, api_tokens::in_words},
     clock::Clock,
     config::Fragment,
     durable,
@@ -112,7 +112,7 @@ fn at_home(dir: &std::path::Path, new: NewApiToken) -> anyhow::Result<ApiTokenCr
     durable::keep_to_oneself();
     let settings = serve::settings(dir, Fragment::default())?;
     let now = Clock::system().now();
-    let by = Actor::unlimited("whoever has the data directory");
+    let by = Actor::unlimited(AT_HOME);
     in_database(settings, async |db| {
         db.write(move |conn| app::api_tokens::make(conn, &by, new, now)).await.map_err(refused)
     })

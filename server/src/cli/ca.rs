@@ -10,8 +10,9 @@ use callboard_proto::{digest::Digest, root::Root, signed::Envelope, time::Timest
 use data_encoding::BASE64;
 use rustls_pki_types::CertificateDer;
 use serde::Serialize;
+use serde_json::json;
 
-use super::{Context, at_home::in_database, exit::BadInput, online_key::own, serve, show};
+use super::{Context, at_home::{in_database, note}, exit::BadInput, online_key::own, serve, show};
 use crate::{
     ca::{
         self, ServerCa,
@@ -19,7 +20,7 @@ use crate::{
     },
     clock::Clock,
     config::{FILE, Fragment, PublicUrl, Settings},
-    db::{self, DbError, devices::Standing},
+    db::{self, DbError, devices::Standing, events::NewEvent},
 };
 
 /// What to do with a CA.
@@ -84,6 +85,14 @@ pub(crate) fn run(command: &CaCommand, context: &Context) -> anyhow::Result<()> 
         CaCommand::Switch(_) => switch(which)?,
         CaCommand::Finish { leave_behind, .. } => finish(which, settings, *leave_behind)?,
     };
+    let now = which.fixed_clock.unwrap_or_else(|| Clock::system().now());
+    let kind = match command {
+        CaCommand::New(_) => "ca.made",
+        CaCommand::Switch(_) => "ca.switched",
+        CaCommand::Finish { .. } => "ca.forgotten",
+    };
+    let event = NewEvent::general(kind, format!("{} CA {} {}", done.ca, done.sha256.short(), done.done));
+    note(&which.dir, event, json!({ "ca": done.ca, "sha256": done.sha256 }), now)?;
     show::value(context.format, &done, |done| {
         format!("{} CA {} {}\nnext: {}", done.ca, done.sha256.short(), done.done, done.next)
     })

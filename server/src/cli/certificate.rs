@@ -5,12 +5,14 @@ use std::path::PathBuf;
 
 use callboard_proto::time::Timestamp;
 use serde::Serialize;
+use serde_json::json;
 
-use super::{Context, exit::BadInput, init, show};
+use super::{Context, at_home::note, exit::BadInput, init, show};
 use crate::{
     ca::{self, ServerCa},
     clock::Clock,
     config::{FILE, Fragment, PublicUrl},
+    db::events::NewEvent,
 };
 
 /// What to do with the certificate.
@@ -58,6 +60,8 @@ pub(crate) fn run(command: CertificateCommand, context: &Context) -> anyhow::Res
     }
     let certificate = dir.join(ca::SERVER_CERT);
     let expires_at = ca::not_after(&std::fs::read_to_string(&certificate)?)?;
+    let event = NewEvent::general("certificate.renewed", format!("another certificate for {host}, good until {expires_at}"));
+    note(&dir, event, json!({ "host": host, "expires_at": expires_at }), now)?;
     let renewed = Renewed { host: host.to_owned(), certificate, expires_at };
     show::value(context.format, &renewed, |renewed| {
         format!("made a new certificate for {}, good until {}; restart the server", renewed.host, renewed.expires_at)

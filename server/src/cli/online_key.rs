@@ -12,16 +12,18 @@ use std::{
 use anyhow::Context as _;
 use callboard_proto::{digest::Digest, root::Root, signed::key_id};
 use serde::Serialize;
+use serde_json::json;
 
 use super::{
     Context,
-    at_home::in_database,
+    at_home::{in_database, note},
     exit::{self, BadInput},
     key, serve, show,
 };
 use crate::{
+    clock::Clock,
     config::Fragment,
-    db::{self, DbError},
+    db::{self, DbError, events::NewEvent},
     durable::{self, Access},
     sign::{NEXT_ONLINE_KEY, ONLINE_KEY},
 };
@@ -57,10 +59,13 @@ struct Done {
 
 /// Runs a command.
 pub(crate) fn run(command: &OnlineKeyCommand, context: &Context) -> anyhow::Result<()> {
-    let done = match command {
-        OnlineKeyCommand::New { dir } => new(dir)?,
-        OnlineKeyCommand::Finish { dir } => finish(dir)?,
+    let (OnlineKeyCommand::New { dir } | OnlineKeyCommand::Finish { dir }) = command;
+    let (done, kind, what) = match command {
+        OnlineKeyCommand::New { .. } => (new(dir)?, "online_key.made", "is made"),
+        OnlineKeyCommand::Finish { .. } => (finish(dir)?, "online_key.switched", "is in use alone"),
     };
+    let event = NewEvent::general(kind, format!("online key {} {what}", done.key_id.short()));
+    note(dir, event, json!({ "key_id": done.key_id }), Clock::system().now())?;
     show::value(context.format, &done, |done| {
         format!("key {} ({})\nnext: {}", done.key_id, done.public.display(), done.next)
     })

@@ -18,7 +18,7 @@ use super::{
     serve, show, table,
 };
 use crate::{
-    app::{Actor, api_tokens::in_words, people},
+    app::{AT_HOME, Actor, api_tokens::in_words, people},
     clock::Clock,
     config::Fragment,
     durable,
@@ -222,7 +222,7 @@ fn put<T: serde::de::DeserializeOwned>(
 fn at_home(dir: &FilePath, new: NewUser) -> anyhow::Result<UserPassword> {
     durable::keep_to_oneself();
     let settings = serve::settings(dir, Fragment::default())?;
-    let (now, by) = (Clock::system().now(), Actor::unlimited("whoever has the data directory"));
+    let (now, by) = (Clock::system().now(), Actor::unlimited(AT_HOME));
     in_database(settings, async |db| {
         let (new, hash, password) = people::prepare(new).await.map_err(refused)?;
         let user = db.write(move |conn| people::make(conn, &by, new, hash, now)).await.map_err(refused)?;

@@ -27,7 +27,7 @@ use super::{
     frame::{self, Flash},
 };
 use crate::{
-    app::{Actor, App},
+    app::{AT_THE_SERVER, Actor, App},
     http::{
         auth::{self, Allows, May, View},
         limits::in_time,
@@ -97,7 +97,7 @@ pub(super) fn desk<P: Allows>(request: &HttpRequest) -> ApiResult<Desk<P>> {
     match May::<P>::of(request) {
         Ok(May { actor, me, session, .. }) => Ok(Desk { actor, me, session, here, flash, permission: PhantomData }),
         Err(_) if looks && auth::may_look(request) => {
-            let name = "a person at the server".to_owned();
+            let name = AT_THE_SERVER.to_owned();
             let me = WhoAmI {
                 name,
                 person: None,
