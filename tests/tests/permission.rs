@@ -190,7 +190,11 @@ fn a_regions_operator_sees_and_touches_that_region_alone() {
         let import = |device: Value| north.try_post("devices/import", &json!({ "devices": [device] }));
         import(json!({ "name": "n-2", "site": "N-1" })).ok();
         import(json!({ "name": "s-2", "site": "S-1" })).problem(Code::Forbidden);
-        import(json!({ "name": "s", "site": "N-1" })).problem(Code::Forbidden);
+        import(json!({ "name": "s", "site": "N-1" })).problem(Code::NotFound);
+        server.api().try_put("devices/s/serial", &json!({ "serial": "SN-S" })).ok();
+        let hidden = "serial number \"SN-S\" is that of another device; whoever operates that one";
+        refused(&import(json!({ "name": "n-3", "site": "N-1", "serial": "SN-S" })), Code::Conflict, hidden);
+        refused(&north.try_put("devices/n/serial", &json!({ "serial": "SN-S" })), Code::Conflict, hidden);
         import(json!({ "name": "n", "site": "S-1" })).problem(Code::Forbidden);
         let moved = json!({ "sites": [{ "id": "S-1", "name": "S-1", "tz": "UTC", "labels": { "region": "north" } }] });
         north.try_post("sites/import", &moved).problem(Code::Forbidden);
@@ -260,9 +264,18 @@ fn what_a_regions_operator_rolls_out_stays_in_the_region() {
             body.as_object_mut().unwrap().extend(what.as_object().unwrap().clone());
             north.post::<Value>("rollouts/all/devices/skip", &body)
         };
-        let dealt = both(json!({ "devices": ["s"] }));
-        assert_eq!((dealt["total"].as_u64(), &dealt["refused"][0]["device"]), (Some(0), &json!("s")));
+        // Who has no till in it learns nothing of it.
+        let theirs = json!({ "devices": ["s"], "reason": "a test" });
+        for (name, verb) in [("all", "retry"), ("all", "cancel"), ("none", "retry")] {
+            let told = north.try_post(&format!("rollouts/{name}/devices/{verb}"), &theirs);
+            refused(&told, Code::NotFound, &format!("there is no rollout {name}"));
+        }
         assert_eq!(both(json!({ "selector": "all" }))["devices"], json!(["n"]));
+        server.roll_out(&rollout("elsewhere", "pos-app@2.0.0", &json!({ "selector": "region = south" })));
+        let why = |api: &Api| api.try_get("devices/n/explain").text();
+        assert!(why(&server.api()).contains("region = south") && why(&north).contains("\"all\""));
+        assert!(!why(&north).contains("elsewhere") && !why(&north).contains("south"), "{}", why(&north));
+        server.tell_rollout("elsewhere", "cancel");
         assert_eq!(server.api().list::<Attention>("attention").len(), 1);
 
         // Freezes are seen by all; theirs are about the region, and the others are not theirs.

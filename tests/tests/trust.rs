@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use callboard_proto::{
-    admin::{Explanation, Release, Trust},
+    admin::{AuditEntry, Explanation, Release, Trust},
     digest::Digest,
     paths,
     problem::Code,

@@ -266,7 +266,8 @@ mod tests {
 
     #[test]
     fn nobody_is_called_what_the_audit_calls_others() {
-        for name in ["Whoever has the data directory", "a person at the server", "the server", "https://id.example.com"] {
+        for name in ["Whoever has the data directory", "a person at the server", "the server", "https://id.example.com"]
+        {
             assert!(check_not_reserved(name).is_err(), "{name}");
         }
         assert!(check_not_reserved("the server room").is_ok());

@@ -113,8 +113,36 @@ pub(crate) async fn act(
     because.required()?;
     let root = app.newest_root().ok_or_else(|| Error::not_found("rollout", &rollout))?;
     let task = Task { rollout, deed, because, root, now: app.clock.now() };
+    let (whom, named) = (Whom::of(wanted.devices.clone(), wanted.selector)?, wanted.devices);
+    let asked = task.clone();
+    match deal(app, task, whom).await {
+        Ok(dealt) if dealt.total > 0 => Ok(dealt),
+        other => {
+            app.db.read(move |conn| is_told(conn, &asked, &named)).await?;
+            other
+        }
+    }
+}
+
+/// Answers who does not see a rollout, and has no device in it, as if there was none.
+fn is_told(conn: &mut DbConn, task: &Task, named: &[String]) -> Result<()> {
+    let (by, record) = (&task.because.by, rollouts::resolve(conn, &task.rollout)?);
+    if rollouts::is_within(conn, &by.sees, &record)? {
+        return Ok(());
+    }
+    for name in named {
+        match devices::resolve_for(conn, by, name, task.now) {
+            Ok(device) if db::assignments::of(conn, record.id, device.device.id)?.is_some() => return Ok(()),
+            Ok(_) | Err(Error::Refused { .. }) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Err(Error::not_found("rollout", &task.rollout))
+}
+
+async fn deal(app: &App, task: Task, whom: Whom) -> Result<Dealt> {
     let mut dealt = Dealt::default();
-    match Whom::of(wanted.devices, wanted.selector)? {
+    match whom {
         Whom::Named(names) => {
             for names in names.chunks(BATCH) {
                 let (task, names) = (task.clone(), names.to_vec());

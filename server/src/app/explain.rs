@@ -1,6 +1,6 @@
 //! Why a device gets what it gets: the decision of its next check-in, with every rollout that was looked at.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use callboard_policy::{
     decide::{self, Decision, Verdict},
@@ -15,7 +15,7 @@ use callboard_proto::{
 };
 
 use super::{
-    Actor, App, Error, Result, bandwidth,
+    Actor, App, Error, Reach, Result, bandwidth,
     devices::{self, LastContact, resolve_for},
     loads, rollouts,
 };
@@ -24,6 +24,7 @@ use crate::db::{self, DbConn};
 /// Explains what the next check-in of a device would bring.
 pub(crate) async fn explain(app: &App, actor: Actor, reference: String) -> Result<Explanation> {
     let now = app.clock.now();
+    let sees = actor.sees.clone();
     let id = app.db.read(move |conn| Ok::<_, Error>(resolve_for(conn, &actor, &reference, now)?.device.id)).await?;
     let known = devices::known(app, id).await?.ok_or_else(|| Error::not_found("device", id))?;
     let (last, snapshot) = (devices::last_contact_anywhere(app, &known).await?, app.catalog());
@@ -41,6 +42,7 @@ pub(crate) async fn explain(app: &App, actor: Actor, reference: String) -> Resul
     for one in decision.considered.iter_mut().filter(|one| one.reason == before) {
         one.reason.clone_from(&decision.reason);
     }
+    leave_out_foreign(app, sees, &mut decision).await?;
     let mut failures = failures(app, id, &decision).await?;
     let again = decision.next_check_in.min(poll_interval).as_secs().max(1);
     let rollouts = decision.considered.into_iter().filter_map(|considered| {
@@ -64,6 +66,36 @@ pub(crate) async fn explain(app: &App, actor: Actor, reference: String) -> Resul
         agent_state: last.state,
         last_error: last.last_error,
     })
+}
+
+/// Says nothing of rollouts that whoever asks does not see and that are not for the device: for whom they are is not for
+/// everybody to know.
+async fn leave_out_foreign(app: &App, sees: Reach, decision: &mut Decision) -> Result<()> {
+    if sees.is_everything() {
+        return Ok(());
+    }
+    let audience = |one: &decide::Considered| matches!(one.verdict, Verdict::NotInAudience | Verdict::LeftAudience);
+    let others: Vec<RolloutId> =
+        decision.considered.iter().filter(|one| audience(one)).map(|one| one.rollout).collect();
+    let foreign = move |conn: &mut DbConn| {
+        let mut foreign = HashSet::new();
+        for id in others {
+            let Some(record) = db::rollouts::get(conn, id)? else { continue };
+            if !rollouts::is_within(conn, &sees, &record)? {
+                foreign.insert(id);
+            }
+        }
+        Ok::<_, Error>(foreign)
+    };
+    let foreign = app.db.read(foreign).await?;
+    let (left_out, kept) =
+        std::mem::take(&mut decision.considered).into_iter().partition(|one| foreign.contains(&one.rollout));
+    decision.considered = kept;
+    let left_out: Vec<decide::Considered> = left_out;
+    if left_out.iter().any(|one| one.reason == decision.reason) {
+        decision.reason.text = "another rollout is not for this device".to_owned();
+    }
+    Ok(())
 }
 
 /// When its next check-in is to be expected, if it was ever seen and is still to come.

@@ -12,7 +12,13 @@ use rustls_pki_types::CertificateDer;
 use serde::Serialize;
 use serde_json::json;
 
-use super::{Context, at_home::{in_database, note}, exit::BadInput, online_key::own, serve, show};
+use super::{
+    Context,
+    at_home::{in_database, note},
+    exit::BadInput,
+    online_key::own,
+    serve, show,
+};
 use crate::{
     ca::{
         self, ServerCa,

@@ -60,7 +60,8 @@ pub(crate) fn run(command: CertificateCommand, context: &Context) -> anyhow::Res
     }
     let certificate = dir.join(ca::SERVER_CERT);
     let expires_at = ca::not_after(&std::fs::read_to_string(&certificate)?)?;
-    let event = NewEvent::general("certificate.renewed", format!("another certificate for {host}, good until {expires_at}"));
+    let event =
+        NewEvent::general("certificate.renewed", format!("another certificate for {host}, good until {expires_at}"));
     note(&dir, event, json!({ "host": host, "expires_at": expires_at }), now)?;
     let renewed = Renewed { host: host.to_owned(), certificate, expires_at };
     show::value(context.format, &renewed, |renewed| {

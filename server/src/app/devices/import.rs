@@ -67,7 +67,7 @@ pub(crate) async fn import(app: &App, actor: Actor, import: ImportDevices) -> Re
     let (outcome, changed) = app
         .db
         .write(move |conn| {
-            let plan = plan(conn, import.devices)?;
+            let plan = plan(conn, &actor, import.devices, now)?;
             let created_ones = plan.new.iter().map(|new| made(conn, new)).collect::<Result<Vec<_>>>()?;
             plan.check(&actor, &created_ones, now)?;
             let count = |devices: usize| u64::try_from(devices).unwrap_or(u64::MAX);
@@ -132,11 +132,16 @@ fn check(import: &ImportDevices) -> Result<()> {
     Ok(())
 }
 
-fn plan(conn: &mut DbConn, devices: Vec<ImportDevice>) -> Result<Plan> {
+fn plan(conn: &mut DbConn, actor: &Actor, devices: Vec<ImportDevice>, now: Timestamp) -> Result<Plan> {
     let (mut plan, mut conflicts) = (Plan::default(), Vec::new());
     for device in devices {
         let known = db::devices::by_name(conn, &device.name)?;
-        match conflict(conn, &device, known.as_ref())? {
+        // A name that is taken elsewhere cannot be kept a secret from whoever wants to give it, but all else of that one.
+        if known.as_ref().is_some_and(|known| !actor.sees.covers(&known.device, now)) {
+            return Err(Error::not_found("device", &device.name));
+        }
+        let sees = |other: &Record| actor.sees.covers(&other.device, now);
+        match conflict(conn, sees, &device, known.as_ref())? {
             Some(what) => conflicts.push(format!("device {}: {what}", device.name)),
             None => plan.add(conn, device, known)?,
         }
@@ -154,12 +159,17 @@ fn told(conflicts: &[String]) -> String {
 }
 
 /// Why the serial number of a row cannot be taken.
-fn conflict(conn: &mut DbConn, device: &ImportDevice, known: Option<&Record>) -> Result<Option<String>> {
+fn conflict(
+    conn: &mut DbConn,
+    sees: impl Fn(&Record) -> bool,
+    device: &ImportDevice,
+    known: Option<&Record>,
+) -> Result<Option<String>> {
     let Some(wanted) = &device.serial else {
         return Ok(None);
     };
     if let Some(other) = serial::held_by_another(conn, wanted, known.map(|known| known.device.id))? {
-        return Ok(Some(serial::taken(wanted, &other)));
+        return Ok(Some(serial::taken(wanted, Some(other).filter(sees).as_ref())));
     }
     let Some(known) = known.filter(|known| known.spki.is_some() && known.serial.as_ref() != Some(wanted)) else {
         return Ok(None);
@@ -176,7 +186,6 @@ impl Plan {
     /// Refuses devices outside of where the permission holds, as they are and as they would be.
     fn check(&self, actor: &Actor, new: &[Change], now: Timestamp) -> Result<()> {
         for Update { before, .. } in &self.updated {
-            // A name that is taken elsewhere cannot be kept a secret from whoever wants to give it.
             if !actor.may.covers(before, now) {
                 return Err(actor.outside(format!("device {}", before.name)));
             }
