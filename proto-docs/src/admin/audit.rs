@@ -258,7 +258,9 @@ impl ChainReader {
     fn was_dropped(&mut self, entry: &AuditEntry) -> Result<(), BrokenChain> {
         let link = entry.link;
         let others = BrokenChain::DroppedOthers { link, after: self.dropped.unwrap_or(0) };
-        let said: AuditDropped = serde_json::from_str(&entry.after).map_err(|_| others.clone())?;
+        let Ok(said) = serde_json::from_str::<AuditDropped>(&entry.after) else {
+            return Err(others);
+        };
         let other_end = said.to.link == self.start.link && said.to.hash != self.start.hash;
         if other_end || self.dropped.is_some_and(|last| said.from != last + 1) {
             return Err(others);
