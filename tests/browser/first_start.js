@@ -3,6 +3,8 @@ import { PASSWORD, accessible, check, shown, story } from "./lib.js";
 
 await story(async (open) => {
   const page = await open();
+  await page.goto("/devices?selector=all");
+  check(!page.url().includes("/login"), "a person at the server may look as long as there are no people");
   await page.goto("/login");
   await shown(page, "Nobody is known here yet.");
   await accessible(page);
@@ -24,8 +26,7 @@ await story(async (open) => {
   await page.getByRole("button", { name: "Log out" }).click();
   await shown(page, "You have logged out.");
   await page.goto("/devices?selector=all");
-  check(!page.url().includes("/login"), "a person at the server may look");
-  await page.getByRole("link", { name: "Log in" }).click();
+  check(page.url().includes("/login"), "and has to log in from then on");
   await page.getByLabel("Name", { exact: true }).fill("ada");
   await page.getByLabel("Password").fill(PASSWORD);
   await page.getByRole("button", { name: "Log in" }).click();

@@ -50,6 +50,10 @@ fn a_till_that_is_cut_off_installs_within_its_right_and_reports_when_it_is_back(
         cut(&proxy);
         wait::until("the till has installed by itself", || till.version() == "2.0.0");
         assert_eq!(server.assignment("night", &till).unwrap().state, AssignmentState::Staged);
+        // What it has to tell goes first in a conversation that begins after that.
+        let failures = || till.log().matches("failed to check in").count();
+        let before = failures();
+        wait::until("the till has tried in vain twice", || failures() > before + 1);
         proxy.set(Fault::None);
         assert_eq!(server.outcome("night", &till).state, AssignmentState::Succeeded);
         let events: Page<Event> = server.api().get(&format!("devices/{}/history", till.name));

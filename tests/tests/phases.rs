@@ -248,7 +248,7 @@ fn those_that_a_rollout_waits_for_are_listed_and_counted_site_by_site() {
         let site = left[0].site.clone().unwrap();
         let waiting = left.iter().filter(|one| one.site.as_ref() == Some(&site)).count();
         let page = text(&ada.page("/rollouts/r/sites"));
-        assert!(page.contains(&format!("{site} {waiting} not reached yet")), "{page}");
+        assert!(page.contains(&format!("{site} | {waiting} not reached yet")), "{page}");
         server.api().post::<Rollout>("rollouts/r/cancel", &json!({ "reason": "enough" }));
         assert_eq!(server.api().list::<Device>("rollouts/r/unreached"), []);
     });

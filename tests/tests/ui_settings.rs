@@ -1,9 +1,26 @@
 //! Settings and the audit by the pages, without scripts.
 
 use callboard_proto::admin::{Freeze, Site, User};
-use callboard_tests::browser::{Browser, PASSWORD, text};
+use callboard_tests::{
+    browser::{Browser, PASSWORD, text},
+    server::TestServer,
+};
 
 use crate::on_both;
+
+fn hours_of_a_site(server: &TestServer, root: &Browser) {
+    server.api().try_post("sites/import", &serde_json::json!({ "sites": [{ "id": "A", "tz": "UTC" }] })).ok();
+    let hours = |typed: &str| root.post("/settings/sites/A", &[("trading_hours", typed)]);
+    let wrong = hours("mon-sat 08:00 20:00");
+    assert!(wrong.status == 422 && wrong.text().contains("is not a span such as 08:00-20:00"), "{}", wrong.text());
+    assert_eq!(hours("mon-sat 08:00-20:00\n\nsun 10:00-18:00\n").status, 303);
+    let site: Site = server.api().get("sites/A");
+    let days: Vec<usize> = site.trading_hours.iter().map(|span| span.days.len()).collect();
+    assert_eq!(days, [6, 1], "{:?}", site.trading_hours);
+    assert!(root.page("/settings/sites/A").contains("\nmon-sat 08:00-20:00\nsun 10:00-18:00</textarea>"));
+    assert_eq!(hours("").status, 303);
+    assert_eq!(server.api().get::<Site>("sites/A").trading_hours, []);
+}
 
 #[test]
 fn an_admin_lets_people_in_and_makes_tokens_webhooks_and_freezes() {
@@ -62,17 +79,7 @@ fn an_admin_lets_people_in_and_makes_tokens_webhooks_and_freezes() {
         assert_eq!(server.api().list::<Freeze>("freezes").len(), 1);
         root.submit("/settings/freezes/delete", &[("freeze", "winter")]);
 
-        server.api().try_post("sites/import", &serde_json::json!({ "sites": [{ "id": "A", "tz": "UTC" }] })).ok();
-        let hours = |typed: &str| root.post("/settings/sites/A", &[("trading_hours", typed)]);
-        let wrong = hours("mon-sat 08:00 20:00");
-        assert!(wrong.status == 422 && wrong.text().contains("is not a span such as 08:00-20:00"), "{}", wrong.text());
-        assert_eq!(hours("mon-sat 08:00-20:00\n\nsun 10:00-18:00\n").status, 303);
-        let site: Site = server.api().get("sites/A");
-        let days: Vec<usize> = site.trading_hours.iter().map(|span| span.days.len()).collect();
-        assert_eq!(days, [6, 1], "{:?}", site.trading_hours);
-        assert!(root.page("/settings/sites/A").contains("\nmon-sat 08:00-20:00\nsun 10:00-18:00</textarea>"));
-        assert_eq!(hours("").status, 303);
-        assert_eq!(server.api().get::<Site>("sites/A").trading_hours, []);
+        hours_of_a_site(server, &root);
 
         // Everything of that stands in the audit, with what was before and after, and the chain is whole.
         let audit = root.page("/audit?kind=user");

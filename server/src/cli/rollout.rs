@@ -283,16 +283,7 @@ pub(crate) fn run(command: RolloutCommand, context: &Context) -> anyhow::Result<
             let devices: Page<Device> = context.api()?.list(&Path::new(["rollouts", &rollout, "unreached"]), &page)?;
             show::page(context.format, "devices", &devices, device::list)
         }
-        RolloutCommand::Status { rollout, .. } => {
-            let api = context.api()?;
-            let found: Rollout = api.get(&Path::new(["rollouts", &rollout]))?;
-            let at_work = matches!(found.state, RolloutState::Running | RolloutState::Paused);
-            let forecast = match context.format {
-                show::Format::Table if at_work => Some(ahead(&api, &rollout)?),
-                _ => None,
-            };
-            show::value(context.format, &found, |found| status::with_forecast(found, forecast.as_ref()))
-        }
+        RolloutCommand::Status { rollout, .. } => status(&rollout, context),
         RolloutCommand::Forecast { rollout } => {
             let forecast = ahead(&context.api()?, &rollout)?;
             show::value(context.format, &forecast, status::forecast)
@@ -303,6 +294,17 @@ pub(crate) fn run(command: RolloutCommand, context: &Context) -> anyhow::Result<
             show::page(context.format, "rollouts", &rollouts, view::list)
         }
     }
+}
+
+fn status(rollout: &str, context: &Context) -> anyhow::Result<()> {
+    let api = context.api()?;
+    let found: Rollout = api.get(&Path::new(["rollouts", rollout]))?;
+    let at_work = matches!(found.state, RolloutState::Running | RolloutState::Paused);
+    let forecast = match context.format {
+        show::Format::Table if at_work => Some(ahead(&api, rollout)?),
+        _ => None,
+    };
+    show::value(context.format, &found, |found| status::with_forecast(found, forecast.as_ref()))
 }
 
 fn create(name: Option<RolloutName>, spec: SpecArgs, start: bool, context: &Context) -> anyhow::Result<()> {
