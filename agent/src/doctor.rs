@@ -149,8 +149,8 @@ fn products(settings: &Settings, findings: &mut Vec<Finding>) {
                 Finding::good("products", format!("{name}: {} is there", dir.display()))
             }
             InstalledBy::Agent(dir) => {
-                let remedy = format!("make the directory, or correct products.{name}.directory");
-                Finding::blocks("products", format!("{name}: {} is not there", dir.display()), remedy)
+                let remedy = format!("the first update makes it, unless products.{name}.directory is wrong");
+                Finding::note("products", format!("{name}: {} is not there yet", dir.display()), remedy)
             }
             InstalledBy::Program(program) => match command::usable(&program.path) {
                 Ok(_) => Finding::good("products", format!("{name}: installer {} is there", program.path.display())),

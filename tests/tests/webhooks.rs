@@ -15,7 +15,8 @@ use callboard_proto::{
     report::{Event as Reported, FailureClass},
 };
 use callboard_tests::{
-    browser::Browser, device::FakeDevice, http::Request, release::NewRelease, server::TestServer, wait, world::rollout,
+    api::Api, browser::Browser, device::FakeDevice, http::Request, release::NewRelease, server::TestServer, wait,
+    world::rollout,
 };
 use data_encoding::HEXLOWER;
 use hmac::{Hmac, KeyInit as _, Mac as _};
@@ -246,7 +247,7 @@ fn a_test_is_sent_at_once_and_says_how_that_went() {
 
 /// Listens, and reads until it has seen so many notices.
 fn listen(server: &TestServer, after: Option<u64>, n: usize) -> Vec<(u64, String)> {
-    let mut stream = open(server, after);
+    let mut stream = open(&server.api(), after);
     let mut reader = BufReader::new(&mut stream);
     let (mut seen, mut id, mut line) = (Vec::new(), 0, String::new());
     while seen.len() < n {
@@ -263,8 +264,7 @@ fn listen(server: &TestServer, after: Option<u64>, n: usize) -> Vec<(u64, String
 }
 
 /// Begins to listen; the first line has come.
-fn open(server: &TestServer, after: Option<u64>) -> TcpStream {
-    let api = server.api();
+fn open(api: &Api, after: Option<u64>) -> TcpStream {
     let mut stream = TcpStream::connect(api.address).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
     let after = after.map(|seq| format!("last-event-id: {seq}\r\n")).unwrap_or_default();
@@ -293,8 +293,14 @@ fn who_listens_hears_what_happens_and_goes_on_where_it_was() {
         let request = Request::get("/api/v1/events/stream").header("last-event-id", "x");
         refused(&server.api().send(request), Code::BadRequest, "Last-Event-ID is the id of an event");
         // Places are bounded, and free again.
-        let held: Vec<TcpStream> = (0..64).map(|_| open(server, None)).collect();
-        let full = server.api().try_get("events/stream");
+        let mut held: Vec<TcpStream> = (0..16).map(|_| open(&server.api(), None)).collect();
+        let own = server.api().try_get("events/stream");
+        refused(&own, Code::TooManyRequests, "first admin listens 16 times already");
+        for name in ["a", "b", "c"] {
+            let api = server.api_of(name);
+            held.extend((0..16).map(|_| open(&api, None)));
+        }
+        let full = server.api_of("d").try_get("events/stream");
         refused(&full, Code::Unavailable, "64 listen already");
         assert_eq!(full.header("retry-after"), Some("30"));
         drop(held);

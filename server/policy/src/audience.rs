@@ -276,7 +276,9 @@ pub fn check_somebody(plan: &Plan, candidates: &[Candidate]) -> Result<(), Strin
 pub fn doubts(phases: &[Phase], audience: &Audience, away: &RoaringBitmap) -> Vec<String> {
     let uncounted = audience.uncounted();
     let gated = phases.split_last().map_or(&[][..], |(_, gated)| gated);
-    let waits = gated.iter().zip(&audience.phases).filter_map(|(phase, members)| {
+    // The label puts a device into the first phase that goes by percents.
+    let labelled = phases.iter().position(|phase| matches!(phase.share, Share::Percent(_)));
+    let waits = gated.iter().zip(&audience.phases).enumerate().filter_map(|(at, (phase, members))| {
         let counting = members - &uncounted;
         (!counting.is_empty() && counting.is_subset(away)).then(|| {
             let (n, name) = (counting.len(), &phase.name);
@@ -284,9 +286,12 @@ pub fn doubts(phases: &[Phase], audience: &Audience, away: &RoaringBitmap) -> Ve
                 1 => (format!("the one device of phase {name} has not"), "it", "this one"),
                 _ => (format!("none of the {n} devices of phase {name} has"), "them", "these"),
             };
+            let label = match labelled {
+                Some(labelled) if labelled == at => format!("label devices that are there {CANARY_LABEL}=true, or "),
+                _ => String::new(),
+            };
             format!(
-                "{who} been seen lately, and the next phase waits for {them}; label devices that are there \
-                 {CANARY_LABEL}=true, or leave {these} out by the selector"
+                "{who} been seen lately, and the next phase waits for {them}; {label}leave {these} out by the selector"
             )
         })
     });

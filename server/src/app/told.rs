@@ -1,22 +1,29 @@
 //! Who listens to what is told: a bounded number, woken when there is something, and never behind a lock of those who
 //! tell it.
 
-use std::sync::Arc;
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use callboard_proto::{admin::Notice, problem::Code};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
-use super::{App, Error, Reach, Result, part, rollouts};
+use super::{Actor, App, Error, Reach, Result, part, rollouts};
 use crate::db::{self, DbConn, notices, selector::Context};
 
 /// Listeners of one server: each is a connection and a look at the database for each notice.
 const LISTENERS: usize = 64;
+/// Listeners of one person or token: a few windows, and not all the places.
+const EACH: usize = 16;
 /// Notices read at a time.
 const AT_ONCE: i64 = 100;
 
 /// The listeners of one server.
 pub(crate) struct Told {
     places: Arc<Semaphore>,
+    /// How many each asker has.
+    taken: Arc<Mutex<HashMap<String, usize>>>,
     /// The number of the newest notice, or that the server stops.
     newest: watch::Sender<Newest>,
 }
@@ -29,20 +36,52 @@ enum Newest {
 
 /// Somebody who listens.
 pub(crate) struct Listener {
-    _place: OwnedSemaphorePermit,
+    _place: Place,
     newest: watch::Receiver<Newest>,
     /// The last number that was looked at.
     seq: i64,
     sees: Reach,
 }
 
+/// One of the places, and whose it is.
+struct Place {
+    _permit: OwnedSemaphorePermit,
+    taken: Arc<Mutex<HashMap<String, usize>>>,
+    who: String,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(n) = taken.get_mut(&self.who) {
+            *n = n.saturating_sub(1);
+        }
+        taken.retain(|_, n| *n > 0);
+    }
+}
+
 impl Default for Told {
     fn default() -> Self {
-        Self { places: Arc::new(Semaphore::new(LISTENERS)), newest: watch::channel(Newest::Seq(0)).0 }
+        let places = Arc::new(Semaphore::new(LISTENERS));
+        Self { places, taken: Arc::default(), newest: watch::channel(Newest::Seq(0)).0 }
     }
 }
 
 impl Told {
+    fn place(&self, who: &str) -> Result<Place> {
+        let permit = self.places.clone().try_acquire_owned().map_err(|_full| {
+            Error::refused(Code::Unavailable, format!("{LISTENERS} listen already, and there is no place for more"))
+        })?;
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let n = taken.entry(who.to_owned()).or_default();
+        if *n >= EACH {
+            let detail = format!("{who} listens {EACH} times already; close one of them first");
+            return Err(Error::refused(Code::TooManyRequests, detail));
+        }
+        *n += 1;
+        Ok(Place { _permit: permit, taken: self.taken.clone(), who: who.to_owned() })
+    }
+
     /// Ends what listens.
     pub(crate) fn stop(&self) {
         self.newest.send_replace(Newest::Stopping);
@@ -50,10 +89,9 @@ impl Told {
 }
 
 /// Begins to listen, after a number or from now on.
-pub(crate) async fn listen(app: &App, sees: Reach, after: Option<i64>) -> Result<Listener> {
-    let place = app.told.places.clone().try_acquire_owned().map_err(|_full| {
-        Error::refused(Code::Unavailable, format!("{LISTENERS} listen already, and there is no place for more"))
-    })?;
+pub(crate) async fn listen(app: &App, actor: Actor, after: Option<i64>) -> Result<Listener> {
+    let place = app.told.place(&actor.name)?;
+    let sees = actor.sees;
     let newest = app.told.newest.subscribe();
     let seq = match after {
         Some(seq) => seq,

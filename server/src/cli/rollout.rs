@@ -64,7 +64,7 @@ pub(crate) enum RolloutCommand {
     ///
     /// Devices are taken to be there when they usually are. What nobody can know is assumed by the flags.
     Simulate {
-        /// Its name, if it is not the file's
+        /// A draft, or the name of what is described, if it is not the file's
         name: Option<RolloutName>,
         #[command(flatten)]
         assume: simulate::AssumeArgs,

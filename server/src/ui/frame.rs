@@ -214,8 +214,8 @@ pub(crate) fn segment(text: &str) -> String {
 
 /// A path of this server that somebody asked to go to; the overview for everything else.
 pub(super) fn local(path: &str) -> &str {
-    let plain = path.starts_with('/') && !path.starts_with("//") && !path.contains(['\\', '\r', '\n', '\t', '\0']);
-    if plain && path.is_ascii() { path } else { "/" }
+    let plain = path.starts_with('/') && !path.starts_with("//") && !path.contains('\\');
+    if plain && path.bytes().all(|byte| byte.is_ascii_graphic()) { path } else { "/" }
 }
 
 #[cfg(test)]
@@ -230,6 +230,8 @@ mod tests {
             ("//evil.example.com", "/"),
             ("/\\evil.example.com", "/"),
             ("/\t/evil.example.com", "/"),
+            ("/\u{1}x", "/"),
+            ("/ä", "/"),
             ("https://evil.example.com", "/"),
             ("javascript:alert(1)", "/"),
         ] {

@@ -49,7 +49,7 @@ pub(crate) async fn forecast(app: &App, actor: Actor, reference: String) -> Resu
             Ok(match forecast::forecast(&Basis { now, since, hours: &hours, left, sample: &sample, gates }) {
                 Forecast::Between { from, to, basis } => said(Some(from), to, basis),
                 Forecast::NotEnough(why) => said(None, None, why),
-                Forecast::Done => said(None, None, "nothing is left to do".to_owned()),
+                Forecast::Done => said(None, None, done(record.spec.audience).to_owned()),
             })
         })
         .await
@@ -79,6 +79,14 @@ fn sample(
         rhythm: one.rhythm.unwrap_or_else(|| Rhythm::guess(&one.device, now)),
     };
     Ok(devices.into_iter().map(left).collect())
+}
+
+/// What there is to say of a rollout whose members are through.
+const fn done(audience: admin::Audience) -> &'static str {
+    match audience {
+        admin::Audience::Frozen => "nothing is left to do",
+        admin::Audience::Live => "every device that has joined is done; one that matches later joins when it asks",
+    }
 }
 
 /// Numbers of devices that have begun and are not done.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use callboard_policy::rollout::Rollout;
+use callboard_policy::{catalog::Catalog, rollout::Rollout};
 use callboard_proto::ids::SiteId;
 use roaring::RoaringBitmap;
 
@@ -30,7 +30,7 @@ pub(crate) async fn list(
     app.db
         .read(move |conn| {
             let record = resolve_for(conn, &actor, &reference)?;
-            let Some(rollout) = catalog.catalog.rollout(record.id) else {
+            let Some(rollout) = at_work(&catalog.catalog, &record) else {
                 return Ok((record, Vec::new()));
             };
             let members = counted(conn, rollout)?;
@@ -44,6 +44,11 @@ pub(crate) async fn list(
             Ok::<_, Error>((record, db::devices::numbered(conn, found)?))
         })
         .await
+}
+
+/// The rollout, unless it waits for nobody: one that was called off is still known where devices finish it.
+pub(crate) fn at_work<'a>(catalog: &'a Catalog, record: &rollouts::Record) -> Option<&'a Rollout> {
+    catalog.rollout(record.id).filter(|_| record.state.is_active())
 }
 
 /// How many there are at each of some sites.

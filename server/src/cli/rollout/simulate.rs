@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, fmt::Write as _, path::PathBuf, time::Duration}
 
 use anyhow::Context as _;
 use callboard_proto::{
-    admin::{Assume, Simulate, SimulatedHour, Simulation},
+    admin::{Assume, Rollout, RolloutSpec, RolloutState, Simulate, SimulatedHour, Simulation},
     ids::RolloutName,
     time::Timestamp,
 };
@@ -72,13 +72,15 @@ pub(super) fn run(
     spec: SpecArgs,
     context: &Context,
 ) -> anyhow::Result<()> {
-    if !spec.is_given() {
-        return Err(BadInput::new("describe a rollout with --file or --release").into());
-    }
-    // What does not exist yet needs no name, but the request does.
-    let name = if spec.file.is_some() { name } else { name.or_else(|| "simulated".parse().ok()) };
     let written = spec.file.clone();
-    let rollout = spec.build(name)?;
+    let rollout = if spec.is_given() {
+        // What does not exist yet needs no name, but the request does.
+        let name = if written.is_some() { name } else { name.or_else(|| "simulated".parse().ok()) };
+        spec.build(name)?
+    } else {
+        let name = name.ok_or_else(|| BadInput::new("name a draft, or describe a rollout with --file or --release"))?;
+        draft(&name, context)?
+    };
     let asked = Simulate { rollout, assume: args.assume()? };
     let played = context.api()?.post(&Path::new(["rollouts", "simulate"]), &asked);
     let simulation: Simulation = played.map_err(|error| file::told(written.as_deref(), error))?;
@@ -87,6 +89,20 @@ pub(super) fn run(
         std::fs::write(file, picture).with_context(|| format!("failed to write the picture {}", file.display()))?;
     }
     show::value(context.format, &simulation, timeline)
+}
+
+/// What a draft asks for.
+fn draft(name: &RolloutName, context: &Context) -> anyhow::Result<RolloutSpec> {
+    let found: Rollout = context.api()?.get(&Path::new(["rollouts", name.as_str()]))?;
+    if found.state != RolloutState::Draft {
+        let message = format!(
+            "rollout {name} is {} and a simulation begins anew; give one of another name with --file, as callboard rollout \
+             export {name} prints it",
+            table::word(&found.state)
+        );
+        return Err(BadInput(message).into());
+    }
+    Ok(found.spec)
 }
 
 fn timeline(simulation: &Simulation) -> String {

@@ -35,7 +35,7 @@ const LONGEST: Duration = Duration::from_secs(600);
 #[utoipa::path(get, path = "/events/stream", tag = "events", security(("bearer" = ["view"])),
     params(("Last-Event-ID" = Option<String>, Header, description = "number of the last one that was seen")),
     responses((status = 200, description = "notices", body = Notice, content_type = "text/event-stream"),
-              (status = 503, body = Problem)))]
+              (status = 429, body = Problem), (status = 503, body = Problem)))]
 pub(crate) async fn get(may: May<View>, app: Data<App>, request: HttpRequest) -> ApiResult<HttpResponse> {
     let after = match request.headers().get("last-event-id") {
         None => None,
@@ -44,9 +44,9 @@ pub(crate) async fn get(may: May<View>, app: Data<App>, request: HttpRequest) ->
             Some(id.ok_or_else(|| ApiProblem::new(Code::BadRequest, "Last-Event-ID is the id of an event, a number"))?)
         }
     };
-    let listener = told::listen(&app, may.actor.sees, after).await.map_err(|error| {
+    let listener = told::listen(&app, may.actor, after).await.map_err(|error| {
         let mut problem = ApiProblem::from(error);
-        problem.retry_after_s = (problem.code == Code::Unavailable).then_some(30);
+        problem.retry_after_s = matches!(problem.code, Code::Unavailable | Code::TooManyRequests).then_some(30);
         problem
     })?;
     let begun = (listener, app, Instant::now() + LONGEST, true);

@@ -197,7 +197,7 @@ pub(crate) async fn sites(
             let record = rollouts::resolve_for(conn, &actor, &reference)?;
             let found = db::standings::by_site(conn, record.id, from.as_ref(), ROWS + 1)?;
             let sites: Vec<SiteId> = found.iter().map(|one| one.site.clone()).collect();
-            let unreached = match catalog.catalog.rollout(record.id) {
+            let unreached = match rollouts::unreached::at_work(&catalog.catalog, &record) {
                 Some(rollout) => rollouts::unreached::at_sites(conn, rollout, &sites)?,
                 None => BTreeMap::new(),
             };
@@ -226,6 +226,8 @@ pub(crate) async fn sites(
             words: if words.is_empty() { "no device of it".to_owned() } else { words.join(", ") },
         }
     });
+    // People with a part of the fleet learn nothing of the other sites.
+    let rows = rows.filter(|row| desk.sees.is_everything() || row.bar.wanted > 0);
     let here = format!("{}/sites", path(&name));
     let page = Sites {
         frame: Frame::new(&desk, Section::Rollouts, format!("Sites of {name}")).live(),

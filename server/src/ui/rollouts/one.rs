@@ -23,9 +23,10 @@ use super::{
     policy,
 };
 use crate::{
-    app::{Actor, App, fleet, rollouts, trust::PublishedRoot},
+    app::{Actor, App, Error, fleet, rollouts, trust::PublishedRoot},
     db::{self, DbConn, rollouts::Record, selector::Context},
     http::{auth::View, problem::ApiResult},
+    rollout_file::to_toml,
     ui::{
         desk::Desk,
         form::Form,
@@ -52,6 +53,7 @@ pub(super) struct Page {
     badge: Badge,
     reason: String,
     facts: Vec<(&'static str, String, String)>,
+    file: String,
     times: Vec<(&'static str, When)>,
     warnings: Vec<String>,
     numbers: Vec<(&'static str, u32, String)>,
@@ -146,6 +148,7 @@ pub(super) async fn page<P>(app: &App, desk: &Desk<P>, reference: String, form: 
         badge: badge(rollout.state),
         reason: rollout.state_reason.clone().unwrap_or_default(),
         facts: facts(&rollout),
+        file: to_toml(&rollout.spec).map_err(|source| Error::Unexpected(source.to_string()))?,
         times: times(&rollout, now),
         warnings: rollout.warnings.clone(),
         numbers: numbers(&rollout),
@@ -244,7 +247,9 @@ fn facts(rollout: &Rollout) -> Vec<(&'static str, String, String)> {
     ];
     let selector = spec.selector.clone().unwrap_or_else(|| "all".to_owned());
     let devices = link("/devices", &[("selector", &selector)]);
-    facts.push(("Devices", selector, devices));
+    if rollout.takes_back.is_none() {
+        facts.push(("Devices", selector, devices));
+    }
     let audience = match spec.audience {
         admin::Audience::Live => "live: devices that match later join",
         admin::Audience::Frozen => "frozen: those that matched at the start",
@@ -259,6 +264,11 @@ fn facts(rollout: &Rollout) -> Vec<(&'static str, String, String)> {
         facts.push(("Second person", second.by.clone(), String::new()));
     }
     if let Some(bad) = &rollout.takes_back {
+        facts.push((
+            "Devices",
+            "those that got the release of the rollout that it takes back".to_owned(),
+            String::new(),
+        ));
         facts.push(("Takes back", bad.to_string(), path(bad.as_str())));
     }
     facts
