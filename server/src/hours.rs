@@ -18,12 +18,17 @@ impl std::str::FromStr for Hours {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        if text.trim() == "none" {
-            return Ok(Self(Vec::new()));
-        }
-        let hours = text.split(';').map(|span| one(span.trim())).collect::<Result<Vec<_>, _>>()?;
+        let hours = several(text, one)?;
         sites::hours(&hours).map(|_| Self(hours))
     }
+}
+
+/// What stands with `;` between, each read by `one`; `none` is nothing.
+pub(crate) fn several<T>(text: &str, one: fn(&str) -> Result<T, String>) -> Result<Vec<T>, String> {
+    if text.trim() == "none" {
+        return Ok(Vec::new());
+    }
+    text.split(';').map(|part| one(part.trim())).collect()
 }
 
 fn one(span: &str) -> Result<TradingHours, String> {

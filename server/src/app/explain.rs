@@ -88,10 +88,9 @@ async fn leave_out_foreign(app: &App, sees: Reach, decision: &mut Decision) -> R
         Ok::<_, Error>(foreign)
     };
     let foreign = app.db.read(foreign).await?;
-    let (left_out, kept) =
-        std::mem::take(&mut decision.considered).into_iter().partition(|one| foreign.contains(&one.rollout));
+    let considered = std::mem::take(&mut decision.considered).into_iter();
+    let (left_out, kept): (Vec<_>, _) = considered.partition(|one| foreign.contains(&one.rollout));
     decision.considered = kept;
-    let left_out: Vec<decide::Considered> = left_out;
     if left_out.iter().any(|one| one.reason == decision.reason) {
         decision.reason.text = "another rollout is not for this device".to_owned();
     }

@@ -129,6 +129,11 @@ async fn blocking<T: Send + 'static>(f: impl FnOnce() -> Result<T> + Send + 'sta
     tokio::task::spawn_blocking(f).await.unwrap_or_else(|source| Err(Error::Unexpected(source.to_string())))
 }
 
+/// Whether there are people yet.
+pub(crate) async fn is_anybody_known(app: &App) -> Result<bool> {
+    app.db.read(|conn| Ok(!db::users::list(conn, "", 1)?.is_empty())).await
+}
+
 /// A person by name.
 pub(crate) fn resolve(conn: &mut DbConn, name: &str) -> Result<User> {
     let found = if check_token_name(name).is_ok() { db::users::by_name(conn, name)? } else { None };

@@ -2,7 +2,10 @@
 
 use callboard_proto::admin::BandwidthLimit;
 
-use crate::{db::sites, hours::days};
+use crate::{
+    db::sites,
+    hours::{days, several},
+};
 
 /// How they are written, for `--help` and for errors.
 pub(crate) const SYNTAX: &str = "[DAYS] [HH:MM-HH:MM] RATE, several with ; between, such as \"mon-sat 08:00-20:00 250kB/s; \
@@ -16,10 +19,7 @@ impl std::str::FromStr for Limits {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        if text.trim() == "none" {
-            return Ok(Self(Vec::new()));
-        }
-        let limits = text.split(';').map(|limit| one(limit.trim())).collect::<Result<Vec<_>, _>>()?;
+        let limits = several(text, one)?;
         sites::limits(&limits).map(|_| Self(limits))
     }
 }

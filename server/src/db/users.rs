@@ -103,12 +103,6 @@ pub(crate) fn enabled(conn: &mut DbConn) -> QueryResult<Vec<User>> {
     load::<_, Row>(conn, query)?.into_iter().map(User::try_from).collect()
 }
 
-/// Whether there is somebody who may log in.
-pub(crate) fn any_enabled(conn: &mut DbConn) -> QueryResult<bool> {
-    let first: Option<Uid> = find(conn, users::table.filter(users::disabled_at.is_null()).select(users::id).limit(1))?;
-    Ok(first.is_some())
-}
-
 /// Writes a new person.
 pub(crate) fn insert(conn: &mut DbConn, user: &User) -> QueryResult<()> {
     let row = (

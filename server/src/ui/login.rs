@@ -21,7 +21,6 @@ use crate::{
         App,
         people::{self, login},
     },
-    db,
     http::{
         admin::session,
         auth::{self, View},
@@ -97,8 +96,7 @@ pub(super) async fn say(app: &App, problem: &ApiProblem) -> ApiResult<HttpRespon
 
 /// Whether nobody is known who could log in.
 async fn is_first(app: &App) -> ApiResult<bool> {
-    let found = app.db.read(|conn| Ok::<_, crate::app::Error>(db::users::list(conn, "", 1)?)).await?;
-    Ok(found.is_empty())
+    Ok(!people::is_anybody_known(app).await?)
 }
 
 /// The login page for somebody who sent a form and has to log in first: what was typed is kept.

@@ -97,7 +97,8 @@ fn begun(conn: &mut DbConn, rollout: RolloutId, limit: usize) -> Result<Vec<i64>
 
 /// Numbers of members without an assignment, from all over the rollout.
 fn untouched(conn: &mut DbConn, rollout: &Rollout) -> Result<Vec<i64>> {
-    let members = unreached::counted(conn, rollout)?;
+    let most = usize::try_from(LOOKED_THROUGH).unwrap_or(usize::MAX);
+    let members = unreached::counted(conn, rollout, most)?;
     let n = u32::try_from(members.len()).unwrap_or(u32::MAX);
     let looked: Vec<u32> = if n <= LOOKED_THROUGH {
         members.iter().collect()

@@ -33,7 +33,7 @@ pub(crate) async fn list(
             let Some(rollout) = at_work(&catalog.catalog, &record) else {
                 return Ok((record, Vec::new()));
             };
-            let members = counted(conn, rollout)?;
+            let members = counted(conn, rollout, FOR_A_PAGE)?;
             let mut left =
                 members.iter().map(i64::from).skip_while(|number| *number <= after).take(FOR_A_PAGE).peekable();
             let (mut found, rows) = (Vec::new(), usize::try_from(rows).unwrap_or(0));
@@ -53,7 +53,7 @@ pub(crate) fn at_work<'a>(catalog: &'a Catalog, record: &rollouts::Record) -> Op
 
 /// How many there are at each of some sites.
 pub(crate) fn at_sites(conn: &mut DbConn, rollout: &Rollout, sites: &[SiteId]) -> Result<BTreeMap<SiteId, u32>> {
-    let members = counted(conn, rollout)?;
+    let members = counted(conn, rollout, FOR_A_PAGE)?;
     let is_member = |number: &i64| u32::try_from(*number).is_ok_and(|number| members.contains(number));
     let mut at: BTreeMap<i64, SiteId> = db::standings::devices_at(conn, sites)?.into_iter().collect();
     at.retain(|number, _| is_member(number));
@@ -68,14 +68,14 @@ pub(crate) fn at_sites(conn: &mut DbConn, rollout: &Rollout, sites: &[SiteId]) -
     Ok(counts)
 }
 
-/// Members that counted when it started, or have joined since.
-pub(super) fn counted(conn: &mut DbConn, rollout: &Rollout) -> Result<RoaringBitmap> {
+/// Members that counted when it started, and of those who have joined since `joined` at most.
+pub(super) fn counted(conn: &mut DbConn, rollout: &Rollout, joined: usize) -> Result<RoaringBitmap> {
     let mut members = RoaringBitmap::new();
     for phase in &rollout.members.phases {
         members |= phase;
     }
     members -= rollout.members.uncounted();
-    members.extend(db::members::counting(conn, rollout.id, FOR_A_PAGE)?);
+    members.extend(db::members::counting(conn, rollout.id, joined)?);
     Ok(members)
 }
 

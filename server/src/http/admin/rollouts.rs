@@ -24,7 +24,8 @@ use crate::{
         auth::{Approve, May, Operate, View},
         body::Body,
         etag::Edited,
-        page, params,
+        page::{self, Paging},
+        params,
         problem::ApiResult,
     },
 };
@@ -313,14 +314,6 @@ pub(crate) async fn assignments(
     Ok(Json(Page { items: items.collect(), next: page.next }))
 }
 
-/// Query of a list of devices.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Unreached {
-    after: Option<String>,
-    limit: Option<u32>,
-}
-
 /// Devices that a rollout at work waits for: members that have not been offered its release.
 #[utoipa::path(get, path = "/rollouts/{rollout}/unreached", tag = "rollouts", security(("bearer" = ["view"])),
     params(("rollout" = String, Path), ("after" = Option<String>, Query), ("limit" = Option<u32>, Query)),
@@ -329,7 +322,7 @@ pub(crate) async fn unreached(
     may: May<View>,
     app: Data<App>,
     path: Path<String>,
-    query: Query<Unreached>,
+    query: Query<Paging>,
 ) -> ApiResult<Json<Page<Device>>> {
     let rows = page::rows(query.limit)?;
     let after = params::parse_some("after", query.after.as_deref())?.unwrap_or(-1);

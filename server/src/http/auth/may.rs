@@ -209,13 +209,12 @@ pub(crate) fn may_look(request: &HttpRequest) -> bool {
     request.extensions().get::<MayLook>().is_some_and(|looks| looks.0)
 }
 
-/// Whether there are people who log in: what some of them do not see is not for whoever is at the server either.
+/// Whether there are people: what some of them do not see is not for whoever is at the server either.
 async fn is_run_by_people(request: &HttpRequest) -> bool {
-    let Some(app) = request.app_data::<web::Data<App>>() else {
-        return true;
-    };
-    let people = app.db.read(|conn| Ok::<_, app::Error>(db::users::any_enabled(conn)?)).await;
-    people.unwrap_or(true)
+    match request.app_data::<web::Data<App>>() {
+        Some(app) => app::people::is_anybody_known(app).await.unwrap_or(true),
+        None => true,
+    }
 }
 
 async fn who(request: &HttpRequest) -> ApiResult<Who> {
